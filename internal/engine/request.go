@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"arca/internal/param"
+)
+
+// An Operation is what a request wants to do with its path.
+type Operation uint8
+
+// The operations of Vault's API. A door never sends OpCreate: the hall turns
+// an OpUpdate into it when the route's existence check finds nothing.
+const (
+	OpRead Operation = iota + 1
+	OpList
+	OpCreate
+	OpUpdate
+	OpPatch
+	OpDelete
+	OpHelp
+)
+
+// String returns the operation's name as audit records and policies have it.
+func (o Operation) String() string {
+	switch o {
+	case OpRead:
+		return "read"
+	case OpList:
+		return "list"
+	case OpCreate:
+		return "create"
+	case OpUpdate:
+		return "update"
+	case OpPatch:
+		return "patch"
+	case OpDelete:
+		return "delete"
+	case OpHelp:
+		return "help"
+	}
+	return "operation " + strconv.Itoa(int(o))
+}
+
+// A Request is what a door makes of one call of a client. The hall and the
+// engines do not change it, but for the fields that say so.
+type Request struct {
+	ID        string // UUID, made by the door
+	Op        Operation
+	Namespace string // from the header: canonical, "" is the root, else "a/b/"
+	Path      string // without the door's prefix and without a leading slash
+	Token     string // client token as it came; empty when there is none
+
+	// Params are the members of the JSON body, or the query parameters of a
+	// request that has no body by its method.
+	Params param.Object
+	// Raw is the body of a request whose Params could not hold it; only routes
+	// that take raw input look at it.
+	Raw []byte
+
+	WrapTTL    time.Duration // 0: no wrapping asked for
+	WrapFormat string        // "" or "jwt"
+
+	Header map[string][]string // canonical names; for audit and passthrough
+	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
+	TLS    *tls.ConnectionState
+}
+
+// A Response is what a handler answers; nil is an answer without content.
+type Response struct {
+	// Data is the body: map[string]any, json.RawMessage (taken as it is), or a
+	// value that encoding/json can encode. Nil is null.
+	Data any
+	// Auth makes the hall create a token (a login, or auth/token/create).
+	Auth *Auth
+	// Lease makes the hall register a lease for the secret in Data.
+	Lease *Lease
+	// LeaseDuration and Renewable are shown without a lease being kept (KV version 1).
+	LeaseDuration time.Duration
+	Renewable     bool
+
+	Warnings []string
+	// Missing says that Data describes something that is gone: doors answer
+	// 'not found' and give the body all the same (a deleted KV version).
+	Missing bool
+	// TopLevel repeats the members of Data beside "data" (sys/mounts and others).
+	TopLevel bool
+	// Raw, when set, is the whole answer.
+	Raw *Raw
+
+	// Wrap is filled by the hall when the answer was wrapped.
+	Wrap *WrapInfo
+	// MountType is filled by the hall.
+	MountType string
+}
+
+// Raw is an answer without the API's envelope.
+type Raw struct {
+	ContentType string // empty: application/json
+	Status      int    // of HTTP; 0 is 200. Only sys/health and raw routes set it
+	Body        []byte
+	// Stream, when set, is called with the connection to write to instead of
+	// Body; the door flushes after each write. It ends with the request.
+	Stream func(write func([]byte) error) error
+	Header map[string]string
+}
+
+// TokenType tells how a token is kept.
+type TokenType uint8
+
+// The token types of Vault's API.
+const (
+	TokenDefault TokenType = iota // as the mount or role says
+	TokenService
+	TokenBatch
+	TokenDefaultService // role: service unless the client asks for batch
+	TokenDefaultBatch
+)
+
+// String returns the type's name in the API.
+func (t TokenType) String() string {
+	switch t {
+	case TokenService:
+		return "service"
+	case TokenBatch:
+		return "batch"
+	case TokenDefaultService:
+		return "default-service"
+	case TokenDefaultBatch:
+		return "default-batch"
+	case TokenDefault:
+	}
+	return "default"
+}
+
+// Auth describes the token that a login asks for, and, once the hall has made
+// it, that token.
+type Auth struct {
+	DisplayName      string
+	Policies         []string // that the method grants; the hall adds default and identity's
+	NoDefaultPolicy  bool
+	Metadata         map[string]string
+	InternalData     map[string]any // given back to the method on renewal
+	TTL, MaxTTL      time.Duration  // 0: the mount's
+	Period           time.Duration
+	ExplicitMaxTTL   time.Duration
+	NumUses          int
+	Renewable        bool
+	Type             TokenType
+	BoundCIDRs       []netip.Prefix
+	EntityID         string
+	Alias            *Alias
+	GroupAliases     []Alias
+	Orphan           bool
+	TokenPolicies    []string // as answered
+	IdentityPolicies []string // as answered
+	ClientToken      string   // filled by the hall
+	Accessor         string   // filled by the hall
+	LeaseDuration    time.Duration
+	MFARequirement   any
+	// Made says that Token was created by the handler itself (auth/token/create)
+	// and the hall must not make one.
+	Made bool
+}
+
+// An Alias ties a login to an identity.
+type Alias struct {
+	Name          string
+	MountAccessor string
+	MountType     string
+	Metadata      map[string]string
+}
+
+// A Lease is the hold on a secret that an engine must one day revoke.
+type Lease struct {
+	ID        string // filled by the hall: the request's path and a random part
+	Kind      string // the engine's name of the secret's type
+	Internal  map[string]any
+	TTL       time.Duration // 0: the mount's default
+	MaxTTL    time.Duration // 0: the mount's
+	Renewable bool
+	Issued    time.Time
+	Expires   time.Time
+}
+
+// WrapInfo describes a wrapping token.
+type WrapInfo struct {
+	Token           string
+	Accessor        string
+	TTL             time.Duration
+	CreationTime    time.Time
+	CreationPath    string
+	WrappedAccessor string
+}
+
+// Encode returns Data as JSON.
+func (r *Response) Encode() (json.RawMessage, error) {
+	switch d := r.Data.(type) {
+	case nil:
+		return json.RawMessage("null"), nil
+	case json.RawMessage:
+		return d, nil
+	default:
+		return json.Marshal(d)
+	}
+}
+
+// Warn adds a warning to the answer.
+func (r *Response) Warn(text string) { r.Warnings = append(r.Warnings, text) }

@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"context"
+	"reflect"
+	"sort"
+	"strings"
+
+	"arca/internal/errs"
+	"arca/internal/param"
+)
+
+// A Handler serves one operation of one route.
+type Handler[In any] func(ctx context.Context, call *Call, in In) (*Response, error)
+
+// A Route is one operation on one pattern of paths, with all that the hall,
+// path-help, OpenAPI and the command line need to know about it.
+//
+// A pattern is made of literal segments, {name} for one segment, and at most
+// one {name...} for any number of segments, also none; behind it only literals
+// may follow ("mounts/{path...}/tune").
+type Route struct {
+	Pattern string
+	Op      Operation // OpUpdate stands for create and update
+	Schema  *param.Schema
+
+	Summary     string // one line, for path-help and OpenAPI
+	Description string
+	OperationID string // of OpenAPI
+
+	NoToken     bool // served without a client token
+	Sudo        bool // needs the sudo capability, or root
+	Always      bool // served sealed, too: no token, no transaction, no audit
+	Outside     bool // acts on the outside: never run twice
+	RootOnly    bool // exists in the root namespace only
+	TopLevel    bool // the answer's members are repeated beside "data"
+	Login       bool // gives tokens: counted as a login, its token is made by the hall
+	TakesRaw    bool // looks at Request.Raw
+	NoParamWarn bool // unknown parameters pass in silence
+	WriteTx     bool // a read that always writes: skip the attempt in a read-only transaction
+
+	run    func(ctx context.Context, call *Call) (*Response, error)
+	exists func(ctx context.Context, call *Call) (bool, error)
+}
+
+// An Option adds a fact to a route.
+type Option func(*Route)
+
+// Help gives a route its one-line summary.
+func Help(summary string) Option { return func(r *Route) { r.Summary = summary } }
+
+// ID gives a route its OpenAPI operation id.
+func ID(id string) Option { return func(r *Route) { r.OperationID = id } }
+
+// The facts about a route; see Route.
+var (
+	NoToken     Option = func(r *Route) { r.NoToken = true }
+	Sudo        Option = func(r *Route) { r.Sudo = true }
+	Always      Option = func(r *Route) { r.Always, r.NoToken = true, true }
+	ActsOutside Option = func(r *Route) { r.Outside = true }
+	RootOnly    Option = func(r *Route) { r.RootOnly = true }
+	TopLevel    Option = func(r *Route) { r.TopLevel = true }
+	Login       Option = func(r *Route) { r.Login, r.NoToken = true, true }
+	TakesRaw    Option = func(r *Route) { r.TakesRaw = true }
+	NoParamWarn Option = func(r *Route) { r.NoParamWarn = true }
+	WriteTx     Option = func(r *Route) { r.WriteTx = true }
+)
+
+// Exists gives a write route its existence check: without a match the write is
+// a create. A route without one only ever updates.
+func Exists[In any](check func(ctx context.Context, call *Call, in In) (bool, error)) Option {
+	return func(r *Route) {
+		schema := param.NewSchema(reflect.TypeFor[In]())
+		r.exists = func(ctx context.Context, call *Call) (bool, error) {
+			var in In
+			if _, _, err := schema.Decode(call.input(), &in); err != nil {
+				return false, err
+			}
+			return check(ctx, call, in)
+		}
+	}
+}
+
+// None is the input of a handler that takes no parameters.
+type None struct{}
+
+// Read declares a read.
+func Read[In any](pattern string, h Handler[In], opts ...Option) Route {
+	return route(OpRead, pattern, h, opts)
+}
+
+// List declares a listing. A trailing slash of the request does not reach it.
+func List[In any](pattern string, h Handler[In], opts ...Option) Route {
+	return route(OpList, pattern, h, opts)
+}
+
+// Write declares a create or update.
+func Write[In any](pattern string, h Handler[In], opts ...Option) Route {
+	return route(OpUpdate, pattern, h, opts)
+}
+
+// Patch declares a merge patch (RFC 7396).
+func Patch[In any](pattern string, h Handler[In], opts ...Option) Route {
+	return route(OpPatch, pattern, h, opts)
+}
+
+// Delete declares a deletion.
+func Delete[In any](pattern string, h Handler[In], opts ...Option) Route {
+	return route(OpDelete, pattern, h, opts)
+}
+
+func route[In any](op Operation, pattern string, h Handler[In], opts []Option) Route {
+	schema := param.NewSchema(reflect.TypeFor[In]())
+	r := Route{Pattern: pattern, Op: op, Schema: schema}
+	for _, o := range opts {
+		o(&r)
+	}
+	quiet := r.NoParamWarn
+	r.run = func(ctx context.Context, call *Call) (*Response, error) {
+		var in In
+		ignored, replaced, err := schema.Decode(call.input(), &in)
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "Field validation failed: %s", err.Error())
+		}
+		res, err := h(ctx, call, in)
+		if err != nil || res == nil {
+			return res, err
+		}
+		if len(ignored) > 0 && !quiet {
+			call.Warn("Endpoint ignored these unrecognized parameters: [%s]", strings.Join(ignored, " "))
+		}
+		if len(replaced) > 0 && !quiet {
+			call.Warn("Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [%s]", strings.Join(replaced, " "))
+		}
+		return res, nil
+	}
+	return r
+}
+
+// Run serves the call. Warnings of the call are moved to the answer.
+func (r *Route) Run(ctx context.Context, call *Call) (*Response, error) {
+	res, err := r.run(ctx, call)
+	if res != nil {
+		res.Warnings = append(res.Warnings, call.warnings...)
+		res.TopLevel = res.TopLevel || r.TopLevel
+	}
+	return res, err
+}
+
+// HasExists reports whether the route tells create from update.
+func (r *Route) HasExists() bool { return r.exists != nil }
+
+// Exists runs the existence check.
+func (r *Route) Exists(ctx context.Context, call *Call) (bool, error) {
+	return r.exists(ctx, call)
+}
+
+type captures []param.Member
+
+func (c *Call) input() param.Input {
+	in := param.Input{Path: c.captures}
+	if c.Request != nil {
+		in.Body = c.Request.Params
+	}
+	return in
+}
+
+// Errors of Table.Match. The texts are those of Vault.
+var (
+	ErrPath      = errs.New(errs.NotFound, "unsupported path")
+	ErrOperation = errs.New(errs.Unsupported, "unsupported operation")
+)
+
+// A Table finds the route of a path. It is immutable.
+type Table struct {
+	Routes []Route
+	heads  map[string][]*pattern // by first literal segment
+	open   []*pattern            // patterns that begin with a capture
+}
+
+// pattern groups the operations of one path pattern.
+type pattern struct {
+	before []segment // up to the rest, or all
+	rest   string    // name of the {rest...}, or ""
+	after  []segment // literals behind the rest
+	ops    [OpHelp]*Route
+	text   string
+}
+
+type segment struct {
+	literal string
+	name    string // of a capture
+}
+
+// NewTable compiles the routes of an engine. It panics on a bad or repeated
+// pattern, which is a mistake in our own code.
+func NewTable(routes []Route) *Table {
+	t := &Table{Routes: routes, heads: map[string][]*pattern{}}
+	byText := map[string]*pattern{}
+	var all []*pattern
+	for i := range routes {
+		r := &routes[i]
+		p := byText[r.Pattern]
+		if p == nil {
+			p = compile(r.Pattern)
+			byText[r.Pattern] = p
+			all = append(all, p)
+		}
+		if p.ops[r.Op-1] != nil {
+			panic("engine: two routes for " + r.Op.String() + " " + r.Pattern)
+		}
+		p.ops[r.Op-1] = r
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].moreSpecific(all[j]) })
+	for _, p := range all {
+		if len(p.before) > 0 && p.before[0].name == "" {
+			head := p.before[0].literal
+			t.heads[head] = append(t.heads[head], p)
+		} else {
+			t.open = append(t.open, p)
+		}
+	}
+	return t
+}
+
+func compile(text string) *pattern {
+	p := &pattern{text: text}
+	if text == "" {
+		return p
+	}
+	for part := range strings.SplitSeq(text, "/") {
+		name, isCapture := strings.CutPrefix(part, "{")
+		name = strings.TrimSuffix(name, "}")
+		rest := strings.HasSuffix(name, "...")
+		switch {
+		case isCapture && rest:
+			if p.rest != "" {
+				panic("engine: two {...} in " + text)
+			}
+			p.rest = strings.TrimSuffix(name, "...")
+		case p.rest != "":
+			if isCapture {
+				panic("engine: capture behind {...} in " + text)
+			}
+			p.after = append(p.after, segment{literal: part})
+		case isCapture:
+			p.before = append(p.before, segment{name: name})
+		default:
+			p.before = append(p.before, segment{literal: part})
+		}
+	}
+	return p
+}
+
+// moreSpecific orders patterns so that the first that fits is the right one:
+// literals before captures, captures before {...}, longer before shorter.
+func (p *pattern) moreSpecific(q *pattern) bool {
+	for i := 0; i < len(p.before) && i < len(q.before); i++ {
+		pl, ql := p.before[i].name == "", q.before[i].name == ""
+		if pl != ql {
+			return pl
+		}
+	}
+	if (p.rest == "") != (q.rest == "") {
+		if len(p.before) == len(q.before) {
+			return p.rest == ""
+		}
+	}
+	if len(p.before) != len(q.before) {
+		return len(p.before) > len(q.before)
+	}
+	return len(p.after) > len(q.after)
+}
+
+// match reports whether path fits and appends the captures.
+func (p *pattern) match(path string, caps []param.Member) ([]param.Member, bool) {
+	left := path
+	more := path != ""
+	for i, s := range p.before {
+		if !more {
+			return nil, false
+		}
+		var part string
+		part, left, more = strings.Cut(left, "/")
+		last := i == len(p.before)-1
+		if s.name == "" {
+			if part != s.literal {
+				return nil, false
+			}
+		} else {
+			if part == "" {
+				return nil, false
+			}
+			caps = append(caps, param.Member{Key: s.name, Value: []byte(part)})
+		}
+		if last && more && p.rest == "" {
+			return nil, false // something, if only a slash, is left
+		}
+	}
+	if p.rest == "" {
+		return caps, len(p.before) > 0 || path == ""
+	}
+	for i := len(p.after) - 1; i >= 0; i-- {
+		cut := strings.LastIndexByte(left, '/')
+		if left[cut+1:] != p.after[i].literal || cut < 0 {
+			return nil, false
+		}
+		left = left[:cut]
+	}
+	return append(caps, param.Member{Key: p.rest, Value: []byte(left)}), true
+}
+
+// Match finds the route for op on path, and prepares call with its captures.
+// It fails with ErrPath or ErrOperation.
+func (t *Table) Match(op Operation, path string, call *Call) (*Route, error) {
+	if op == OpList {
+		path = strings.TrimSuffix(path, "/")
+	}
+	if op == OpCreate {
+		op = OpUpdate
+	}
+	head, _, _ := strings.Cut(path, "/")
+	found := false
+	for _, list := range [2][]*pattern{t.heads[head], t.open} {
+		for _, p := range list {
+			caps, ok := p.match(path, call.captures[:0])
+			if !ok {
+				continue
+			}
+			found = true
+			if r := p.ops[op-1]; r != nil {
+				call.captures = caps
+				return r, nil
+			}
+		}
+	}
+	if found {
+		return nil, ErrOperation
+	}
+	return nil, ErrPath
+}
+
+// Patterns calls fn for each pattern that fits path, with all its operations.
+// Path-help uses it.
+func (t *Table) Patterns(path string, fn func(pattern string, routes []*Route)) {
+	head, _, _ := strings.Cut(path, "/")
+	for _, list := range [2][]*pattern{t.heads[head], t.open} {
+		for _, p := range list {
+			if _, ok := p.match(path, nil); !ok {
+				continue
+			}
+			var rs []*Route
+			for _, r := range p.ops {
+				if r != nil {
+					rs = append(rs, r)
+				}
+			}
+			fn(p.text, rs)
+		}
+	}
+}
