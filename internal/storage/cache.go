@@ -1,0 +1,249 @@
+package storage
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync"
+)
+
+const (
+	cacheShards   = 16
+	entryOverhead = 160 // bytes of bookkeeping for an entry, about
+)
+
+// A Cache keeps decoded objects by storage key. It is bounded in bytes, evicts what has not been used for long, and drops
+// a key in the moment a commit changes it: who reads through it sees exactly what the transaction would have read. Objects
+// are shared and must not be modified. It is safe for concurrent use and lives as long as its DB.
+type Cache[T any] struct {
+	db       *DB
+	decode   func(key string, value []byte) (obj T, sizeBytes int, err error)
+	maxBytes int // of one shard
+	seed     maphash.Seed
+	shards   [cacheShards]cacheShard[T]
+	folders  folders
+}
+
+// NewCache makes a cache of at most about maxBytes. decode makes the object from the value stored under the whole key, and
+// says how much memory it takes; its errors are returned and not kept.
+func NewCache[T any](
+	db *DB, maxBytes int, decode func(key string, value []byte) (obj T, sizeBytes int, err error),
+) *Cache[T] {
+	c := &Cache[T]{db: db, decode: decode, maxBytes: maxBytes / cacheShards, seed: maphash.MakeSeed()}
+	for i := range c.shards {
+		c.shards[i].entries = map[string]*cacheEntry[T]{}
+	}
+	c.folders.count = map[string]int{}
+	db.feed.addCache(c)
+	return c
+}
+
+type cacheShard[T any] struct {
+	mu      sync.Mutex
+	entries map[string]*cacheEntry[T]
+	clock   []*cacheEntry[T] // the same entries; hand goes round them to evict
+	hand    int
+	bytes   int
+	_       [64]byte // keeps shards on cache lines of their own
+}
+
+type cacheEntry[T any] struct {
+	key    string
+	obj    T
+	absent bool   // the key does not exist
+	from   uint64 // the entry holds for states from here on, until it is dropped
+	size   int
+	place  int  // in clock
+	used   bool // since hand last passed
+}
+
+// Get returns the object stored under key, relative to tx, or ErrNotFound; that a key is absent is remembered too. In an
+// Update it counts as a read, and the transaction's own write of key is what it returns.
+func (c *Cache[T]) Get(tx Tx, key string) (T, error) {
+	s := tx.s
+	if s.writable || s.ended {
+		return c.getInUpdate(s, tx.prefix+key)
+	}
+	var room [256]byte
+	abs := append(append(room[:0], tx.prefix...), key...)
+	sh := c.shard(abs)
+	sh.mu.Lock()
+	if e := sh.entries[string(abs)]; e != nil && e.from <= s.gen.seq {
+		e.used = true
+		obj, absent := e.obj, e.absent
+		sh.mu.Unlock()
+		if absent {
+			return obj, ErrNotFound
+		}
+		return obj, nil
+	}
+	sh.mu.Unlock()
+	return c.load(s, string(abs))
+}
+
+func (c *Cache[T]) shard(key []byte) *cacheShard[T] {
+	return &c.shards[maphash.Bytes(c.seed, key)%cacheShards]
+}
+
+func (c *Cache[T]) shardOf(key string) *cacheShard[T] {
+	return &c.shards[maphash.String(c.seed, key)%cacheShards]
+}
+
+func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
+	if s.ended {
+		return obj, ErrClosed
+	}
+	if err := s.noteRead(key); err != nil {
+		return obj, err
+	}
+	w, gone, err := s.buffered(key)
+	switch {
+	case err != nil:
+		return obj, err
+	case gone || w != nil && w.deleted:
+		return obj, ErrNotFound
+	case w != nil:
+		obj, _, err = c.decode(key, w.value)
+		return obj, err
+	}
+	sh := c.shardOf(key)
+	sh.mu.Lock()
+	if e := sh.entries[key]; e != nil && e.from <= s.gen.seq {
+		e.used = true
+		obj, absent := e.obj, e.absent
+		sh.mu.Unlock()
+		if absent {
+			return obj, ErrNotFound
+		}
+		return obj, nil
+	}
+	sh.mu.Unlock()
+	return c.load(s, key)
+}
+
+// load reads key from the transaction's snapshot and keeps the result.
+func (c *Cache[T]) load(s *txState, key string) (obj T, err error) {
+	value, err := s.gen.snap.Get(s.ctx, key)
+	if err != nil {
+		if IsNotFound(err) {
+			c.fill(s.gen.seq, &cacheEntry[T]{key: key, absent: true})
+		}
+		return obj, err
+	}
+	obj, size, err := c.decode(key, value)
+	if err != nil {
+		return obj, err
+	}
+	c.fill(s.gen.seq, &cacheEntry[T]{key: key, obj: obj, size: size})
+	return obj, nil
+}
+
+// fill keeps e, read at seq, unless a commit since then, durable or pending, has changed its key: such a commit may have
+// passed this cache already. The check and the insertion are one step under the DB's mutex, under which commits are
+// recorded before they are made durable and then dropped from caches.
+func (c *Cache[T]) fill(seq uint64, e *cacheEntry[T]) {
+	e.size += len(e.key) + entryOverhead
+	if e.size > c.maxBytes {
+		return
+	}
+	db := c.db
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	e.from = db.history.lastChange(e.key)
+	if e.from > seq {
+		return
+	}
+	sh := c.shardOf(e.key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if old := sh.entries[e.key]; old != nil {
+		c.remove(sh, old)
+	}
+	for sh.bytes+e.size > c.maxBytes {
+		c.evict(sh)
+	}
+	e.place = len(sh.clock)
+	sh.clock = append(sh.clock, e)
+	sh.entries[e.key] = e
+	sh.bytes += e.size
+	c.folders.add(e.key, 1)
+}
+
+// evict removes the first entry from hand on that was not used since hand last passed it.
+func (c *Cache[T]) evict(sh *cacheShard[T]) {
+	for {
+		if sh.hand >= len(sh.clock) {
+			sh.hand = 0
+		}
+		e := sh.clock[sh.hand]
+		if !e.used {
+			c.remove(sh, e)
+			return
+		}
+		e.used = false
+		sh.hand++
+	}
+}
+
+func (c *Cache[T]) remove(sh *cacheShard[T], e *cacheEntry[T]) {
+	last := sh.clock[len(sh.clock)-1]
+	sh.clock[e.place], last.place = last, e.place
+	sh.clock[len(sh.clock)-1] = nil
+	sh.clock = sh.clock[:len(sh.clock)-1]
+	delete(sh.entries, e.key)
+	sh.bytes -= e.size
+	c.folders.add(e.key, -1)
+}
+
+func (c *Cache[T]) drop(key string) {
+	sh := c.shardOf(key)
+	sh.mu.Lock()
+	if e := sh.entries[key]; e != nil {
+		c.remove(sh, e)
+	}
+	sh.mu.Unlock()
+}
+
+func (c *Cache[T]) dropPrefix(prefix string) {
+	if c.folders.lack(prefix) {
+		return
+	}
+	for i := range c.shards {
+		sh := &c.shards[i]
+		sh.mu.Lock()
+		for key, e := range sh.entries {
+			if strings.HasPrefix(key, prefix) {
+				c.remove(sh, e)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// folders counts the cached keys under each "dir/", so that a deleted prefix with nothing cached under it, the usual case,
+// does not cost a walk over the cache.
+type folders struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+func (f *folders) add(key string, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range len(key) {
+		if key[i] != '/' {
+			continue
+		}
+		dir := key[:i+1]
+		if f.count[dir] += n; f.count[dir] == 0 {
+			delete(f.count, dir)
+		}
+	}
+}
+
+// lack reports whether certainly no cached key begins with prefix.
+func (f *folders) lack(prefix string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dir := prefix[:strings.LastIndexByte(prefix, '/')+1]
+	return dir != "" && f.count[dir] == 0
+}

@@ -1,0 +1,2 @@
+// Package storage gives transactions over a tiny key-value Backend.
+package storage

@@ -1,0 +1,186 @@
+package storage
+
+import "strings"
+
+// A write is the newest change of one key in one transaction. Once committed it is one version of the key.
+type write struct {
+	key          string
+	value        []byte
+	deleted      bool
+	seq          uint64
+	older, newer *write // versions of the same key in the history
+}
+
+// A prefixDeletion is a committed DeletePrefix. It comes before the writes of its commit.
+type prefixDeletion struct {
+	seq    uint64
+	prefix string
+}
+
+// A keyRange is the keys from lo up to, and without, hi; hi "" means to the end.
+type keyRange struct {
+	lo, hi string
+	ticket string // what to contend for when the range is contested
+}
+
+func (r keyRange) has(key string) bool { return key >= r.lo && (r.hi == "" || key < r.hi) }
+
+func (r keyRange) overlapsPrefix(p string) bool {
+	end := prefixEnd(p)
+	return (r.hi == "" || p < r.hi) && (end == "" || r.lo < end)
+}
+
+// A history holds the commits after floor, newest last, and their keys. The DB's mutex guards it.
+type history struct {
+	floor   uint64    // commits up to here are forgotten
+	ring    []*commit // from head on; ring[head].seq == floor+1
+	head    int
+	bytes   int
+	index   map[string]*write // newest version of each key
+	deleted []prefixDeletion  // in order of seq
+}
+
+// at returns the commit seq, or nil when it is forgotten or there is none.
+func (h *history) at(seq uint64) *commit {
+	if seq <= h.floor || seq > h.floor+uint64(len(h.ring)-h.head) {
+		return nil
+	}
+	return h.ring[h.head+int(seq-h.floor)-1]
+}
+
+// since returns the commits after seq, which must not be below floor.
+func (h *history) since(seq uint64) []*commit {
+	return h.ring[min(len(h.ring), h.head+int(seq-h.floor)):]
+}
+
+func (h *history) add(c *commit) {
+	h.ring = append(h.ring, c)
+	h.bytes += c.bytes
+	for _, p := range c.deleted {
+		h.deleted = append(h.deleted, prefixDeletion{c.seq, p})
+	}
+	for i := range c.writes {
+		w := &c.writes[i]
+		w.seq = c.seq
+		if old := h.index[w.key]; old != nil {
+			w.older, old.newer = old, w
+		}
+		h.index[w.key] = w
+	}
+}
+
+// forget drops durable commits beyond the bounds.
+func (h *history) forget(durable uint64, maxCommits, maxBytes int) {
+	for h.head < len(h.ring) && h.floor < durable && (len(h.ring)-h.head > maxCommits || h.bytes > maxBytes) {
+		c := h.ring[h.head]
+		h.ring[h.head] = nil
+		h.head++
+		h.floor = c.seq
+		h.bytes -= c.bytes
+		for i := range c.writes {
+			h.unlink(&c.writes[i])
+		}
+	}
+	n := 0
+	for n < len(h.deleted) && h.deleted[n].seq <= h.floor {
+		n++
+	}
+	h.deleted = h.deleted[n:]
+	if h.head > len(h.ring)/2 {
+		h.ring = append(h.ring[:0:0], h.ring[h.head:]...)
+		h.head = 0
+	}
+}
+
+// reset forgets everything up to seq.
+func (h *history) reset(seq uint64) {
+	*h = history{floor: seq, index: map[string]*write{}}
+}
+
+func (h *history) unlink(w *write) {
+	if w.newer != nil {
+		w.newer.older = w.older
+	} else if w.older != nil {
+		h.index[w.key] = w.older
+	} else {
+		delete(h.index, w.key)
+	}
+	if w.older != nil {
+		w.older.newer = w.newer
+	}
+	w.older, w.newer = nil, nil
+}
+
+// lastChange returns the last commit known to have changed key, or floor.
+func (h *history) lastChange(key string) uint64 {
+	last := h.floor
+	if w := h.index[key]; w != nil {
+		last = w.seq
+	}
+	for i := len(h.deleted) - 1; i >= 0 && h.deleted[i].seq > last; i-- {
+		if strings.HasPrefix(key, h.deleted[i].prefix) {
+			return h.deleted[i].seq
+		}
+	}
+	return last
+}
+
+// find returns what the commits in (from, to] made of key: a write, or nil and whether a prefix deletion removed it.
+func (h *history) find(key string, from, to uint64) (w *write, deleted bool) {
+	w = h.index[key]
+	for w != nil && w.seq > to {
+		w = w.older
+	}
+	floor := from
+	if w != nil && w.seq > from {
+		floor = w.seq
+	} else {
+		w = nil
+	}
+	for i := len(h.deleted) - 1; i >= 0 && h.deleted[i].seq > floor; i-- {
+		if h.deleted[i].seq <= to && strings.HasPrefix(key, h.deleted[i].prefix) {
+			return nil, true
+		}
+	}
+	return w, false
+}
+
+// conflict returns the first of the reads, made at seq, that a commit since has changed.
+func (h *history) conflict(seq uint64, reads []string, ranges []keyRange) (contested string, found bool) {
+	if seq == h.floor+uint64(len(h.ring)-h.head) {
+		return "", false
+	}
+	if seq < h.floor {
+		return "", len(reads)+len(ranges) > 0
+	}
+	for _, key := range reads {
+		if h.lastChange(key) > seq {
+			return key, true
+		}
+	}
+	if len(ranges) == 0 {
+		return "", false
+	}
+	for _, c := range h.since(seq) {
+		for _, r := range ranges {
+			if c.touches(r) {
+				return r.ticket, true
+			}
+		}
+	}
+	return "", false
+}
+
+func (c *commit) touches(r keyRange) bool {
+	for i := range c.writes {
+		if r.has(c.writes[i].key) {
+			return true
+		}
+	}
+	for _, p := range c.deleted {
+		if r.overlapsPrefix(p) {
+			return true
+		}
+	}
+	return false
+}
