@@ -1,0 +1,119 @@
+package seal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// Keys of the clear area, beside barrier.RecordKey.
+const (
+	configKey = barrier.ClearPrefix + "config" // its presence says: initialised
+	markKey   = barrier.ClearPrefix + "init"   // present while Init is under way
+	backupKey = barrier.ClearPrefix + "backup" // new shares of a rekey, encrypted to PGP keys
+)
+
+// Labels that wrapped keys are bound to.
+const (
+	rootLabel   = "arca root key"
+	backupLabel = "arca rekey backup"
+)
+
+const (
+	typeShamir    = "shamir"
+	configVersion = 1
+)
+
+// config is the stored description of the seal. It holds no secret: the root
+// key in it is encrypted under the unseal key. It is immutable.
+type config struct {
+	Version     int       `json:"version"`
+	Type        string    `json:"type"`
+	Shares      int       `json:"shares"`
+	Threshold   int       `json:"threshold"`
+	Root        []byte    `json:"root"` // barrier.Wrap(unseal key, rootLabel, root key)
+	ClusterID   string    `json:"cluster_id"`
+	ClusterName string    `json:"cluster_name"`
+	Created     time.Time `json:"created"`
+	Rekeyed     time.Time `json:"rekeyed,omitzero"`
+}
+
+func (c *config) cluster() Cluster { return Cluster{ID: c.ClusterID, Name: c.ClusterName} }
+
+// fingerprint names the set of shares that fits c.
+func (c *config) fingerprint() [sha256.Size]byte { return sha256.Sum256(c.Root) }
+
+// config returns the seal's description: the one in hand while open, else the
+// stored one. Nil means not initialised.
+func (m *Manager) config(ctx context.Context) (*config, error) {
+	if u := m.state.Load().open; u != nil {
+		return u.config, nil
+	}
+	return m.readConfig(ctx)
+}
+
+func (m *Manager) readConfig(ctx context.Context) (c *config, err error) {
+	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+		c, err = readConfig(tx)
+		return err
+	})
+	return c, err
+}
+
+// readConfig returns nil when there is none.
+func readConfig(tx storage.Tx) (*config, error) {
+	b, err := tx.Get(configKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &config{}
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, errs.New(errs.Failed, "the seal configuration is damaged: %w", err)
+	}
+	switch {
+	case c.Version != configVersion:
+		return nil, errs.New(errs.Failed, "the seal configuration has version %d, which this release does not know", c.Version)
+	case c.Type != typeShamir:
+		return nil, errs.New(errs.Failed, "the store is sealed with %q, but this server is configured for %q", c.Type, typeShamir)
+	}
+	return c, nil
+}
+
+func (c *config) put(tx storage.Tx) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return tx.Put(configKey, b)
+}
+
+// checkCounts validates numbers of shares and threshold, with Vault's texts.
+func checkCounts(shares, threshold int) error {
+	var text string
+	switch {
+	case shares < 1:
+		text = "shares must be at least one"
+	case threshold < 1:
+		text = "threshold must be at least one"
+	case shares > 1 && threshold == 1:
+		text = "threshold must be greater than one for multiple shares"
+	case shares > 255:
+		text = "shares must be less than 256"
+	case threshold > 255:
+		text = "threshold must be less than 256"
+	case threshold > shares:
+		text = "threshold cannot be larger than shares"
+	default:
+		return nil
+	}
+	return errs.New(errs.Invalid, "%s", text)
+}

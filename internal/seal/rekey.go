@@ -1,0 +1,9 @@
+package seal
+
+type rekey struct{}
+
+func (*rekey) wipe() {}
+
+type attempt struct{}
+
+func (*attempt) wipe() {}

@@ -1,0 +1,165 @@
+package seal
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"slices"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/seal/shamir"
+)
+
+// Bounds of a share that is given to us, in bytes, and of its text.
+const (
+	minShareBytes = 16
+	maxShareBytes = barrier.KeyBytes + shamir.Overhead
+	maxShareText  = 512
+)
+
+var errKeyText error = errs.New(errs.Invalid, "'key' must be a valid hex or base64 string")
+
+// ParseShare reads a key share as users give it, in hex or base64. What is too
+// short for a share in hex is taken for base64, as Vault does. The caller owns
+// the result.
+func ParseShare(text string) (barrier.Key, error) {
+	if len(text) > maxShareText {
+		return nil, errTooLong
+	}
+	if k, err := hex.DecodeString(text); err == nil && len(k) >= minShareBytes {
+		return k, nil
+	}
+	k, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, errKeyText
+	}
+	return k, nil
+}
+
+var (
+	errTooShort error = errs.New(errs.Invalid, "invalid key: key is shorter than minimum %d bytes", minShareBytes)
+	errTooLong  error = errs.New(errs.Invalid, "invalid key: key is longer than maximum %d bytes", maxShareBytes)
+)
+
+func checkShare(k barrier.Key) error {
+	switch {
+	case len(k) < minShareBytes:
+		return errTooShort
+	case len(k) > maxShareBytes:
+		return errTooLong
+	}
+	return nil
+}
+
+// A round collects shares. It is immutable but for wipe; it owns its parts.
+// A nil round is empty.
+type round struct {
+	nonce string
+	of    [sha256.Size]byte // fingerprint of the config whose shares these are
+	parts []barrier.Key
+}
+
+func (r *round) count() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.parts)
+}
+
+// has reports whether share was given already.
+func (r *round) has(share barrier.Key) bool {
+	found := 0
+	for _, p := range r.all() {
+		found |= subtle.ConstantTimeCompare(p, share)
+	}
+	return found == 1
+}
+
+func (r *round) all() []barrier.Key {
+	if r == nil {
+		return nil
+	}
+	return r.parts
+}
+
+// with returns the round that has share, too, and owns it.
+func (r *round) with(share barrier.Key) *round {
+	next := &round{}
+	if r != nil {
+		*next = *r
+	}
+	next.parts = append(slices.Clip(next.parts), share)
+	return next
+}
+
+// wipe overwrites the shares; the round and those that grew from it are over.
+func (r *round) wipe() {
+	for _, p := range r.all() {
+		p.Wipe()
+	}
+}
+
+// combine gives the unseal key: the only share itself, or what the shares
+// restore. Whether it is the right one shows when it is used.
+func (r *round) combine() (barrier.Key, error) {
+	if r.count() == 1 {
+		return slices.Clone(r.parts[0]), nil
+	}
+	parts := make([][]byte, len(r.parts))
+	for i, p := range r.parts {
+		parts[i] = p
+	}
+	k, err := shamir.Combine(parts)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "failed to compute combined key: %w", err)
+	}
+	return k, nil
+}
+
+// rootKey decrypts c's root key with the shares collected. The caller owns it.
+func (r *round) rootKey(c *config) (barrier.Key, error) {
+	k, err := r.combine()
+	if err != nil {
+		return nil, err
+	}
+	defer k.Wipe()
+	return barrier.Unwrap(k, rootLabel, c.Root)
+}
+
+// authorise reports whether the shares collected are those of the open state.
+func (r *round) authorise(u *unsealed) error {
+	root, err := r.rootKey(u.config)
+	if err != nil {
+		return err
+	}
+	defer root.Wipe()
+	if subtle.ConstantTimeCompare(root, u.root) != 1 {
+		return barrier.ErrUnwrap
+	}
+	return nil
+}
+
+// newShares makes a new unseal key and splits it. A single share is the key.
+// The caller owns both.
+func newShares(n, t int) (kek barrier.Key, shares []barrier.Key, err error) {
+	kek = barrier.NewKey()
+	if n == 1 {
+		return kek, []barrier.Key{slices.Clone(kek)}, nil
+	}
+	parts, err := shamir.Split(kek, n, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range parts {
+		shares = append(shares, p)
+	}
+	return kek, shares, nil
+}
+
+func wipeAll(keys []barrier.Key) {
+	for _, k := range keys {
+		k.Wipe()
+	}
+}

@@ -1,0 +1,276 @@
+// Package seal keeps the root key shut away until enough key shares are given.
+//
+// The chain of keys: the shares combine to the unseal key (Shamir, package
+// shamir); that decrypts the root key; that decrypts the keyring (package
+// barrier), which encrypts everything else. The two ciphertexts lie in the
+// clear area of the store, so new shares mean one new wrapping of the root key
+// and no other write.
+//
+// A Manager is made once. It initialises the store, unseals it, and while it
+// is open changes shares (rekey), makes root tokens (generate-root) and
+// rotates the keyring. Its state is one immutable value, swapped as a whole;
+// the secrets that a state owns are wiped when it is left for good.
+//
+// Behaviour and texts are those of Vault's sys/init, sys/unseal, sys/rekey,
+// sys/generate-root and sys/rotate, as the conformance scenarios recorded them.
+package seal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/version"
+)
+
+// Errors that callers may match with errors.Is.
+var (
+	ErrSealed         error = errs.New(errs.Sealed, "Vault is sealed")
+	ErrInitialised    error = errs.New(errs.Invalid, "Vault is already initialized")
+	ErrNotInitialised error = errs.New(errs.Invalid, "Vault is not initialized")
+	ErrStandby        error = errs.New(errs.NotActive, "Vault is in standby mode")
+)
+
+// Cluster is the identity that init gave to the store.
+type Cluster struct {
+	ID   string
+	Name string
+}
+
+// Config is what a Manager needs.
+type Config struct {
+	// Raw gives transactions over the store without the barrier. The manager
+	// touches the clear area, and all of it only while it initialises.
+	Raw *storage.DB
+	// Bootstrap writes the first content behind the barrier of ring and gives
+	// the first root token. It runs once within Init, and must have let go of
+	// ring when it returns.
+	Bootstrap func(ctx context.Context, ring *barrier.Keyring) (rootToken string, err error)
+	// Opened takes over when unsealing has opened ring. An error leaves the
+	// node sealed. It must not call the manager's operations before it returns.
+	Opened func(ctx context.Context, ring *barrier.Keyring, cluster Cluster) error
+	// RootToken makes a new root token, of OTPLength characters.
+	RootToken func(ctx context.Context) (string, error)
+	// Standby, if set, reports that another node is active: rekey and
+	// generate-root then fail with ErrStandby.
+	Standby func() bool
+
+	Version     string // reported; default version.Default
+	StorageType string // reported
+	ClusterName string // for a new cluster; default "vault-cluster-" and eight hex digits
+	OTPLength   int    // length of a root token; default 26
+	Log         *slog.Logger
+}
+
+// A Manager holds the seal of one node. It is safe for concurrent use; its
+// operations run one after another.
+type Manager struct {
+	cfg   Config
+	state atomic.Pointer[state] // never nil
+	turn  chan struct{}         // holds one value while an operation runs; only it may swap state
+}
+
+// state is what the manager knows: immutable, swapped as a whole.
+type state struct {
+	round *round    // shares given to unseal so far; nil when none
+	open  *unsealed // nil while sealed
+}
+
+// unsealed is what an open manager owns.
+type unsealed struct {
+	config  *config
+	root    barrier.Key
+	ring    *barrier.Keyring
+	rekey   *rekey   // nil when none is under way
+	attempt *attempt // of generate-root; nil when none is under way
+}
+
+// New makes a sealed manager. It starts nothing.
+func New(cfg Config) (*Manager, error) {
+	switch {
+	case cfg.Raw == nil:
+		return nil, errors.New("seal: no store given")
+	case cfg.Bootstrap == nil || cfg.Opened == nil || cfg.RootToken == nil:
+		return nil, errors.New("seal: Bootstrap, Opened and RootToken are needed")
+	}
+	if cfg.Version == "" {
+		cfg.Version = version.Default
+	}
+	if cfg.OTPLength == 0 {
+		cfg.OTPLength = 26
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	m := &Manager{cfg: cfg, turn: make(chan struct{}, 1)}
+	m.state.Store(&state{})
+	return m, nil
+}
+
+// begin waits for the operation under way, if there is one; end lets the next.
+func (m *Manager) begin(ctx context.Context) error {
+	select {
+	case m.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errs.New(errs.Unavailable, "waiting for another seal operation: %w", ctx.Err())
+	}
+}
+
+func (m *Manager) end() { <-m.turn }
+
+// beginOpen is begin for an operation that needs an open, active node.
+func (m *Manager) beginOpen(ctx context.Context) (*unsealed, error) {
+	if err := m.begin(ctx); err != nil {
+		return nil, err
+	}
+	u, err := m.active()
+	if err != nil {
+		m.end()
+		return nil, err
+	}
+	return u, nil
+}
+
+// active returns the open state of an active node.
+func (m *Manager) active() (*unsealed, error) {
+	u := m.state.Load().open
+	switch {
+	case u == nil:
+		return nil, ErrSealed
+	case m.cfg.Standby != nil && m.cfg.Standby():
+		return nil, ErrStandby
+	}
+	return u, nil
+}
+
+// set swaps in a changed copy of the open state.
+func (m *Manager) set(u *unsealed, change func(*unsealed)) {
+	next := *u
+	change(&next)
+	m.state.Store(&state{open: &next})
+}
+
+// Sealed reports whether the node is sealed. It costs one atomic load.
+func (m *Manager) Sealed() bool { return m.state.Load().open == nil }
+
+// Initialised reports whether the store was initialised. While the node is
+// open it reads nothing.
+func (m *Manager) Initialised(ctx context.Context) (bool, error) {
+	c, err := m.config(ctx)
+	return c != nil, err
+}
+
+// Cluster returns the cluster's identity, or ErrSealed.
+func (m *Manager) Cluster() (Cluster, error) {
+	u := m.state.Load().open
+	if u == nil {
+		return Cluster{}, ErrSealed
+	}
+	return u.config.cluster(), nil
+}
+
+// Status is the answer of sys/seal-status.
+type Status struct {
+	Type         string `json:"type"`
+	Initialized  bool   `json:"initialized"`
+	Sealed       bool   `json:"sealed"`
+	T            int    `json:"t"`
+	N            int    `json:"n"`
+	Progress     int    `json:"progress"`
+	Nonce        string `json:"nonce"`
+	Version      string `json:"version"`
+	BuildDate    string `json:"build_date"`
+	Migration    bool   `json:"migration"`
+	ClusterName  string `json:"cluster_name,omitempty"`
+	ClusterID    string `json:"cluster_id,omitempty"`
+	RecoverySeal bool   `json:"recovery_seal"`
+	StorageType  string `json:"storage_type,omitempty"`
+	ArcaVersion  string `json:"arca_version"`
+}
+
+// Status tells the state of the seal. It waits for no operation.
+func (m *Manager) Status(ctx context.Context) (Status, error) {
+	st := Status{
+		Type: typeShamir, Sealed: true, Version: m.cfg.Version, BuildDate: version.BuildDate,
+		StorageType: m.cfg.StorageType, ArcaVersion: version.Arca,
+	}
+	s := m.state.Load()
+	c, err := m.config(ctx)
+	if err != nil || c == nil {
+		return st, err
+	}
+	st.Initialized, st.Type, st.T, st.N = true, c.Type, c.Threshold, c.Shares
+	if s.open != nil {
+		st.Sealed = false
+		st.ClusterName, st.ClusterID = c.ClusterName, c.ClusterID
+		return st, nil
+	}
+	if s.round != nil && s.round.of == c.fingerprint() {
+		st.Progress, st.Nonce = len(s.round.parts), s.round.nonce
+	}
+	return st, nil
+}
+
+// Seal forgets all keys. The keyring is dead when it returns; whoever uses it
+// fails with ErrSealed.
+func (m *Manager) Seal() {
+	if u := m.state.Load().open; u != nil {
+		u.ring.Wipe() // at once, whatever operation runs
+	}
+	m.turn <- struct{}{}
+	defer m.end()
+	m.shut()
+}
+
+// shut leaves the present state and wipes what it owns.
+func (m *Manager) shut() {
+	s := m.state.Swap(&state{})
+	s.round.wipe()
+	if u := s.open; u != nil {
+		u.ring.Wipe()
+		u.root.Wipe()
+		u.rekey.wipe()
+		u.attempt.wipe()
+	}
+}
+
+// Reload takes over what another node saved: the keyring's new terms, and the
+// counts of shares after a rekey. Call it when the commit feed shows a change
+// under barrier.ClearPrefix, and before this node becomes active.
+func (m *Manager) Reload(ctx context.Context) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	u := m.state.Load().open
+	if u == nil {
+		return ErrSealed
+	}
+	var c *config
+	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+		if c, err = readConfig(tx); err != nil {
+			return err
+		}
+		record, err := tx.Get(barrier.RecordKey)
+		if err != nil {
+			return err
+		}
+		return u.ring.Reload(record, u.root)
+	})
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return ErrNotInitialised
+	}
+	m.set(u, func(u *unsealed) { u.config = c })
+	return nil
+}
+
+func now() time.Time { return time.Now().UTC() }

@@ -1,0 +1,122 @@
+package seal
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// Unseal takes one share, and owns it. With the last share that is needed it
+// opens the node; when the shares do not fit, the round begins anew. A share
+// that was given already changes nothing, and neither does any share when the
+// node is open.
+func (m *Manager) Unseal(ctx context.Context, share barrier.Key, migrate bool) (Status, error) {
+	if err := m.unseal(ctx, share, migrate); err != nil {
+		return Status{}, err
+	}
+	return m.Status(ctx)
+}
+
+func (m *Manager) unseal(ctx context.Context, share barrier.Key, migrate bool) error {
+	kept := false
+	defer func() {
+		if !kept {
+			share.Wipe()
+		}
+	}()
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	s := m.state.Load()
+	if s.open != nil {
+		return nil
+	}
+	c, err := m.readConfig(ctx)
+	switch {
+	case err != nil:
+		return err
+	case c == nil:
+		return ErrNotInitialised
+	case migrate:
+		return errs.New(errs.Failed, "can't perform a seal migration, no migration seal found")
+	}
+	if err := checkShare(share); err != nil {
+		return err
+	}
+	r := s.round
+	if r != nil && r.of != c.fingerprint() { // rekeyed on another node meanwhile
+		m.shut()
+		r = nil
+	}
+	if r.has(share) {
+		return nil
+	}
+	if r == nil {
+		r = &round{nonce: uuid.NewString(), of: c.fingerprint()}
+	}
+	kept = true
+	r = r.with(share)
+	m.state.Store(&state{round: r})
+	if r.count() < c.Threshold {
+		return nil
+	}
+	m.state.Store(&state{})
+	defer r.wipe()
+	root, err := r.rootKey(c)
+	if err != nil {
+		m.cfg.Log.Warn("unseal: the shares given do not fit")
+		return errs.New(errs.Invalid, "invalid key: %w", err)
+	}
+	return m.open(ctx, c, root)
+}
+
+// open goes from the root key to the open state, and hands over to the core.
+// It owns root.
+func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
+	var ring *barrier.Keyring
+	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+		record, err := tx.Get(barrier.RecordKey)
+		if err != nil {
+			return errs.New(errs.Failed, "the keyring cannot be read: %w", err)
+		}
+		ring, err = barrier.OpenKeyring(record, root)
+		return err
+	})
+	if err != nil {
+		root.Wipe()
+		return err
+	}
+	if err := m.cfg.Opened(ctx, ring, c.cluster()); err != nil {
+		ring.Wipe()
+		root.Wipe()
+		return err
+	}
+	m.state.Store(&state{open: &unsealed{config: c, root: root, ring: ring}})
+	m.cfg.Log.Info("unsealed")
+	return nil
+}
+
+// ResetUnseal drops the shares given so far.
+func (m *Manager) ResetUnseal(ctx context.Context) (Status, error) {
+	if err := m.resetUnseal(ctx); err != nil {
+		return Status{}, err
+	}
+	return m.Status(ctx)
+}
+
+func (m *Manager) resetUnseal(ctx context.Context) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	if m.state.Load().open != nil {
+		return errs.New(errs.Invalid, "vault is unsealed")
+	}
+	m.shut()
+	return nil
+}
