@@ -2,8 +2,10 @@ package pebble
 
 import (
 	"log/slog"
+	"runtime/debug"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"arca/internal/errs"
@@ -11,7 +13,7 @@ import (
 
 // Config says where a Store is kept.
 type Config struct {
-	Dir        string       // the folder, created if absent; may be relative
+	Dir        string       // the folder, created with mode 0700 if absent; may be relative
 	FS         vfs.FS       // nil is the operating system's
 	Memory     bool         // keep all in memory; Dir and FS are ignored
 	CacheBytes int64        // of the cache of blocks read from files; default 16 MB
@@ -19,34 +21,93 @@ type Config struct {
 	Logger     *slog.Logger // nil discards
 }
 
-// Open opens the store, or makes it.
+const (
+	defaultCacheBytes = 16 << 20
+	memTableBytes     = 8 << 20
+	largestFileBytes  = 32 << 20
+)
+
+// Open opens the store in cfg.Dir, or makes one if the folder is absent or empty. Its errors are of kind Unavailable, when
+// waiting or freeing something helps, or Invalid, when the folder is not a store that this version can open.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.CacheBytes == 0 {
-		cfg.CacheBytes = 16 << 20
+	if cfg.CacheBytes <= 0 {
+		cfg.CacheBytes = defaultCacheBytes
 	}
 	if cfg.Memory {
 		cfg.FS, cfg.Dir, cfg.NoSync = vfs.NewMem(), "arca", true
-	}
-	if cfg.FS == nil {
+	} else if cfg.FS == nil {
 		cfg.FS = vfs.Default
 	}
-	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, errs.New(errs.Unavailable, "create the storage folder: %w", err)
+	if cfg.Dir == "" {
+		return nil, errs.New(errs.Invalid, "storage needs a path to a folder")
 	}
-	f := &fault{log: cfg.Logger}
-	db, err := pebble.Open(cfg.Dir, &pebble.Options{
-		FS: cfg.FS, Logger: f, CacheSize: cfg.CacheBytes, MemTableSize: 8 << 20,
-		FormatMajorVersion: pebble.FormatNewest,
-	})
+	dir := folder{fs: cfg.FS, path: cfg.Dir}
+	isNew, err := dir.prepare()
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "open the storage folder %q: %w", cfg.Dir, err)
+		return nil, err
 	}
-	s := &Store{db: db, write: pebble.Sync, fault: f, cfg: cfg}
+	s := &Store{fault: newFault(cfg.Logger), dir: cfg.Dir}
+	s.space = newSpace(cfg.FS, cfg.Dir, s.fault)
+	s.write = pebble.Sync
 	if cfg.NoSync {
 		s.write = pebble.NoSync
 	}
+	if err := s.open(&cfg, isNew); err != nil {
+		return nil, dir.explain(err)
+	}
+	if isNew {
+		if err := dir.finish(); err != nil {
+			_ = s.db.Close() // the first error says what is wrong
+			return nil, err
+		}
+	}
 	return s, nil
+}
+
+func (s *Store) open(cfg *Config, isNew bool) (err error) {
+	// Pebble panics on some damage that a disk can do.
+	defer func() {
+		if p := recover(); p != nil {
+			cfg.Logger.Error("storage does not open", "panic", p, "stack", string(debug.Stack()))
+			err = errs.New(errs.Unavailable, "%v", p)
+		}
+	}()
+	s.db, err = pebble.Open(cfg.Dir, options(cfg, s, !isNew))
+	if err == nil {
+		err = s.fault.get()
+	}
+	return err
+}
+
+// options are chosen for small memory, few bytes written and no work while idle.
+func options(cfg *Config, s *Store, mustExist bool) *pebble.Options {
+	o := &pebble.Options{
+		FS:                          &fullFS{FS: cfg.FS, space: s.space},
+		Logger:                      s.fault,
+		EventListener:               s.fault.listener(),
+		CacheSize:                   cfg.CacheBytes,
+		MemTableSize:                memTableBytes,
+		MemTableStopWritesThreshold: 4, // a burst is not stopped by one slow flush
+		MaxOpenFiles:                500,
+		FormatMajorVersion:          pebble.FormatNewest,
+		ErrorIfNotExists:            mustExist,
+		// A log in memory would only hold everything twice.
+		DisableWAL: cfg.Memory,
+	}
+	o.Experimental.CompactionScheduler = newScheduler()
+	o.Experimental.FileCacheShards = 2
+	// Values are encrypted above: they do not compress.
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	size := int64(4 << 20)
+	for i := range o.TargetFileSizes {
+		o.TargetFileSizes[i] = size
+		size = min(size*2, largestFileBytes)
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most look-ups of tokens that do not exist touch no block
+	}
+	return o
 }

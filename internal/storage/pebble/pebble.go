@@ -1,4 +1,11 @@
-// Package pebble keeps a storage.Backend in a folder or in memory, with cockroachdb/pebble.
+// Package pebble is the embedded storage.Backend, on github.com/cockroachdb/pebble.
+//
+// With Config.Memory it is dev mode's "inmem"; in a folder it is storage "file", where each Apply is one synced record in
+// a write-ahead log; with Config.NoSync it is the state machine of a replicated log, which syncs in its own way.
+//
+// The Store promises that a batch whose Apply has returned nil survives a crash at any moment after (unless NoSync), that
+// of any other batch all or nothing survives, that a full disk loses nothing and refuses writes with an error until there
+// is room, and that it opens only folders that are its own, one process at a time.
 package pebble
 
 import (
@@ -16,7 +23,8 @@ type Store struct {
 	db    *pebble.DB
 	write *pebble.WriteOptions
 	fault *fault
-	cfg   Config
+	space *space
+	dir   string
 }
 
 var _ storage.Backend = (*Store)(nil)
@@ -37,9 +45,51 @@ func (s *Store) Snapshot(context.Context) (storage.Snapshot, error) {
 	return &snapshot{s, s.db.NewSnapshot()}, nil
 }
 
-// Close implements storage.Backend.
+// Close implements storage.Backend. When the store has failed, or the disk is so full that the log cannot be closed, it
+// gives up with an error; nothing that was acknowledged is lost by that.
 func (s *Store) Close() error {
+	s.space.closing.Store(true)
+	if err := s.fault.get(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.close() }() // ends with Pebble, or the process
+	select {
+	case err := <-done:
+		return err
+	case <-s.fault.done:
+		return s.fault.get()
+	}
+}
+
+func (s *Store) close() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errs.New(errs.Unavailable, "close storage: %v", p)
+		}
+	}()
 	return s.db.Close()
+}
+
+// Checkpoint makes a copy of the present state in the folder dir, which must not exist. It costs links, not bytes, as
+// long as dir is on the same file system. Open opens it like any other.
+func (s *Store) Checkpoint(dir string) error {
+	if err := s.fault.get(); err != nil {
+		return err
+	}
+	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return errs.New(errs.Unavailable, "copy storage to %q: %w", dir, err)
+	}
+	f := folder{fs: s.space.fs, path: dir}
+	return f.finish()
+}
+
+// Sync makes all that was applied durable: for a Store opened with NoSync.
+func (s *Store) Sync() error {
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return s.fault.explain(err)
+	}
+	return s.fault.get()
 }
 
 type snapshot struct {
@@ -145,17 +195,44 @@ func (s *Store) Apply(_ context.Context, ops storage.Batch) error {
 	if err := s.fault.get(); err != nil {
 		return err
 	}
-	b := s.db.NewBatch()
-	defer b.Close()
+	size := 0
+	for i := range ops {
+		size += len(ops[i].Key) + len(ops[i].Value) + opOverhead
+	}
+	if err := s.space.admit(size); err != nil {
+		return err
+	}
+	b := s.db.NewBatchWithSize(size + batchHeader)
 	for i := range ops {
 		if err := add(b, &ops[i]); err != nil {
-			return errs.New(errs.Unavailable, "%w: %w", storage.ErrNotApplied, err)
+			return errs.New(errs.Internal, "%w: %w", storage.ErrNotApplied, err)
 		}
 	}
+	return s.commit(b)
+}
+
+// About what Pebble adds to an operation and a batch.
+const (
+	opOverhead  = 12
+	batchHeader = 16
+)
+
+func (s *Store) commit(b *pebble.Batch) (err error) {
+	// Pebble panics when it cannot write its log. Its commit mutex stays locked then, which is right: the log's end is
+	// not known any more.
+	defer func() {
+		if p := recover(); p != nil {
+			s.fault.set(errs.New(errs.Unavailable, "storage failed: %v", p))
+			err = s.fault.get()
+		}
+	}()
 	if err := b.Commit(s.write); err != nil {
 		return s.fault.explain(err)
 	}
-	return s.fault.get()
+	if err := s.fault.get(); err != nil {
+		return err
+	}
+	return b.Close()
 }
 
 func add(b *pebble.Batch, op *storage.Op) error {

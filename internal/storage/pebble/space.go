@@ -1,0 +1,167 @@
+package pebble
+
+import (
+	"errors"
+	"os"
+	"path"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+const (
+	// reserveBytes must be free for a write to begin, so that the log of what is accepted always finds its place.
+	reserveBytes = 16 << 20
+	// checkEvery is how many bytes are written, and spaceCheckAge how long is waited, between two looks at the disk.
+	checkEvery    = 1 << 20
+	spaceCheckAge = 100 * time.Millisecond
+	// fullRetry is the pause before a write that found the disk full is tried again.
+	fullRetry = 200 * time.Millisecond
+)
+
+// A space watches the disk. Pebble treats a full disk as fatal when it concerns its log or manifest, and tries again at
+// once when it concerns a table. So writes are refused while there is still a reserve (nothing has happened, the caller is
+// told, reads go on); should the disk fill up all the same, writes to log and manifest wait until there is room.
+type space struct {
+	fs    vfs.FS
+	dir   string
+	fault *fault
+
+	// Only used by Apply, of which there is one at a time.
+	written int
+	checked time.Time
+	low     bool
+
+	waiting atomic.Int32 // writes that wait for room
+	closing atomic.Bool
+}
+
+func newSpace(fs vfs.FS, dir string, f *fault) *space { return &space{fs: fs, dir: dir, fault: f} }
+
+// admit refuses a batch of n bytes when the disk is nearly full.
+func (s *space) admit(n int) error {
+	s.written += n
+	now := time.Now()
+	if !s.low && s.written < checkEvery && now.Sub(s.checked) < spaceCheckAge {
+		return nil
+	}
+	s.written, s.checked = 0, now
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	if err != nil {
+		return nil //nolint:nilerr // a file system that cannot say how full it is: in memory, for one
+	}
+	low := usage.AvailBytes < reserveBytes+uint64(n) || s.waiting.Load() > 0
+	if low != s.low {
+		s.low = low
+		if low {
+			s.fault.log.Error("the disk is full: writes are refused until there is room", "path", s.dir, "free_bytes", usage.AvailBytes)
+		} else {
+			s.fault.log.Warn("the disk has room again: writes are taken", "path", s.dir, "free_bytes", usage.AvailBytes)
+		}
+	}
+	if low {
+		return errs.New(errs.Unavailable, "the disk of the storage folder %q is full (%d MB free): %w",
+			s.dir, usage.AvailBytes>>20, storage.ErrNotApplied)
+	}
+	return nil
+}
+
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// retry does fn until it fails otherwise than by a full disk. A table is given up after one pause: Pebble makes it anew,
+// and meanwhile its place is free.
+func (s *space) retry(name string, fn func() error) error {
+	err := fn()
+	if err == nil || !isFull(err) {
+		return err
+	}
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
+	for isFull(err) && !s.closing.Load() {
+		time.Sleep(fullRetry)
+		switch path.Ext(name) {
+		case ".sst", ".blob":
+			return err
+		}
+		err = fn()
+	}
+	return err
+}
+
+// fullFS is a file system that goes through space for what needs room.
+type fullFS struct {
+	vfs.FS
+	space *space
+}
+
+// Unwrap implements vfs.FS.
+func (f *fullFS) Unwrap() vfs.FS { return f.FS }
+
+// Create implements vfs.FS.
+func (f *fullFS) Create(name string, c vfs.DiskWriteCategory) (file vfs.File, err error) {
+	err = f.space.retry(name, func() error { file, err = f.FS.Create(name, c); return err })
+	return f.wrap(file, name, err)
+}
+
+// ReuseForWrite implements vfs.FS.
+func (f *fullFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (file vfs.File, err error) {
+	err = f.space.retry(name, func() error { file, err = f.FS.ReuseForWrite(old, name, c); return err })
+	return f.wrap(file, name, err)
+}
+
+// OpenReadWrite implements vfs.FS.
+func (f *fullFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, o...)
+	return f.wrap(file, name, err)
+}
+
+// Rename implements vfs.FS.
+func (f *fullFS) Rename(old, name string) error {
+	return f.space.retry(name, func() error { return f.FS.Rename(old, name) })
+}
+
+// Link implements vfs.FS.
+func (f *fullFS) Link(old, name string) error {
+	return f.space.retry(name, func() error { return f.FS.Link(old, name) })
+}
+
+// MkdirAll implements vfs.FS.
+func (f *fullFS) MkdirAll(dir string, perm os.FileMode) error {
+	return f.space.retry(dir, func() error { return f.FS.MkdirAll(dir, perm) })
+}
+
+func (f *fullFS) wrap(file vfs.File, name string, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &fullFile{File: file, name: name, space: f.space}, nil
+}
+
+type fullFile struct {
+	vfs.File
+	name  string
+	space *space
+}
+
+// Write implements io.Writer. A write that was cut short by a full disk is continued where it ended.
+func (f *fullFile) Write(p []byte) (n int, err error) {
+	err = f.space.retry(f.name, func() error {
+		m, err := f.File.Write(p[n:])
+		n += m
+		return err
+	})
+	return n, err
+}
+
+// Preallocate implements vfs.File. It is only for speed; a full disk shows when it is written to.
+func (f *fullFile) Preallocate(offset, length int64) error {
+	if err := f.File.Preallocate(offset, length); !isFull(err) {
+		return err
+	}
+	return nil
+}
