@@ -1,0 +1,89 @@
+package cli
+
+import "strings"
+
+// commands is the table of all commands. A command of another package is in it
+// when its hook is set.
+func commands(cfg Config) []command {
+	list := []command{
+		readCommand(), writeCommand(), deleteCommand(), listCommand(), patchCommand(),
+		loginCommand(), statusCommand(), unwrapCommand(), pathHelpCommand(), printTokenCommand(),
+		versionCommand(), versionHistoryCommand(), monitorCommand(),
+
+		kvGetCommand(), kvPutCommand(), kvPatchCommand(), kvDeleteCommand(), kvUndeleteCommand(),
+		kvDestroyCommand(), kvRollbackCommand(), kvListCommand(), kvEnableVersioningCommand(),
+		kvMetadataGetCommand(), kvMetadataPutCommand(), kvMetadataPatchCommand(), kvMetadataDeleteCommand(),
+
+		secretsEnableCommand(), secretsDisableCommand(), secretsListCommand(), secretsMoveCommand(),
+		secretsTuneCommand(),
+		authEnableCommand(), authDisableCommand(), authListCommand(), authMoveCommand(), authTuneCommand(),
+		authHelpCommand(),
+		auditEnableCommand(), auditDisableCommand(), auditListCommand(),
+		policyReadCommand(), policyWriteCommand(), policyListCommand(), policyDeleteCommand(), policyFmtCommand(),
+		tokenCreateCommand(), tokenLookupCommand(), tokenRenewCommand(), tokenRevokeCommand(),
+		tokenCapabilitiesCommand(),
+		leaseLookupCommand(), leaseRenewCommand(), leaseRevokeCommand(),
+		namespaceCreateCommand(), namespaceListCommand(), namespaceLookupCommand(), namespaceDeleteCommand(),
+		namespacePatchCommand(), namespaceLockCommand(), namespaceUnlockCommand(),
+		pluginListCommand(), pluginInfoCommand(), pluginRegisterCommand(), pluginDeregisterCommand(),
+		pluginReloadCommand(), pluginReloadStatusCommand(), pluginRuntimeListCommand(), pluginRuntimeInfoCommand(),
+		pluginRuntimeRegisterCommand(), pluginRuntimeDeregisterCommand(),
+
+		initCommand(), unsealCommand(), sealCommand(), rekeyCommand(), rotateCommand(), generateRootCommand(),
+		keyStatusCommand(), stepDownCommand(), membersCommand(),
+		raftListPeersCommand(), raftJoinCommand(), raftRemovePeerCommand(),
+		snapshotSaveCommand(), snapshotRestoreCommand(), snapshotInspectCommand(),
+		autopilotGetCommand(), autopilotSetCommand(), autopilotStateCommand(),
+	}
+	hooks := []command{
+		{name: "server", summary: "Run the server", delegate: cfg.Server},
+		{name: "operator diagnose", summary: "Check a server's configuration", delegate: cfg.Diagnose},
+		{name: "agent", summary: "Run the agent", delegate: cfg.Agent},
+		{name: "proxy", summary: "Run the proxy", delegate: cfg.Proxy},
+	}
+	for _, h := range hooks {
+		if h.delegate != nil {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// groupSummary says what a group of commands is about.
+func groupSummary(name string) string {
+	switch name {
+	case "audit":
+		return "Audit devices"
+	case "auth":
+		return "Auth methods"
+	case "kv":
+		return "The key-value engine's secrets"
+	case "kv metadata":
+		return "Secrets' settings and versions"
+	case "lease":
+		return "Leases"
+	case "namespace":
+		return "Namespaces"
+	case "operator":
+		return "Running a server: keys, seal, cluster"
+	case "operator raft":
+		return "The raft cluster"
+	case "operator raft autopilot":
+		return "The raft cluster's autopilot"
+	case "operator raft snapshot":
+		return "Snapshots of the storage"
+	case "plugin":
+		return "Plugins"
+	case "plugin runtime":
+		return "Container runtimes for plugins"
+	case "policy":
+		return "ACL policies"
+	case "print":
+		return "Settings in use"
+	case "secrets":
+		return "Secrets engines"
+	case "token":
+		return "Tokens"
+	}
+	return strings.ToUpper(name[:1]) + name[1:]
+}
