@@ -220,12 +220,12 @@ func (i *undoIterator) advance(move func() bool) bool {
 		}
 		key, value, found := i.recorded()
 		if i.storeOK && (!found || string(i.it.Key()) < key) {
-			if _, changed := i.s.before(string(i.it.Key())); changed {
-				// On record, and not as existing: made after the snapshot.
+			old, changed := i.s.before(string(i.it.Key()))
+			if changed && old == nil { // made after the snapshot
 				i.from = string(i.it.Key()) + "\x00"
 				continue
 			}
-			i.key, i.onStore = append(i.key[:0], i.it.Key()...), true
+			i.key, i.value, i.onStore = append(i.key[:0], i.it.Key()...), old, !changed
 			return true
 		}
 		if !found {
