@@ -3,6 +3,8 @@ package barrier
 import (
 	"crypto/subtle"
 	"time"
+
+	"arca/internal/errs"
 )
 
 // Bounds of a Rotation, those of Vault's sys/rotate/config.
@@ -16,8 +18,8 @@ const (
 // nonces collide with a chance of 2^-35 by then.
 const ownLimit = 1 << 31
 
-// saveEvery is how many encryptions may go uncounted by a crash.
-const saveEvery = 1 << 20
+// SaveEvery is how many encryptions may go uncounted by a crash.
+const SaveEvery = 1 << 20
 
 // A Rotation says when the encryption key is replaced without being asked.
 type Rotation struct {
@@ -58,14 +60,8 @@ func (r *Keyring) Due(now time.Time) bool {
 	return c.Interval > 0 && now.Sub(t.installed) >= c.Interval
 }
 
-// Unsaved reports whether so much was encrypted since the last saved record
-// that the count should be saved.
-func (r *Keyring) Unsaved() bool { return r.uncounted() >= saveEvery }
-
-// Uncounted reports whether anything was encrypted since the last saved record.
-func (r *Keyring) Uncounted() bool { return r.uncounted() > 0 }
-
-func (r *Keyring) uncounted() uint64 {
+// Uncounted returns how much was encrypted since the last saved record.
+func (r *Keyring) Uncounted() uint64 {
 	k := r.keys.Load()
 	if k == nil {
 		return 0
@@ -169,9 +165,15 @@ func (r *Keyring) Reload(record []byte, root Key) error {
 		next.wipe()
 		return ErrSealed
 	}
+	for _, t := range next.terms {
+		if have := old.term(t.id); have != nil && subtle.ConstantTimeCompare(have.key, t.key) == 0 {
+			next.wipe()
+			return errs.New(errs.Failed, "the stored keyring has another key for term %d", t.id)
+		}
+	}
 	for i, t := range next.terms {
 		have := old.term(t.id)
-		if have == nil || subtle.ConstantTimeCompare(have.key, t.key) == 0 {
+		if have == nil {
 			continue
 		}
 		if n := t.count.Load(); n > have.count.Load() {

@@ -33,21 +33,59 @@ const (
 // config is the stored description of the seal. It holds no secret: the root
 // key in it is encrypted under the unseal key. It is immutable.
 type config struct {
-	Version     int       `json:"version"`
-	Type        string    `json:"type"`
-	Shares      int       `json:"shares"`
-	Threshold   int       `json:"threshold"`
-	Root        []byte    `json:"root"` // barrier.Wrap(unseal key, rootLabel, root key)
+	Version int    `json:"version"`
+	Type    string `json:"type"`
+	sharing
+	// Next is a sharing that a rekey is going over to. Both are good, until
+	// shares of Next were used or Next has taken the place of the other.
+	Next        *sharing  `json:"next,omitempty"`
 	ClusterID   string    `json:"cluster_id"`
 	ClusterName string    `json:"cluster_name"`
 	Created     time.Time `json:"created"`
 	Rekeyed     time.Time `json:"rekeyed,omitzero"`
 }
 
+// sharing is the root key encrypted under one set of shares.
+type sharing struct {
+	Shares    int    `json:"shares"`
+	Threshold int    `json:"threshold"`
+	Root      []byte `json:"root"` // barrier.Wrap(unseal key, rootLabel, root key)
+}
+
+// sharings lists the sets of shares that open the store.
+func (c *config) sharings() []*sharing {
+	if c.Next == nil {
+		return []*sharing{&c.sharing}
+	}
+	return []*sharing{&c.sharing, c.Next}
+}
+
+// enough is the number of shares that no set of shares needs more than.
+func (c *config) enough() int {
+	if c.Next == nil {
+		return c.Threshold
+	}
+	return max(c.Threshold, c.Next.Threshold)
+}
+
+// promoted returns c with Next in the place of the other sharing.
+func (c *config) promoted() *config {
+	p := *c
+	p.sharing, p.Next, p.Rekeyed = *c.Next, nil, now()
+	return &p
+}
+
 func (c *config) cluster() Cluster { return Cluster{ID: c.ClusterID, Name: c.ClusterName} }
 
 // fingerprint names the set of shares that fits c.
-func (c *config) fingerprint() [sha256.Size]byte { return sha256.Sum256(c.Root) }
+func (c *config) fingerprint() (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, s := range c.sharings() {
+		h.Write(s.Root)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
 
 // config returns the seal's description: the one in hand while open, else the
 // stored one. Nil means not initialised.
@@ -94,6 +132,20 @@ func (c *config) put(tx storage.Tx) error {
 		return err
 	}
 	return tx.Put(configKey, b)
+}
+
+// replaceConfig writes next if old is still what is stored.
+func (m *Manager) replaceConfig(ctx context.Context, old, next *config) error {
+	return m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
+		stored, err := readConfig(tx)
+		if err != nil {
+			return err
+		}
+		if stored == nil || stored.fingerprint() != old.fingerprint() {
+			return errs.New(errs.Conflict, "the seal configuration was changed by another node")
+		}
+		return next.put(tx)
+	})
 }
 
 // checkCounts validates numbers of shares and threshold, with Vault's texts.

@@ -114,7 +114,8 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 		result.RootToken = base64.StdEncoding.AppendEncode(nil, b)
 	}
 	c := &config{
-		Version: configVersion, Type: typeShamir, Shares: p.Shares, Threshold: p.Threshold, Root: wrapped,
+		Version: configVersion, Type: typeShamir,
+		sharing:   sharing{Shares: p.Shares, Threshold: p.Threshold, Root: wrapped},
 		ClusterID: uuid.NewString(), ClusterName: m.cfg.ClusterName, Created: now(),
 	}
 	if c.ClusterName == "" {

@@ -118,19 +118,33 @@ func (r *round) combine() (barrier.Key, error) {
 	return k, nil
 }
 
-// rootKey decrypts c's root key with the shares collected. The caller owns it.
-func (r *round) rootKey(c *config) (barrier.Key, error) {
-	k, err := r.combine()
+// rootKey decrypts c's root key with the shares collected, by whichever of its
+// sharings fits. It says which; the caller owns the key.
+func (r *round) rootKey(c *config) (root barrier.Key, by *sharing, err error) {
+	err = barrier.ErrUnwrap
+	for _, s := range c.sharings() {
+		if s.Threshold != r.count() {
+			continue
+		}
+		if root, err = r.unwrap(s); err == nil {
+			return root, s, nil
+		}
+	}
+	return nil, nil, err
+}
+
+func (r *round) unwrap(s *sharing) (barrier.Key, error) {
+	kek, err := r.combine()
 	if err != nil {
 		return nil, err
 	}
-	defer k.Wipe()
-	return barrier.Unwrap(k, rootLabel, c.Root)
+	defer kek.Wipe()
+	return barrier.Unwrap(kek, rootLabel, s.Root)
 }
 
 // authorise reports whether the shares collected are those of the open state.
 func (r *round) authorise(u *unsealed) error {
-	root, err := r.rootKey(u.config)
+	root, _, err := r.rootKey(u.config)
 	if err != nil {
 		return err
 	}
@@ -139,6 +153,18 @@ func (r *round) authorise(u *unsealed) error {
 		return barrier.ErrUnwrap
 	}
 	return nil
+}
+
+// add checks a further share of an operation on an open node and returns the
+// round with it, which owns it then. what is the operation's word in the error.
+func (r *round) add(share barrier.Key, what string) (*round, error) {
+	if err := checkShare(share); err != nil {
+		return nil, err
+	}
+	if r.has(share) {
+		return nil, errs.New(errs.Invalid, "given key has already been provided during this %s operation", what)
+	}
+	return r.with(share), nil
 }
 
 // newShares makes a new unseal key and splits it. A single share is the key.

@@ -62,17 +62,31 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, migrate bool) e
 	kept = true
 	r = r.with(share)
 	m.state.Store(&state{round: r})
-	if r.count() < c.Threshold {
+	root, by, err := r.rootKey(c)
+	if err != nil && r.count() < c.enough() {
 		return nil
 	}
 	m.state.Store(&state{})
 	defer r.wipe()
-	root, err := r.rootKey(c)
 	if err != nil {
 		m.cfg.Log.Warn("unseal: the shares given do not fit")
 		return errs.New(errs.Invalid, "invalid key: %w", err)
 	}
+	if by == c.Next {
+		c = m.promote(ctx, c)
+	}
 	return m.open(ctx, c, root)
+}
+
+// promote ends a rekey that a failure cut short, now that its shares proved to
+// be in hand. If that cannot be written now, both sets of shares stay good.
+func (m *Manager) promote(ctx context.Context, c *config) *config {
+	p := c.promoted()
+	if err := m.replaceConfig(ctx, c, p); err != nil {
+		m.cfg.Log.Warn("the shares before the last rekey stay valid", "error", err)
+		return c
+	}
+	return p
 }
 
 // open goes from the root key to the open state, and hands over to the core.

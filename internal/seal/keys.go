@@ -1,0 +1,170 @@
+package seal
+
+import (
+	"context"
+	"time"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// KeyInfo describes the newest encryption key.
+func (m *Manager) KeyInfo() (barrier.Info, error) {
+	u := m.state.Load().open
+	if u == nil {
+		return barrier.Info{}, ErrSealed
+	}
+	return u.ring.Info()
+}
+
+// Rotation tells when the encryption key is replaced without being asked.
+func (m *Manager) Rotation() (barrier.Rotation, error) {
+	u := m.state.Load().open
+	if u == nil {
+		return barrier.Rotation{}, ErrSealed
+	}
+	return u.ring.Rotation()
+}
+
+// Rotate makes a new encryption key. What was encrypted before stays readable.
+func (m *Manager) Rotate(ctx context.Context) error {
+	u, err := m.beginOpen(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.end()
+	return m.change(ctx, u, func() (*barrier.Draft, error) { return u.ring.Grow(now()) })
+}
+
+// RotationChange says what of a Rotation to change; nil leaves it.
+type RotationChange struct {
+	Enabled       *bool
+	MaxOperations *int64
+	Interval      *time.Duration
+}
+
+// SetRotation changes when the encryption key is replaced without being asked.
+//
+// Like Vault it takes a number of operations out of bounds for the default,
+// and leaves everything as it is when nothing but Enabled would change.
+func (m *Manager) SetRotation(ctx context.Context, p RotationChange) error {
+	u, err := m.beginOpen(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.end()
+	old, err := u.ring.Rotation()
+	if err != nil {
+		return err
+	}
+	next := old
+	if p.Interval != nil {
+		if next.Interval = *p.Interval; next.Interval != 0 && next.Interval < barrier.MinInterval {
+			return errs.New(errs.Invalid, "interval must be greater or equal to %s", barrier.MinInterval)
+		}
+	}
+	if p.MaxOperations != nil {
+		if next.MaxOperations = *p.MaxOperations; next.MaxOperations < barrier.MinOperations || next.MaxOperations > barrier.MaxOperations {
+			next.MaxOperations = barrier.MaxOperations
+		}
+	}
+	if next == old {
+		return nil
+	}
+	if p.Enabled != nil {
+		next.Disabled = !*p.Enabled
+	}
+	return m.change(ctx, u, func() (*barrier.Draft, error) { return u.ring.Configure(next) })
+}
+
+// change saves and installs what draft makes of the newest stored keyring: a
+// term that another node added is never lost. When the outcome of the write is
+// not known the ring stays as it is; a key that nothing was encrypted with may
+// then be in the record, and is taken up later.
+func (m *Manager) change(ctx context.Context, u *unsealed, draft func() (*barrier.Draft, error)) error {
+	var d *barrier.Draft
+	drop := func() {
+		if d != nil {
+			d.Drop()
+			d = nil
+		}
+	}
+	err := m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
+		drop() // of a run before
+		record, err := tx.Get(barrier.RecordKey)
+		if err != nil {
+			return err
+		}
+		if err := u.ring.Reload(record, u.root); err != nil {
+			return err
+		}
+		if d, err = draft(); err != nil {
+			return err
+		}
+		if record, err = d.Record(u.root); err != nil {
+			return err
+		}
+		return tx.Put(barrier.RecordKey, record)
+	})
+	if err != nil {
+		drop()
+		return err
+	}
+	d.Install()
+	return nil
+}
+
+const (
+	upkeepEvery = time.Minute
+	// leastSaved is the number of encryptions that are worth a write when the
+	// node stops. What is lost below it would take half a million restarts to
+	// matter (barrier: 2^31 encryptions per key).
+	leastSaved = 1 << 12
+)
+
+// Run rotates the encryption key when that is due, and saves its count of
+// encryptions, until ctx ends. The active node runs it while it is active.
+func (m *Manager) Run(ctx context.Context) {
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			m.saveCount(ctx, leastSaved)
+			cancel()
+			return
+		case <-tick.C:
+			m.upkeep(ctx)
+		}
+	}
+}
+
+func (m *Manager) upkeep(ctx context.Context) {
+	u := m.state.Load().open
+	if u == nil || !u.ring.Due(now()) {
+		m.saveCount(ctx, barrier.SaveEvery)
+		return
+	}
+	if err := m.Rotate(ctx); err != nil {
+		m.cfg.Log.Warn("the encryption key is due for rotation", "error", err)
+		return
+	}
+	m.cfg.Log.Info("encryption key rotated")
+}
+
+// saveCount saves the count of encryptions if at least that many are not saved.
+func (m *Manager) saveCount(ctx context.Context, least uint64) {
+	if u := m.state.Load().open; u == nil || u.ring.Uncounted() < least {
+		return
+	}
+	u, err := m.beginOpen(ctx)
+	if err == nil {
+		err = m.change(ctx, u, u.ring.Same)
+		m.end()
+	}
+	if err != nil {
+		m.cfg.Log.Warn("save the count of encryptions", "error", err)
+	}
+}

@@ -1,0 +1,207 @@
+package sys
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	"arca/internal/barrier"
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/param"
+	"arca/internal/seal"
+)
+
+// sealRoutes declares what concerns the seal: sys/init, sys/unseal,
+// sys/seal-status, sys/rekey, sys/generate-root, sys/rotate, sys/key-status.
+//
+// Most are served sealed and without a token: the key shares themselves are the
+// proof. Like Vault these read their body with encoding/json and not with
+// package param (a number in quotes is refused), and answer without the
+// envelope.
+func (e *Engine) sealRoutes() []engine.Route {
+	return slices.Concat([]engine.Route{
+		engine.Read("init", e.readInit, engine.Always, engine.Help("Return whether the server is initialized.")),
+		engine.Write("init", e.init, engine.Always, engine.NoParamWarn, engine.Help("Initialize the server.")),
+		engine.Read("seal-status", e.sealStatus, engine.Always, engine.Help("Return the state of the seal.")),
+		engine.Write("unseal", e.unseal, engine.Always, engine.NoParamWarn, engine.Help("Give one share of the unseal key.")),
+	}, e.rekeyRoutes(), e.rootRoutes(), e.keyRoutes())
+}
+
+// members are a body's members, undecoded.
+type members struct {
+	All param.Object `api:"-,rest"`
+}
+
+// decode fills a struct from the members, with the errors of encoding/json
+// that Vault's clients see.
+func (in members) decode(into any) error {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, m := range in.All {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		name, err := json.Marshal(m.Key)
+		if err != nil {
+			return err
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(m.Value)
+	}
+	b.WriteByte('}')
+	defer clear(b.Bytes()) // key shares
+	if err := json.Unmarshal(b.Bytes(), into); err != nil {
+		return errs.New(errs.Invalid, "failed to decode JSON input: %w", err)
+	}
+	return nil
+}
+
+// plain answers v as JSON without an envelope.
+func plain(v any) (*engine.Response, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Response{Raw: &engine.Raw{Body: append(b, '\n')}}, nil
+}
+
+// plainOr is plain unless there is an error.
+func plainOr[T any](v T, err error) (*engine.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	return plain(v)
+}
+
+func (e *Engine) readInit(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
+	initialized, err := e.seal.Initialised(ctx)
+	return plainOr(struct {
+		Initialized bool `json:"initialized"`
+	}{initialized}, err)
+}
+
+// InitRequest is the body of sys/init. Its name and those of the other bodies
+// are seen in errors.
+type InitRequest struct {
+	SecretShares      int      `json:"secret_shares"`
+	SecretThreshold   int      `json:"secret_threshold"`
+	StoredShares      int      `json:"stored_shares"`
+	PGPKeys           []string `json:"pgp_keys"`
+	RecoveryShares    int      `json:"recovery_shares"`
+	RecoveryThreshold int      `json:"recovery_threshold"`
+	RecoveryPGPKeys   []string `json:"recovery_pgp_keys"`
+	RootTokenPGPKey   string   `json:"root_token_pgp_key"`
+}
+
+// notForShamir refuses parameters of seals that have recovery keys.
+func (r *InitRequest) notForShamir() error {
+	var names []byte
+	add := func(given bool, name string) {
+		if given {
+			if names != nil {
+				names = append(names, ',')
+			}
+			names = append(names, name...)
+		}
+	}
+	add(r.RecoveryShares != 0, "recovery_shares")
+	add(r.RecoveryThreshold != 0, "recovery_threshold")
+	add(len(r.RecoveryPGPKeys) > 0, "recovery_pgp_keys")
+	switch {
+	case names != nil:
+		return errs.New(errs.Invalid, "parameters %s not applicable to seal type shamir", names)
+	case r.StoredShares < 0:
+		return errs.New(errs.Invalid, "invalid seal configuration: stored keys cannot be negative")
+	}
+	return nil
+}
+
+func (e *Engine) init(ctx context.Context, _ *engine.Call, in members) (*engine.Response, error) {
+	var req InitRequest
+	if err := in.decode(&req); err != nil {
+		return nil, err
+	}
+	if err := req.notForShamir(); err != nil {
+		return nil, err
+	}
+	res, err := e.seal.Init(ctx, seal.InitParams{
+		Shares: req.SecretShares, Threshold: req.SecretThreshold,
+		PGPKeys: req.PGPKeys, RootTokenPGPKey: req.RootTokenPGPKey,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer res.Wipe()
+	return plain(struct {
+		shares
+		RootToken string `json:"root_token"`
+	}{tell(res.Shares), string(res.RootToken)})
+}
+
+// shares are key shares as they are told, in both forms.
+type shares struct {
+	Keys       []string `json:"keys"`
+	KeysBase64 []string `json:"keys_base64"`
+}
+
+func tell(keys []barrier.Key) shares {
+	var s shares
+	for _, k := range keys {
+		s.Keys = append(s.Keys, hex.EncodeToString(k))
+		s.KeysBase64 = append(s.KeysBase64, base64.StdEncoding.EncodeToString(k))
+	}
+	return s
+}
+
+func (e *Engine) sealStatus(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
+	return plainOr(e.seal.Status(ctx))
+}
+
+// UnsealRequest is the body of sys/unseal.
+type UnsealRequest struct {
+	Key     string `json:"key"`
+	Reset   bool   `json:"reset"`
+	Migrate bool   `json:"migrate"`
+}
+
+func (e *Engine) unseal(ctx context.Context, _ *engine.Call, in members) (*engine.Response, error) {
+	var req UnsealRequest
+	if err := in.decode(&req); err != nil {
+		return nil, err
+	}
+	if req.Reset {
+		return plainOr(e.seal.ResetUnseal(ctx))
+	}
+	if req.Key == "" {
+		return nil, errs.New(errs.Invalid, "'key' must be specified in request body as JSON, or 'reset' set to true")
+	}
+	share, err := seal.ParseShare(req.Key)
+	if err != nil {
+		return nil, err
+	}
+	return plainOr(e.seal.Unseal(ctx, share, req.Migrate))
+}
+
+// updateRequest is the body with which a share is given to an operation.
+type updateRequest struct {
+	Key   string `json:"key"`
+	Nonce string `json:"nonce"`
+}
+
+// share reads a body that gives a share to an operation.
+func (in members) share() (share barrier.Key, nonce string, err error) {
+	var req updateRequest
+	if err := in.decode(&req); err != nil {
+		return nil, "", err
+	}
+	if req.Key == "" {
+		return nil, "", errs.New(errs.Invalid, "'key' must be specified in request body as JSON")
+	}
+	share, err = seal.ParseShare(req.Key)
+	return share, req.Nonce, err
+}
