@@ -200,8 +200,16 @@ func (db *DB) begin(ctx context.Context, h *hold) (*txState, error) {
 		return nil, db.err
 	}
 	g := db.gen.Load()
-	g.refs.Add(1) // safe: the DB's own reference is dropped only under mu
-	return &txState{db: db, ctx: ctx, gen: g, seq: db.last, epoch: db.epoch, writable: true, hold: h}, nil
+	g.refs.Add(1)  // safe: the DB's own reference is dropped only under mu
+	x := &struct { // one allocation
+		txState
+		updateState
+	}{
+		txState{db: db, ctx: ctx, gen: g, seq: db.last, writable: true},
+		updateState{hold: h, epoch: db.epoch},
+	}
+	x.txState.updateState = &x.updateState
+	return &x.txState, nil
 }
 
 // settle waits until what an Update without a commit has read is durable, so that its answer does not rest on a commit

@@ -26,8 +26,13 @@ type txState struct {
 	writable bool
 	ended    bool
 
-	// Only in an Update.
+	*updateState // nil in a View
+}
+
+// updateState is the part of txState that only an Update has.
+type updateState struct {
 	hold      *hold
+	epoch     uint64
 	stale     bool   // a conflict is certain: run again
 	contested string // with whom
 	built     bool   // pending commits have been read

@@ -99,6 +99,8 @@ func options(cfg *Config, s *Store, mustExist bool) *pebble.Options {
 	}
 	o.Experimental.CompactionScheduler = newScheduler()
 	o.Experimental.FileCacheShards = 2
+	// Reads are not to cause writes, and a step of an iterator is not to draw random numbers.
+	o.Experimental.ReadSamplingMultiplier = -1
 	// Values are encrypted above: they do not compress.
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	size := int64(4 << 20)
