@@ -197,7 +197,7 @@ func (c *call) keep(token string) error {
 func (c *call) mfaNotice() {
 	c.errorf("A login request was issued that is subject to MFA validation. Please make sure\n" +
 		"to validate the login by sending another request to sys/mfa/validate endpoint.")
-	c.errorf("%s", "\n")
+	c.errorf("")
 }
 
 // validateMFA is the second phase of a login: it asks for the codes of one

@@ -73,7 +73,7 @@ func (c *call) printWarnings(warnings []string) {
 	for _, w := range warnings {
 		c.errorf("\n%s", wrap("* "+w, "  ", lineWidth-4))
 	}
-	c.errorf("%s", "\n")
+	c.errorf("")
 }
 
 // printField prints one value of an answer, bare. On a terminal a line end

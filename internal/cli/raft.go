@@ -132,7 +132,7 @@ func runRaftJoin(c *call, j joinFlags) error {
 		return failf("Error joining the node to the Raft cluster: %w", err)
 	}
 	return c.show(resp, func() string {
-		return table(nil, [][]string{{"Key", "Value"}, {"Joined", fmt.Sprint(resp.Joined)}})
+		return table([]string{"Key", "Value"}, [][]string{{"Joined", fmt.Sprint(resp.Joined)}})
 	})
 }
 
