@@ -48,6 +48,9 @@ type Config struct {
 	Env   []string // KEY=value, as os.Environ gives them
 	Stdio Stdio
 
+	// Ask asks a question and reads the answer unseen; nil asks on the terminal.
+	Ask func(question string) (string, error)
+
 	Server   Delegate // vault server
 	Diagnose Delegate // vault operator diagnose
 	Agent    Delegate // vault agent

@@ -91,10 +91,8 @@ func (c *call) configure(cfg *api.Config) error {
 	if g.address != "" {
 		cfg.Address = g.address
 	}
-	// An address typed on this command line counts more than an agent named in
-	// the environment.
 	cfg.AgentAddress = ""
-	if g.agentAddress != "" && (g.agentSet || !g.addressSet) {
+	if g.agentAddress != "" {
 		cfg.AgentAddress = withScheme(g.agentAddress)
 	}
 	tls := &api.TLSConfig{
@@ -106,7 +104,7 @@ func (c *call) configure(cfg *api.Config) error {
 		return fmt.Errorf("failed to setup TLS config: %w", err)
 	}
 	if transport, ok := cfg.HttpClient.Transport.(*http.Transport); ok {
-		if g.skipTLSSet && transport.TLSClientConfig != nil {
+		if c.flags.given("tls-skip-verify") && transport.TLSClientConfig != nil {
 			transport.TLSClientConfig.InsecureSkipVerify = g.tlsSkipVerify
 		}
 		if proxy := firstOf(c.env.get("VAULT_PROXY_ADDR"), c.env.get("VAULT_HTTP_PROXY")); proxy != "" {
@@ -117,9 +115,7 @@ func (c *call) configure(cfg *api.Config) error {
 			transport.Proxy = http.ProxyURL(u)
 		}
 	}
-	if g.disableRedSet || g.disableRedirects {
-		cfg.DisableRedirects = g.disableRedirects
-	}
+	cfg.DisableRedirects = g.disableRedirects
 	return c.configureLimits(cfg)
 }
 

@@ -31,7 +31,6 @@ type command struct {
 	about   string // paragraphs and examples, for -help
 
 	shared   int                         // groups of shared flags
-	hidden   bool                        // not in lists
 	setup    func(f *flagSet) runFunc    // declares flags, returns what to run
 	delegate Delegate                    // set instead of setup for commands of other packages
 	words    func(position int) []string // completion of arguments; may be nil

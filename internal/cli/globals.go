@@ -10,25 +10,23 @@ import (
 // globals are the values of the flags that commands share, completed from the
 // environment.
 type globals struct {
-	address, agentAddress   string
-	caCert, caPath          string
-	clientCert, clientKey   string
-	tlsServerName           string
-	tlsSkipVerify           bool
-	namespace               string
-	wrapTTL                 time.Duration
-	mfa                     []string
-	headers                 map[string]string
-	unlockKey               string
-	disableRedirects        bool
-	policyOverride          bool
-	outputCurl, outputHCL   bool
-	nonInteractive          bool
-	field, format           string
-	detailed                bool
-	ptrs                    globalPtrs
-	addressSet, skipTLSSet  bool
-	agentSet, disableRedSet bool
+	address, agentAddress string
+	caCert, caPath        string
+	clientCert, clientKey string
+	tlsServerName         string
+	tlsSkipVerify         bool
+	namespace             string
+	wrapTTL               time.Duration
+	mfa                   []string
+	headers               map[string]string
+	unlockKey             string
+	disableRedirects      bool
+	policyOverride        bool
+	outputCurl, outputHCL bool
+	nonInteractive        bool
+	field, format         string
+	detailed              bool
+	ptrs                  globalPtrs
 }
 
 // globalPtrs are the flags' targets until complete copies them.
@@ -98,17 +96,20 @@ func (g *globals) complete(f *flagSet, env environ) {
 		v, _ := strconv.ParseBool(env.get(variable)) // a bad value is reported where it counts, by the API client
 		return v
 	}
-	g.address, g.addressSet = str("address", "VAULT_ADDR"), f.given("address")
-	g.agentAddress, g.agentSet = str("agent-address", "VAULT_AGENT_ADDR"), f.given("agent-address")
+	g.address = str("address", "VAULT_ADDR")
+	if f.given("agent-address") || !f.given("address") {
+		// An address typed here counts more than an agent named in the environment.
+		g.agentAddress = str("agent-address", "VAULT_AGENT_ADDR")
+	}
 	g.caCert = str("ca-cert", "VAULT_CACERT")
 	g.caPath = str("ca-path", "VAULT_CAPATH")
 	g.clientCert = str("client-cert", "VAULT_CLIENT_CERT")
 	g.clientKey = str("client-key", "VAULT_CLIENT_KEY")
 	g.tlsServerName = str("tls-server-name", "VAULT_TLS_SERVER_NAME")
-	g.tlsSkipVerify, g.skipTLSSet = boolean("tls-skip-verify", "VAULT_SKIP_VERIFY"), f.given("tls-skip-verify")
+	g.tlsSkipVerify = boolean("tls-skip-verify", "VAULT_SKIP_VERIFY")
 	g.namespace = str("namespace", "VAULT_NAMESPACE")
 	g.unlockKey = str("unlock-key", "")
-	g.disableRedirects, g.disableRedSet = boolean("disable-redirects", "VAULT_DISABLE_REDIRECTS"), f.given("disable-redirects")
+	g.disableRedirects = boolean("disable-redirects", "VAULT_DISABLE_REDIRECTS")
 	g.policyOverride = boolean("policy-override", "")
 	g.outputCurl = boolean("output-curl-string", "")
 	g.outputHCL = boolean("output-policy", "")

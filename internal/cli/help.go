@@ -41,7 +41,6 @@ func (a *app) children(group string) map[string]string {
 		}
 		word, deeper, nested := strings.Cut(rest, " ")
 		switch {
-		case cmd.hidden:
 		case nested && deeper != "":
 			out[word] = groupSummary(strings.TrimSpace(group + " " + word))
 		default:

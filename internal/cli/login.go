@@ -236,9 +236,15 @@ func (c *call) validateMFA(client *api.Client, r *api.MFARequirement) (*api.Secr
 	return secret, nil
 }
 
-// secretPrompt asks on the terminal without echo, or fails when there is none.
+// secretPrompt asks without echo, or fails when there is nobody to ask.
 func (c *call) secretPrompt(question string) (string, error) {
-	if c.globals.nonInteractive || !isTerminal(c.Stdio.In) {
+	if c.globals.nonInteractive {
+		return "", errNoTerminal
+	}
+	if c.Ask != nil {
+		return c.Ask(question)
+	}
+	if !isTerminal(c.Stdio.In) {
 		return "", errNoTerminal
 	}
 	_, _ = io.WriteString(c.Stdio.Err, question)
@@ -247,7 +253,7 @@ func (c *call) secretPrompt(question string) (string, error) {
 	return strings.TrimSpace(text), err
 }
 
-var errNoTerminal = errors.New("file descriptor 0 is not a terminal")
+var errNoTerminal = errors.New("standard input is not a terminal")
 
 // fromLookup makes a login's answer of a token's own look-up.
 func fromLookup(token string, s *api.Secret) *api.Secret {

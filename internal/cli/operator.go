@@ -100,7 +100,7 @@ func runStepDown(c *call) error {
 		return err
 	}
 	if len(c.args) == 1 {
-		c.globals.address, c.globals.addressSet = nodeAddress(c.args[0], "https"), true
+		c.globals.address, c.globals.agentAddress = nodeAddress(c.args[0], "https"), ""
 	}
 	client, err := c.client()
 	if err != nil {
