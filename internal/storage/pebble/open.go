@@ -75,22 +75,24 @@ func (s *Store) open(cfg *Config, isNew bool) (err error) {
 			err = errs.New(errs.Unavailable, "%v", p)
 		}
 	}()
-	s.db, err = pebble.Open(cfg.Dir, options(cfg, s, !isNew))
+	guard := &guardFS{FS: cfg.FS, space: s.space, fault: s.fault}
+	s.db, err = pebble.Open(cfg.Dir, options(cfg, guard, !isNew))
 	if err == nil {
+		guard.opened.Store(true)
 		err = s.fault.get()
 	}
 	return err
 }
 
 // options are chosen for small memory, few bytes written and no work while idle.
-func options(cfg *Config, s *Store, mustExist bool) *pebble.Options {
+func options(cfg *Config, fs *guardFS, mustExist bool) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          &fullFS{FS: cfg.FS, space: s.space},
-		Logger:                      s.fault,
-		EventListener:               s.fault.listener(),
+		FS:                          fs,
+		Logger:                      fs.fault,
+		EventListener:               fs.fault.listener(),
 		CacheSize:                   cfg.CacheBytes,
 		MemTableSize:                memTableBytes,
-		MemTableStopWritesThreshold: 4, // a burst is not stopped by one slow flush
+		MemTableStopWritesThreshold: 3, // a burst is not stopped by one slow flush; a crash leaves no more than this to replay
 		MaxOpenFiles:                500,
 		FormatMajorVersion:          pebble.FormatNewest,
 		ErrorIfNotExists:            mustExist,

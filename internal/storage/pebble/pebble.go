@@ -217,9 +217,19 @@ const (
 	batchHeader = 16
 )
 
-func (s *Store) commit(b *pebble.Batch) (err error) {
-	// Pebble panics when it cannot write its log. Its commit mutex stays locked then, which is right: the log's end is
-	// not known any more.
+// commit runs beside the caller, because work that cannot go on after a failure of the disk is parked: see fault.
+func (s *Store) commit(b *pebble.Batch) error {
+	done := make(chan error, 1)
+	go func() { done <- s.commitNow(b) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.fault.done:
+		return s.fault.get()
+	}
+}
+
+func (s *Store) commitNow(b *pebble.Batch) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.fault.set(errs.New(errs.Unavailable, "storage failed: %v", p))
@@ -229,7 +239,7 @@ func (s *Store) commit(b *pebble.Batch) (err error) {
 	if err := b.Commit(s.write); err != nil {
 		return s.fault.explain(err)
 	}
-	if err := s.fault.get(); err != nil {
+	if err := s.fault.get(); err != nil { // Commit does not return what it reports by Fatalf
 		return err
 	}
 	return b.Close()

@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"errors"
-	"os"
 	"path"
 	"sync/atomic"
 	"syscall"
@@ -91,77 +90,4 @@ func (s *space) retry(name string, fn func() error) error {
 		err = fn()
 	}
 	return err
-}
-
-// fullFS is a file system that goes through space for what needs room.
-type fullFS struct {
-	vfs.FS
-	space *space
-}
-
-// Unwrap implements vfs.FS.
-func (f *fullFS) Unwrap() vfs.FS { return f.FS }
-
-// Create implements vfs.FS.
-func (f *fullFS) Create(name string, c vfs.DiskWriteCategory) (file vfs.File, err error) {
-	err = f.space.retry(name, func() error { file, err = f.FS.Create(name, c); return err })
-	return f.wrap(file, name, err)
-}
-
-// ReuseForWrite implements vfs.FS.
-func (f *fullFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (file vfs.File, err error) {
-	err = f.space.retry(name, func() error { file, err = f.FS.ReuseForWrite(old, name, c); return err })
-	return f.wrap(file, name, err)
-}
-
-// OpenReadWrite implements vfs.FS.
-func (f *fullFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	file, err := f.FS.OpenReadWrite(name, c, o...)
-	return f.wrap(file, name, err)
-}
-
-// Rename implements vfs.FS.
-func (f *fullFS) Rename(old, name string) error {
-	return f.space.retry(name, func() error { return f.FS.Rename(old, name) })
-}
-
-// Link implements vfs.FS.
-func (f *fullFS) Link(old, name string) error {
-	return f.space.retry(name, func() error { return f.FS.Link(old, name) })
-}
-
-// MkdirAll implements vfs.FS.
-func (f *fullFS) MkdirAll(dir string, perm os.FileMode) error {
-	return f.space.retry(dir, func() error { return f.FS.MkdirAll(dir, perm) })
-}
-
-func (f *fullFS) wrap(file vfs.File, name string, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &fullFile{File: file, name: name, space: f.space}, nil
-}
-
-type fullFile struct {
-	vfs.File
-	name  string
-	space *space
-}
-
-// Write implements io.Writer. A write that was cut short by a full disk is continued where it ended.
-func (f *fullFile) Write(p []byte) (n int, err error) {
-	err = f.space.retry(f.name, func() error {
-		m, err := f.File.Write(p[n:])
-		n += m
-		return err
-	})
-	return n, err
-}
-
-// Preallocate implements vfs.File. It is only for speed; a full disk shows when it is written to.
-func (f *fullFile) Preallocate(offset, length int64) error {
-	if err := f.File.Preallocate(offset, length); !isFull(err) {
-		return err
-	}
-	return nil
 }
