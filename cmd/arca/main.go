@@ -4,11 +4,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 
 	"arca/internal/cli"
+	"arca/internal/server"
 )
 
 func main() {
@@ -24,8 +24,6 @@ func main() {
 	}))
 }
 
-// runServer is replaced by internal/server when that exists.
-func runServer(_ context.Context, _ []string, stdio cli.Stdio) int {
-	_, _ = fmt.Fprintln(stdio.Err, "this build has no server yet")
-	return 1
+func runServer(ctx context.Context, args []string, stdio cli.Stdio) int {
+	return server.Run(ctx, args, stdio.Out, stdio.Err)
 }

@@ -59,7 +59,7 @@ func (b *barrier) Apply(ctx context.Context, batch storage.Batch) error {
 	size, longest := 0, 0
 	for i := range batch {
 		op := &batch[i]
-		if inClear(op.Key) || op.Kind == storage.DeletePrefix && strings.HasPrefix(ClearPrefix, op.Key) {
+		if inClear(op.Key) {
 			return errs.New(errs.Internal, "write to %q behind the barrier: %w", op.Key, storage.ErrNotApplied)
 		}
 		if op.Kind == storage.Put {
@@ -67,25 +67,46 @@ func (b *barrier) Apply(ctx context.Context, batch storage.Batch) error {
 			longest = max(longest, len(op.Key))
 		}
 	}
-	out := make(storage.Batch, len(batch))
-	copy(out, batch)
+	out := make(storage.Batch, 0, len(batch))
 	slab := make([]byte, 0, size)
 	name := make([]byte, 0, longest)
-	for i := range out {
-		op := &out[i]
-		if op.Kind != storage.Put {
-			continue
+	for _, op := range batch {
+		switch {
+		case op.Kind == storage.Put:
+			at := len(slab)
+			name = append(name[:0], op.Key...)
+			next, err := b.ring.appendRecord(slab, name, op.Value)
+			if err != nil {
+				return errs.New(errs.KindOf(err), "%s: %w", err.Error(), storage.ErrNotApplied)
+			}
+			slab = next
+			op.Value = slab[at:len(slab):len(slab)]
+			out = append(out, op)
+		case op.Kind == storage.DeletePrefix && strings.HasPrefix(ClearPrefix, op.Key):
+			out = deleteBeside(out, op.Key)
+		default:
+			out = append(out, op)
 		}
-		at := len(slab)
-		name = append(name[:0], op.Key...)
-		next, err := b.ring.appendRecord(slab, name, op.Value)
-		if err != nil {
-			return errs.New(errs.KindOf(err), "%s: %w", err.Error(), storage.ErrNotApplied)
-		}
-		slab = next
-		op.Value = slab[at:len(slab):len(slab)]
 	}
 	return b.backend.Apply(ctx, out)
+}
+
+// deleteBeside appends what deletes all keys that begin with prefix but those
+// of the clear area, which begin with prefix, too: at each letter of
+// ClearPrefix, whatever goes on otherwise. It takes over a thousand operations.
+func deleteBeside(batch storage.Batch, prefix string) storage.Batch {
+	for at := len(prefix); at < len(ClearPrefix); at++ {
+		if at > 0 {
+			batch = append(batch, storage.Op{Kind: storage.Delete, Key: ClearPrefix[:at]})
+		}
+		for c := range 256 {
+			own := at == 0 && (c == 0 || c == 0xff) // the backend's own keys
+			if byte(c) != ClearPrefix[at] && !own {
+				batch = append(batch, storage.Op{Kind: storage.DeletePrefix, Key: ClearPrefix[:at] + string([]byte{byte(c)})})
+			}
+		}
+	}
+	return batch
 }
 
 // Close closes the backend.

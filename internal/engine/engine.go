@@ -105,7 +105,13 @@ type Call struct {
 	Op      Operation // as decided by the existence check
 	Path    string    // the request's path below the mount
 	Now     time.Time // UTC; one value for the whole request
+	// Desks are the hall's desks (*core.Active), for rooms of the hall.
+	Desks any
+	// Done is closed when the node seals or the client is gone: what streams
+	// an answer ends then.
+	Done <-chan struct{}
 
+	after    []func()
 	warnings []string
 	captures captures
 }
@@ -113,6 +119,17 @@ type Call struct {
 // Warn adds a warning to the answer, if there will be one.
 func (c *Call) Warn(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+}
+
+// After runs fn when the request is finished and no longer counted, just before
+// its answer is sent: a request that seals the node cannot wait for itself.
+func (c *Call) After(fn func()) { c.after = append(c.after, fn) }
+
+// RunAfter runs what After collected. The hall calls it.
+func (c *Call) RunAfter() {
+	for _, fn := range c.after {
+		fn()
+	}
 }
 
 // Warnings returns the warnings so far.

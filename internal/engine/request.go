@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"arca/internal/errs"
 	"arca/internal/param"
 )
 
@@ -82,6 +83,7 @@ type Response struct {
 	// LeaseDuration and Renewable are shown without a lease being kept (KV version 1).
 	LeaseDuration time.Duration
 	Renewable     bool
+	LeaseID       string // of a lease that was renewed
 
 	Warnings []string
 	// Missing says that Data describes something that is gone: doors answer
@@ -89,6 +91,8 @@ type Response struct {
 	Missing bool
 	// TopLevel repeats the members of Data beside "data" (sys/mounts and others).
 	TopLevel bool
+	// Accepted says that the work goes on behind the answer.
+	Accepted bool
 	// Raw, when set, is the whole answer.
 	Raw *Raw
 
@@ -211,3 +215,6 @@ func (r *Response) Encode() (json.RawMessage, error) {
 
 // Warn adds a warning to the answer.
 func (r *Response) Warn(text string) { r.Warnings = append(r.Warnings, text) }
+
+// ErrWrapping is the refusal of what is no valid wrapping token.
+var ErrWrapping = errs.New(errs.Invalid, "wrapping token is not valid or does not exist")

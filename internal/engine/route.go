@@ -38,6 +38,8 @@ type Route struct {
 	TakesRaw    bool // looks at Request.Raw
 	NoParamWarn bool // unknown parameters pass in silence
 	WriteTx     bool // a read that always writes: skip the attempt in a read-only transaction
+	// TokenError replaces the refusal of a token that is not valid.
+	TokenError error
 
 	run    func(ctx context.Context, call *Call) (*Response, error)
 	exists func(ctx context.Context, call *Call) (bool, error)
@@ -65,6 +67,9 @@ var (
 	NoParamWarn Option = func(r *Route) { r.NoParamWarn = true }
 	WriteTx     Option = func(r *Route) { r.WriteTx = true }
 )
+
+// TokenError gives a route its own refusal of a token that is not valid.
+func TokenError(err error) Option { return func(r *Route) { r.TokenError = err } }
 
 // Exists gives a write route its existence check: without a match the write is
 // a create. A route without one only ever updates.
@@ -167,8 +172,8 @@ func (c *Call) input() param.Input {
 
 // Errors of Table.Match. The texts are those of Vault.
 var (
-	ErrPath      = errs.New(errs.NotFound, "unsupported path")
-	ErrOperation = errs.New(errs.Unsupported, "unsupported operation")
+	ErrPath      = errs.List(errs.NotFound, "unsupported path")
+	ErrOperation = errs.List(errs.Unsupported, "unsupported operation")
 )
 
 // A Table finds the route of a path. It is immutable.
@@ -334,10 +339,10 @@ func (t *Table) Match(op Operation, path string, call *Call) (*Route, error) {
 			}
 		}
 	}
-	if found {
+	if found && op != OpList {
 		return nil, ErrOperation
 	}
-	return nil, ErrPath
+	return nil, ErrPath // also of a listing: its path ends with a slash
 }
 
 // Patterns calls fn for each pattern that fits path, with all its operations.

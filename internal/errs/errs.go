@@ -15,20 +15,20 @@ type Kind uint8
 
 // The kinds. A door maps each to exactly one code of its protocol.
 const (
-	Internal    Kind = iota // our fault; details are logged, not shown
-	Invalid                 // the request is wrong and repeating it does not help
-	Denied                  // the caller may not do this
-	NotFound                // the thing asked for does not exist
-	Conflict                // the state does not allow it now (check-and-set, already exists)
-	Unsupported             // the path exists but not with this operation
-	TooLarge                // a bound on size, depth or count was passed
-	MediaType               // the content type is not one we read
-	Limited                 // a quota or rate limit refuses
-	Sealed                  // the node is sealed or not initialised
-	Unavailable             // a part we need (store, device, peer) does not answer now
-	NotActive               // only the active node may do this
-	Failed                  // a server-side failure whose text the caller should see
-	Precondition            // a stated precondition (If-Match, consistency) does not hold
+	Internal     Kind = iota // our fault; details are logged, not shown
+	Invalid                  // the request is wrong and repeating it does not help
+	Denied                   // the caller may not do this
+	NotFound                 // the thing asked for does not exist
+	Conflict                 // the state does not allow it now (check-and-set, already exists)
+	Unsupported              // the path exists but not with this operation
+	TooLarge                 // a bound on size, depth or count was passed
+	MediaType                // the content type is not one we read
+	Limited                  // a quota or rate limit refuses
+	Sealed                   // the node is sealed or not initialised
+	Unavailable              // a part we need (store, device, peer) does not answer now
+	NotActive                // only the active node may do this
+	Failed                   // a server-side failure whose text the caller should see
+	Precondition             // a stated precondition (If-Match, consistency) does not hold
 )
 
 var names = [...]string{
@@ -88,4 +88,21 @@ func KindOf(err error) Kind {
 // Is reports whether err is of kind k.
 func Is(err error, k Kind) bool {
 	return err != nil && KindOf(err) == k
+}
+
+// List makes an error of several messages in the form in which Vault's API
+// shows errors of its core, also when it is only one:
+//
+//	1 error occurred:
+//		* permission denied
+func List(k Kind, messages ...string) *Error {
+	s := "s"
+	if len(messages) == 1 {
+		s = ""
+	}
+	text := fmt.Sprintf("%d error%s occurred:\n", len(messages), s)
+	for _, m := range messages {
+		text += "\t* " + m + "\n"
+	}
+	return &Error{Kind: k, text: text + "\n"}
 }

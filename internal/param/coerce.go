@@ -388,3 +388,4 @@ func asPairs(raw json.RawMessage) (map[string]string, error) {
 	}
 	return out, nil
 }
+

@@ -390,3 +390,22 @@ func (s *scanner) number() bool {
 	}
 	return true
 }
+
+// JSON writes the object again.
+func (o Object) JSON() json.RawMessage {
+	n := 2
+	for i := range o {
+		n += len(o[i].Key) + len(o[i].Value) + 4
+	}
+	out := append(make(json.RawMessage, 0, n), '{')
+	for i := range o {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		key, _ := json.Marshal(o[i].Key) // a string always encodes
+		out = append(out, key...)
+		out = append(out, ':')
+		out = append(out, o[i].Value...)
+	}
+	return append(out, '}')
+}

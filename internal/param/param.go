@@ -285,3 +285,9 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// NewSchemaOf is NewSchema for a type.
+func NewSchemaOf[T any]() *Schema { return NewSchema(reflect.TypeFor[T]()) }
+
+// GoType names the Go type by which Vault's error texts call a JSON value.
+func GoType(raw json.RawMessage) string { return goType(raw) }

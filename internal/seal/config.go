@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -134,15 +135,20 @@ func (c *config) put(tx storage.Tx) error {
 	return tx.Put(configKey, b)
 }
 
-// replaceConfig writes next if old is still what is stored.
+// errChanged says that the stored configuration is not the one to be replaced.
+var errChanged error = errs.New(errs.Conflict, "the seal configuration was changed by another node")
+
+// replaceConfig writes next if old is still what is stored. A Next that old
+// does not know of, from a rekey that failed half-way, is given up.
 func (m *Manager) replaceConfig(ctx context.Context, old, next *config) error {
 	return m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		stored, err := readConfig(tx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if stored == nil || stored.fingerprint() != old.fingerprint() {
-			return errs.New(errs.Conflict, "the seal configuration was changed by another node")
+		case stored == nil || !bytes.Equal(stored.Root, old.Root),
+			old.Next != nil && stored.fingerprint() != old.fingerprint():
+			return errChanged
 		}
 		return next.put(tx)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -121,7 +122,13 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 	if c.ClusterName == "" {
 		c.ClusterName = "vault-cluster-" + hex.EncodeToString(barrier.NewKey()[:4])
 	}
-	if err := m.commitInit(ctx, c, ring, root); err != nil {
+	switch err := m.commitInit(ctx, c, ring, root); {
+	case errors.Is(err, storage.ErrUncertain):
+		// The shares are told all the same: if the commit happened and they were
+		// not, nobody could ever unseal; if it did not, they are good for nothing
+		// and the store is still empty.
+		m.cfg.Log.Error("it is not known whether the initialisation was saved: check the status after a restart", "error", err)
+	case err != nil:
 		result.Wipe()
 		return nil, err
 	}
@@ -163,8 +170,13 @@ func (m *Manager) claim(ctx context.Context, ring *barrier.Keyring, root barrier
 	})
 }
 
-// commitInit writes what makes the store initialised.
+// commitInit writes what makes the store initialised, unless the caller is
+// gone, who should learn the shares.
 func (m *Manager) commitInit(ctx context.Context, c *config, ring *barrier.Keyring, root barrier.Key) error {
+	if err := ctx.Err(); err != nil {
+		return errs.New(errs.Unavailable, "nobody waits for the key shares: %w", err)
+	}
+	ctx = context.WithoutCancel(ctx)
 	return m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		if _, err := tx.Get(configKey); err == nil {
 			return ErrInitialised

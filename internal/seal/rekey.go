@@ -225,6 +225,7 @@ func (m *Manager) finishRekey(ctx context.Context, u *unsealed, k *rekey) (*Reke
 	defer kek.Wipe()
 	c, err := m.goOver(ctx, u, k, kek)
 	if err != nil {
+		m.set(u, func(u *unsealed) { u.config, u.rekey = c, k })
 		return nil, err
 	}
 	m.set(u, func(u *unsealed) { u.config, u.rekey = c, nil })
@@ -238,23 +239,32 @@ func (m *Manager) finishRekey(ctx context.Context, u *unsealed, k *rekey) (*Reke
 // only the new are; when its outcome is not known, the caller gets the new
 // shares, which are good either way. So no failure of the store leaves us
 // with shares that nobody has.
+//
+// It returns the configuration in force, also with an error.
 func (m *Manager) goOver(ctx context.Context, u *unsealed, k *rekey, kek barrier.Key) (*config, error) {
 	wrapped, err := barrier.Wrap(kek, rootLabel, u.root)
 	if err != nil {
-		return nil, err
+		return u.config, err
 	}
 	both := *u.config
 	both.Next = &sharing{Shares: k.params.Shares, Threshold: k.params.Threshold, Root: wrapped}
 	if err := m.replaceConfig(ctx, u.config, &both); err != nil {
-		return nil, err
+		return u.config, err
+	}
+	if err := ctx.Err(); err != nil {
+		return &both, errs.New(errs.Unavailable, "nobody waits for the key shares: %w", err)
 	}
 	next := both.promoted()
-	ctx = context.WithoutCancel(ctx) // from here on the new shares are told in any case
-	if err := m.replaceConfig(ctx, &both, next); err != nil {
-		m.cfg.Log.Error("rekey: the old shares may still be valid; repeat the rekey", "error", err)
-		if !errors.Is(err, storage.ErrUncertain) {
-			return &both, nil
-		}
+	err = m.replaceConfig(context.WithoutCancel(ctx), &both, next) // the new shares are told in any case
+	switch {
+	case err == nil:
+		return next, nil
+	case errors.Is(err, errChanged):
+		return &both, err
 	}
-	return next, nil
+	m.cfg.Log.Error("rekey: the old shares may still be valid, too; repeat the rekey", "error", err)
+	if errors.Is(err, storage.ErrUncertain) {
+		return next, nil
+	}
+	return &both, nil
 }

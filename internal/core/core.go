@@ -1,0 +1,264 @@
+// Package core is the hall: every request of every door passes through
+// Core.Handle, and there is no second way in.
+//
+// A node is sealed or active. Each state is a value that owns what it holds:
+// Active has the store in clear, the keyring and the desks; leaving it cancels
+// its context, waits for the requests inside and for its goroutines, wipes the
+// keys and drops it.
+package core
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/audit"
+	"arca/internal/barrier"
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/lease"
+	"arca/internal/mount"
+	"arca/internal/policy"
+	"arca/internal/seal"
+	"arca/internal/storage"
+	"arca/internal/token"
+	"arca/internal/version"
+)
+
+// Config of a Core. Backend, StorageType and Catalog are needed; the rest has
+// good defaults.
+type Config struct {
+	Backend     storage.Backend
+	StorageType string // as shown in seal-status: file, inmem, raft
+	// Catalog makes the list of engines; it may keep the core for the rooms of
+	// the hall.
+	Catalog func(*Core) Catalog
+
+	Log           *slog.Logger
+	DefaultTTL    time.Duration // 0: 768h
+	MaxTTL        time.Duration // 0: 768h
+	CompatVersion string        // Vault version to report; "" for the default
+	ClusterName   string
+	APIAddr       string
+	ClusterAddr   string
+	RawEndpoint   bool // sys/raw
+	Introspection bool // sys/internal/inspect
+	// SudoForOps asks for sudo on unauthenticated sys endpoints never; kept as
+	// Vault has it: they are open.
+	AuditFactory audit.Factory
+	// Storage settings of the transaction layer; zero is good.
+	DB storage.Config
+}
+
+// A Catalog knows the engines and the routes that are served sealed.
+type Catalog interface {
+	mount.Catalog
+	// System are the routes of sys, of which some are served sealed.
+	System() *engine.Table
+	// Names lists the types of engines that can be mounted.
+	Names(auth bool) []string
+}
+
+const defaultTTL = 768 * time.Hour
+
+// A Core is one node. Safe for concurrent use.
+type Core struct {
+	cfg     Config
+	log     *slog.Logger
+	raw     *storage.DB // the store below the barrier: what unsealing needs
+	seal    *seal.Manager
+	catalog Catalog
+
+	active  atomic.Pointer[Active]
+	changes sync.Mutex // held while the state changes
+	started time.Time
+}
+
+// New makes a sealed core over a backend.
+func New(cfg Config) (*Core, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.DefaultTTL == 0 {
+		cfg.DefaultTTL = defaultTTL
+	}
+	if cfg.MaxTTL == 0 {
+		cfg.MaxTTL = defaultTTL
+	}
+	if cfg.DefaultTTL > cfg.MaxTTL {
+		return nil, errs.New(errs.Invalid, "default_lease_ttl (%s) is greater than max_lease_ttl (%s)", cfg.DefaultTTL, cfg.MaxTTL)
+	}
+	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now()}
+	c.raw = storage.Open(cfg.Backend, storage.Config{})
+	c.catalog = cfg.Catalog(c)
+	var err error
+	c.seal, err = seal.New(seal.Config{
+		Raw:         c.raw,
+		StorageType: cfg.StorageType,
+		ClusterName: cfg.ClusterName,
+		Version:     version.Compat(cfg.CompatVersion),
+		Log:         cfg.Log,
+		Bootstrap:   c.bootstrap,
+		Opened:      c.open,
+		RootToken:   c.newRootToken,
+		OTPLength:   len(rootTokenPrefix) + rootTokenLength,
+	})
+	return c, err
+}
+
+// Seal returns the manager of the seal.
+func (c *Core) SealManager() *seal.Manager { return c.seal }
+
+// Config returns the node's configuration.
+func (c *Core) Config() *Config { return &c.cfg }
+
+// Catalog returns the list of engines.
+func (c *Core) Catalog() Catalog { return c.catalog }
+
+// Started is when this process's core was made.
+func (c *Core) Started() time.Time { return c.started }
+
+// Active returns the active state, nil while sealed.
+func (c *Core) Active() *Active { return c.active.Load() }
+
+// Sealed reports whether the node is sealed.
+func (c *Core) Sealed() bool { return c.active.Load() == nil }
+
+// Active is an unsealed node: the store in clear and the desks.
+type Active struct {
+	DB       *storage.DB
+	Ring     *barrier.Keyring
+	Mounts   *mount.Table
+	Policies *policy.Store
+	Tokens   *token.Store
+	Audit    *audit.Broker
+	Queue    *lease.Queue
+	Since    time.Time
+	Cluster  seal.Cluster
+
+	core   *Core
+	gate   sync.RWMutex // read-held by each request; sealing waits for it
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// Done is closed when the node leaves this state.
+func (a *Active) Done() <-chan struct{} { return a.ctx.Done() }
+
+// Go runs fn in the background until the node leaves this state; fn must end
+// when its context does.
+func (a *Active) Go(fn func(ctx context.Context)) {
+	a.work.Go(func() { fn(a.ctx) })
+}
+
+// desks builds the desks over a keyring. It starts nothing.
+func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
+	a := &Active{core: c, Ring: ring, Since: time.Now().UTC()}
+	hashKey, err := ring.Derive("token-hash")
+	if err != nil {
+		return nil, err
+	}
+	a.DB = storage.Open(barrier.New(keepOpen{c.cfg.Backend}, ring), c.cfg.DB)
+	a.Mounts = mount.NewTable(a.DB, mount.TableConfig{
+		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,
+	})
+	a.Policies = policy.NewStore(a.DB)
+	aad := []byte("batch token")
+	a.Tokens = token.NewStore(a.DB, token.Keys{
+		Hash: hashKey,
+		Seal: func(plain []byte) ([]byte, error) { return ring.Seal(aad, plain) },
+		Open: func(sealed []byte) ([]byte, error) { return ring.Open(aad, sealed) },
+	})
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	return a, nil
+}
+
+// keepOpen keeps the store over the barrier from closing the backend, which
+// outlives it.
+type keepOpen struct{ storage.Backend }
+
+func (keepOpen) Close() error { return nil }
+
+// open makes the node active; the seal's manager calls it with the keyring.
+func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Cluster) error {
+	c.changes.Lock()
+	defer c.changes.Unlock()
+	if c.active.Load() != nil {
+		return nil
+	}
+	a, err := c.desks(ring)
+	if err != nil {
+		return err
+	}
+	a.Cluster = cluster
+	a.Audit, err = audit.NewBroker(ctx, audit.Config{DB: a.DB, Ring: ring, Factory: c.cfg.AuditFactory, Log: c.log})
+	if err != nil {
+		a.cancel()
+		_ = a.DB.Close() // nothing was written
+		return err
+	}
+	a.Queue = lease.NewQueue(lease.Config{DB: a.DB, Log: c.log, Handlers: map[string]lease.Handler{
+		token.QueueKind:     a.Tokens.Expire,
+		token.CleanupKind:   a.Tokens.CleanUp,
+		lease.QueueKind:     a.expireLease,
+		lease.TokenGoneKind: a.tokenGone,
+		PrefixKind:          a.revokeMore,
+		MoveKind:            forgetMove,
+	}, Failed: map[string]func(context.Context, storage.Tx, lease.Item, error) error{
+		lease.QueueKind: a.leaseFailed,
+	}})
+	a.Go(a.Queue.Run)
+	c.active.Store(a)
+	return nil
+}
+
+// Shut seals the node: no request enters any more, those inside end, the keys
+// are wiped. It returns when all that is done.
+func (c *Core) Shut() error {
+	c.changes.Lock()
+	defer c.changes.Unlock()
+	a := c.active.Swap(nil)
+	if a == nil {
+		return nil
+	}
+	a.cancel()
+	a.gate.Lock() // waits for the requests inside
+	defer a.gate.Unlock()
+	a.work.Wait()
+	err := a.DB.Close()
+	a.Audit.Close()
+	c.seal.Seal() // wipes the keys
+	c.log.Info("sealed")
+	return err
+}
+
+// Close shuts the node for good, and closes its backend.
+func (c *Core) Close() error {
+	err := c.Shut()
+	if rawErr := c.raw.Close(); err == nil {
+		err = rawErr
+	}
+	return err
+}
+
+// ErrSealed is the refusal of a sealed node.
+var ErrSealed = errs.New(errs.Sealed, "Vault is sealed")
+
+// enter counts a request in. leave must be called when it is done.
+func (c *Core) enter() (*Active, error) {
+	a := c.active.Load()
+	if a == nil {
+		return nil, ErrSealed
+	}
+	a.gate.RLock()
+	if a.ctx.Err() != nil {
+		a.gate.RUnlock()
+		return nil, ErrSealed
+	}
+	return a, nil
+}
+
+func (a *Active) leave() { a.gate.RUnlock() }

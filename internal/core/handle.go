@@ -1,0 +1,367 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"arca/internal/audit"
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/mount"
+	"arca/internal/namespace"
+	"arca/internal/policy"
+	"arca/internal/storage"
+	"arca/internal/token"
+)
+
+// Refusals whose texts clients know.
+var (
+	errDenied     = errs.List(errs.Denied, "permission denied") // of a valid token
+	errNoToken    = errs.New(errs.Denied, "permission denied")  // of no or a bad token
+	errNoNS       = errs.New(errs.NotFound, "namespace not found")
+	errRootOnly   = errs.New(errs.Invalid, "operation unavailable in namespaces")
+	errTrailing   = errs.New(errs.Invalid, "cannot write to a path ending in '/'")
+	errInternalOp = errs.New(errs.Invalid, "cannot handle internal-only request operation")
+)
+
+// A handling is one request on its way through the hall. What is decided once
+// stays over the attempts of its transaction.
+type handling struct {
+	c   *Core
+	a   *Active
+	req *engine.Request
+	ns  *namespace.Namespace
+	now time.Time
+
+	// Of the current attempt.
+	call   *engine.Call
+	entry  *mount.Entry
+	route  *engine.Route
+	tok    *token.Entry
+	acl    *policy.ACL
+	judged policy.Verdict
+
+	audited bool // the request's record is written
+	used    bool // the current attempt took one use off the token
+	last    bool // ... and that was the last
+}
+
+// Handle serves one request: enter, route, identify, allow, run, commit, report.
+// An error has a kind; without one it is internal, and has been logged.
+func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Response, error) {
+	if rest, ok := strings.CutPrefix(req.Path, "sys/"); ok {
+		if res, served, err := c.always(ctx, req, rest); served {
+			return res, err
+		}
+	}
+	a, err := c.enter()
+	if err != nil {
+		return nil, err
+	}
+	h := &handling{c: c, a: a, req: req, now: time.Now().UTC()}
+	res, err := h.handle(ctx)
+	a.leave()
+	if h.call != nil {
+		h.call.RunAfter()
+	}
+	if err != nil && errs.KindOf(err) == errs.Internal {
+		c.log.Error("request failed", "id", req.ID, "operation", req.Op.String(), "path", req.Path, "error", err)
+	}
+	return res, err
+}
+
+// always serves the routes of sys that a sealed node serves, too.
+func (c *Core) always(ctx context.Context, req *engine.Request, rest string) (res *engine.Response, served bool, err error) {
+	call := &engine.Call{Request: req, Op: req.Op, Path: rest}
+	route, err := c.catalog.System().Match(req.Op, rest, call)
+	if err != nil {
+		if errors.Is(err, engine.ErrOperation) || req.Op == engine.OpList {
+			if c.onlyAlways(rest) {
+				return nil, true, errs.New(errs.Unsupported, "")
+			}
+		}
+		return nil, false, nil // ordinary routes find their errors behind the identification
+	}
+	if !route.Always {
+		return nil, false, nil
+	}
+	if route.RootOnly && req.Namespace != "" {
+		return nil, true, errRootOnly
+	}
+	call.Now = time.Now().UTC()
+	res, err = route.Run(ctx, call)
+	call.RunAfter()
+	return res, true, err
+}
+
+// onlyAlways reports whether a path of sys belongs to routes served sealed.
+func (c *Core) onlyAlways(rest string) bool {
+	found := false
+	c.catalog.System().Patterns(rest, func(_ string, routes []*engine.Route) {
+		found = found || routes[0].Always
+	})
+	return found
+}
+
+func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
+	req := h.req
+	if req.Op == 0 {
+		return nil, errInternalOp
+	}
+	if req.Namespace != "" {
+		return nil, errNoNS // their API comes with namespaces
+	}
+	h.ns = namespace.Root()
+	if (req.Op == engine.OpUpdate || req.Op == engine.OpCreate) && strings.HasSuffix(req.Path, "/") {
+		return nil, errTrailing
+	}
+	res, err := h.transact(ctx)
+	if err != nil && h.used {
+		// The attempt was undone, and with it the use of the token.
+		if useErr := h.use(ctx); useErr != nil {
+			return nil, useErr
+		}
+	}
+	return h.report(res, err)
+}
+
+// transact runs the request in a transaction: one that only reads for what
+// reads, until it turns out to write after all.
+func (h *handling) transact(ctx context.Context) (res *engine.Response, err error) {
+	attempt := func(tx storage.Tx) error {
+		res, err = h.attempt(ctx, tx)
+		return err
+	}
+	switch h.req.Op { //nolint:exhaustive // all others write
+	case engine.OpRead, engine.OpList, engine.OpHelp:
+		viewErr := h.a.DB.View(ctx, attempt)
+		if !errors.Is(viewErr, storage.ErrReadOnly) {
+			return res, viewErr
+		}
+	}
+	if err := h.a.DB.Update(ctx, attempt); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// attempt is one run of the request within tx.
+func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response, error) {
+	routeErr := h.find(tx)
+	if h.route != nil && h.route.Outside && h.audited {
+		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
+	}
+	if err := h.identify(tx); err != nil {
+		return nil, h.refuse(err)
+	}
+	if err := h.allow(ctx, tx, routeErr); err != nil {
+		return nil, h.refuse(err)
+	}
+	if err := h.record(audit.Request, nil, nil); err != nil {
+		return nil, err
+	}
+	if h.req.Op == engine.OpHelp {
+		return h.help()
+	}
+	res, err := h.route.Run(ctx, h.call)
+	if err != nil {
+		return nil, err
+	}
+	if res != nil {
+		if res, err = h.join(tx, res); err != nil {
+			return nil, err
+		}
+	}
+	if h.last {
+		if err := h.a.Tokens.Revoke(tx, h.tok, h.now); err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+// find routes the request: mount, then the engine's route. Its error is shown
+// only to who may know it.
+func (h *handling) find(tx storage.Tx) error {
+	h.entry, h.route = nil, nil
+	h.call = &engine.Call{Request: h.req, Op: h.req.Op, Now: h.now, Desks: h.a, Done: h.a.Done()}
+	e, rest, err := h.a.Mounts.Route(tx, h.ns.ID, h.req.Path)
+	if errors.Is(err, storage.ErrNotFound) {
+		return errs.New(errs.NotFound, "no handler for route %q. route entry not found.", h.req.Path)
+	}
+	if err != nil {
+		return err
+	}
+	if e.Engine == nil {
+		return errs.New(errs.Unsupported, "this program has no engine of type %q, to which the mount %q belongs", e.Type, e.Path)
+	}
+	h.entry = e
+	h.call.Mount, h.call.Path = e.Mount, rest
+	h.call.Tx = tx
+	if !e.Hall {
+		h.call.Tx = tx.Sub(e.Prefix)
+	}
+	if h.req.Op == engine.OpHelp {
+		return nil
+	}
+	h.route, err = e.Routes.Match(h.req.Op, rest, h.call)
+	return err
+}
+
+// identify finds out who asks.
+func (h *handling) identify(tx storage.Tx) error {
+	h.tok, h.acl, h.used, h.last, h.judged = nil, nil, false, false, policy.Verdict{}
+	if h.route != nil && h.route.NoToken {
+		return nil
+	}
+	tok, err := h.lookup(tx)
+	if err != nil {
+		if h.route != nil && h.route.TokenError != nil && errs.Is(err, errs.Denied) {
+			return h.route.TokenError
+		}
+		return err
+	}
+	h.tok = tok
+	h.acl, err = h.a.Policies.ACL(tx, policy.Set{NamespaceID: tok.NamespaceID, Names: tok.Policies}, nil)
+	if err != nil {
+		return err
+	}
+	h.call.Caller = &engine.Caller{
+		Accessor: tok.Accessor, DisplayName: tok.DisplayName, EntityID: tok.EntityID, Policies: tok.Policies,
+		Meta: tok.Meta, Type: tok.Type, Root: h.acl.Root(), Key: tok.Key, NamespaceID: tok.NamespaceID,
+	}
+	if tok.NumUses == 0 {
+		return nil
+	}
+	if !tx.Writable() {
+		return storage.ErrReadOnly // come again in a transaction that can count
+	}
+	h.used = true
+	h.last, err = h.a.Tokens.Use(tx, tok)
+	return err
+}
+
+func (h *handling) lookup(tx storage.Tx) (*token.Entry, error) {
+	tok, err := h.a.Tokens.Lookup(tx, h.req.Token, h.now)
+	if errors.Is(err, token.ErrBad) {
+		return nil, errNoToken
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(tok.BoundCIDRs) > 0 && !h.fromOneOf(tok) {
+		return nil, errNoToken
+	}
+	return tok, nil
+}
+
+func (h *handling) fromOneOf(tok *token.Entry) bool {
+	addr := h.req.Remote.Addr().Unmap()
+	for _, p := range tok.BoundCIDRs {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// allow decides whether the caller may do this. A path without a route is
+// refused like any other to who has no right to it.
+func (h *handling) allow(ctx context.Context, tx storage.Tx, routeErr error) error {
+	if h.route != nil && h.route.NoToken {
+		return routeErr
+	}
+	if h.req.Op == engine.OpUpdate && h.route != nil && h.route.HasExists() {
+		found, err := h.route.Exists(ctx, h.call)
+		if err != nil {
+			return err
+		}
+		if !found {
+			h.call.Op = engine.OpCreate
+		}
+	}
+	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: h.req.Path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
+	h.judged = v
+	if !v.Allowed {
+		return errDenied
+	}
+	if h.route != nil && h.route.Sudo && !v.Sudo {
+		return errDenied
+	}
+	return routeErr
+}
+
+// refuse records a refusal and returns it.
+func (h *handling) refuse(err error) error {
+	if errors.Is(err, storage.ErrReadOnly) {
+		return err
+	}
+	if auditErr := h.record(audit.Request, nil, err); auditErr != nil {
+		return auditErr
+	}
+	return err
+}
+
+// use takes the use of a token that a failed request made.
+func (h *handling) use(ctx context.Context) error {
+	return h.a.DB.Update(ctx, func(tx storage.Tx) error {
+		tok, err := h.a.Tokens.ByKey(tx, h.tok.NamespaceID, h.tok.Key, h.now)
+		if errors.Is(err, token.ErrBad) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		last, err := h.a.Tokens.Use(tx, tok)
+		if err != nil || !last {
+			return err
+		}
+		return h.a.Tokens.Revoke(tx, tok, h.now)
+	})
+}
+
+// record writes the request's audit record, once, or the answer's.
+func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) error {
+	if !h.a.Audit.Enabled() || kind == audit.Request && h.audited {
+		return nil
+	}
+	rec := &audit.Record{
+		Kind: kind, Time: time.Now().UTC(), Request: h.req, Response: res, Error: cause,
+		Namespace: h.ns, Op: h.req.Op, Token: h.tok, Allowed: h.judged.Allowed, Mount: h.entry,
+	}
+	switch {
+	case h.judged.Root:
+		rec.Granting = []string{policy.RootName}
+	case h.judged.Allowed && h.judged.Rule != nil:
+		rec.Granting = h.judged.Rule.From
+	case h.route != nil && h.route.NoToken:
+		rec.Allowed = true
+	}
+	if h.call != nil {
+		rec.Op = h.call.Op
+	}
+	if err := h.a.Audit.Log(rec); err != nil {
+		h.c.log.Error("audit", "id", h.req.ID, "error", err)
+		return errs.New(errs.Failed, "no audit device took the record of this request, so it is refused: see the server's log")
+	}
+	if kind == audit.Request {
+		h.audited = true
+	}
+	return nil
+}
+
+// report writes the answer's audit record, and only then lets the answer go.
+func (h *handling) report(res *engine.Response, err error) (*engine.Response, error) {
+	if auditErr := h.record(audit.Response, res, err); auditErr != nil {
+		return nil, auditErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if res != nil && h.entry != nil {
+		res.MountType = h.entry.Type
+	}
+	return res, nil
+}

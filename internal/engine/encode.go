@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// AppendResponse appends an answer in the envelope of Vault's API. It is
+// written by hand as every answer passes here; Data is appended as the bytes
+// that it already is, where it is JSON.
+func AppendResponse(dst []byte, requestID string, r *Response) ([]byte, error) {
+	if r.Wrap != nil {
+		requestID = "" // the wrapped answer has one of its own
+	}
+	dst = append(dst, `{"request_id":`...)
+	dst = AppendString(dst, requestID)
+	dst = append(dst, `,"lease_id":`...)
+	duration, renewable, leaseID := r.LeaseDuration, r.Renewable, r.LeaseID
+	if r.Lease != nil {
+		leaseID, duration, renewable = r.Lease.ID, r.Lease.TTL, r.Lease.Renewable
+	}
+	dst = AppendString(dst, leaseID)
+	dst = append(dst, `,"renewable":`...)
+	dst = strconv.AppendBool(dst, renewable)
+	dst = append(dst, `,"lease_duration":`...)
+	dst = appendSeconds(dst, duration)
+	dst = append(dst, `,"data":`...)
+	data, err := r.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if r.Wrap != nil {
+		data = json.RawMessage("null")
+	}
+	dst = append(dst, data...)
+	dst = append(dst, `,"wrap_info":`...)
+	dst = appendWrap(dst, r.Wrap)
+	dst = append(dst, `,"warnings":`...)
+	dst = appendStrings(dst, r.Warnings)
+	dst = append(dst, `,"auth":`...)
+	if r.Wrap != nil {
+		dst = append(dst, "null"...)
+	} else if dst, err = appendAuth(dst, r.Auth); err != nil {
+		return nil, err
+	}
+	if r.MountType != "" {
+		dst = append(dst, `,"mount_type":`...)
+		dst = AppendString(dst, r.MountType)
+	}
+	if r.TopLevel && r.Wrap == nil && len(data) > 2 && data[0] == '{' {
+		dst = append(dst, ',')
+		dst = append(dst, data[1:len(data)-1]...)
+	}
+	return append(dst, '}'), nil
+}
+
+func appendSeconds(dst []byte, d time.Duration) []byte {
+	return strconv.AppendInt(dst, int64(d/time.Second), 10)
+}
+
+func appendWrap(dst []byte, w *WrapInfo) []byte {
+	if w == nil {
+		return append(dst, "null"...)
+	}
+	dst = append(dst, `{"token":`...)
+	dst = AppendString(dst, w.Token)
+	dst = append(dst, `,"accessor":`...)
+	dst = AppendString(dst, w.Accessor)
+	dst = append(dst, `,"ttl":`...)
+	dst = appendSeconds(dst, w.TTL)
+	dst = append(dst, `,"creation_time":"`...)
+	dst = w.CreationTime.AppendFormat(dst, time.RFC3339Nano)
+	dst = append(dst, `","creation_path":`...)
+	dst = AppendString(dst, w.CreationPath)
+	if w.WrappedAccessor != "" {
+		dst = append(dst, `,"wrapped_accessor":`...)
+		dst = AppendString(dst, w.WrappedAccessor)
+	}
+	return append(dst, '}')
+}
+
+func appendAuth(dst []byte, a *Auth) ([]byte, error) {
+	if a == nil {
+		return append(dst, "null"...), nil
+	}
+	dst = append(dst, `{"client_token":`...)
+	dst = AppendString(dst, a.ClientToken)
+	dst = append(dst, `,"accessor":`...)
+	dst = AppendString(dst, a.Accessor)
+	dst = append(dst, `,"policies":`...)
+	if a.Policies == nil {
+		dst = append(dst, "[]"...)
+	} else {
+		dst = appendStrings(dst, a.Policies)
+	}
+	if len(a.TokenPolicies) > 0 {
+		dst = append(dst, `,"token_policies":`...)
+		dst = appendStrings(dst, a.TokenPolicies)
+	}
+	if len(a.IdentityPolicies) > 0 {
+		dst = append(dst, `,"identity_policies":`...)
+		dst = appendStrings(dst, a.IdentityPolicies)
+	}
+	rest := struct {
+		Metadata map[string]string `json:"metadata"`
+		MFA      any               `json:"mfa_requirement"`
+	}{a.Metadata, a.MFARequirement}
+	raw, err := json.Marshal(rest)
+	if err != nil {
+		return nil, err
+	}
+	dst = append(dst, ',')
+	dst = append(dst, raw[1:len(raw)-1]...)
+	dst = append(dst, `,"lease_duration":`...)
+	dst = appendSeconds(dst, a.LeaseDuration)
+	dst = append(dst, `,"renewable":`...)
+	dst = strconv.AppendBool(dst, a.Renewable)
+	dst = append(dst, `,"entity_id":`...)
+	dst = AppendString(dst, a.EntityID)
+	dst = append(dst, `,"token_type":`...)
+	dst = AppendString(dst, a.Type.String())
+	dst = append(dst, `,"orphan":`...)
+	dst = strconv.AppendBool(dst, a.Orphan)
+	dst = append(dst, `,"num_uses":`...)
+	dst = strconv.AppendInt(dst, int64(a.NumUses), 10)
+	return append(dst, '}'), nil
+}
+
+func appendStrings(dst []byte, list []string) []byte {
+	if list == nil {
+		return append(dst, "null"...)
+	}
+	dst = append(dst, '[')
+	for i, s := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(dst, s)
+	}
+	return append(dst, ']')
+}
+
+// AppendString appends s as a JSON string, with the escapes of encoding/json.
+func AppendString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {
+			raw, _ := json.Marshal(s) // a string always encodes
+			return append(dst, raw...)
+		}
+	}
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}

@@ -1,0 +1,258 @@
+// Package lease keeps what must one day end: an index of due times in storage,
+// and the leases on secrets.
+//
+// Expiry is data, not timers: an ordered index <time>/<what>. The active node
+// looks at its head, sleeps until it is due, and handles what is due with a few
+// workers. Nothing is loaded when a node unseals, and a million leases cost no
+// memory.
+package lease
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"arca/internal/storage"
+)
+
+// QueuePrefix is where the index lies in the store.
+const QueuePrefix = "x/"
+
+// An Item is something that becomes due.
+type Item struct {
+	Due  time.Time // millisecond precision, rounded up
+	Kind string    // who handles it: one short word
+	NS   string    // namespace id
+	ID   string
+}
+
+func (it Item) key() string {
+	ms := it.Due.Add(time.Millisecond - 1).UnixMilli()
+	return fmt.Sprintf("%s%012x/%s/%s/%s", QueuePrefix, ms, it.Kind, it.NS, it.ID)
+}
+
+func parseItem(key string) (Item, error) {
+	parts := strings.SplitN(key, "/", 4) // behind the prefix
+	if len(parts) != 4 {
+		return Item{}, fmt.Errorf("bad due-time key %q", key)
+	}
+	ms, err := strconv.ParseInt(parts[0], 16, 64)
+	if err != nil {
+		return Item{}, fmt.Errorf("bad due-time key %q: %w", key, err)
+	}
+	return Item{Due: time.UnixMilli(ms).UTC(), Kind: parts[1], NS: parts[2], ID: parts[3]}, nil
+}
+
+// Schedule adds an item within a transaction over the whole store.
+func Schedule(tx storage.Tx, it Item) error { return tx.Put(it.key(), []byte{1}) }
+
+// Cancel removes an item.
+func Cancel(tx storage.Tx, it Item) error { return tx.Delete(it.key()) }
+
+// A Handler does what is due for one kind. It runs within one transaction with
+// other items of its kind, and must remove or reschedule every item itself, so
+// that nothing is handled twice or forgotten.
+type Handler func(ctx context.Context, tx storage.Tx, it Item) error
+
+// Config of a Queue.
+type Config struct {
+	DB       *storage.DB
+	Handlers map[string]Handler
+	// Failed, by kind, decides what becomes of an item that could not be handled,
+	// in a transaction of its own. Without it the item stands back a while.
+	Failed   map[string]func(ctx context.Context, tx storage.Tx, it Item, cause error) error
+	Log      *slog.Logger
+	Batch    int           // items per transaction; 0: 64
+	Workers  int           // 0: 2
+	MaxSleep time.Duration // 0: one hour
+}
+
+// A Queue runs what is due. Run it on the active node only.
+type Queue struct {
+	cfg  Config
+	wake chan struct{}
+	mu   sync.Mutex
+	next time.Time // when the sleeper will look again; guarded by mu
+}
+
+// NewQueue makes a queue; it starts with Run.
+func NewQueue(cfg Config) *Queue {
+	if cfg.Batch == 0 {
+		cfg.Batch = 64
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = 2
+	}
+	if cfg.MaxSleep == 0 {
+		cfg.MaxSleep = time.Hour
+	}
+	return &Queue{cfg: cfg, wake: make(chan struct{}, 1)}
+}
+
+// Run handles due items until ctx ends, and returns when all work has stopped.
+func (q *Queue) Run(ctx context.Context) {
+	cancel := q.cfg.DB.Watch(QueuePrefix, func(c storage.Change) { q.changed(c.Keys) })
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+		case <-timer.C:
+		}
+		wait, err := q.pass(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			failures = min(failures+1, 6)
+			wait = time.Second << failures
+			q.cfg.Log.Error("expiry pass", "error", err, "retry_in", wait)
+		} else {
+			failures = 0
+		}
+		q.mu.Lock()
+		q.next = time.Now().Add(wait)
+		q.mu.Unlock()
+		timer.Reset(wait)
+	}
+}
+
+// changed wakes the sleeper when something is due before it would look.
+func (q *Queue) changed(keys []string) {
+	q.mu.Lock()
+	next := q.next
+	q.mu.Unlock()
+	for _, k := range keys {
+		it, err := parseItem(strings.TrimPrefix(k, QueuePrefix))
+		if err == nil && it.Due.Before(next) {
+			select {
+			case q.wake <- struct{}{}:
+			default:
+			}
+			return
+		}
+	}
+}
+
+// pass handles all that is due and says how long to sleep.
+func (q *Queue) pass(ctx context.Context) (time.Duration, error) {
+	for {
+		batch, wait, err := q.due(ctx)
+		if err != nil || len(batch) == 0 {
+			return wait, err
+		}
+		if err := q.handle(ctx, batch); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// due reads the head of the index: what is due now, or how long until then.
+func (q *Queue) due(ctx context.Context) (batch []Item, wait time.Duration, err error) {
+	wait = q.cfg.MaxSleep
+	now := time.Now()
+	err = q.cfg.DB.View(ctx, func(tx storage.Tx) error {
+		batch = batch[:0]
+		for key, err := range tx.Sub(QueuePrefix).Keys("", "") {
+			if err != nil {
+				return err
+			}
+			it, err := parseItem(key)
+			if err != nil {
+				return err
+			}
+			if it.Due.After(now) {
+				wait = min(wait, it.Due.Sub(now))
+				return nil
+			}
+			if batch = append(batch, it); len(batch) == q.cfg.Batch*q.cfg.Workers {
+				return nil
+			}
+		}
+		return nil
+	})
+	return batch, wait, err
+}
+
+// handle splits a batch among the workers.
+func (q *Queue) handle(ctx context.Context, batch []Item) error {
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var firstErr error
+	for len(batch) > 0 {
+		part := batch[:min(len(batch), q.cfg.Batch)]
+		batch = batch[len(part):]
+		group.Go(func() {
+			if err := q.handleAll(ctx, part); err != nil {
+				mu.Lock()
+				if firstErr == nil {
+					firstErr = err
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	return firstErr
+}
+
+// handleAll runs one transaction over items; when one of them fails, each gets
+// a transaction of its own, so that it holds up no other.
+func (q *Queue) handleAll(ctx context.Context, items []Item) error {
+	err := q.cfg.DB.Update(ctx, func(tx storage.Tx) error {
+		for _, it := range items {
+			if err := q.one(ctx, tx, it); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if len(items) == 1 {
+		return q.postpone(ctx, items[0], err)
+	}
+	var last error
+	for _, it := range items {
+		if err := q.handleAll(ctx, []Item{it}); err != nil {
+			last = err
+		}
+	}
+	return last
+}
+
+// retryAfter is how long an item that cannot be handled stands back, so that
+// it does not hold up those behind it.
+const retryAfter = 10 * time.Second
+
+func (q *Queue) postpone(ctx context.Context, it Item, cause error) error {
+	q.cfg.Log.Error("due item", "kind", it.Kind, "namespace", it.NS, "error", cause)
+	return q.cfg.DB.Update(ctx, func(tx storage.Tx) error {
+		if failed := q.cfg.Failed[it.Kind]; failed != nil {
+			return failed(ctx, tx, it, cause)
+		}
+		if err := Cancel(tx, it); err != nil {
+			return err
+		}
+		it := it
+		it.Due = time.Now().Add(retryAfter)
+		return Schedule(tx, it)
+	})
+}
+
+func (q *Queue) one(ctx context.Context, tx storage.Tx, it Item) error {
+	h := q.cfg.Handlers[it.Kind]
+	if h == nil {
+		return fmt.Errorf("no handler for due items of kind %q", it.Kind)
+	}
+	return h(ctx, tx, it)
+}

@@ -1,0 +1,181 @@
+package lease
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/namespace"
+	"arca/internal/storage"
+)
+
+// The kinds of due items of this package.
+const (
+	QueueKind     = "l"  // a lease ends
+	TokenGoneKind = "lt" // the token that leases belong to is gone
+)
+
+// MaxAttempts is how often revoking a lease is tried before it is irrevocable:
+// an operator must look at it then.
+const MaxAttempts = 6
+
+// An Entry is a lease on a secret as it is stored.
+type Entry struct {
+	Version     int            `json:"v"`
+	ID          string         `json:"id"` // <path>/<random>
+	MountID     string         `json:"m"`
+	Kind        string         `json:"k"` // the engine's name of the secret's type
+	Internal    map[string]any `json:"i,omitempty"`
+	TokenKey    string         `json:"tk,omitempty"`
+	TokenNS     string         `json:"tn,omitempty"`
+	Issued      time.Time      `json:"ct"`
+	Expires     time.Time      `json:"exp,omitzero"`
+	LastRenewal time.Time      `json:"ren,omitzero"`
+	MaxTTL      time.Duration  `json:"max,omitempty"`
+	Renewable   bool           `json:"r,omitempty"`
+	Attempts    int            `json:"n,omitempty"` // failed revocations
+	Error       string         `json:"err,omitempty"`
+
+	NamespaceID string `json:"-"`
+}
+
+// Path is the request path that gave the lease.
+func (e *Entry) Path() string { return e.ID[:strings.LastIndexByte(e.ID, '/')] }
+
+// Irrevocable reports whether revoking has been given up.
+func (e *Entry) Irrevocable() bool { return e.Attempts >= MaxAttempts }
+
+func dir(ns string) string { return namespace.Prefix(ns) + "l/e/" }
+
+// TokenDir is where the leases of a token are named.
+func TokenDir(ns, tokenKey string) string { return namespace.Prefix(ns) + "l/t/" + tokenKey + "/" }
+
+// irrevocableDir is where leases are named that nobody could revoke.
+func irrevocableDir(ns string) string { return namespace.Prefix(ns) + "l/i/" }
+
+// ErrNotFound is a lease that does not exist.
+var ErrNotFound = errs.New(errs.Invalid, "lease not found")
+
+// Get reads a lease. The error is ErrNotFound when there is none.
+func Get(tx storage.Tx, ns, id string) (*Entry, error) {
+	raw, err := tx.Get(dir(ns) + id)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &Entry{NamespaceID: ns}
+	if err := json.Unmarshal(raw, e); err != nil {
+		return nil, fmt.Errorf("decode lease: %w", err)
+	}
+	return e, nil
+}
+
+// Put stores a lease; was is the time at which it was due before, zero for a
+// new one.
+func Put(tx storage.Tx, e *Entry, was time.Time) error {
+	e.Version = 1
+	raw, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if err := tx.Put(dir(e.NamespaceID)+e.ID, raw); err != nil {
+		return err
+	}
+	if was.IsZero() && e.TokenKey != "" {
+		if err := tx.Put(TokenDir(e.TokenNS, e.TokenKey)+e.NamespaceID+"/"+e.ID, []byte{1}); err != nil {
+			return err
+		}
+	}
+	if !was.IsZero() {
+		if err := Cancel(tx, e.due(was)); err != nil {
+			return err
+		}
+	}
+	if e.Irrevocable() {
+		return tx.Put(irrevocableDir(e.NamespaceID)+e.ID, []byte{1})
+	}
+	if e.Expires.IsZero() {
+		return nil
+	}
+	return Schedule(tx, e.due(e.Expires))
+}
+
+func (e *Entry) due(t time.Time) Item {
+	return Item{Due: t, Kind: QueueKind, NS: e.NamespaceID, ID: e.ID}
+}
+
+// Delete removes a lease's record; what it gave must have been revoked.
+func Delete(tx storage.Tx, e *Entry) error {
+	keys := []string{dir(e.NamespaceID) + e.ID, irrevocableDir(e.NamespaceID) + e.ID}
+	if e.TokenKey != "" {
+		keys = append(keys, TokenDir(e.TokenNS, e.TokenKey)+e.NamespaceID+"/"+e.ID)
+	}
+	for _, k := range keys {
+		if err := tx.Delete(k); err != nil {
+			return err
+		}
+	}
+	if e.Expires.IsZero() {
+		return nil
+	}
+	return Cancel(tx, e.due(e.Expires))
+}
+
+// List lists what lies directly below prefix.
+func List(tx storage.Tx, ns, prefix, after string, limit int) ([]string, error) {
+	return tx.List(dir(ns)+prefix, after, limit)
+}
+
+// IDs returns up to limit ids that begin with prefix, and whether there are more.
+func IDs(tx storage.Tx, ns, prefix string, limit int) (ids []string, more bool, err error) {
+	root := dir(ns)
+	for key, err := range tx.Keys(root+prefix, "") {
+		if err != nil {
+			return nil, false, err
+		}
+		if len(ids) == limit {
+			return ids, true, nil
+		}
+		ids = append(ids, key[len(root):])
+	}
+	return ids, false, nil
+}
+
+// OfToken returns up to limit leases of a token as namespace and id.
+func OfToken(tx storage.Tx, ns, tokenKey string, limit int) (refs [][2]string, more bool, err error) {
+	for key, err := range tx.Sub(TokenDir(ns, tokenKey)).Keys("", "") {
+		if err != nil {
+			return nil, false, err
+		}
+		if len(refs) == limit {
+			return refs, true, nil
+		}
+		leaseNS, id, _ := strings.Cut(key, "/")
+		refs = append(refs, [2]string{leaseNS, id})
+	}
+	return refs, false, nil
+}
+
+// ListIrrevocable returns up to limit irrevocable leases.
+func ListIrrevocable(tx storage.Tx, ns string, limit int) ([]*Entry, error) {
+	var out []*Entry
+	for id, err := range tx.Sub(irrevocableDir(ns)).Keys("", "") {
+		if err != nil {
+			return nil, err
+		}
+		if limit > 0 && len(out) == limit {
+			break
+		}
+		e, err := Get(tx, ns, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}

@@ -1,0 +1,430 @@
+package policy
+
+import (
+	"encoding/json"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/param"
+)
+
+// An ACL is what several policies together allow. It is immutable.
+type ACL struct {
+	root   bool
+	exact  map[string]*Rule
+	prefix map[string]*Rule
+	lens   []int       // lengths of the keys of prefix, longest first
+	wild   []*wildRule // most specific first
+}
+
+type wildRule struct {
+	*Rule
+	parts []string // of Path without its *
+	open  bool     // Path ends with *
+	first int      // index of the first +
+	plus  int      // number of +
+}
+
+// A Request is what an ACL judges.
+type Request struct {
+	Op      engine.Operation
+	Path    string
+	Params  param.Object
+	WrapTTL time.Duration // 0: no wrapping asked for
+}
+
+// A Verdict is an ACL's answer.
+type Verdict struct {
+	Allowed bool
+	Sudo    bool // the rule grants sudo
+	Root    bool
+	// Rule is the rule that decided; nil when no path matched.
+	Rule *Rule
+}
+
+// Compile merges policies. Templates of identity are resolved with resolve,
+// which returns false for a path that has no meaning for this caller; nil
+// drops all templated paths.
+func Compile(policies []*Policy, resolve func(path string) (string, bool)) *ACL {
+	a := &ACL{exact: map[string]*Rule{}, prefix: map[string]*Rule{}}
+	wild := map[string]*Rule{}
+	for _, p := range policies {
+		if p.Name == "root" {
+			return &ACL{root: true}
+		}
+		for i := range p.Rules {
+			r := p.Rules[i] // a copy, as merging changes it
+			if r.Templated {
+				if resolve == nil {
+					continue
+				}
+				path, ok := resolve(r.Path)
+				if !ok {
+					continue
+				}
+				r.Path = path
+			}
+			r.From = []string{p.Name}
+			into := a.exact
+			switch {
+			case r.Wild:
+				into = wild
+			case r.Prefix:
+				into = a.prefix
+			}
+			if have := into[r.Path]; have != nil {
+				have.merge(&r)
+			} else {
+				r.Allowed, r.Denied = cloneParams(r.Allowed), cloneParams(r.Denied)
+				r.Required = slices.Clone(r.Required)
+				into[r.Path] = &r
+			}
+		}
+	}
+	for path := range a.prefix {
+		if !slices.Contains(a.lens, len(path)) {
+			a.lens = append(a.lens, len(path))
+		}
+	}
+	sort.Sort(sort.Reverse(sort.IntSlice(a.lens)))
+	for _, r := range wild {
+		a.wild = append(a.wild, newWild(r))
+	}
+	sort.Slice(a.wild, func(i, j int) bool { return a.wild[j].less(a.wild[i]) })
+	return a
+}
+
+func newWild(r *Rule) *wildRule {
+	w := &wildRule{Rule: r, first: strings.IndexByte(r.Path, '+')}
+	path, open := strings.CutSuffix(r.Path, "*")
+	w.open = open
+	w.parts = strings.Split(path, "/")
+	for _, p := range w.parts {
+		if p == "+" {
+			w.plus++
+		}
+	}
+	return w
+}
+
+// less orders patterns by priority, as Vault documents it: P1 is lower than P2
+// if its first wildcard comes earlier; else if it ends in * and the other does
+// not; else if it has more +; else if it is shorter; else by spelling.
+func (w *wildRule) less(v *wildRule) bool {
+	switch {
+	case w.first != v.first:
+		return w.first < v.first
+	case w.open != v.open:
+		return w.open
+	case w.plus != v.plus:
+		return w.plus > v.plus
+	case len(w.Path) != len(v.Path):
+		return len(w.Path) < len(v.Path)
+	}
+	return w.Path < v.Path
+}
+
+func (w *wildRule) match(path string) bool {
+	for i, want := range w.parts {
+		part, rest, more := strings.Cut(path, "/")
+		last := i == len(w.parts)-1
+		switch {
+		case last && w.open:
+			return strings.HasPrefix(path, want) // an empty want matches the rest
+		case want != "+" && want != part:
+			return false
+		case last:
+			return !more
+		case !more:
+			return false
+		}
+		path = rest
+	}
+	return false
+}
+
+func cloneParams(m map[string][]any) map[string][]any {
+	if m == nil {
+		return nil
+	}
+	out := make(map[string][]any, len(m))
+	for k, v := range m {
+		out[k] = slices.Clone(v)
+	}
+	return out
+}
+
+// merge adds another policy's rule for the same path. Of wrapping TTLs the
+// lesser holds; an empty list of values stands for all values.
+func (r *Rule) merge(o *Rule) {
+	r.From = append(r.From, o.From...)
+	if r.Capabilities&Deny != 0 || o.Capabilities&Deny != 0 {
+		*r = Rule{Path: r.Path, Prefix: r.Prefix, Wild: r.Wild, Capabilities: Deny, From: r.From}
+		return
+	}
+	r.Capabilities |= o.Capabilities
+	if o.MinWrap > 0 && (r.MinWrap == 0 || o.MinWrap < r.MinWrap) {
+		r.MinWrap = o.MinWrap
+	}
+	if o.MaxWrap > 0 && (r.MaxWrap == 0 || o.MaxWrap < r.MaxWrap) {
+		r.MaxWrap = o.MaxWrap
+	}
+	r.Allowed = mergeParams(r.Allowed, o.Allowed)
+	r.Denied = mergeParams(r.Denied, o.Denied)
+	for _, name := range o.Required {
+		if !slices.Contains(r.Required, name) {
+			r.Required = append(r.Required, name)
+		}
+	}
+}
+
+func mergeParams(a, b map[string][]any) map[string][]any {
+	if len(b) == 0 {
+		return a
+	}
+	if a == nil {
+		return cloneParams(b)
+	}
+	for k, v := range b {
+		have, ok := a[k]
+		switch {
+		case !ok:
+			a[k] = slices.Clone(v)
+		case len(v) == 0 || len(have) == 0:
+			a[k] = []any{}
+		default:
+			a[k] = append(have, v...)
+		}
+	}
+	return a
+}
+
+// find returns the rule for path, nil when none matches.
+func (a *ACL) find(op engine.Operation, path string) *Rule {
+	if r := a.exact[path]; r != nil {
+		return r
+	}
+	if op == engine.OpList {
+		if r := a.exact[strings.TrimSuffix(path, "/")]; r != nil {
+			return r
+		}
+	}
+	return a.findPattern(path)
+}
+
+func (a *ACL) findPattern(path string) *Rule {
+	var best *Rule
+	for _, n := range a.lens {
+		if n > len(path) {
+			continue
+		}
+		if r := a.prefix[path[:n]]; r != nil {
+			best = r
+			break
+		}
+	}
+	for _, w := range a.wild { // most specific first
+		if !w.match(path) {
+			continue
+		}
+		if best == nil {
+			return w.Rule
+		}
+		p := wildRule{Rule: best, first: len(best.Path), open: true}
+		if p.less(w) {
+			return w.Rule
+		}
+		return best
+	}
+	return best
+}
+
+var needed = [...]Capability{
+	engine.OpRead: Read, engine.OpList: List, engine.OpCreate: Create, engine.OpUpdate: Update,
+	engine.OpPatch: Patch, engine.OpDelete: Delete,
+}
+
+// Allows judges a request.
+func (a *ACL) Allows(q *Request) Verdict {
+	if a.root {
+		return Verdict{Allowed: true, Sudo: true, Root: true}
+	}
+	if q.Op == engine.OpHelp {
+		return Verdict{Allowed: true}
+	}
+	r := a.find(q.Op, q.Path)
+	if r == nil || r.Capabilities&Deny != 0 {
+		return Verdict{Rule: r}
+	}
+	v := Verdict{Rule: r, Sudo: r.Capabilities&Sudo != 0}
+	if r.Capabilities&needed[q.Op] == 0 {
+		return v
+	}
+	if r.MaxWrap > 0 && (q.WrapTTL == 0 || q.WrapTTL > r.MaxWrap) {
+		return v
+	}
+	if r.MinWrap > 0 && q.WrapTTL < r.MinWrap {
+		return v
+	}
+	switch q.Op { //nolint:exhaustive // only these carry parameters to be checked
+	case engine.OpCreate, engine.OpUpdate, engine.OpPatch, engine.OpRead:
+		v.Allowed = r.allowsParams(q.Params)
+	default:
+		v.Allowed = true
+	}
+	return v
+}
+
+func (r *Rule) allowsParams(params param.Object) bool {
+	for _, name := range r.Required {
+		if params.Get(name) == nil {
+			return false
+		}
+	}
+	if len(params) == 0 || len(r.Denied) == 0 && len(r.Allowed) == 0 {
+		return true
+	}
+	if _, all := r.Denied["*"]; all {
+		return false
+	}
+	for i := range params {
+		if values, named := r.Denied[strings.ToLower(params[i].Key)]; named && listed(params[i].Value, values) {
+			return false
+		}
+	}
+	if len(r.Allowed) == 0 {
+		return true
+	}
+	_, all := r.Allowed["*"]
+	for i := range params {
+		values, named := r.Allowed[strings.ToLower(params[i].Key)]
+		if !named && !all || named && !listed(params[i].Value, values) {
+			return false
+		}
+	}
+	return true
+}
+
+// listed reports whether a parameter's value is among values; an empty list
+// holds them all. Strings may have a * at either end. Numbers never match, as
+// in Vault, which compares their text to the policy's number.
+func listed(raw json.RawMessage, values []any) bool {
+	if len(values) == 0 {
+		return true
+	}
+	var v any
+	if json.Unmarshal(raw, &v) != nil {
+		return false
+	}
+	for _, want := range values {
+		switch want := want.(type) {
+		case string:
+			if s, ok := v.(string); ok && Glob(want, s) {
+				return true
+			}
+		case bool:
+			if b, ok := v.(bool); ok && b == want {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Glob reports whether s matches pattern, in which each * stands for any text.
+func Glob(pattern, s string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == s
+	}
+	s, ok := strings.CutPrefix(s, parts[0])
+	if !ok {
+		return false
+	}
+	last := parts[len(parts)-1]
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(s, p)
+		if i < 0 {
+			return false
+		}
+		s = s[i+len(p):]
+	}
+	return len(s) >= len(last) && strings.HasSuffix(s, last)
+}
+
+// Root reports whether the ACL allows everything.
+func (a *ACL) Root() bool { return a.root }
+
+// Capabilities names what the ACL allows on path: ["root"], ["deny"] or the
+// capabilities by name.
+func (a *ACL) Capabilities(path string) []string {
+	if a.root {
+		return []string{"root"}
+	}
+	r := a.find(engine.OpList, path)
+	if r == nil || r.Capabilities == 0 || r.Capabilities&Deny != 0 {
+		return []string{"deny"}
+	}
+	return r.Capabilities.Names()
+}
+
+// Below reports whether the ACL grants anything at or below the mount path,
+// which ends with a slash. It decides which mounts a caller may see.
+func (a *ACL) Below(mount string) bool {
+	if a.root {
+		return true
+	}
+	grants := func(r *Rule) bool { return r.Capabilities&Deny == 0 && r.Capabilities != 0 }
+	bare := strings.TrimSuffix(mount, "/")
+	for path, r := range a.exact {
+		if grants(r) && (strings.HasPrefix(path, mount) || path == bare) {
+			return true
+		}
+	}
+	for path, r := range a.prefix {
+		if grants(r) && (strings.HasPrefix(path, mount) || strings.HasPrefix(mount, path)) {
+			return true
+		}
+	}
+	for _, w := range a.wild {
+		if grants(w.Rule) && w.reaches(mount) {
+			return true
+		}
+	}
+	return false
+}
+
+// reaches reports whether some path below mount could match.
+func (w *wildRule) reaches(mount string) bool {
+	rest := strings.TrimSuffix(mount, "/")
+	for i, want := range w.parts {
+		part, left, more := strings.Cut(rest, "/")
+		if i == len(w.parts)-1 && w.open {
+			return strings.HasPrefix(part, want) || strings.HasPrefix(rest, want)
+		}
+		if want != "+" && want != part {
+			return false
+		}
+		if !more {
+			return true
+		}
+		rest = left
+	}
+	return false
+}
+
+// Granted lists the rules for sys/internal/ui/resultant-acl: exact paths, and
+// patterns without their *.
+func (a *ACL) Granted() (exact, glob map[string]*Rule) {
+	glob = make(map[string]*Rule, len(a.prefix))
+	for p, r := range a.prefix {
+		glob[p] = r
+	}
+	for _, w := range a.wild {
+		glob[w.Path] = w.Rule
+	}
+	return a.exact, glob
+}

@@ -1,0 +1,199 @@
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"arca/internal/errs"
+	"arca/internal/namespace"
+	"arca/internal/storage"
+)
+
+// The policies that always exist.
+const (
+	RootName    = "root"
+	DefaultName = "default"
+	// WrappingName is the policy of wrapping tokens.
+	WrappingName = "response-wrapping"
+)
+
+// Default is the text of the policy "default" of a new namespace.
+const Default = `# What every token may do unless it asks not to have this policy.
+
+# Look at, renew and give up itself.
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self"  { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+
+# Ask what it may do.
+path "sys/capabilities-self"         { capabilities = ["update"] }
+path "sys/internal/ui/resultant-acl" { capabilities = ["read"] }
+
+# Read its own entity.
+path "identity/entity/id/{{identity.entity.id}}"     { capabilities = ["read"] }
+path "identity/entity/name/{{identity.entity.name}}" { capabilities = ["read"] }
+
+# Look up and renew leases whose id it knows.
+path "sys/renew"         { capabilities = ["update"] }
+path "sys/leases/renew"  { capabilities = ["update"] }
+path "sys/leases/lookup" { capabilities = ["update"] }
+
+# Keep things in its own cubbyhole.
+path "cubbyhole/*" { capabilities = ["create", "read", "update", "delete", "list"] }
+
+# Wrap an answer, look at a wrapping token, unwrap.
+path "sys/wrapping/wrap"   { capabilities = ["update"] }
+path "sys/wrapping/lookup" { capabilities = ["update"] }
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
+
+# Hash data.
+path "sys/tools/hash"   { capabilities = ["update"] }
+path "sys/tools/hash/*" { capabilities = ["update"] }
+
+# Control groups and OIDC log-ins of others.
+path "sys/control-group/request"            { capabilities = ["update"] }
+path "identity/oidc/provider/+/authorize"   { capabilities = ["read", "update"] }
+`
+
+// Wrapping is the text of the policy of wrapping tokens.
+const Wrapping = `path "cubbyhole/response" { capabilities = ["create", "read"] }
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
+`
+
+// record is a policy as it is stored.
+type record struct {
+	Version int    `json:"v"`
+	Text    string `json:"policy"`
+}
+
+// A Store keeps policies and the ACLs compiled from them. Safe for concurrent use.
+type Store struct {
+	policies *storage.Cache[*Policy]
+	acls     *aclCache
+}
+
+// NewStore makes the store over db.
+func NewStore(db *storage.DB) *Store {
+	return &Store{
+		policies: storage.NewCache(db, 8<<20, decode),
+		acls:     newACLCache(),
+	}
+}
+
+func dir(ns string) string { return namespace.Prefix(ns) + "policy/acl/" }
+
+func decode(key string, value []byte) (*Policy, int, error) {
+	var r record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, 0, fmt.Errorf("decode policy: %w", err)
+	}
+	_, name, _ := strings.Cut(key, "/policy/acl/")
+	p, err := parse(name, r.Text)
+	if err != nil {
+		return nil, 0, fmt.Errorf("parse stored policy %q: %w", name, err)
+	}
+	return p, 512 + 6*len(value), nil
+}
+
+// Get returns a policy by its name, which is not case-sensitive. The error is
+// of kind NotFound when there is none.
+func (s *Store) Get(tx storage.Tx, ns, name string) (*Policy, error) {
+	name = strings.ToLower(name)
+	if name == RootName {
+		return &Policy{Name: RootName}, nil
+	}
+	return s.policies.Get(tx, dir(ns)+name)
+}
+
+// Put parses and stores a policy.
+func (s *Store) Put(tx storage.Tx, ns, name, text string) error {
+	name = strings.ToLower(name)
+	if name == RootName {
+		return errs.New(errs.Invalid, "cannot update %q policy", name)
+	}
+	if _, err := Parse(name, text); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(record{Version: 1, Text: text})
+	if err != nil {
+		return err
+	}
+	return tx.Put(dir(ns)+name, raw)
+}
+
+// Delete removes a policy; one that is not there is no error.
+func (s *Store) Delete(tx storage.Tx, ns, name string) error {
+	name = strings.ToLower(name)
+	switch name {
+	case RootName:
+		return errs.New(errs.Invalid, "cannot delete %q policy", name)
+	case DefaultName:
+		return errs.New(errs.Invalid, "cannot delete default policy")
+	case WrappingName:
+		return errs.New(errs.Invalid, "cannot delete %q policy", name)
+	}
+	return tx.Delete(dir(ns) + name)
+}
+
+// List names the policies of a namespace in order, the built-in ones included.
+func (s *Store) List(tx storage.Tx, ns, after string, limit int) ([]string, error) {
+	names, err := tx.List(dir(ns), "", 0)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return n == WrappingName })
+	if ns == namespace.RootID {
+		names = append(names, RootName)
+	}
+	slices.Sort(names)
+	if after != "" {
+		i, found := slices.BinarySearch(names, after)
+		if found {
+			i++
+		}
+		names = names[i:]
+	}
+	if limit > 0 && len(names) > limit {
+		names = names[:limit]
+	}
+	return names, nil
+}
+
+// A Set names the policies of one namespace.
+type Set struct {
+	NamespaceID string
+	Names       []string // sorted
+}
+
+// Subject is what templates of a policy are resolved against; nil is a caller
+// without an entity.
+type Subject interface {
+	// Version changes whenever a resolution might.
+	Version() string
+	// Resolve replaces the templates in a path; false drops the path.
+	Resolve(path string) (string, bool)
+}
+
+// ACL compiles the policies of a caller, or returns the compiled form while
+// none of them has changed. Policies that do not exist count for nothing.
+func (s *Store) ACL(tx storage.Tx, set Set, subject Subject) (*ACL, error) {
+	if slices.Contains(set.Names, RootName) {
+		return &ACL{root: true}, nil
+	}
+	var buf [8]*Policy
+	ps := buf[:0]
+	for _, name := range set.Names {
+		p, err := s.policies.Get(tx, dir(set.NamespaceID)+name)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ps = append(ps, p)
+	}
+	return s.acls.get(ps, subject), nil
+}

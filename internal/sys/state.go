@@ -1,0 +1,155 @@
+package sys
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/policy"
+	"arca/internal/token"
+	"arca/internal/version"
+)
+
+// stateRoutes tell and change the state of the node.
+func (e *Engine) stateRoutes() []engine.Route {
+	return []engine.Route{
+		engine.Read("health", e.health, engine.Always, engine.RootOnly, engine.ID("read-health-status"),
+			engine.Help("Tell whether the node is initialised, sealed and active, by status code.")),
+		engine.Write("seal", e.sealNode, engine.Always, engine.ID("seal"), engine.Help("Seal the node.")),
+		engine.Read("leader", e.leader, engine.Always, engine.ID("leader-status"), engine.Help("Tell which node is active.")),
+		engine.Write("step-down", e.stepDown, engine.Always, engine.ID("step-down-leader"),
+			engine.Help("Let another node become active.")),
+		engine.Read("ha-status", e.haStatus, engine.TopLevel, engine.ID("ha-status"), engine.Help("List the nodes of the cluster.")),
+	}
+}
+
+type healthIn struct {
+	StandbyOK     string `api:"standbyok" help:"Count a standby as healthy."`
+	PerfStandbyOK string `api:"perfstandbyok"`
+	ActiveCode    string `api:"activecode" help:"Status code of an active node." `
+	StandbyCode   string `api:"standbycode"`
+	DRCode        string `api:"drsecondarycode"`
+	PerfCode      string `api:"performancestandbycode"`
+	SealedCode    string `api:"sealedcode"`
+	UninitCode    string `api:"uninitcode"`
+	HARemovedCode string `api:"haunhealthycode"`
+	RemovedCode   string `api:"removedcode"`
+}
+
+// healthOut is the body of sys/health, in the order of Vault.
+type healthOut struct {
+	Initialized                bool   `json:"initialized"`
+	Sealed                     bool   `json:"sealed"`
+	Standby                    bool   `json:"standby"`
+	PerformanceStandby         bool   `json:"performance_standby"`
+	ReplicationPerformanceMode string `json:"replication_performance_mode"`
+	ReplicationDRMode          string `json:"replication_dr_mode"`
+	ServerTimeUTC              int64  `json:"server_time_utc"`
+	Version                    string `json:"version"`
+	Enterprise                 bool   `json:"enterprise"`
+	ClusterName                string `json:"cluster_name,omitempty"`
+	ClusterID                  string `json:"cluster_id,omitempty"`
+	EchoDurationMS             int64  `json:"echo_duration_ms"`
+	ClockSkewMS                int64  `json:"clock_skew_ms"`
+	ArcaVersion                string `json:"arca_version"`
+}
+
+func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*engine.Response, error) {
+	out := healthOut{
+		Sealed: true, Standby: true, ReplicationPerformanceMode: "unknown", ReplicationDRMode: "unknown",
+		ServerTimeUTC: call.Now.Unix(), Version: version.Compat(e.core.Config().CompatVersion), Enterprise: true, ArcaVersion: version.Arca,
+	}
+	code, text := http.StatusServiceUnavailable, in.SealedCode
+	if a := e.core.Active(); a != nil {
+		out.Initialized, out.Sealed, out.Standby = true, false, false
+		out.ReplicationPerformanceMode, out.ReplicationDRMode = "disabled", "disabled"
+		out.ClusterName, out.ClusterID = a.Cluster.Name, a.Cluster.ID
+		code, text = http.StatusOK, in.ActiveCode
+	} else {
+		initialised, err := e.seal.Initialised(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out.Initialized = initialised
+		if !initialised {
+			code, text = http.StatusNotImplemented, in.UninitCode
+		}
+	}
+	for _, c := range [...]string{in.ActiveCode, in.StandbyCode, in.DRCode, in.PerfCode, in.SealedCode, in.UninitCode} {
+		if c == "" {
+			continue
+		}
+		if n, err := strconv.Atoi(c); err != nil || n < 100 || n > 999 {
+			return nil, errs.New(errs.Invalid, "")
+		}
+	}
+	if text != "" {
+		code, _ = strconv.Atoi(text) // checked above
+	}
+	return rawJSON(code, out)
+}
+
+// rawJSON is an answer without an envelope.
+func rawJSON(code int, v any) (*engine.Response, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Response{Raw: &engine.Raw{Status: code, Body: append(body, '\n')}}, nil
+}
+
+// sealNode seals for who has update and sudo on sys/seal. A sealed node is
+// sealed already.
+func (e *Engine) sealNode(ctx context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	if e.core.Sealed() {
+		return nil, nil
+	}
+	if err := e.core.Authorize(ctx, call.Request, true); err != nil {
+		return nil, err
+	}
+	var err error
+	call.After(func() { err = e.core.Shut() })
+	return nil, err
+}
+
+type leaderOut struct {
+	HAEnabled            bool      `json:"ha_enabled"`
+	IsSelf               bool      `json:"is_self"`
+	ActiveTime           time.Time `json:"active_time"`
+	LeaderAddress        string    `json:"leader_address"`
+	LeaderClusterAddress string    `json:"leader_cluster_address"`
+	PerformanceStandby   bool      `json:"performance_standby"`
+	LastRemoteWAL        int       `json:"performance_standby_last_remote_wal"`
+}
+
+func (e *Engine) leader(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
+	return rawJSON(0, leaderOut{ActiveTime: time.Time{}})
+}
+
+func (e *Engine) stepDown(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
+	return nil, nil // without other nodes there is nobody to step down for
+}
+
+func (e *Engine) haStatus(_ context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
+	cfg := e.core.Config()
+	return data(map[string]any{"nodes": []map[string]any{{
+		"active_node": true, "api_address": cfg.APIAddr, "cluster_address": cfg.ClusterAddr, "hostname": hostname(),
+		"last_echo": nil, "version": version.Compat(cfg.CompatVersion),
+	}}}), nil
+}
+
+// lookup finds a token that a client named in the body of a request.
+func lookup(call *engine.Call, id string) (*token.Entry, error) {
+	return desks(call).Tokens.Lookup(call.Tx, id, call.Now)
+}
+
+func aclOf(call *engine.Call, t *token.Entry) (*policy.ACL, error) {
+	return desks(call).Policies.ACL(call.Tx, policy.Set{NamespaceID: t.NamespaceID, Names: t.Policies}, nil)
+}
+
+func isBad(err error) bool { return errors.Is(err, token.ErrBad) }

@@ -1,0 +1,271 @@
+package sys
+
+import (
+	"context"
+	"time"
+
+	"arca/internal/core"
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/token"
+)
+
+type tokenIn struct {
+	Token     string        `api:"token" help:"The token."`
+	Accessor  string        `api:"accessor" help:"Accessor of the token."`
+	Increment time.Duration `api:"increment" help:"How long it shall live from now."`
+}
+
+var (
+	errBadAccessor = errs.List(errs.Invalid, "invalid accessor")
+	errNoAccessor  = errs.List(errs.Invalid, "missing accessor")
+	errMissingID   = errs.New(errs.Invalid, "missing token ID")
+)
+
+// show is what a look-up tells of a token. id is empty for who knows only the
+// accessor.
+func show(call *engine.Call, t *token.Entry, id string) *engine.Response {
+	out := map[string]any{
+		"id": id, "accessor": t.Accessor, "policies": t.Policies, "path": t.Path, "meta": t.Meta, "display_name": t.DisplayName,
+		"num_uses": t.NumUses, "orphan": t.Orphan, "creation_time": t.Created.Unix(), "creation_ttl": seconds(t.CreationTTL),
+		"expire_time": when(t.Expires), "ttl": int64(t.TTL(call.Now) / time.Second), "explicit_max_ttl": seconds(t.ExplicitMax),
+		"entity_id": t.EntityID, "type": t.Type.String(),
+	}
+	if t.Path != "auth/token/root" {
+		out["issue_time"], out["renewable"] = when(t.Created), t.Renewable
+	}
+	if t.Meta == nil {
+		out["meta"] = nil
+	}
+	if t.Policies == nil {
+		out["policies"] = []string{}
+	}
+	if t.Role != "" {
+		out["role"] = t.Role
+	}
+	if t.Period != 0 {
+		out["period"] = seconds(t.Period)
+	}
+	if len(t.BoundCIDRs) > 0 {
+		cidrs := make([]string, 0, len(t.BoundCIDRs))
+		for _, p := range t.BoundCIDRs {
+			cidrs = append(cidrs, showPrefix(p))
+		}
+		out["bound_cidrs"] = cidrs
+	}
+	if !t.LastRenewal.IsZero() {
+		out["last_renewal"], out["last_renewal_time"] = when(t.LastRenewal), t.LastRenewal.Unix()
+	}
+	if t.Type == engine.TokenBatch || t.NamespaceID != "root" {
+		out["namespace_path"] = ""
+	}
+	return data(out)
+}
+
+// own finds the caller's token as it is within the transaction.
+func own(call *engine.Call) (*token.Entry, error) {
+	return lookup(call, call.Request.Token)
+}
+
+func (e *Tokens) lookup(_ context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	if in.Token == "" {
+		in.Token = call.Request.Token
+	}
+	t, err := lookup(call, in.Token)
+	if err != nil {
+		return nil, err
+	}
+	return show(call, t, in.Token), nil
+}
+
+func (e *Tokens) lookupSelf(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	t, err := own(call)
+	if err != nil {
+		return nil, err
+	}
+	return show(call, t, call.Request.Token), nil
+}
+
+func byAccessor(call *engine.Call, accessor string) (*token.Entry, error) {
+	if accessor == "" {
+		return nil, errNoAccessor
+	}
+	t, err := desks(call).Tokens.ByAccessor(call.Tx, accessor, call.Now)
+	if isBad(err) {
+		return nil, errBadAccessor
+	}
+	return t, err
+}
+
+func (e *Tokens) lookupAccessor(_ context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	t, err := byAccessor(call, in.Accessor)
+	if err != nil {
+		return nil, err
+	}
+	return show(call, t, ""), nil
+}
+
+func (e *Tokens) accessors(_ context.Context, call *engine.Call, in paging) (*engine.Response, error) {
+	list, err := desks(call).Tokens.Accessors(call.Tx, ns(call), in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return keys(list)
+}
+
+func (e *Tokens) renew(ctx context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	if in.Token == "" {
+		return nil, errMissingID
+	}
+	t, err := lookup(call, in.Token)
+	if isBad(err) {
+		return nil, errs.New(errs.Invalid, "token not found")
+	}
+	return e.extend(ctx, call, t, err, in.Token, in.Increment)
+}
+
+func (e *Tokens) renewSelf(ctx context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	t, err := own(call)
+	return e.extend(ctx, call, t, err, call.Request.Token, in.Increment)
+}
+
+func (e *Tokens) renewAccessor(ctx context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	t, err := byAccessor(call, in.Accessor)
+	return e.extend(ctx, call, t, err, "", in.Increment)
+}
+
+// extend renews a token: by its method when a login made it, else by its role.
+func (e *Tokens) extend(ctx context.Context, call *engine.Call, t *token.Entry, err error, id string, increment time.Duration) (*engine.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	if t.Batch() {
+		return nil, errs.New(errs.Invalid, "batch tokens cannot be renewed")
+	}
+	if !t.Renewable || t.Expires.IsZero() {
+		return nil, errs.New(errs.Invalid, "lease is not renewable")
+	}
+	q := token.TTLQuery{
+		Now: call.Now, Start: t.Created, SystemDefault: call.Mount.DefaultTTL, SystemMax: call.Mount.MaxTTL, Increment: increment,
+		Backend: t.CreationTTL, BackendMax: t.MaxTTL, Period: t.Period, ExplicitMax: t.ExplicitMax,
+	}
+	if t.Mount != "" {
+		if err := e.askMethod(ctx, call, t, &q); err != nil {
+			return nil, err
+		}
+	} else if t.Role != "" {
+		if err := e.askRole(call, t, &q); err != nil {
+			return nil, err
+		}
+	}
+	ttl, warnings, err := token.TTL(q)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		call.Warn("%s", w)
+	}
+	c := t.Clone()
+	c.Expires, c.LastRenewal = call.Now.Add(ttl), call.Now
+	if err := desks(call).Tokens.Update(call.Tx, t, c); err != nil {
+		return nil, err
+	}
+	auth := &engine.Auth{}
+	core.FillAuth(auth, c, id, ttl)
+	auth.Orphan = t.Orphan
+	return &engine.Response{Auth: auth}, nil
+}
+
+// askRole takes the period and the maximum from the role as it now is.
+func (e *Tokens) askRole(call *engine.Call, t *token.Entry, q *token.TTLQuery) error {
+	r, err := getRole(call.Tx, t.NamespaceID, t.Role)
+	if err != nil {
+		return errs.New(errs.Invalid, "original token role %q could not be found, not renewing", t.Role)
+	}
+	q.Period = r.Period
+	if r.ExplicitMax > 0 && (q.ExplicitMax == 0 || r.ExplicitMax < q.ExplicitMax) {
+		q.ExplicitMax = r.ExplicitMax
+	}
+	return nil
+}
+
+// askMethod lets the auth method that made the token decide.
+func (e *Tokens) askMethod(ctx context.Context, call *engine.Call, t *token.Entry, q *token.TTLQuery) error {
+	d := desks(call)
+	m, err := d.Mounts.ByAccessor(call.Tx, t.NamespaceID, t.Mount)
+	if err != nil {
+		return errs.New(errs.Invalid, "the auth method that gave this token is gone, not renewing")
+	}
+	q.SystemDefault, q.SystemMax = m.Mount.DefaultTTL, m.Mount.MaxTTL
+	r, ok := m.Engine.(engine.AuthRenewer)
+	if !ok {
+		return nil
+	}
+	auth := &engine.Auth{
+		Policies: t.Policies, Metadata: t.Meta, InternalData: t.Internal, TTL: t.CreationTTL, MaxTTL: t.MaxTTL, Period: t.Period,
+		ExplicitMaxTTL: t.ExplicitMax, DisplayName: t.DisplayName, EntityID: t.EntityID,
+	}
+	if err := r.RenewAuth(ctx, d.CallFor(call.Tx, m), auth); err != nil {
+		return err
+	}
+	q.Backend, q.BackendMax, q.Period = auth.TTL, auth.MaxTTL, auth.Period
+	return nil
+}
+
+var errBatchRevoke = errs.New(errs.Invalid, "batch tokens cannot be revoked")
+
+func (e *Tokens) revoke(_ context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	if in.Token == "" {
+		return nil, errMissingID
+	}
+	t, err := lookup(call, in.Token)
+	if isBad(err) {
+		return nil, nil // gone already
+	}
+	return nil, revoke(call, t, err)
+}
+
+func revoke(call *engine.Call, t *token.Entry, err error) error {
+	if err != nil {
+		return err
+	}
+	if t.Batch() {
+		return errBatchRevoke
+	}
+	return desks(call).Tokens.Revoke(call.Tx, t, call.Now)
+}
+
+func (e *Tokens) revokeSelf(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	t, err := own(call)
+	return nil, revoke(call, t, err)
+}
+
+func (e *Tokens) revokeAccessor(_ context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	t, err := byAccessor(call, in.Accessor)
+	if err == errBadAccessor { //nolint:errorlint // a value of this file
+		return &engine.Response{Warnings: []string{"No token found with this accessor"}}, nil
+	}
+	return nil, revoke(call, t, err)
+}
+
+func (e *Tokens) revokeOrphan(_ context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
+	if in.Token == "" {
+		return nil, errMissingID
+	}
+	t, err := lookup(call, in.Token)
+	if isBad(err) {
+		return nil, errs.New(errs.Invalid, "token to revoke not found")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t.Batch() {
+		return nil, errBatchRevoke
+	}
+	return nil, desks(call).Tokens.RevokeAlone(call.Tx, t, call.Now)
+}
+
+func (e *Tokens) tidy(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	(&Engine{core: e.core}).tidy(call)
+	return &engine.Response{Accepted: true, Warnings: []string{tidyStarted}}, nil
+}

@@ -1,0 +1,103 @@
+package token
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"strings"
+	"sync"
+
+	"arca/internal/namespace"
+)
+
+// Prefixes of token ids, as Vault's clients know them.
+const (
+	ServicePrefix = "hvs."
+	BatchPrefix   = "hvb."
+)
+
+// MaxIDBytes bounds a token that comes from outside. Batch tokens carry their
+// policies and metadata.
+const MaxIDBytes = 16 << 10
+
+const (
+	idLength  = 24 // base62 characters: 142 bits
+	keyBytes  = 24 // of the HMAC; 192 bits name a token's record
+	alphabet  = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	rejection = 256 - 256%len(alphabet)
+)
+
+// Random returns n random characters of base62.
+func Random(n int) string {
+	out := make([]byte, 0, n)
+	var buf [64]byte
+	for {
+		rand.Read(buf[:]) //nolint:errcheck // crypto/rand.Read never fails
+		for _, b := range buf {
+			if int(b) >= rejection {
+				continue // keeps the distribution even
+			}
+			out = append(out, alphabet[int(b)%len(alphabet)])
+			if len(out) == n {
+				return string(out)
+			}
+		}
+	}
+}
+
+// newID makes the id of a service token; outside the root namespace it ends
+// with the namespace's id.
+func newID(ns string) string {
+	id := ServicePrefix + Random(idLength)
+	if ns != namespace.RootID {
+		id += "." + ns
+	}
+	return id
+}
+
+func newAccessor(ns string) string {
+	a := Random(idLength)
+	if ns != namespace.RootID {
+		a += "." + ns
+	}
+	return a
+}
+
+// NamespaceOf returns the id of the namespace that a token's text names. The
+// record of the token must agree.
+func NamespaceOf(id string) string {
+	body := id
+	for _, p := range [...]string{ServicePrefix, BatchPrefix, "hvr.", "s.", "b.", "r."} {
+		if rest, ok := strings.CutPrefix(id, p); ok {
+			body = rest
+			break
+		}
+	}
+	if i := strings.LastIndexByte(body, '.'); i >= 0 {
+		return body[i+1:]
+	}
+	return namespace.RootID
+}
+
+// A hasher turns token ids into the keys under which they are stored. The ids
+// themselves are never stored.
+type hasher struct{ pool sync.Pool }
+
+func newHasher(key []byte) *hasher {
+	h := &hasher{}
+	h.pool.New = func() any { return hmac.New(sha256.New, key) }
+	return h
+}
+
+func (h *hasher) key(id string) string {
+	mac := h.pool.Get().(hash.Hash)
+	mac.Reset()
+	var in [128]byte
+	mac.Write(append(in[:0], id...))
+	var sum [sha256.Size]byte
+	mac.Sum(sum[:0])
+	h.pool.Put(mac)
+	return hex.EncodeToString(sum[:keyBytes])
+}
