@@ -17,7 +17,9 @@ type node struct {
 	*Manager
 	backend storage.Backend
 	ring    *barrier.Keyring // as Opened gave it
+	raw     *storage.DB
 	tokens  int
+	standby bool
 }
 
 const testToken = "s.abcdefghijklmnopqrstuvwx"
@@ -38,6 +40,7 @@ func newNode(t *testing.T, b storage.Backend) *node {
 	t.Helper()
 	n := &node{backend: b}
 	raw := storage.Open(b, storage.Config{})
+	n.raw = raw
 	t.Cleanup(func() { _ = raw.Close() })
 	m, err := New(Config{
 		Raw: raw,
@@ -53,6 +56,7 @@ func newNode(t *testing.T, b storage.Backend) *node {
 			return nil
 		},
 		RootToken:   func(context.Context) (string, error) { n.tokens++; return testToken, nil },
+		Standby:     func() bool { return n.standby },
 		StorageType: "inmem",
 	})
 	if err != nil {
