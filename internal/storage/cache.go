@@ -148,8 +148,8 @@ func (c *Cache[T]) fill(seq uint64, e *cacheEntry[T]) {
 	db := c.db
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	e.from = db.history.lastChange(e.key)
-	if e.from > seq {
+	var ok bool
+	if e.from, ok = db.history.steady(e.key, seq); !ok {
 		return
 	}
 	sh := c.shardOf(e.key)

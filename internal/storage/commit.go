@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"arca/internal/errs"
@@ -104,7 +105,7 @@ func (c *commit) wait(ctx context.Context) error {
 	case <-c.batch.done:
 	case <-ctx.Done():
 		if c.left.CompareAndSwap(false, true) {
-			return errs.New(errs.Unavailable, "%w: %w", ErrUncertain, ctx.Err())
+			return uncertain(ctx.Err())
 		}
 		<-c.batch.done
 	}
@@ -118,6 +119,10 @@ func (c *commit) runHooks() {
 	for _, fn := range c.hooks {
 		fn()
 	}
+}
+
+func uncertain(err error) error {
+	return errs.With(errs.Unavailable, fmt.Errorf("%w: %w", ErrUncertain, err))
 }
 
 // flush applies the queue batch by batch until it is empty.
@@ -236,7 +241,7 @@ func (db *DB) failed(b *batch, err error) {
 	}
 
 	if b.err = err; !certain {
-		b.err = errs.New(errs.Unavailable, "%w: %w", ErrUncertain, err)
+		b.err = uncertain(err)
 	}
 	b.finish()
 	for _, r := range rest {

@@ -235,7 +235,7 @@ func (s *txState) settle() error {
 		return errs.New(errs.Unavailable, "storage: %w", s.ctx.Err())
 	}
 	if c.batch.err != nil {
-		return errs.New(errs.Unavailable, "storage: a commit this request had read failed: %w", c.batch.err)
+		return errs.New(errs.Unavailable, "storage: a commit this request had read failed: %v", c.batch.err)
 	}
 	return nil
 }

@@ -111,18 +111,35 @@ func (h *history) unlink(w *write) {
 	w.older, w.newer = nil, nil
 }
 
-// lastChange returns the last commit known to have changed key, or floor.
-func (h *history) lastChange(key string) uint64 {
-	last := h.floor
-	if w := h.index[key]; w != nil {
-		last = w.seq
+// changed reports whether a commit after seq, which must not be below floor, has changed key.
+func (h *history) changed(key string, seq uint64) bool {
+	if w := h.index[key]; w != nil && w.seq > seq {
+		return true
 	}
-	for i := len(h.deleted) - 1; i >= 0 && h.deleted[i].seq > last; i-- {
+	for i := len(h.deleted) - 1; i >= 0 && h.deleted[i].seq > seq; i-- {
 		if strings.HasPrefix(key, h.deleted[i].prefix) {
-			return h.deleted[i].seq
+			return true
 		}
 	}
-	return last
+	return false
+}
+
+// steady returns a commit since which key has not changed, if key has not changed after seq either. It need not be the
+// earliest such commit.
+func (h *history) steady(key string, seq uint64) (since uint64, ok bool) {
+	if seq < h.floor || h.changed(key, seq) {
+		return 0, false
+	}
+	since = h.floor
+	if w := h.index[key]; w != nil {
+		since = w.seq
+	}
+	for i := len(h.deleted) - 1; i >= 0; i-- {
+		if d := h.deleted[i].seq; d <= seq {
+			return max(since, d), true // whatever it deleted
+		}
+	}
+	return since, true
 }
 
 // find returns what the commits in (from, to] made of key: a write, or nil and whether a prefix deletion removed it.
@@ -154,7 +171,7 @@ func (h *history) conflict(seq uint64, reads []string, ranges []keyRange) (conte
 		return "", len(reads)+len(ranges) > 0
 	}
 	for _, key := range reads {
-		if h.lastChange(key) > seq {
+		if h.changed(key, seq) {
 			return key, true
 		}
 	}

@@ -141,7 +141,6 @@ func (l *nameList) list() []string {
 type cursor struct {
 	s    *txState
 	base Iterator
-	err  error
 
 	layer  []*write // sorted; over base
 	hidden []string // prefixes of which base must not be seen

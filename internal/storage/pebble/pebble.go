@@ -11,6 +11,7 @@ package pebble
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -205,7 +206,7 @@ func (s *Store) Apply(_ context.Context, ops storage.Batch) error {
 	b := s.db.NewBatchWithSize(size + batchHeader)
 	for i := range ops {
 		if err := add(b, &ops[i]); err != nil {
-			return errs.New(errs.Internal, "%w: %w", storage.ErrNotApplied, err)
+			return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
 		}
 	}
 	return s.commit(b)
