@@ -93,10 +93,6 @@ func (a *app) dispatch(ctx context.Context) int {
 		return a.noSuchCommand(args)
 	}
 	if cmd.delegate != nil {
-		if wantsHelp(rest) && cmd.usage != "" {
-			a.commandHelp(a.Stdio.Out, cmd)
-			return exitOK
-		}
 		return cmd.delegate(ctx, rest, a.Stdio)
 	}
 	return a.run(ctx, cmd, rest)

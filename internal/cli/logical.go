@@ -10,10 +10,8 @@ import (
 )
 
 // cleanPath takes a path the way people type it: without outer slashes or
-// blanks, and without a leading v1/.
-func cleanPath(p string) string {
-	return strings.TrimPrefix(strings.Trim(strings.TrimSpace(p), "/"), "v1/")
-}
+// blanks.
+func cleanPath(p string) string { return strings.Trim(strings.TrimSpace(p), "/") }
 
 func readCommand() command {
 	return command{
