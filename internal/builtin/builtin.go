@@ -7,6 +7,7 @@ import (
 
 	"arca/internal/core"
 	"arca/internal/engine"
+	"arca/internal/secrets/kv"
 	"arca/internal/sys"
 )
 
@@ -103,7 +104,7 @@ func (k *Catalog) Parts(fn func(auth bool, e engine.Engine, routes *engine.Table
 }
 
 // secrets lists the secrets engines.
-func secrets() []engine.Engine { return nil }
+func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}} }
 
 // auths lists the auth methods.
 func auths() []engine.Engine { return nil }

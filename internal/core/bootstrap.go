@@ -81,15 +81,15 @@ func (c *Core) newRootToken(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
-// DevSetup prepares a development server: a root token of a known id and KV
-// version 2 at secret/.
-func (c *Core) DevSetup(ctx context.Context, rootID string, withKV bool) (string, error) {
+// DevSetup prepares a development server: a root token of a known id in place
+// of the first one, and KV version 2 at secret/.
+func (c *Core) DevSetup(ctx context.Context, first, rootID string, withKV bool) (string, error) {
 	a, err := c.enter()
 	if err != nil {
 		return "", err
 	}
 	defer a.leave()
-	id := rootID
+	id := first
 	err = a.DB.Update(ctx, func(tx storage.Tx) error {
 		if rootID != "" {
 			e := &token.Entry{
@@ -98,6 +98,13 @@ func (c *Core) DevSetup(ctx context.Context, rootID string, withKV bool) (string
 			}
 			if id, err = a.Tokens.Create(tx, e, rootID); err != nil {
 				return errs.New(errs.Invalid, "create the development root token: %w", err)
+			}
+			old, err := a.Tokens.Lookup(tx, first, time.Now())
+			if err != nil {
+				return err
+			}
+			if err := a.Tokens.Revoke(tx, old, time.Now()); err != nil {
+				return err
 			}
 		}
 		if !withKV {

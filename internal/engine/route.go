@@ -325,24 +325,24 @@ func (t *Table) Match(op Operation, path string, call *Call) (*Route, error) {
 		op = OpUpdate
 	}
 	head, _, _ := strings.Cut(path, "/")
-	found := false
 	for _, list := range [2][]*pattern{t.heads[head], t.open} {
 		for _, p := range list {
 			caps, ok := p.match(path, call.captures[:0])
-			if !ok {
+			if !ok || len(caps) > 0 && p.rest != "" && len(caps[len(caps)-1].Value) == 0 && op != OpList && !strings.HasSuffix(path, "/") && path != "" {
 				continue
 			}
-			found = true
 			if r := p.ops[op-1]; r != nil {
 				call.captures = caps
 				return r, nil
 			}
+			// The most specific pattern decides. A listing's path ends with a
+			// slash, which only an open end takes.
+			if op != OpList || p.rest != "" && len(caps[len(caps)-1].Value) > 0 {
+				return nil, ErrOperation
+			}
 		}
 	}
-	if found && op != OpList {
-		return nil, ErrOperation
-	}
-	return nil, ErrPath // also of a listing: its path ends with a slash
+	return nil, ErrPath
 }
 
 // Patterns calls fn for each pattern that fits path, with all its operations.

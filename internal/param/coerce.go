@@ -22,6 +22,7 @@ const (
 	kindDuration
 	kindTime
 	kindList
+	kindInts
 	kindPairs
 	kindMap
 	kindRaw
@@ -38,6 +39,8 @@ func kindOf(t reflect.Type) kind {
 		return kindRaw
 	case reflect.TypeFor[[]string]():
 		return kindList
+	case reflect.TypeFor[[]int]():
+		return kindInts
 	case reflect.TypeFor[map[string]string]():
 		return kindPairs
 	case reflect.TypeFor[map[string]any]():
@@ -67,7 +70,7 @@ func (k kind) openAPI() string {
 		return "integer"
 	case kindFloat:
 		return "number"
-	case kindList:
+	case kindList, kindInts:
 		return "array"
 	case kindPairs, kindMap, kindRaw, kindAny:
 		return "object"
@@ -117,6 +120,9 @@ func (f *field) coerce(dst reflect.Value, raw json.RawMessage) error {
 		if err != nil {
 			return err
 		}
+		if d < 0 && !f.signed {
+			return fmt.Errorf("cannot provide negative value '%d'", int64(d/time.Second))
+		}
 		dst.SetInt(int64(d))
 	case kindTime:
 		t, err := asTime(raw)
@@ -126,6 +132,12 @@ func (f *field) coerce(dst reflect.Value, raw json.RawMessage) error {
 		dst.Set(reflect.ValueOf(t))
 	case kindList:
 		list, err := asList(raw, !f.nosplit)
+		if err != nil {
+			return err
+		}
+		dst.Set(reflect.ValueOf(list))
+	case kindInts:
+		list, err := asInts(raw)
 		if err != nil {
 			return err
 		}
@@ -389,3 +401,19 @@ func asPairs(raw json.RawMessage) (map[string]string, error) {
 	return out, nil
 }
 
+// asInts reads [1,"2"] or "1,2" or 1.
+func asInts(raw json.RawMessage) ([]int, error) {
+	texts, err := asList(raw, true)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]int, 0, len(texts))
+	for i, t := range texts {
+		n, err := strconv.ParseInt(t, 10, 0)
+		if err != nil {
+			return nil, fmt.Errorf("decoding failed due to the following error(s):\n\n'[%d]' cannot parse value as 'int': strconv.ParseInt: %w", i, errors.Unwrap(err))
+		}
+		out = append(out, int(n))
+	}
+	return out, nil
+}

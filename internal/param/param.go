@@ -10,9 +10,11 @@ package param
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +38,7 @@ type Field struct {
 //	default:"value"       used when the parameter is absent
 //
 // Options: "lower" lower-cases a string; "nosplit" keeps commas in a list's
-// elements; "rest" on a Object field collects everything not named otherwise.
+// elements; "signed" lets a duration be negative; "rest" on a Object field collects everything not named otherwise.
 // A pointer field stays nil when the parameter is absent. Types: string, bool,
 // int, int64, float64, time.Duration, time.Time, []string, map[string]string,
 // map[string]any, json.RawMessage (as it came in), any, and pointers to them.
@@ -54,6 +56,7 @@ type field struct {
 	kind    kind
 	lower   bool
 	nosplit bool
+	signed  bool
 	def     json.RawMessage
 }
 
@@ -90,6 +93,8 @@ func (s *Schema) add(t reflect.Type, at []int) {
 				f.lower = true
 			case "nosplit":
 				f.nosplit = true
+			case "signed":
+				f.signed = true
 			case "required":
 				f.Required = true
 			case "rest":
@@ -265,6 +270,8 @@ func Query(q map[string][]string) Object {
 	return obj
 }
 
+const maxDays = int64(math.MaxInt64 / (24 * time.Hour))
+
 // ParseDuration reads a duration as Vault's API takes it: a number of seconds,
 // or text such as "90", "1h30m", "2d". Empty is zero.
 func ParseDuration(text string) (time.Duration, error) {
@@ -275,9 +282,14 @@ func ParseDuration(text string) (time.Duration, error) {
 		return seconds(secs)
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, isNumber := wholeNumber(days); isNumber {
-			return seconds(n * 86400)
+		n, err := strconv.ParseInt(days, 10, 64)
+		if err != nil {
+			return 0, err
 		}
+		if n > maxDays || n < -maxDays {
+			return 0, fmt.Errorf("%d days are out of range", n)
+		}
+		return time.Duration(n) * 24 * time.Hour, nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {

@@ -86,7 +86,6 @@ func TestInitFailures(t *testing.T) {
 func TestInitOnLeftovers(t *testing.T) {
 	t.Parallel()
 	b := newStore(t)
-	n := newNode(t, b)
 	put := func(key string) {
 		t.Helper()
 		if err := b.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: key, Value: []byte("x")}}); err != nil {
@@ -94,7 +93,7 @@ func TestInitOnLeftovers(t *testing.T) {
 		}
 	}
 	put("core/leftover")
-	n = newNode(t, b)
+	n := newNode(t, b)
 	if _, err := n.Init(t.Context(), InitParams{Shares: 1, Threshold: 1}); !errs.Is(err, errs.Failed) || !strings.Contains(err.Error(), "core/leftover") {
 		t.Errorf("content without a seal configuration: %v", err)
 	}

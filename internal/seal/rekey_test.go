@@ -279,8 +279,10 @@ func TestRekeyAfterHalf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !opens(t, b, old[:c.oldT]) || !opens(t, b, old[:c.oldT]) {
-			t.Errorf("%+v: the old shares do not open", c)
+		for range 2 { // their use does not end the state of two sets
+			if !opens(t, b, old[:c.oldT]) {
+				t.Errorf("%+v: the old shares do not open", c)
+			}
 		}
 		if n := newNode(t, b); c.oldT == c.newT { // wrong ones still end the round
 			bad := []barrier.Key{old[0], res.Shares[1]}

@@ -59,7 +59,7 @@ func runDev(ctx context.Context, root, addr string, errOut io.Writer) error {
 	if _, err := c.SealManager().Unseal(ctx, ini.Shares[0], false); err != nil {
 		return err
 	}
-	if _, err := c.DevSetup(ctx, root, true); err != nil {
+	if _, err := c.DevSetup(ctx, string(ini.RootToken), root, true); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", addr)

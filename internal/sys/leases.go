@@ -22,8 +22,6 @@ func (e *Engine) leaseRoutes() []engine.Route {
 		engine.Read("leases/count", e.countLeases, engine.ID("leases-count"), engine.Help("Count leases of a kind (type=irrevocable).")),
 		engine.Write("leases/lookup", e.lookupLease, engine.TopLevel, engine.ID("leases-read-lease"), engine.Help("Tell about a lease.")),
 		engine.List("leases/lookup/{prefix...}", e.listLeases, engine.Sudo, engine.ID("leases-look-up"), engine.Help("List leases below a path.")),
-		// The path with an id exists, but only for listings.
-		engine.Delete("leases/lookup/{prefix...}", notThere, engine.Sudo),
 		engine.Write("leases/renew", e.renewLease, engine.ID("leases-renew-lease"), engine.Help("Renew a lease.")),
 		engine.Write("leases/renew/{url_lease_id...}", e.renewLease, engine.ID("leases-renew-lease-with-id"), engine.Help("Renew a lease.")),
 		engine.Write("leases/revoke", e.revokeLease, engine.ID("leases-revoke-lease"), engine.Help("Revoke a lease.")),
@@ -42,11 +40,6 @@ func (e *Engine) leaseRoutes() []engine.Route {
 		engine.Write("revoke-force/{prefix...}", e.revokeForce, engine.Sudo, engine.ID("leases-force-revoke-lease-with-prefix2"),
 			engine.Help("Revoke all leases below a path, whatever their engine says.")),
 	}
-}
-
-// notThere stands for an operation that a path does not have.
-func notThere(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
-	return nil, engine.ErrOperation
 }
 
 type leaseTypeIn struct {

@@ -70,7 +70,8 @@ func (e *Engine) describe(m *mount.Entry) map[string]any {
 	}
 	out := map[string]any{
 		"type": m.Type, "description": m.Description, "accessor": m.Accessor, "uuid": m.ID, "local": m.Local,
-		"seal_wrap": m.SealWrap, "external_entropy_access": m.EntropyAccess, "options": options, "config": config,
+		"seal_wrap":               m.SealWrap || m.Path == "sys/", // critical values of sys are wrapped whenever the seal can
+		"external_entropy_access": m.EntropyAccess, "options": options, "config": config,
 		"plugin_version": "", "running_plugin_version": runningVersion(), "running_sha256": "",
 	}
 	if !m.Hall {

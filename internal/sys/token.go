@@ -46,7 +46,6 @@ func (e *Tokens) Routes() []engine.Route {
 		engine.Write("lookup-self", e.lookupSelf, engine.ID("token-look-up-self2"), engine.Help("Tell about the caller's token.")),
 		engine.Write("lookup-accessor", e.lookupAccessor, engine.ID("token-look-up-accessor"), engine.Help("Tell about the token with an accessor.")),
 		engine.List("accessors", e.accessors, engine.Sudo, engine.ID("token-list-accessors"), engine.Help("List the accessors of all tokens.")),
-		engine.Delete("accessors", notThere, engine.Sudo),
 		engine.Write("renew", e.renew, engine.ID("token-renew"), engine.Help("Renew a token.")),
 		engine.Write("renew-self", e.renewSelf, engine.ID("token-renew-self"), engine.Help("Renew the caller's token.")),
 		engine.Write("renew-accessor", e.renewAccessor, engine.ID("token-renew-accessor"), engine.Help("Renew the token with an accessor.")),

@@ -32,7 +32,6 @@ func (e *Tokens) roleRoutes() []engine.Route {
 func (m *making) rolePolicies() error {
 	r, in := m.role, m.in
 	addDefault := !in.NoDefaultPolicy && !r.NoDefault
-	asked := core.Sanitize(in.Policies, false)
 	restricted := len(r.AllowedPolicies) > 0 || len(r.AllowedGlob) > 0
 	switch {
 	case restricted && len(in.Policies) == 0:
@@ -55,7 +54,6 @@ func (m *making) rolePolicies() error {
 			m.entry.Policies = without(m.entry.Policies, policy.DefaultName)
 		}
 	}
-	_ = asked
 	for _, p := range m.entry.Policies {
 		if slices.Contains(r.Disallowed, p) || globbed(r.DisallowedGlob, p) {
 			return errs.New(errs.Invalid, "token policy %q is disallowed by this role", p)
@@ -92,7 +90,7 @@ type roleNameIn struct {
 	Name string `api:"role_name" help:"Name of the role."`
 }
 
-func (e *Tokens) roleExists(_ context.Context, call *engine.Call, in roleNameIn) (bool, error) {
+func (e *Tokens) roleExists(_ context.Context, call *engine.Call, in roleIn) (bool, error) {
 	_, err := call.Tx.Get(roleKey(ns(call), in.Name))
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil

@@ -91,7 +91,13 @@ func (e *Engine) tune(ctx context.Context, call *engine.Call, path string, in tu
 		return nil, err
 	}
 	if t, ok := changed.Engine.(engine.Tuner); ok && in.Options != nil {
-		return nil, t.Tuned(ctx, d.CallFor(call.Tx, changed), old)
+		tuned := d.CallFor(call.Tx, changed)
+		if err := t.Tuned(ctx, tuned, old); err != nil {
+			return nil, err
+		}
+		if w := tuned.Warnings(); len(w) > 0 {
+			return &engine.Response{Warnings: w}, nil
+		}
 	}
 	return nil, nil
 }
@@ -102,7 +108,7 @@ func checkVersionChange(old, now map[string]string) error {
 		return errs.New(errs.Invalid, "cannot downgrade mount from version 2")
 	}
 	if v := now["version"]; v != "" && v != "1" && v != "2" {
-		return errs.New(errs.Invalid, "unknown version %q of the engine", v)
+		return errs.New(errs.Invalid, "invalid version provided: %s", v)
 	}
 	return nil
 }

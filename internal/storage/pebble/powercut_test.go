@@ -2,6 +2,7 @@ package pebble_test
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -59,6 +60,11 @@ func cutPower(t *testing.T, seed uint64) {
 	}
 }
 
+// lockless is a MemFS whose Lock cannot come into a deadlock with CrashClone: MemFS takes a read lock twice there.
+type lockless struct{ *vfs.MemFS }
+
+func (lockless) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
 // until opens the store, writes until the power fails, and returns what is left.
 func (r *cutRun) until(fs *vfs.MemFS) (left *vfs.MemFS, acked, tried [cutClients]int64) {
 	steps := r.rnd.IntN(40)
@@ -80,7 +86,7 @@ func (r *cutRun) until(fs *vfs.MemFS) (left *vfs.MemFS, acked, tried [cutClients
 	if r.rnd.IntN(20) == 0 { // while it opens
 		go crash()
 	}
-	b, err := pebble.Open(pebble.Config{FS: fs, Dir: "a/b"})
+	b, err := pebble.Open(pebble.Config{FS: lockless{fs}, Dir: "a/b"})
 	if err != nil {
 		r.t.Errorf("open: %v", err)
 		return fs, acked, tried
