@@ -21,7 +21,7 @@ import (
 // TestDiskErrors makes the disk fail for good at a random operation. Writes then come back with an error, what is read is
 // right, and after a restart on a mended disk every acknowledged write is there.
 func TestDiskErrors(t *testing.T) {
-	n, first := 100, rand.Uint64()
+	n, first := 40, rand.Uint64()
 	if s := os.Getenv("ARCA_DISKERROR_SEEDS"); s != "" {
 		n, _ = strconv.Atoi(s)
 	}

@@ -20,7 +20,7 @@ import (
 // have reached the disk or not, and opens what is left: every acknowledged write is there, and each transaction is there
 // as a whole or not at all. ARCA_POWERCUT_SEEDS sets how many times; ARCA_POWERCUT_SEED repeats one.
 func TestPowerCut(t *testing.T) {
-	n, first := 150, rand.Uint64()
+	n, first := 60, rand.Uint64()
 	if s := os.Getenv("ARCA_POWERCUT_SEEDS"); s != "" {
 		n, _ = strconv.Atoi(s)
 	}
