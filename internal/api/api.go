@@ -106,8 +106,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.cors(w, r) {
 		return
 	}
-	if bad := checkPath(rest); bad != "" {
-		d.fail(w, errs.New(errs.Invalid, "%s", bad))
+	if !printable(rest) {
+		d.head(w, http.StatusBadRequest)
 		return
 	}
 	req, err := d.request(w, r, rest)
@@ -179,14 +179,14 @@ func (d *door) redirect(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, u.String(), http.StatusTemporaryRedirect)
 }
 
-// checkPath refuses control characters and bytes that are not UTF-8's.
-func checkPath(p string) string {
+// printable refuses control characters in paths.
+func printable(p string) bool {
 	for i := range len(p) {
 		if c := p[i]; c < 0x20 || c == 0x7f {
-			return "path contains a character that cannot be printed"
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 // request reads the call into an engine.Request.

@@ -99,7 +99,7 @@ func (c *Core) always(ctx context.Context, req *engine.Request, rest string) (re
 // onlyAlways reports whether a path of sys belongs to routes served sealed.
 func (c *Core) onlyAlways(rest string) bool {
 	found := false
-	c.catalog.System().Patterns(rest, func(_ string, routes []*engine.Route) {
+	c.catalog.System().Patterns(strings.TrimSuffix(rest, "/"), func(_ string, routes []*engine.Route) {
 		found = found || routes[0].Always
 	})
 	return found
@@ -282,7 +282,11 @@ func (h *handling) allow(ctx context.Context, tx storage.Tx, routeErr error) err
 			h.call.Op = engine.OpCreate
 		}
 	}
-	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: h.req.Path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
+	path := h.req.Path
+	if h.entry != nil && h.call.Path == "" && !strings.HasSuffix(path, "/") {
+		path += "/" // a mount's name without its slash
+	}
+	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
 	h.judged = v
 	if !v.Allowed {
 		return errDenied

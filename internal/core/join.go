@@ -155,7 +155,6 @@ func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
 
 // wrap puts the answer into the cubbyhole of a new token that can be used once.
 func (h *handling) wrap(tx storage.Tx, res *engine.Response, ttl time.Duration, path string) (*engine.Response, error) {
-	res.MountType = h.entry.Type
 	body, err := engine.AppendResponse(nil, h.req.ID, res)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -366,7 +367,24 @@ func (s *scanner) digits() bool {
 	return s.i > from
 }
 
+// number reads a number that fits into a float64, as encoding/json demands.
 func (s *scanner) number() bool {
+	from := s.i
+	if !s.numeral() {
+		return false
+	}
+	text := s.b[from:s.i]
+	if len(text) < 300 && bytes.IndexAny(text, "eE") < 0 {
+		return true
+	}
+	if _, err := strconv.ParseFloat(string(text), 64); err != nil {
+		s.err = errs.New(errs.Invalid, "failed to decode JSON input: a number is out of range")
+		return false
+	}
+	return true
+}
+
+func (s *scanner) numeral() bool {
 	if s.b[s.i] == '-' {
 		s.i++
 	}

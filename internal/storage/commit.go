@@ -45,6 +45,7 @@ func (db *DB) enqueue(s *txState) (c *commit, contested string, err error) {
 	db.history.add(c)
 	db.pending += c.bytes
 	db.push(c)
+	db.running.remove(s.updateState)
 	s.hold.releaseLocked()
 	if !db.flushing {
 		db.flushing = true
@@ -199,7 +200,7 @@ func (db *DB) publish(commits []*commit, bytes int) error {
 
 	db.mu.Lock()
 	old := db.gen.Swap(g)
-	db.history.forget(seq, db.cfg.HistoryCommits, db.cfg.HistoryBytes)
+	db.trim(seq)
 	db.pending -= bytes
 	if db.room != nil && db.pending <= db.cfg.MaxPendingBytes {
 		close(db.room)

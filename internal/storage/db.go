@@ -61,6 +61,7 @@ type DB struct {
 	last     uint64  // sequence number of the newest commit, durable or pending
 	epoch    uint64  // counts the failures after which pending commits were taken back
 	history  history // recent commits, durable and pending
+	running  running // Updates that have not been checked yet
 	queue    []*batch
 	flushing bool
 	pending  int           // bytes in queue and in flight
@@ -209,6 +210,7 @@ func (db *DB) begin(ctx context.Context, h *hold) (*txState, error) {
 		updateState{hold: h, epoch: db.epoch},
 	}
 	x.txState.updateState = &x.updateState
+	db.running.add(&x.updateState, db.last)
 	return &x.txState, nil
 }
 

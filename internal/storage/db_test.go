@@ -230,6 +230,9 @@ func TestConflict(t *testing.T) {
 			}
 		}
 	}
+	if err := db.Update(context.Background(), writes["delete prefix"]); err != nil {
+		t.Fatal(err)
+	}
 	// What was not read does not conflict.
 	err := db.UpdateOnce(context.Background(), func(tx storage.Tx) error {
 		if _, err := tx.List("d/", "", 1); err != nil {

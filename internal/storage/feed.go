@@ -161,7 +161,7 @@ func (db *DB) adopt(c *commit, snap Snapshot) (old *generation, err error) {
 	db.last++
 	c.seq = db.last
 	db.history.add(c)
-	db.history.forget(c.seq, db.cfg.HistoryCommits, db.cfg.HistoryBytes)
+	db.trim(c.seq)
 	db.feed.invalidate([]*commit{c})
 	db.gens.Add(1)
 	return db.gen.Swap(newGeneration(db, c.seq, snap)), nil

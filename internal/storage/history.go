@@ -32,17 +32,18 @@ func (r keyRange) overlapsPrefix(p string) bool {
 
 // A history holds the commits after floor, newest last, and their keys. The DB's mutex guards it.
 type history struct {
-	floor   uint64    // commits up to here are forgotten
-	ring    []*commit // from head on; ring[head].seq == floor+1
-	head    int
-	bytes   int
-	index   map[string]*write // newest version of each key
-	deleted []prefixDeletion  // in order of seq
+	floor    uint64    // commits up to here are forgotten
+	stripped uint64    // commits up to here have lost their values; not below floor
+	ring     []*commit // from head on; ring[head].seq == floor+1
+	head     int
+	bytes    int               // of the commits after stripped
+	index    map[string]*write // newest version of each key
+	deleted  []prefixDeletion  // in order of seq
 }
 
 // at returns the commit seq, or nil when it is forgotten or there is none.
 func (h *history) at(seq uint64) *commit {
-	if seq <= h.floor || seq > h.floor+uint64(len(h.ring)-h.head) {
+	if seq <= h.floor || seq > h.last() {
 		return nil
 	}
 	return h.ring[h.head+int(seq-h.floor)-1]
@@ -69,17 +70,16 @@ func (h *history) add(c *commit) {
 	}
 }
 
-// forget drops durable commits beyond the bounds.
-func (h *history) forget(durable uint64, maxCommits, maxBytes int) {
-	for h.head < len(h.ring) && h.floor < durable && (len(h.ring)-h.head > maxCommits || h.bytes > maxBytes) {
-		c := h.ring[h.head]
-		h.ring[h.head] = nil
-		h.head++
-		h.floor = c.seq
-		h.bytes -= c.bytes
-		for i := range c.writes {
-			h.unlink(&c.writes[i])
-		}
+// trim keeps the history within its bounds, given the last durable commit and the oldest snapshot of a running Update.
+// Values of durable commits go first, and commits that no running Update must be checked against. For a slow Update they are
+// kept up to keepForSlow times as many.
+func (h *history) trim(durable, oldest uint64, maxCommits, maxBytes int) {
+	for h.stripped < durable && (int(h.last()-h.stripped) > maxCommits || h.bytes > maxBytes) {
+		h.stripped++
+		h.bytes -= h.at(h.stripped).strip()
+	}
+	for h.floor < h.stripped && (h.floor < oldest || len(h.ring)-h.head > keepForSlow*maxCommits) {
+		h.forget()
 	}
 	n := 0
 	for n < len(h.deleted) && h.deleted[n].seq <= h.floor {
@@ -92,9 +92,32 @@ func (h *history) forget(durable uint64, maxCommits, maxBytes int) {
 	}
 }
 
+const keepForSlow = 32
+
+// forget drops the oldest commit.
+func (h *history) forget() {
+	c := h.ring[h.head]
+	h.ring[h.head] = nil
+	h.head++
+	h.floor = c.seq
+	for i := range c.writes {
+		h.unlink(&c.writes[i])
+	}
+}
+
+// strip drops the values, and returns how much the commit counted.
+func (c *commit) strip() (bytes int) {
+	for i := range c.writes {
+		c.writes[i].value = nil
+	}
+	return c.bytes
+}
+
+func (h *history) last() uint64 { return h.floor + uint64(len(h.ring)-h.head) }
+
 // reset forgets everything up to seq.
 func (h *history) reset(seq uint64) {
-	*h = history{floor: seq, index: map[string]*write{}}
+	*h = history{floor: seq, stripped: seq, index: map[string]*write{}}
 }
 
 func (h *history) unlink(w *write) {
@@ -164,10 +187,10 @@ func (h *history) find(key string, from, to uint64) (w *write, deleted bool) {
 
 // conflict returns the first of the reads, made at seq, that a commit since has changed.
 func (h *history) conflict(seq uint64, reads []string, ranges []keyRange) (contested string, found bool) {
-	if seq == h.floor+uint64(len(h.ring)-h.head) {
+	switch {
+	case seq == h.last():
 		return "", false
-	}
-	if seq < h.floor {
+	case seq < h.floor:
 		return "", len(reads)+len(ranges) > 0
 	}
 	for _, key := range reads {

@@ -208,9 +208,9 @@ func (c *cursor) overlay(prefix, from string) error {
 	if s.seq > s.gen.seq {
 		db := s.db
 		db.mu.Lock()
-		if db.history.floor > s.gen.seq {
+		if err := s.reach(); err != nil {
 			db.mu.Unlock()
-			return s.fail("")
+			return err
 		}
 		for _, commit := range db.history.since(s.gen.seq) {
 			if commit.seq > s.seq {

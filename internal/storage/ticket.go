@@ -134,23 +134,7 @@ func (s *txState) queueFor(key string) error {
 	if err := h.acquire(s.ctx, key, true); err != nil || !h.held {
 		return err
 	}
-	db := s.db
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if contested, found := db.history.conflict(s.seq, s.reads, s.ranges); found {
-		return s.fail(contested)
-	}
-	if s.seq == db.last {
-		return nil
-	}
-	g := db.gen.Load()
-	if g == nil {
-		return ErrClosed
-	}
-	s.seq = db.last
-	if g != s.gen {
-		g.refs.Add(1)
-		s.old, s.gen = s.gen, g
-	}
-	return nil
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	return s.advance()
 }

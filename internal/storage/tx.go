@@ -20,7 +20,7 @@ type txState struct {
 	db       *DB
 	ctx      context.Context // of the View or Update that this is; Tx's methods would all have to be given it again
 	gen      *generation
-	old      *generation // what gen was before the snapshot was moved forward; open iterators may use it
+	old      []*generation // what gen was before the snapshot was moved forward; open iterators may use it
 	epoch    uint64
 	seq      uint64 // the snapshot: commits up to here are seen; above gen.seq they are pending
 	writable bool
@@ -31,6 +31,10 @@ type txState struct {
 
 // updateState is the part of txState that only an Update has.
 type updateState struct {
+	began      uint64 // the snapshot at first
+	prev, next *updateState
+	listed     bool // in the DB's running list; these four are guarded by its mu
+
 	hold      *hold
 	epoch     uint64
 	stale     bool   // a conflict is certain: run again
@@ -94,8 +98,8 @@ func (s *txState) buffered(key string) (w *write, gone bool, err error) {
 	db := s.db
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.history.floor > s.gen.seq {
-		return nil, false, s.fail("")
+	if err := s.reach(); err != nil {
+		return nil, false, err
 	}
 	w, gone = db.history.find(key, s.gen.seq, s.seq)
 	if w != nil || gone {
@@ -239,8 +243,13 @@ func (s *txState) end() {
 	}
 	s.ended = true
 	s.gen.release()
-	if s.old != nil {
-		s.old.release()
+	for _, g := range s.old {
+		g.release()
+	}
+	if u := s.updateState; u != nil && u.listed {
+		s.db.mu.Lock()
+		s.db.running.remove(u)
+		s.db.mu.Unlock()
 	}
 }
 

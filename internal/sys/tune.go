@@ -104,11 +104,11 @@ func (e *Engine) tune(ctx context.Context, call *engine.Call, path string, in tu
 
 // checkVersionChange lets a KV mount go from version 1 to 2 and not back.
 func checkVersionChange(old, now map[string]string) error {
-	if old["version"] == "2" && now["version"] != "2" && now["version"] != "" {
-		return errs.New(errs.Invalid, "cannot downgrade mount from version 2")
-	}
 	if v := now["version"]; v != "" && v != "1" && v != "2" {
 		return errs.New(errs.Invalid, "invalid version provided: %s", v)
+	}
+	if old["version"] == "2" && now["version"] != "2" && now["version"] != "" {
+		return errs.New(errs.Invalid, "cannot downgrade mount from version 2")
 	}
 	return nil
 }

@@ -302,6 +302,9 @@ func (m *metadata) answerAdd(call *engine.Call, c *config, path string, data []b
 	return &engine.Response{Data: json.RawMessage(b)}, nil
 }
 
+// nothingToPatch is the answer, without a body, to a patch of what is not there.
+var nothingToPatch = &engine.Response{Raw: &engine.Raw{Status: 404}}
+
 func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.Response, error) {
 	if in.Path == "" {
 		return nil, errNoPath
@@ -313,6 +316,9 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 		return nil, errs.New(errs.Invalid, "no data provided")
 	}
 	m, err := readMeta(call.Tx, in.Path)
+	if errors.Is(err, errNotFound) {
+		return nothingToPatch, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +328,7 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 	}
 	v := m.at(m.Current)
 	if v == nil {
-		return nil, errNotFound
+		return nothingToPatch, nil
 	}
 	if v.Destroyed || v.deleted(call.Now) {
 		b, err := m.appendVersion(nil, m.Current)
