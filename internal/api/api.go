@@ -436,7 +436,7 @@ func (d *door) answer(w http.ResponseWriter, r *http.Request, req *engine.Reques
 
 // empty is an answer with nothing to tell.
 func empty(r *engine.Response) bool {
-	return r.Data == nil && r.Auth == nil && r.Lease == nil && r.Wrap == nil && r.Raw == nil && len(r.Warnings) == 0
+	return !r.Bare && r.Data == nil && r.Auth == nil && r.Lease == nil && r.Wrap == nil && r.Raw == nil && len(r.Warnings) == 0
 }
 
 func (d *door) raw(w http.ResponseWriter, r *http.Request, raw *engine.Raw) {

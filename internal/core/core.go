@@ -45,8 +45,8 @@ type Config struct {
 	ClusterAddr   string
 	RawEndpoint   bool // sys/raw
 	Introspection bool // sys/internal/inspect
-	// SudoForOps asks for sudo on unauthenticated sys endpoints never; kept as
-	// Vault has it: they are open.
+	// Sanitized is the server's configuration without secrets; nil when there is none to show.
+	Sanitized    func() map[string]any
 	AuditFactory audit.Factory
 	// Storage settings of the transaction layer; zero is good.
 	DB storage.Config

@@ -91,6 +91,8 @@ type Response struct {
 	Missing bool
 	// TopLevel repeats the members of Data beside "data" (sys/mounts and others).
 	TopLevel bool
+	// Bare says that the empty envelope is the answer, not silence.
+	Bare bool
 	// Accepted says that the work goes on behind the answer.
 	Accepted bool
 	// Raw, when set, is the whole answer.

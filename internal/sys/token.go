@@ -184,14 +184,20 @@ func (m *making) kind() error {
 	}
 	m.entry.Type = engine.TokenBatch
 	switch {
-	case m.in.ExplicitMaxTTL != "":
+	case !unset(m.in.ExplicitMaxTTL):
 		return errBatchCannot("explicit_max_ttl")
 	case m.in.NumUses != 0:
 		return errBatchCannot("num_uses")
-	case m.in.Period != "":
+	case !unset(m.in.Period):
 		return errBatchCannot("period")
 	}
 	return nil
+}
+
+// unset reports whether a duration is absent or zero, as the command line sends it.
+func unset(text string) bool {
+	d, err := param.ParseDuration(text)
+	return err == nil && d == 0
 }
 
 func errBatchCannot(what string) error {

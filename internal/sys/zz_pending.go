@@ -8,10 +8,6 @@ import (
 )
 
 func (e *Engine) auditRoutes() []engine.Route   { return nil }
-func (e *Engine) toolRoutes() []engine.Route    { return nil }
-func (e *Engine) configRoutes() []engine.Route  { return nil }
-func (e *Engine) rawRoutes() []engine.Route     { return nil }
-func (e *Engine) pluginRoutes() []engine.Route  { return nil }
 func (e *Engine) observeRoutes() []engine.Route { return nil }
 
 func hostname() string {

@@ -1,0 +1,168 @@
+package sys
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"arca/internal/barrier"
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// rawRoutes are sys/raw: the store behind the barrier, key by key. They exist
+// only where the configuration says raw_storage_endpoint.
+func (e *Engine) rawRoutes() []engine.Route {
+	inspect := engine.Read("internal/inspect/router/{tag}", e.inspect, engine.Sudo, engine.ID("internal-inspect-router"),
+		engine.Help("Show the mounts by which requests are routed."))
+	if !e.core.Config().RawEndpoint {
+		return []engine.Route{inspect}
+	}
+	return []engine.Route{
+		inspect,
+		engine.Read("raw/{path...}", e.readRaw, engine.Sudo, engine.RootOnly, engine.ID("raw-read"), engine.Help("Read a key of the store.")),
+		engine.List("raw/{path...}", e.listRaw, engine.Sudo, engine.RootOnly, engine.ID("raw-list"), engine.Help("List keys of the store.")),
+		engine.Write("raw/{path...}", e.writeRaw, engine.Sudo, engine.RootOnly, engine.ID("raw-write"), engine.Help("Write a key of the store.")),
+		engine.Delete("raw/{path...}", e.deleteRaw, engine.Sudo, engine.RootOnly, engine.ID("raw-delete"), engine.Help("Delete a key of the store.")),
+	}
+}
+
+type rawIn struct {
+	Path            string `api:"path" help:"The key."`
+	Value           string `api:"value" help:"The value."`
+	Compressed      *bool  `api:"compressed" help:"Undo the compression of the value; false leaves it."`
+	Encoding        string `api:"encoding" help:"base64, or nothing."`
+	CompressionType string `api:"compression_type" help:"gzip, or nothing."`
+}
+
+// protected are keys of which no one may take hold through the API.
+func (in *rawIn) protected() error {
+	for _, p := range []string{barrier.ClearPrefix, "core/keyring", "core/hsm", "core/wrapping-key"} {
+		if strings.HasPrefix(in.Path, p) {
+			return errs.New(errs.Invalid, "cannot access %q", in.Path)
+		}
+	}
+	if in.Encoding != "" && in.Encoding != "base64" {
+		return errs.New(errs.Invalid, "invalid encoding %q", in.Encoding)
+	}
+	return nil
+}
+
+func (e *Engine) readRaw(_ context.Context, call *engine.Call, in rawIn) (*engine.Response, error) {
+	if err := in.protected(); err != nil {
+		return nil, err
+	}
+	raw, err := call.Tx.Get(in.Path)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	if in.Compressed == nil || *in.Compressed {
+		raw = decompress(raw)
+	}
+	value := string(raw)
+	if in.Encoding == "base64" {
+		value = base64.StdEncoding.EncodeToString(raw)
+	} else if !utf8.ValidString(value) {
+		return nil, errs.New(errs.Invalid, "the value of %q is not text: ask for encoding=base64", in.Path)
+	}
+	return data(map[string]any{"value": value}), nil
+}
+
+// decompress undoes gzip, within a bound; what is not gzip stays.
+func decompress(raw []byte) []byte {
+	if len(raw) < 2 || raw[0] != 0x1f || raw[1] != 0x8b {
+		return raw
+	}
+	r, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return raw
+	}
+	out, err := io.ReadAll(io.LimitReader(r, 32<<20))
+	if err != nil {
+		return raw
+	}
+	return out
+}
+
+type rawListIn struct {
+	Path string `api:"path" help:"The folder."`
+	paging
+}
+
+func (e *Engine) listRaw(_ context.Context, call *engine.Call, in rawListIn) (*engine.Response, error) {
+	prefix := in.Path
+	if prefix != "" {
+		prefix += "/"
+	}
+	names, err := call.Tx.List(prefix, in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return keys(names)
+}
+
+func (e *Engine) writeRaw(_ context.Context, call *engine.Call, in rawIn) (*engine.Response, error) {
+	if err := in.protected(); err != nil {
+		if in.Encoding == "" || in.Encoding == "base64" {
+			return nil, errs.List(errs.Failed, "internal error")
+		}
+		return nil, err
+	}
+	value := []byte(in.Value)
+	if in.Encoding == "base64" {
+		var err error
+		if value, err = base64.StdEncoding.DecodeString(in.Value); err != nil {
+			return nil, errs.New(errs.Invalid, "value is no base64: %s", err.Error())
+		}
+	}
+	if in.CompressionType != "" {
+		return nil, errs.New(errs.Invalid, "invalid compression type %q: values are kept as they are", in.CompressionType)
+	}
+	return nil, call.Tx.Put(in.Path, value)
+}
+
+func (e *Engine) deleteRaw(_ context.Context, call *engine.Call, in rawIn) (*engine.Response, error) {
+	if err := in.protected(); err != nil {
+		return nil, err
+	}
+	return nil, call.Tx.Delete(in.Path)
+}
+
+type inspectIn struct {
+	Tag string `api:"tag" help:"root, uuid, accessor or storage."`
+}
+
+func (e *Engine) inspect(_ context.Context, call *engine.Call, in inspectIn) (*engine.Response, error) {
+	if !e.core.Config().Introspection {
+		return nil, errs.New(errs.Invalid, "the Vault configuration must set \"introspection_endpoint\" to true to enable this endpoint")
+	}
+	switch in.Tag {
+	case "root", "uuid", "accessor", "storage":
+	default:
+		return nil, errs.New(errs.Invalid, "unknown tag %q: it is root, uuid, accessor or storage", in.Tag)
+	}
+	out := map[string]any{}
+	for _, auth := range []bool{false, true} {
+		ms, err := desks(call).Mounts.List(call.Tx, ns(call), auth)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range ms {
+			key := map[string]string{"root": m.Path, "uuid": m.ID, "accessor": m.Accessor, "storage": m.Prefix}[in.Tag]
+			out[key] = map[string]any{
+				"mount_path": m.Path, "uuid": m.ID, "accessor": m.Accessor, "storage_prefix": m.Prefix, "mount_type": m.Type,
+				"mount_namespace": "", "tainted": false,
+			}
+		}
+	}
+	return data(map[string]any{in.Tag: out}), nil
+}
