@@ -95,14 +95,14 @@ func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 	if err := s.noteRead(key); err != nil {
 		return obj, err
 	}
-	w, gone, err := s.buffered(key)
+	ch, err := s.buffered(key)
 	switch {
 	case err != nil:
 		return obj, err
-	case gone || w != nil && w.deleted:
+	case ch.deleted:
 		return obj, ErrNotFound
-	case w != nil:
-		obj, _, err = c.decode(key, w.value)
+	case ch.put:
+		obj, _, err = c.decode(key, ch.value)
 		return obj, err
 	}
 	sh := c.shardOf(key)

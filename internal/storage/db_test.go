@@ -460,3 +460,31 @@ func TestApplied(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+// TestSlowUpdate checks that an Update that takes its time is not failed by writes that have nothing to do with it, also
+// when it began on a pending commit whose value is forgotten meanwhile.
+func TestSlowUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, b := newDB(t, storage.Config{HistoryCommits: 4})
+		release := b.Hold()
+		go func() { _ = set(db, "k", "pending") }()
+		synctest.Wait()
+		err := db.UpdateOnce(t.Context(), func(tx storage.Tx) error {
+			if _, err := tx.Get("other"); !storage.IsNotFound(err) {
+				return err
+			}
+			release()
+			for i := range 50 {
+				_ = set(db, "n", fmt.Sprint(i))
+			}
+			v, err := tx.Get("k")
+			if err != nil || string(v) != "pending" {
+				t.Errorf("got %q, %v", v, err)
+			}
+			return tx.Put("k", []byte("done"))
+		})
+		if err != nil || read(db, "k") != "done" {
+			t.Errorf("%v, %q", err, read(db, "k"))
+		}
+	})
+}

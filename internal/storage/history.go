@@ -165,24 +165,26 @@ func (h *history) steady(key string, seq uint64) (since uint64, ok bool) {
 	return since, true
 }
 
-// find returns what the commits in (from, to] made of key: a write, or nil and whether a prefix deletion removed it.
-func (h *history) find(key string, from, to uint64) (w *write, deleted bool) {
-	w = h.index[key]
+// find returns what the commits in (from, to] made of key.
+func (h *history) find(key string, from, to uint64) change {
+	w := h.index[key]
 	for w != nil && w.seq > to {
 		w = w.older
 	}
-	floor := from
 	if w != nil && w.seq > from {
-		floor = w.seq
+		from = w.seq
 	} else {
 		w = nil
 	}
-	for i := len(h.deleted) - 1; i >= 0 && h.deleted[i].seq > floor; i-- {
+	for i := len(h.deleted) - 1; i >= 0 && h.deleted[i].seq > from; i-- {
 		if h.deleted[i].seq <= to && strings.HasPrefix(key, h.deleted[i].prefix) {
-			return nil, true
+			return change{deleted: true}
 		}
 	}
-	return w, false
+	if w == nil {
+		return change{}
+	}
+	return w.change()
 }
 
 // conflict returns the first of the reads, made at seq, that a commit since has changed.

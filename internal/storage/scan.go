@@ -142,9 +142,9 @@ type cursor struct {
 	s    *txState
 	base Iterator
 
-	layer  []*write // sorted; over base
-	hidden []string // prefixes of which base must not be seen
-	buf    []byte   // the current key when it comes from the layer
+	layer  []layered // sorted; over base
+	hidden []string  // prefixes of which base must not be seen
+	buf    []byte    // the current key when it comes from the layer
 
 	baseOK          bool
 	onBase, onLayer bool // where the current key stands
@@ -152,6 +152,12 @@ type cursor struct {
 	span  int    // the place of this range in s.ranges, or -1
 	sawTo string // how far the range was read, if not up to the current key
 	done  bool   // it was read to its end
+}
+
+// A layered is a key and what became of it.
+type layered struct {
+	key string
+	change
 }
 
 // open starts a cursor before the first key, under prefix and not before from, both relative to tx.
@@ -183,7 +189,7 @@ func (c *cursor) overlay(prefix, from string) error {
 	if s.seq == s.gen.seq && len(s.writes.list) == 0 && len(s.deleted) == 0 {
 		return nil
 	}
-	set := map[string]*write{}
+	set := map[string]change{}
 	add := func(deleted []string, writes []write) (touched bool) {
 		for _, p := range deleted {
 			if !strings.HasPrefix(prefix, p) && !strings.HasPrefix(p, prefix) {
@@ -199,7 +205,7 @@ func (c *cursor) overlay(prefix, from string) error {
 		}
 		for i := range writes {
 			if w := &writes[i]; strings.HasPrefix(w.key, prefix) && w.key >= from {
-				set[w.key] = w
+				set[w.key] = w.change()
 				touched = true
 			}
 		}
@@ -222,12 +228,11 @@ func (c *cursor) overlay(prefix, from string) error {
 		}
 		db.mu.Unlock()
 	}
-	// The transaction's own writes are copied: it may change them while the loop runs.
-	add(s.deleted, slices.Clone(s.writes.list))
-	for _, w := range set {
-		c.layer = append(c.layer, w)
+	add(s.deleted, s.writes.list)
+	for key, ch := range set {
+		c.layer = append(c.layer, layered{key, ch})
 	}
-	slices.SortFunc(c.layer, func(a, b *write) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(c.layer, func(a, b layered) int { return strings.Compare(a.key, b.key) })
 	return nil
 }
 
@@ -284,7 +289,7 @@ func (c *cursor) settle() bool {
 			c.onBase, c.onLayer = c.baseOK, false
 			return c.baseOK
 		}
-		w := c.layer[0]
+		w := &c.layer[0]
 		order := -1
 		if c.baseOK {
 			order = strings.Compare(w.key, string(c.base.Key()))

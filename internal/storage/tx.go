@@ -70,42 +70,48 @@ func (tx Tx) Get(key string) ([]byte, error) {
 	if err := s.noteRead(key); err != nil {
 		return nil, err
 	}
-	w, gone, err := s.buffered(key)
+	ch, err := s.buffered(key)
 	switch {
 	case err != nil:
 		return nil, err
-	case gone || w != nil && w.deleted:
+	case ch.deleted:
 		return nil, ErrNotFound
-	case w != nil:
-		return w.value, nil
+	case ch.put:
+		return ch.value, nil
 	}
 	return s.gen.snap.Get(s.ctx, key)
 }
 
-// buffered returns what this transaction or a pending commit made of key, if one did: a write, or gone.
-func (s *txState) buffered(key string) (w *write, gone bool, err error) {
+// A change is what became of a key over the backend's snapshot: a new value, its end, or nothing.
+type change struct {
+	put, deleted bool
+	value        []byte
+}
+
+func (w *write) change() change { return change{put: !w.deleted, deleted: w.deleted, value: w.value} }
+
+// buffered returns what this transaction or a pending commit made of key.
+func (s *txState) buffered(key string) (change, error) {
 	if w := s.writes.find(key); w != nil {
-		return w, false, nil
+		return w.change(), nil
 	}
 	for _, p := range s.deleted {
 		if strings.HasPrefix(key, p) {
-			return nil, true, nil
+			return change{deleted: true}, nil
 		}
 	}
 	if s.seq == s.gen.seq {
-		return nil, false, nil
+		return change{}, nil
 	}
 	db := s.db
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if err := s.reach(); err != nil {
-		return nil, false, err
+		return change{}, err
 	}
-	w, gone = db.history.find(key, s.gen.seq, s.seq)
-	if w != nil || gone {
-		s.built = true
-	}
-	return w, gone, nil
+	ch := db.history.find(key, s.gen.seq, s.seq)
+	s.built = s.built || ch.put || ch.deleted
+	return ch, nil
 }
 
 // fail marks the attempt as one that cannot commit.
