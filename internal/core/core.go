@@ -72,6 +72,7 @@ type Core struct {
 	catalog Catalog
 
 	active  atomic.Pointer[Active]
+	flights flights
 	changes sync.Mutex // held while the state changes
 	started time.Time
 }
@@ -90,8 +91,9 @@ func New(cfg Config) (*Core, error) {
 	if cfg.DefaultTTL > cfg.MaxTTL {
 		return nil, errs.New(errs.Invalid, "default_lease_ttl (%s) is greater than max_lease_ttl (%s)", cfg.DefaultTTL, cfg.MaxTTL)
 	}
+	cfg.Backend = &oneApply{Backend: cfg.Backend}
 	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now()}
-	c.raw = storage.Open(cfg.Backend, storage.Config{})
+	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{})
 	c.catalog = cfg.Catalog(c)
 	var err error
 	c.seal, err = seal.New(seal.Config{
@@ -176,6 +178,34 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	return a, nil
 }
 
+// oneApply holds the two stores over the backend, that of the seal and that
+// behind the barrier, to one Apply at a time, as backends demand.
+type oneApply struct {
+	storage.Backend
+	mu sync.Mutex
+}
+
+// Apply implements storage.Backend.
+func (o *oneApply) Apply(ctx context.Context, b storage.Batch) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.Backend.Apply(ctx, b)
+}
+
+// unpinned is the backend for the store of the seal: reads see the newest state
+// and hold no snapshot. That store is written a few times in a server's life,
+// and a snapshot held as long would keep every value that is overwritten behind
+// the barrier meanwhile. The seal's manager writes one operation after another
+// and its reads look at one record, so that nothing is torn.
+type unpinned struct{ storage.Backend }
+
+// Snapshot implements storage.Backend.
+func (u unpinned) Snapshot(context.Context) (storage.Snapshot, error) { return newest{u.Backend}, nil }
+
+type newest struct{ storage.Reader }
+
+func (newest) Close() error { return nil }
+
 // keepOpen keeps the store over the barrier from closing the backend, which
 // outlives it.
 type keepOpen struct{ storage.Backend }
@@ -211,6 +241,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		lease.QueueKind: a.leaseFailed,
 	}})
 	a.Go(a.Queue.Run)
+	a.Go(c.seal.Run)
 	c.active.Store(a)
 	return nil
 }

@@ -61,7 +61,9 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 		return nil, err
 	}
 	h := &handling{c: c, a: a, req: req, now: time.Now().UTC()}
+	c.flights.add(h)
 	res, err := h.handle(ctx)
+	c.flights.remove(h)
 	a.leave()
 	if h.call != nil {
 		h.call.RunAfter()

@@ -8,7 +8,6 @@ import (
 )
 
 func (e *Engine) auditRoutes() []engine.Route   { return nil }
-func (e *Engine) observeRoutes() []engine.Route { return nil }
 
 func hostname() string {
 	h, _ := os.Hostname() // empty where it cannot be had

@@ -248,3 +248,16 @@ func TidyAll(ctx context.Context, db *storage.DB, s *Store, ns string) (removed 
 		after = next
 	}
 }
+
+// Count counts the service tokens of a namespace, up to limit.
+func (s *Store) Count(tx storage.Tx, ns string, limit int) (n int, err error) {
+	for _, err := range tx.Sub(base(ns)+"e/").Keys("", "") {
+		if err != nil {
+			return 0, err
+		}
+		if n++; n == limit {
+			break
+		}
+	}
+	return n, nil
+}

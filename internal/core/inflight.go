@@ -1,0 +1,65 @@
+package core
+
+import (
+	"sync"
+	"time"
+
+	"arca/internal/engine"
+)
+
+// Flying tells of a request that is being served.
+type Flying struct {
+	ID        string    `json:"-"`
+	Start     time.Time `json:"start_time"`
+	Remote    string    `json:"client_remote_address"`
+	Path      string    `json:"request_path"`
+	Operation string    `json:"request_method"`
+	ClientID  string    `json:"client_id"`
+}
+
+// flights are the requests inside. They are sharded, as every request passes
+// here twice.
+type flights struct {
+	shards [16]struct {
+		mu   sync.Mutex
+		reqs map[*handling]struct{} // guarded by mu
+		_    [40]byte               // keeps shards on cache lines of their own
+	}
+}
+
+func (f *flights) shard(h *handling) int { return int(h.req.ID[0]+h.req.ID[1]) & 15 }
+
+func (f *flights) add(h *handling) {
+	s := &f.shards[f.shard(h)]
+	s.mu.Lock()
+	if s.reqs == nil {
+		s.reqs = map[*handling]struct{}{}
+	}
+	s.reqs[h] = struct{}{}
+	s.mu.Unlock()
+}
+
+func (f *flights) remove(h *handling) {
+	s := &f.shards[f.shard(h)]
+	s.mu.Lock()
+	delete(s.reqs, h)
+	s.mu.Unlock()
+}
+
+// InFlight lists the requests that are being served.
+func (c *Core) InFlight() []Flying {
+	var out []Flying
+	for i := range c.flights.shards {
+		s := &c.flights.shards[i]
+		s.mu.Lock()
+		for h := range s.reqs {
+			out = append(out, flyingOf(h.req, h.now))
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
+func flyingOf(req *engine.Request, start time.Time) Flying {
+	return Flying{ID: req.ID, Start: start, Remote: req.Remote.String(), Path: "/v1/" + req.Path, Operation: req.Op.String()}
+}
