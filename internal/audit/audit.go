@@ -33,11 +33,13 @@ type Record struct {
 	Request   *engine.Request
 	Mount     *mount.Entry // nil when the path has none
 	Token     *token.Entry // of the caller; nil without a valid token
-	// Allowed and Granting tell the policies' verdict.
+	// Judged says that there is a verdict; Allowed and Granting are it.
+	Judged   bool
 	Allowed  bool
 	Granting []string         // names of the policies whose rule decided
 	Response *engine.Response // of an answer without error
 	Error    error
+	Login    bool // on a route that gives tokens
 }
 
 // A Factory makes devices.

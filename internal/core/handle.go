@@ -40,10 +40,12 @@ type handling struct {
 	entry  *mount.Entry
 	route  *engine.Route
 	tok    *token.Entry
+	shown  *token.Entry // that came along where none is needed; for the audit record only
 	acl    *policy.ACL
 	judged policy.Verdict
 
 	audited bool // the request's record is written
+	silent  bool // ... could not be, so that nothing else is recorded
 	used    bool // the current attempt took one use off the token
 	last    bool // ... and that was the last
 }
@@ -214,8 +216,11 @@ func (h *handling) find(tx storage.Tx) error {
 
 // identify finds out who asks.
 func (h *handling) identify(tx storage.Tx) error {
-	h.tok, h.acl, h.used, h.last, h.judged = nil, nil, false, false, policy.Verdict{}
+	h.tok, h.shown, h.acl, h.used, h.last, h.judged = nil, nil, nil, false, false, policy.Verdict{}
 	if h.route != nil && h.route.NoToken {
+		if h.req.Token != "" && h.a.Audit.Enabled() {
+			h.shown, _ = h.lookup(tx) // one that is not valid does no harm here
+		}
 		return nil
 	}
 	tok, err := h.lookup(tx)
@@ -294,17 +299,23 @@ func (h *handling) allow(ctx context.Context, tx storage.Tx, routeErr error) err
 		return errDenied
 	}
 	if h.route != nil && h.route.Sudo && !v.Sudo {
+		h.judged = policy.Verdict{}
 		return errDenied
 	}
 	return routeErr
 }
 
-// refuse records a refusal and returns it.
+// refuse records a refusal and returns it. That a path leads nowhere is no
+// refusal to who may know it.
 func (h *handling) refuse(err error) error {
 	if errors.Is(err, storage.ErrReadOnly) {
 		return err
 	}
-	if auditErr := h.record(audit.Request, nil, err); auditErr != nil {
+	cause := err
+	if h.judged.Allowed {
+		cause = nil
+	}
+	if auditErr := h.record(audit.Request, nil, cause); auditErr != nil {
 		return auditErr
 	}
 	return err
@@ -328,6 +339,10 @@ func (h *handling) use(ctx context.Context) error {
 	})
 }
 
+// errUnaudited is all that a client sees when no audit device took a record, as
+// in Vault.
+var errUnaudited = errs.New(errs.Failed, "internal error")
+
 // record writes the request's audit record, once, or the answer's.
 func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) error {
 	if !h.a.Audit.Enabled() || kind == audit.Request && h.audited {
@@ -335,7 +350,8 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 	}
 	rec := &audit.Record{
 		Kind: kind, Time: time.Now().UTC(), Request: h.req, Response: res, Error: cause,
-		Namespace: h.ns, Op: h.req.Op, Token: h.tok, Allowed: h.judged.Allowed, Mount: h.entry,
+		Namespace: h.ns, Op: h.req.Op, Token: h.tok, Mount: h.entry,
+		Judged: h.tok != nil, Allowed: h.judged.Allowed,
 	}
 	switch {
 	case h.judged.Root:
@@ -343,14 +359,15 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 	case h.judged.Allowed && h.judged.Rule != nil:
 		rec.Granting = h.judged.Rule.From
 	case h.route != nil && h.route.NoToken:
-		rec.Allowed = true
+		rec.Judged, rec.Allowed, rec.Token, rec.Login = true, true, h.shown, h.route.Login
 	}
 	if h.call != nil {
 		rec.Op = h.call.Op
 	}
 	if err := h.a.Audit.Log(rec); err != nil {
-		h.c.log.Error("audit", "id", h.req.ID, "error", err)
-		return errs.New(errs.Failed, "no audit device took the record of this request, so it is refused: see the server's log")
+		h.c.log.Error("no audit device took the record of a request, which is refused", "id", h.req.ID, "error", err)
+		h.silent = true
+		return errUnaudited
 	}
 	if kind == audit.Request {
 		h.audited = true
@@ -360,14 +377,17 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 
 // report writes the answer's audit record, and only then lets the answer go.
 func (h *handling) report(res *engine.Response, err error) (*engine.Response, error) {
+	if h.silent {
+		return nil, err
+	}
+	if res != nil && h.entry != nil {
+		res.MountType = h.entry.Type
+	}
 	if auditErr := h.record(audit.Response, res, err); auditErr != nil {
 		return nil, auditErr
 	}
 	if err != nil {
 		return nil, err
-	}
-	if res != nil && h.entry != nil {
-		res.MountType = h.entry.Type
 	}
 	return res, nil
 }

@@ -118,7 +118,7 @@ func displayName(m *engine.Mount, name string) string {
 
 // FillAuth completes the answer's account of a token.
 func FillAuth(auth *engine.Auth, e *token.Entry, id string, ttl time.Duration) {
-	auth.ClientToken, auth.Accessor = id, e.Accessor
+	auth.ClientToken, auth.Accessor, auth.DisplayName = id, e.Accessor, e.DisplayName
 	auth.Policies, auth.TokenPolicies = e.Policies, e.Policies
 	auth.LeaseDuration, auth.Renewable = ttl, e.Renewable
 	auth.Type, auth.Orphan, auth.NumUses = e.Type, e.Parent == "", e.NumUses
