@@ -117,9 +117,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := r.Context()
 	if d.MaxRequestDuration > 0 && !streams(rest) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d.MaxRequestDuration)
-		defer cancel()
+		bounded := &deadline{Context: ctx, at: time.Now().Add(d.MaxRequestDuration)}
+		defer bounded.cancel()
+		ctx = bounded
 	}
 	res, err := d.Core.Handle(ctx, req)
 	if err != nil {

@@ -35,6 +35,8 @@ type handling struct {
 	ns  *namespace.Namespace
 	now time.Time
 
+	prev, next *handling // in the list of requests in flight
+
 	// Of the current attempt.
 	call   *engine.Call
 	entry  *mount.Entry

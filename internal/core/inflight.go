@@ -17,32 +17,45 @@ type Flying struct {
 	ClientID  string    `json:"client_id"`
 }
 
-// flights are the requests inside. They are sharded, as every request passes
-// here twice.
+// flights are the requests inside, in lists that are sharded, as every request
+// passes here twice.
 type flights struct {
 	shards [16]struct {
-		mu   sync.Mutex
-		reqs map[*handling]struct{} // guarded by mu
-		_    [40]byte               // keeps shards on cache lines of their own
+		mu    sync.Mutex
+		first *handling // guarded by mu
+		_     [48]byte  // keeps shards on cache lines of their own
 	}
 }
 
-func (f *flights) shard(h *handling) int { return int(h.req.ID[0]+h.req.ID[1]) & 15 }
+func (f *flights) shard(h *handling) int {
+	if h.req.ID == "" {
+		return 0
+	}
+	return int(h.req.ID[0]) & 15
+}
 
 func (f *flights) add(h *handling) {
 	s := &f.shards[f.shard(h)]
 	s.mu.Lock()
-	if s.reqs == nil {
-		s.reqs = map[*handling]struct{}{}
+	h.next = s.first
+	if h.next != nil {
+		h.next.prev = h
 	}
-	s.reqs[h] = struct{}{}
+	s.first = h
 	s.mu.Unlock()
 }
 
 func (f *flights) remove(h *handling) {
 	s := &f.shards[f.shard(h)]
 	s.mu.Lock()
-	delete(s.reqs, h)
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		s.first = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	}
 	s.mu.Unlock()
 }
 
@@ -52,7 +65,7 @@ func (c *Core) InFlight() []Flying {
 	for i := range c.flights.shards {
 		s := &c.flights.shards[i]
 		s.mu.Lock()
-		for h := range s.reqs {
+		for h := s.first; h != nil; h = h.next {
 			out = append(out, flyingOf(h.req, h.now))
 		}
 		s.mu.Unlock()

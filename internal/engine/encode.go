@@ -128,6 +128,14 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
+// AppendStrings appends a JSON array of strings; nil is the empty one.
+func AppendStrings(dst []byte, list []string) []byte {
+	if list == nil {
+		return append(dst, "[]"...)
+	}
+	return appendStrings(dst, list)
+}
+
 func appendStrings(dst []byte, list []string) []byte {
 	if list == nil {
 		return append(dst, "null"...)

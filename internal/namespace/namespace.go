@@ -15,8 +15,10 @@ type Namespace struct {
 	Path string // canonical: "" for the root, else "a/b/"
 }
 
+var root = &Namespace{ID: RootID}
+
 // Root is the root namespace.
-func Root() *Namespace { return &Namespace{ID: RootID} }
+func Root() *Namespace { return root }
 
 // IsRoot reports whether n is the root namespace.
 func (n *Namespace) IsRoot() bool { return n.ID == RootID }

@@ -2,6 +2,8 @@ package sys
 
 import (
 	"context"
+	"encoding/json"
+	"strconv"
 	"time"
 
 	"arca/internal/core"
@@ -23,43 +25,79 @@ var (
 )
 
 // show is what a look-up tells of a token. id is empty for who knows only the
-// accessor.
-func show(call *engine.Call, t *token.Entry, id string) *engine.Response {
-	out := map[string]any{
-		"id": id, "accessor": t.Accessor, "policies": t.Policies, "path": t.Path, "meta": t.Meta, "display_name": t.DisplayName,
-		"num_uses": t.NumUses, "orphan": t.Orphan, "creation_time": t.Created.Unix(), "creation_ttl": seconds(t.CreationTTL),
-		"expire_time": when(t.Expires), "ttl": int64(t.TTL(call.Now) / time.Second), "explicit_max_ttl": seconds(t.ExplicitMax),
-		"entity_id": t.EntityID, "type": t.Type.String(),
+// accessor. It is appended by hand, as clients ask it all the time.
+func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error) {
+	b := make([]byte, 0, 640)
+	text := func(name, value string) {
+		b = append(b, name...)
+		b = engine.AppendString(b, value)
+	}
+	number := func(name string, n int64) {
+		b = append(b, name...)
+		b = strconv.AppendInt(b, n, 10)
+	}
+	moment := func(name string, at time.Time) {
+		b = append(b, name...)
+		if at.IsZero() {
+			b = append(b, "null"...)
+			return
+		}
+		b = append(b, '"')
+		b = at.UTC().AppendFormat(b, time.RFC3339Nano)
+		b = append(b, '"')
+	}
+	truth := func(name string, yes bool) {
+		b = append(b, name...)
+		b = strconv.AppendBool(b, yes)
+	}
+	text(`{"accessor":`, t.Accessor)
+	number(`,"creation_time":`, t.Created.Unix())
+	number(`,"creation_ttl":`, seconds(t.CreationTTL))
+	text(`,"display_name":`, t.DisplayName)
+	text(`,"entity_id":`, t.EntityID)
+	moment(`,"expire_time":`, t.Expires)
+	number(`,"explicit_max_ttl":`, seconds(t.ExplicitMax))
+	text(`,"id":`, id)
+	number(`,"num_uses":`, int64(t.NumUses))
+	truth(`,"orphan":`, t.Orphan)
+	text(`,"path":`, t.Path)
+	number(`,"ttl":`, int64(t.TTL(call.Now)/time.Second))
+	text(`,"type":`, t.Type.String())
+	b = append(b, `,"policies":`...)
+	b = engine.AppendStrings(b, t.Policies)
+	b = append(b, `,"meta":`...)
+	if t.Meta == nil {
+		b = append(b, "null"...)
+	} else {
+		raw, err := json.Marshal(t.Meta)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, raw...)
 	}
 	if t.Path != "auth/token/root" {
-		out["issue_time"], out["renewable"] = when(t.Created), t.Renewable
-	}
-	if t.Meta == nil {
-		out["meta"] = nil
-	}
-	if t.Policies == nil {
-		out["policies"] = []string{}
+		moment(`,"issue_time":`, t.Created)
+		truth(`,"renewable":`, t.Renewable)
 	}
 	if t.Role != "" {
-		out["role"] = t.Role
+		text(`,"role":`, t.Role)
 	}
 	if t.Period != 0 {
-		out["period"] = seconds(t.Period)
+		number(`,"period":`, seconds(t.Period))
 	}
 	if len(t.BoundCIDRs) > 0 {
 		cidrs := make([]string, 0, len(t.BoundCIDRs))
 		for _, p := range t.BoundCIDRs {
 			cidrs = append(cidrs, showPrefix(p))
 		}
-		out["bound_cidrs"] = cidrs
+		b = append(b, `,"bound_cidrs":`...)
+		b = engine.AppendStrings(b, cidrs)
 	}
 	if !t.LastRenewal.IsZero() {
-		out["last_renewal"], out["last_renewal_time"] = when(t.LastRenewal), t.LastRenewal.Unix()
+		moment(`,"last_renewal":`, t.LastRenewal)
+		number(`,"last_renewal_time":`, t.LastRenewal.Unix())
 	}
-	if t.Type == engine.TokenBatch || t.NamespaceID != "root" {
-		out["namespace_path"] = ""
-	}
-	return data(out)
+	return &engine.Response{Data: json.RawMessage(append(b, '}'))}, nil
 }
 
 // own finds the caller's token as it is within the transaction.
@@ -75,7 +113,7 @@ func (e *Tokens) lookup(_ context.Context, call *engine.Call, in tokenIn) (*engi
 	if err != nil {
 		return nil, err
 	}
-	return show(call, t, in.Token), nil
+	return show(call, t, in.Token)
 }
 
 func (e *Tokens) lookupSelf(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
@@ -83,7 +121,7 @@ func (e *Tokens) lookupSelf(_ context.Context, call *engine.Call, _ engine.None)
 	if err != nil {
 		return nil, err
 	}
-	return show(call, t, call.Request.Token), nil
+	return show(call, t, call.Request.Token)
 }
 
 func byAccessor(call *engine.Call, accessor string) (*token.Entry, error) {
@@ -102,7 +140,7 @@ func (e *Tokens) lookupAccessor(_ context.Context, call *engine.Call, in tokenIn
 	if err != nil {
 		return nil, err
 	}
-	return show(call, t, ""), nil
+	return show(call, t, "")
 }
 
 func (e *Tokens) accessors(_ context.Context, call *engine.Call, in paging) (*engine.Response, error) {

@@ -85,19 +85,28 @@ func NamespaceOf(id string) string {
 // themselves are never stored.
 type hasher struct{ pool sync.Pool }
 
+// mac is a keyed hash with the buffers that its use needs.
+type mac struct {
+	hash.Hash
+	in  [128]byte
+	sum [sha256.Size]byte
+	hex [2 * keyBytes]byte
+}
+
 func newHasher(key []byte) *hasher {
 	h := &hasher{}
-	h.pool.New = func() any { return hmac.New(sha256.New, key) }
+	h.pool.New = func() any { return &mac{Hash: hmac.New(sha256.New, key)} }
 	return h
 }
 
 func (h *hasher) key(id string) string {
-	mac := h.pool.Get().(hash.Hash)
-	mac.Reset()
-	var in [128]byte
-	mac.Write(append(in[:0], id...))
-	var sum [sha256.Size]byte
-	mac.Sum(sum[:0])
-	h.pool.Put(mac)
-	return hex.EncodeToString(sum[:keyBytes])
+	m := h.pool.Get().(*mac)
+	m.Reset()
+	m.Write(append(m.in[:0], id...))
+	m.Sum(m.sum[:0])
+	hex.Encode(m.hex[:], m.sum[:keyBytes])
+	key := string(m.hex[:])
+	clear(m.in[:])
+	h.pool.Put(m)
+	return key
 }

@@ -1,0 +1,143 @@
+// Package arcatest gives tests a whole server in memory: initialised, unsealed,
+// with a root token, behind its real HTTP door.
+package arcatest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"arca/internal/api"
+	"arca/internal/barrier"
+	"arca/internal/builtin"
+	"arca/internal/core"
+	"arca/internal/seal"
+	"arca/internal/storage"
+	"arca/internal/storage/pebble"
+)
+
+// A Server is a node in memory.
+type Server struct {
+	Core    *core.Core
+	Handler http.Handler
+	Root    string
+	Shares  []barrier.Key
+	tb      testing.TB
+}
+
+// Config changes what New makes. The zero value is good.
+type Config struct {
+	Backend storage.Backend // nil: Pebble in memory
+	Core    core.Config     // Backend and Catalog are filled
+	Sealed  bool            // leave the node sealed and uninitialised
+}
+
+// New makes a server that ends with the test.
+func New(tb testing.TB, cfg Config) *Server {
+	tb.Helper()
+	if cfg.Backend == nil {
+		b, err := pebble.Open(pebble.Config{Memory: true})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		cfg.Backend = b
+	}
+	c := cfg.Core
+	c.Backend = cfg.Backend
+	if c.StorageType == "" {
+		c.StorageType = "inmem"
+	}
+	var catalog *builtin.Catalog
+	c.Catalog = func(c *core.Core) core.Catalog {
+		catalog = builtin.New(c)
+		return catalog
+	}
+	node, err := core.New(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	catalog.Bind(node)
+	tb.Cleanup(func() {
+		if err := node.Close(); err != nil {
+			tb.Error(err)
+		}
+		if err := cfg.Backend.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	s := &Server{Core: node, Handler: api.New(api.Config{Core: node}), tb: tb}
+	if cfg.Sealed {
+		return s
+	}
+	ini, err := node.SealManager().Init(context.Background(), seal.InitParams{Shares: 1, Threshold: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.Root, s.Shares = string(ini.RootToken), ini.Shares
+	s.Unseal()
+	return s
+}
+
+// Unseal opens a sealed node with the shares of New.
+func (s *Server) Unseal() {
+	s.tb.Helper()
+	for _, share := range s.Shares {
+		if _, err := s.Core.SealManager().Unseal(context.Background(), append(barrier.Key(nil), share...), false); err != nil {
+			s.tb.Fatal(err)
+		}
+	}
+}
+
+// Do sends a request with a token; body is encoded as JSON unless it is nil or
+// a string. It returns the status and the answer, decoded where it is JSON.
+func (s *Server) Do(method, path, token string, body any, headers ...string) (int, map[string]any) {
+	s.tb.Helper()
+	var in io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		in = bytes.NewReader([]byte(b))
+	default:
+		raw, err := json.Marshal(b)
+		if err != nil {
+			s.tb.Fatal(err)
+		}
+		in = bytes.NewReader(raw)
+	}
+	r := httptest.NewRequest(method, "/v1/"+path, in)
+	r.Header.Set("X-Vault-Token", token)
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.Handler.ServeHTTP(w, r)
+	var out map[string]any
+	d := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
+	d.UseNumber()
+	_ = d.Decode(&out) // not every answer is JSON
+	return w.Code, out
+}
+
+// Must is Do that ends the test unless the status is 2xx.
+func (s *Server) Must(method, path, token string, body any, headers ...string) map[string]any {
+	s.tb.Helper()
+	code, out := s.Do(method, path, token, body, headers...)
+	if code/100 != 2 {
+		s.tb.Fatalf("%s %s: status %d: %v", method, path, code, out)
+	}
+	return out
+}
+
+// Dig follows keys into a decoded answer; what is not there is nil.
+func Dig(m map[string]any, keys ...string) any {
+	var v any = m
+	for _, k := range keys {
+		inner, _ := v.(map[string]any)
+		v = inner[k]
+	}
+	return v
+}
