@@ -54,6 +54,8 @@ type DB struct {
 	stats stats
 	feed  feed
 
+	derived derived
+
 	publishing sync.Mutex // held by whoever moves gen forward: flush or Applied
 
 	mu       sync.Mutex
@@ -78,6 +80,8 @@ func Open(b Backend, cfg Config) *DB {
 	db := &DB{backend: b, cfg: cfg.withDefaults(), tickets: map[string]*ticket{}}
 	db.idle.L = &db.mu
 	db.history.index = map[string]*write{}
+	db.derived.entries = map[string]*derivedEntry{}
+	db.feed.addCache(&db.derived)
 	snap, err := b.Snapshot(context.Background())
 	if err != nil {
 		snap = brokenSnapshot{err}

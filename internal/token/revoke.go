@@ -19,6 +19,9 @@ func (s *Store) Revoke(tx storage.Tx, e *Entry, now time.Time) error {
 	if err := s.remove(tx, e); err != nil {
 		return err
 	}
+	if e.Wrapped != nil {
+		return nil // it could never make children
+	}
 	left := inlineChildren
 	return s.removeChildren(tx, e.NamespaceID, e.Key, now, &left)
 }
@@ -40,10 +43,32 @@ func (s *Store) remove(tx storage.Tx, e *Entry) error {
 			return err
 		}
 	}
-	if err := tx.DeletePrefix(cubbyDir(ns, e.Key)); err != nil {
+	if e.Wrapped != nil {
+		return tx.Delete(cubbyDir(ns, e.Key) + "response") // all that it ever had
+	}
+	if err := emptyCubbyhole(tx, cubbyDir(ns, e.Key)); err != nil {
 		return err
 	}
 	return s.scheduleLeases(tx, ns, e.Key)
+}
+
+// emptyCubbyhole deletes what a token kept. Few secrets are deleted one by one:
+// a deleted range costs the store more than it saves.
+func emptyCubbyhole(tx storage.Tx, dir string) error {
+	const few = 32
+	keys, more, err := first(tx, dir, few)
+	if err != nil {
+		return err
+	}
+	if more {
+		return tx.DeletePrefix(dir)
+	}
+	for _, k := range keys {
+		if err := tx.Delete(dir + k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scheduleLeases makes the secrets that were leased to the token due at once.

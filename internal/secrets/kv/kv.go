@@ -148,14 +148,36 @@ func (in *listIn) folder() string {
 }
 
 func (v1) list(_ context.Context, call *engine.Call, in listIn) (*engine.Response, error) {
-	return listing(call.Tx.List(v1Dir+in.folder(), in.After, in.Limit))
+	return in.answer(call, v1Dir, func() ([]string, error) {
+		return call.Tx.List(v1Dir+in.folder(), in.After, in.Limit)
+	})
 }
 
-// listing answers names, appended by hand: a folder may hold very many.
-func listing(names []string, err error) (*engine.Response, error) {
+// answer answers a listing below dir. Whole folders are kept until something in
+// them changes: they are asked often, and may hold very many names.
+func (in *listIn) answer(call *engine.Call, dir string, list func() ([]string, error)) (*engine.Response, error) {
+	compute := func() ([]byte, error) {
+		names, err := list()
+		if err != nil {
+			return nil, err
+		}
+		return listing(names)
+	}
+	var raw []byte
+	var err error
+	if in.After == "" && in.Limit == 0 {
+		raw, err = call.Tx.Derive(dir+in.folder(), "list", compute)
+	} else {
+		raw, err = compute()
+	}
 	if err != nil {
 		return nil, err
 	}
+	return &engine.Response{Data: json.RawMessage(raw)}, nil
+}
+
+// listing is the body of a listing, appended by hand.
+func listing(names []string) ([]byte, error) {
 	if len(names) == 0 {
 		return nil, errNotFound
 	}
@@ -170,7 +192,7 @@ func listing(names []string, err error) (*engine.Response, error) {
 		}
 		out = engine.AppendString(out, n)
 	}
-	return &engine.Response{Data: json.RawMessage(append(out, "]}"...))}, nil
+	return append(out, "]}"...), nil
 }
 
 func (v1) write(_ context.Context, call *engine.Call, in v1In) (*engine.Response, error) {

@@ -44,23 +44,26 @@ func (v2) readMetadata(_ context.Context, call *engine.Call, in pathIn) (*engine
 
 // list merges the secrets of version 2 with those of before the upgrade.
 func (v2) list(_ context.Context, call *engine.Call, in listIn) (*engine.Response, error) {
-	names, err := call.Tx.List(metaDir+in.folder(), in.After, in.Limit)
-	if err != nil {
-		return nil, err
-	}
-	old, err := call.Tx.List(v1Dir+in.folder(), in.After, in.Limit)
-	if err != nil {
-		return nil, err
-	}
-	if len(old) > 0 {
-		names = append(names, old...)
-		slices.Sort(names)
-		names = slices.Compact(names)
-		if in.Limit > 0 && len(names) > in.Limit {
-			names = names[:in.Limit]
+	return in.answer(call, metaDir, func() ([]string, error) {
+		names, err := call.Tx.List(metaDir+in.folder(), in.After, in.Limit)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return listing(names, nil)
+		// Whatever changes an old secret touches its place in metaDir, too.
+		old, err := call.Tx.List(v1Dir+in.folder(), in.After, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		if len(old) > 0 {
+			names = append(names, old...)
+			slices.Sort(names)
+			names = slices.Compact(names)
+			if in.Limit > 0 && len(names) > in.Limit {
+				names = names[:in.Limit]
+			}
+		}
+		return names, nil
+	})
 }
 
 type metaIn struct {

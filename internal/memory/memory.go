@@ -1,0 +1,61 @@
+// Package memory sets how much garbage may pile up before it is collected.
+//
+// A small server with Go's default collects dozens of times a second under
+// load, as its live heap is a few megabytes: a tenth or more of its processor
+// time. Here garbage may grow to a floor first; a heap that is larger than that
+// is collected as Go would. A server that idles stays small, as it makes no
+// garbage.
+package memory
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// Floor is how large the heap may grow, in bytes, before it is collected for
+// the sake of being small.
+const Floor = 48 << 20
+
+const goDefault = 100 // percent, as GOGC
+
+// Tune keeps the collector's target at the larger of floor and Go's default,
+// from now on, by looking at the live heap after each collection.
+func Tune(floor uint64) {
+	adjust(floor)
+	arm(floor)
+}
+
+// sentinel is garbage from the start: its cleanup runs after each collection.
+type sentinel struct{ _ [16]byte }
+
+func arm(floor uint64) {
+	s := new(sentinel)
+	runtime.AddCleanup(s, func(floor uint64) {
+		adjust(floor)
+		arm(floor)
+	}, floor)
+}
+
+func adjust(floor uint64) {
+	debug.SetGCPercent(percent(liveBytes(), floor))
+}
+
+// percent is the GOGC at which a live heap of so many bytes grows to the floor.
+func percent(live, floor uint64) int {
+	const least = 4 << 20 // what Go itself lets a heap grow to at GOGC=100
+	live = max(live, least)
+	if live >= floor/2 {
+		return goDefault
+	}
+	return int((floor - live) * 100 / live)
+}
+
+func liveBytes() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
+}
