@@ -25,5 +25,5 @@ func main() {
 }
 
 func runServer(ctx context.Context, args []string, stdio cli.Stdio) int {
-	return server.Run(ctx, args, stdio.Out, stdio.Err)
+	return server.Run(ctx, args, server.Env{Out: stdio.Out, Err: stdio.Err, Getenv: os.Getenv})
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,8 +12,9 @@ import (
 
 	"arca/internal/config"
 	"arca/internal/config/source"
-	"arca/internal/core"
+	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/seal"
 )
 
@@ -82,12 +84,17 @@ func (n *node) setUpDev(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.share = string(encodeShare(ini.Shares[0]))
+	d.share = base64.StdEncoding.EncodeToString(ini.Shares[0])
 	if _, err := m.Unseal(ctx, ini.Shares[0], false); err != nil {
 		return err
 	}
-	if d.rootToken, err = n.core.DevSetup(ctx, string(ini.RootToken), o.rootToken, !o.noKV); err != nil {
+	if d.rootToken, err = n.core.DevSetup(ctx, string(ini.RootToken), o.rootToken, !o.noKV && !o.kvV1); err != nil {
 		return err
+	}
+	if o.kvV1 && !o.noKV {
+		if err := n.mountKVV1(ctx); err != nil {
+			return err
+		}
 	}
 	if !o.noStoreToken {
 		d.stored = keepToken(n.env.Getenv("HOME"), d.rootToken)
@@ -99,7 +106,17 @@ func (n *node) setUpDev(ctx context.Context) error {
 	return nil
 }
 
-var _ = (*core.Core).DevSetup
+// mountKVV1 mounts version 1 at secret/, the way a client would.
+func (n *node) mountKVV1(ctx context.Context) error {
+	params, err := param.ParseObject([]byte(`{"type":"kv","description":"key/value secret storage","options":{"version":"1"}}`))
+	if err != nil {
+		return err
+	}
+	_, err = n.core.Handle(ctx, &engine.Request{
+		ID: "dev", Op: engine.OpUpdate, Path: "sys/mounts/secret", Token: n.dev.rootToken, Params: params,
+	})
+	return err
+}
 
 // keepToken writes the token where the command line looks for it.
 func keepToken(home, token string) error {

@@ -1,0 +1,338 @@
+// Package config is the server's configuration: files in HCL or JSON, the
+// environment and flags, checked and brought together into a Config.
+//
+// The keys are those that Vault documents
+// (https://developer.hashicorp.com/vault/docs/configuration). A key that this
+// version does not act on yet is read and kept, so that a file made for Vault
+// starts the server; an unknown one is a warning with a guess of what was
+// meant. Of several files the later one wins; listeners, seals and audit
+// devices add up.
+package config
+
+import (
+	"time"
+
+	"arca/internal/config/source"
+	"arca/internal/errs"
+)
+
+// A Config is what the files, environment and flags say, together. The zero
+// value is the configuration of an empty file.
+type Config struct {
+	Storage   *Storage  `conf:"storage,backend"`
+	HAStorage *Storage  `conf:"ha_storage,ha_backend"`
+	Listeners Listeners `conf:"listener"`
+	Seals     Seals     `conf:"seal,kms,hsm"`
+	Audits    Audits    `conf:"audit"`
+	Telemetry Telemetry `conf:"telemetry"`
+	Lockouts  Lockouts  `conf:"user_lockout"`
+
+	Node
+	TTL
+	Logging
+	Memory
+	Plugins
+	Kept
+}
+
+// A Node says who this node is, and what it offers.
+type Node struct {
+	APIAddr               string `conf:"api_addr,redirect_addr,advertise_addr"`
+	ClusterAddr           string `conf:"cluster_addr"`
+	ClusterName           string `conf:"cluster_name"`
+	DisableClustering     bool   `conf:"disable_clustering"`
+	CompatVersion         string `conf:"compat_version"` // the Vault version to report
+	UI                    bool   `conf:"ui"`
+	RawStorageEndpoint    bool   `conf:"raw_storage_endpoint"`
+	IntrospectionEndpoint bool   `conf:"introspection_endpoint"`
+	HostnameHeader        bool   `conf:"enable_response_header_hostname"`
+	RaftNodeIDHeader      bool   `conf:"enable_response_header_raft_node_id"`
+	PIDFile               string `conf:"pid_file"`
+}
+
+// TTL holds the system's TTLs and the bound on a request. 0 is the default.
+type TTL struct {
+	DefaultLease      time.Duration `conf:"default_lease_ttl"`
+	MaxLease          time.Duration `conf:"max_lease_ttl"`
+	DefaultMaxRequest time.Duration `conf:"default_max_request_duration"`
+}
+
+// Logging says what is logged, how and where.
+type Logging struct {
+	LogLevel         string        `conf:"log_level"`
+	LogFormat        string        `conf:"log_format"`
+	LogFile          string        `conf:"log_file"`
+	LogRotateAfter   time.Duration `conf:"log_rotate_duration"`
+	LogRotateBytes   int64         `conf:"log_rotate_bytes"`
+	LogRotateKeep    int           `conf:"log_rotate_max_files"`
+	LogRequestsLevel string        `conf:"log_requests_level"`
+}
+
+// Memory says what is kept in memory, and how.
+type Memory struct {
+	DisableMlock bool `conf:"disable_mlock"`
+	DisableCache bool `conf:"disable_cache"`
+	CacheSize    int  `conf:"cache_size"`
+}
+
+// Plugins says where external plugins are.
+type Plugins struct {
+	PluginDirectory   string `conf:"plugin_directory"`
+	PluginTmpdir      string `conf:"plugin_tmpdir"`
+	PluginUID         int    `conf:"plugin_file_uid"`
+	PluginPermissions string `conf:"plugin_file_permissions"`
+}
+
+// Kept are settings that are read and shown, and change nothing here: what
+// they switch off does not exist, or its time has not come.
+type Kept struct {
+	DisablePerfStandby   bool         `conf:"disable_performance_standby"`
+	DisableSealwrap      bool         `conf:"disable_sealwrap"`
+	DisableIndexing      bool         `conf:"disable_indexing"`
+	DisablePrintable     bool         `conf:"disable_printable_check"`
+	DetectDeadlocks      string       `conf:"detect_deadlocks"`
+	ImpreciseLease       bool         `conf:"imprecise_lease_role_tracking"`
+	Experiments          []string     `conf:"experiments"`
+	EnableUIConfig       bool         `conf:"enable_ui"`
+	AdministrativePath   string       `conf:"administrative_namespace_path"`
+	ClusterCiphers       string       `conf:"cluster_cipher_suites"`
+	LicensePath          string       `conf:"license_path"`
+	EnablePostUnseal     bool         `conf:"enable_post_unseal_trace"`
+	PostUnsealDir        string       `conf:"post_unseal_trace_directory"`
+	RemoveIRREvents      bool         `conf:"remove_irrevocable_lease_after"`
+	AllowAuditPrefixing  bool         `conf:"allow_audit_log_prefixing"`
+	UnsafeAuditCreation  bool         `conf:"unsafe_allow_api_audit_creation"`
+	ServiceRegistration  source.Value `conf:"service_registration"`
+	Entropy              source.Value `conf:"entropy"`
+	Sentinel             source.Value `conf:"sentinel"`
+	Reporting            source.Value `conf:"reporting"`
+	LicenseEntitlement   source.Value `conf:"license_entitlement"`
+	KMSLibrary           source.Value `conf:"kms_library"`
+	AdaptiveOverload     source.Value `conf:"adaptive_overload_protection"`
+	RequestLimiter       source.Value `conf:"request_limiter"`
+	FeatureFlags         source.Value `conf:"feature_flags"`
+	EventsSubscriptions  source.Value `conf:"events"`
+	UnauthedReplications source.Value `conf:"replication"`
+	ActivityLog          source.Value `conf:"activity_log"`
+	Observations         source.Value `conf:"observations"`
+}
+
+// A Storage is a storage stanza.
+type Storage struct {
+	source.Pos
+	Type    string
+	Options map[string]string
+	// RetryJoin are the blocks of that name in a raft stanza.
+	RetryJoin []map[string]string
+}
+
+// SetConfig implements source.Setter.
+func (s *Storage) SetConfig(it source.Item, _ *source.Decoder) error {
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	if len(blocks) != 1 {
+		return source.Errorf(it.Pos, "%s must name one type of storage, not %d", it.Key, len(blocks))
+	}
+	b := blocks[0]
+	*s = Storage{Pos: b.Pos, Type: b.Label, Options: map[string]string{}}
+	for _, o := range b.Body.Items {
+		if o.Key == "retry_join" {
+			if err := s.join(o); err != nil {
+				return err
+			}
+			continue
+		}
+		switch o.Value.Kind {
+		case source.List, source.Object:
+			if o.Key == "autopilot" || o.Key == "seals" {
+				continue // the cluster's own
+			}
+			return source.Errorf(o.Value.Pos, "%s of storage %q must be a single value, not %s", o.Key, s.Type, o.Value.Kind)
+		case source.Null, source.String, source.Number, source.Bool:
+		}
+		s.Options[o.Key] = o.Value.Text
+	}
+	return nil
+}
+
+func (s *Storage) join(it source.Item) error {
+	list := []source.Value{it.Value}
+	if it.Value.Kind == source.List {
+		list = it.Value.List
+	}
+	for _, v := range list {
+		m := map[string]string{}
+		for _, o := range v.Items {
+			m[o.Key] = o.Value.Text
+		}
+		s.RetryJoin = append(s.RetryJoin, m)
+	}
+	return nil
+}
+
+// A Seal is a seal stanza.
+type Seal struct {
+	source.Pos
+	Type     string
+	Disabled bool
+	Options  map[string]string
+}
+
+// Seals are the seal stanzas, in their order.
+type Seals []Seal
+
+// SetConfig implements source.Setter.
+func (s *Seals) SetConfig(it source.Item, _ *source.Decoder) error {
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		seal := Seal{Pos: b.Pos, Type: b.Label, Options: map[string]string{}}
+		for _, o := range b.Body.Items {
+			seal.Options[o.Key] = o.Value.Text
+		}
+		seal.Disabled = seal.Options["disabled"] == "true" || seal.Options["disabled"] == "1"
+		*s = append(*s, seal)
+	}
+	return nil
+}
+
+// An Audit is a device that the file declares: audit "file" { … }.
+type Audit struct {
+	source.Pos
+	Type, Path, Description string
+	Local                   bool
+	Options                 map[string]string
+}
+
+// Audits are the audit stanzas, in their order.
+type Audits []Audit
+
+// SetConfig implements source.Setter. The path is the second label, or the key
+// path, or the type.
+func (a *Audits) SetConfig(it source.Item, d *source.Decoder) error {
+	path := ""
+	if len(it.Labels) == 2 {
+		path, it.Labels = it.Labels[1], it.Labels[:1]
+	}
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		in := struct {
+			Type        string            `conf:"type"`
+			Path        string            `conf:"path"`
+			Description string            `conf:"description"`
+			Local       bool              `conf:"local"`
+			Options     map[string]string `conf:"options"`
+		}{Type: b.Label, Path: path}
+		if err := d.Decode(b.Body, &in, `audit "`+b.Label+`"`); err != nil {
+			return err
+		}
+		if in.Path == "" {
+			in.Path = in.Type
+		}
+		*a = append(*a, Audit{b.Pos, in.Type, in.Path, in.Description, in.Local, in.Options})
+	}
+	return nil
+}
+
+// A Lockout is a user_lockout stanza: what happens to users who give wrong
+// passwords. Type is all, userpass, ldap or approle.
+type Lockout struct {
+	Type         string
+	Threshold    int           `conf:"lockout_threshold"`
+	Duration     time.Duration `conf:"lockout_duration"`
+	CounterReset time.Duration `conf:"lockout_counter_reset"`
+	Disable      bool          `conf:"disable_lockout"`
+}
+
+// Lockouts are the user_lockout stanzas, in their order.
+type Lockouts []Lockout
+
+// SetConfig implements source.Setter.
+func (l *Lockouts) SetConfig(it source.Item, d *source.Decoder) error {
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		out := Lockout{Type: b.Label, Threshold: 5, Duration: 15 * time.Minute, CounterReset: 15 * time.Minute}
+		switch out.Type {
+		case "all", "userpass", "ldap", "approle":
+		default:
+			return source.Errorf(b.Pos, "user_lockout is for all, userpass, ldap or approle, not %q", out.Type)
+		}
+		if err := d.Decode(b.Body, &out, `user_lockout "`+b.Label+`"`); err != nil {
+			return err
+		}
+		*l = append(*l, out)
+	}
+	return nil
+}
+
+// Check reports what no server could start with.
+func (c *Config) Check() error {
+	if c.Storage == nil {
+		return errs.New(errs.Invalid, `no storage is configured; add, for example: storage "file" { path = "/var/lib/vault" }`)
+	}
+	if len(c.Listeners) == 0 {
+		return errs.New(errs.Invalid, `no listener is configured; add, for example: listener "tcp" { address = "127.0.0.1:8200" }`)
+	}
+	if err := c.Storage.check(); err != nil {
+		return err
+	}
+	for _, s := range c.Seals {
+		if s.Type != "shamir" {
+			return source.Errorf(s.Pos, `seal %q comes with a later version of arca; leave the stanza out to use key shares (seal "shamir")`, s.Type)
+		}
+	}
+	for i := range c.Listeners {
+		if err := c.Listeners[i].check(); err != nil {
+			return err
+		}
+	}
+	def, longest := c.DefaultLease, c.MaxLease
+	if def < 0 || longest < 0 {
+		return errs.New(errs.Invalid, "default_lease_ttl and max_lease_ttl cannot be negative")
+	}
+	if longest > 0 && def > longest {
+		return errs.New(errs.Invalid, "default_lease_ttl (%s) is greater than max_lease_ttl (%s)", def, longest)
+	}
+	return nil
+}
+
+// supported names the types of storage, and those that are to come.
+var laterStorage = []string{
+	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb", "etcd",
+	"foundationdb", "gcs", "manta", "mssql", "mysql", "oci", "postgresql", "s3", "spanner", "swift", "zookeeper",
+}
+
+func (s *Storage) check() error {
+	switch s.Type {
+	case "inmem", "inmem_ha", "inmem_transactional", "inmem_transactional_ha":
+		return nil
+	case "file", "raft":
+		if s.Path() == "" {
+			return source.Errorf(s.Pos, `storage %q needs a path, as in path = "/var/lib/vault"`, s.Type)
+		}
+		return nil
+	}
+	for _, t := range laterStorage {
+		if t == s.Type {
+			return source.Errorf(s.Pos, "storage %q comes with a later version of arca; there are file, raft and inmem", s.Type)
+		}
+	}
+	text := "there is no storage " + quote(s.Type)
+	if near := source.Nearest(s.Type, append([]string{"file", "raft", "inmem"}, laterStorage...)); near != "" {
+		text += "; did you mean " + quote(near) + "?"
+	}
+	return source.Errorf(s.Pos, "%s", text)
+}
+
+// Path is the folder of a storage on disk, "" for one in memory.
+func (s *Storage) Path() string { return s.Options["path"] }

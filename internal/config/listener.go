@@ -1,0 +1,250 @@
+package config
+
+import (
+	"crypto/tls"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"arca/internal/config/source"
+)
+
+// A Listener is a listener stanza. A field without value is at its default,
+// which Vault's documentation of the tcp listener gives.
+type Listener struct {
+	source.Pos
+	Type           string // tcp or unix
+	Raw            map[string]any
+	Address        string `conf:"address"`
+	ClusterAddress string `conf:"cluster_address"`
+	Purpose        Names  `conf:"purpose"`
+	Role           string `conf:"role"`
+
+	MaxRequestSize     *int64         `conf:"max_request_size"`
+	MaxRequestDuration *time.Duration `conf:"max_request_duration"`
+	RequireHeader      bool           `conf:"require_request_header"`
+	ChrootNamespace    string         `conf:"chroot_namespace"`
+	Headers            Headers        `conf:"custom_response_headers"`
+
+	ListenerTLS
+	ListenerHTTP
+	Proxies
+	Socket
+	ListenerKept
+
+	Telemetry struct {
+		UnauthenticatedMetrics bool `conf:"unauthenticated_metrics_access"`
+		DisallowMetrics        bool `conf:"disallow_metrics"`
+		MetricsOnly            bool `conf:"metrics_only"`
+	} `conf:"telemetry"`
+	Profiling struct {
+		Unauthenticated bool `conf:"unauthenticated_pprof_access"`
+		InFlight        bool `conf:"unauthenticated_in_flight_request_access"`
+	} `conf:"profiling"`
+	InFlight struct {
+		Unauthenticated bool `conf:"unauthenticated_in_flight_requests_access"`
+	} `conf:"inflight_requests_logging"`
+}
+
+// ListenerTLS are the settings of TLS.
+type ListenerTLS struct {
+	TLSDisable         bool   `conf:"tls_disable"`
+	TLSCertFile        string `conf:"tls_cert_file"`
+	TLSKeyFile         string `conf:"tls_key_file"`
+	TLSMinVersion      string `conf:"tls_min_version"`
+	TLSMaxVersion      string `conf:"tls_max_version"`
+	TLSCipherSuites    Names  `conf:"tls_cipher_suites"`
+	TLSPreferServer    bool   `conf:"tls_prefer_server_cipher_suites"` // Go decides by itself
+	TLSRequireClient   bool   `conf:"tls_require_and_verify_client_cert"`
+	TLSClientCAFile    string `conf:"tls_client_ca_file"`
+	TLSDisableClient   bool   `conf:"tls_disable_client_certs"`
+	TLSDisableACME     bool   `conf:"tls_disable_acme"`
+	TLSSkipCAVerifying bool   `conf:"tls_skip_verify"`
+}
+
+// ListenerHTTP are bounds in time.
+type ListenerHTTP struct {
+	ReadHeaderTimeout *time.Duration `conf:"http_read_header_timeout"` // 10s
+	ReadTimeout       *time.Duration `conf:"http_read_timeout"`        // 30s
+	WriteTimeout      *time.Duration `conf:"http_write_timeout"`       // 0
+	IdleTimeout       *time.Duration `conf:"http_idle_timeout"`        // 5m
+}
+
+// Proxies says whose word about the client's address counts.
+type Proxies struct {
+	ForwardedAddrs          Names  `conf:"x_forwarded_for_authorized_addrs"`
+	ForwardedHopSkips       int    `conf:"x_forwarded_for_hop_skips"`
+	ForwardedRejectAbsent   *bool  `conf:"x_forwarded_for_reject_not_present"`    // true
+	ForwardedRejectStranger *bool  `conf:"x_forwarded_for_reject_not_authorized"` // true
+	ForwardedCertHeader     string `conf:"x_forwarded_for_client_cert_header"`
+	ForwardedCertDecoders   string `conf:"x_forwarded_for_client_cert_header_decoders"`
+	ProxyBehavior           string `conf:"proxy_protocol_behavior"`
+	ProxyAddrs              Names  `conf:"proxy_protocol_authorized_addrs"`
+}
+
+// A Socket says who may use a unix socket.
+type Socket struct {
+	SocketMode  string `conf:"socket_mode"`
+	SocketUser  string `conf:"socket_user"`
+	SocketGroup string `conf:"socket_group"`
+}
+
+// ListenerKept are settings that are read and shown; what they need does not
+// exist yet.
+type ListenerKept struct {
+	CORSEnabled         bool         `conf:"cors_enabled"`
+	CORSOrigins         Names        `conf:"cors_allowed_origins"`
+	CORSHeaders         Names        `conf:"cors_allowed_headers"`
+	RedactAddresses     bool         `conf:"redact_addresses"`
+	RedactClusterName   bool         `conf:"redact_cluster_name"`
+	RedactVersion       bool         `conf:"redact_version"`
+	DisableReplication  bool         `conf:"disable_replication_status_endpoints"`
+	DisableLimiter      bool         `conf:"disable_request_limiter"`
+	DisableRekey        bool         `conf:"disable_unauthed_rekey_endpoints"`
+	DisableGenerateRoot bool         `conf:"disable_unauthed_generate_root_endpoints"`
+	MaxJSONDepth        int64        `conf:"max_json_depth,max_request_json_memory"`
+	MaxJSONText         int64        `conf:"max_json_string_value_length,max_request_json_strings"`
+	MaxJSONMembers      int64        `conf:"max_json_object_entry_count"`
+	MaxJSONElements     int64        `conf:"max_json_array_element_count"`
+	MaxToken            int64        `conf:"max_token_header_size"`
+	AgentAPI            source.Value `conf:"agent_api"`
+	ProxyAPI            source.Value `conf:"proxy_api"`
+}
+
+// Names is a list, or text with commas.
+type Names []string
+
+// SetConfig implements source.Setter.
+func (n *Names) SetConfig(it source.Item, _ *source.Decoder) error {
+	list, err := source.Strings(it)
+	*n = list
+	return err
+}
+
+// Headers are extra headers by status: "default", "2xx" or "200".
+type Headers map[string]map[string][]string
+
+// SetConfig implements source.Setter: a block of blocks, or of lists of one.
+func (h *Headers) SetConfig(it source.Item, _ *source.Decoder) error {
+	if *h == nil {
+		*h = Headers{}
+	}
+	for _, e := range members(it.Value) {
+		if !isStatus(e.Key) {
+			return source.Errorf(e.Pos, `custom_response_headers are set by "default", a class such as "2xx" or a status such as "404", not %q`, e.Key)
+		}
+		to := map[string][]string{}
+		for _, v := range members(e.Value) {
+			if v.Value.Kind == source.List {
+				list, err := source.Strings(v)
+				if err != nil {
+					return err
+				}
+				to[v.Key] = list
+				continue
+			}
+			to[v.Key] = []string{v.Value.Text}
+		}
+		(*h)[e.Key] = to
+	}
+	return nil
+}
+
+// members are the items of a block, or of the blocks of a list.
+func members(v source.Value) []source.Item {
+	items := v.Items
+	for _, e := range v.List {
+		items = append(items, e.Items...)
+	}
+	return items
+}
+
+func isStatus(key string) bool {
+	if key == "default" {
+		return true
+	}
+	if len(key) != 3 || key[0] < '1' || key[0] > '5' {
+		return false
+	}
+	if key[1:] == "xx" {
+		return true
+	}
+	_, err := strconv.Atoi(key)
+	return err == nil
+}
+
+// Listeners are the listener stanzas, in their order.
+type Listeners []Listener
+
+// SetConfig implements source.Setter.
+func (l *Listeners) SetConfig(it source.Item, d *source.Decoder) error {
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		in := Listener{Pos: b.Pos, Type: strings.ToLower(b.Label), Raw: rawMap(b.Body)}
+		body := b.Body
+		body.Items = slices.DeleteFunc(slices.Clone(body.Items), func(it source.Item) bool { return it.Key == "type" })
+		if err := d.Decode(body, &in, in.Name()); err != nil {
+			return err
+		}
+		if in.Type == "tcp" && in.Address == "" {
+			in.Address = "127.0.0.1:8200"
+		}
+		*l = append(*l, in)
+	}
+	return nil
+}
+
+// Name calls the listener in messages.
+func (l *Listener) Name() string { return "listener " + quote(l.Type) }
+
+// TLS reports whether the listener speaks TLS.
+func (l *Listener) TLS() bool { return l.Type == "tcp" && !l.TLSDisable }
+
+func (l *Listener) check() error {
+	switch l.Type {
+	case "tcp":
+	case "unix":
+		if l.Address == "" {
+			return source.Errorf(l.Pos, `listener "unix" needs an address: the path of its socket`)
+		}
+		return nil
+	default:
+		return source.Errorf(l.Pos, "there is no listener %q; there are tcp and unix", l.Type)
+	}
+	if l.ChrootNamespace != "" && strings.Trim(l.ChrootNamespace, "/") != "root" {
+		return source.Errorf(l.Pos, "chroot_namespace comes with a later version of arca, together with namespaces")
+	}
+	if !l.TLSDisable {
+		return l.checkTLS()
+	}
+	return nil
+}
+
+func (l *Listener) checkTLS() error {
+	if l.TLSCertFile == "" || l.TLSKeyFile == "" {
+		return source.Errorf(l.Pos, "the listener on %s needs tls_cert_file and tls_key_file, or tls_disable = true", l.Address)
+	}
+	if l.TLSRequireClient && l.TLSDisableClient {
+		return source.Errorf(l.Pos, "tls_require_and_verify_client_cert and tls_disable_client_certs exclude each other")
+	}
+	least, err := tlsVersion(l.TLSMinVersion, tls.VersionTLS12)
+	if err != nil {
+		return source.Errorf(l.Pos, "tls_min_version: %v", err)
+	}
+	most, err := tlsVersion(l.TLSMaxVersion, tls.VersionTLS13)
+	if err != nil {
+		return source.Errorf(l.Pos, "tls_max_version: %v", err)
+	}
+	if most < least {
+		return source.Errorf(l.Pos, "tls_max_version is below tls_min_version")
+	}
+	_, err = cipherSuites(l.TLSCipherSuites)
+	if err != nil {
+		return source.Errorf(l.Pos, "tls_cipher_suites: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package server
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"arca/internal/api"
+	"arca/internal/builtin"
+	"arca/internal/config"
+	"arca/internal/config/source"
+	"arca/internal/core"
+	"arca/internal/errs"
+	"arca/internal/listener"
+	"arca/internal/logging"
+	"arca/internal/mlock"
+	"arca/internal/storage/pebble"
+	"arca/internal/token"
+)
+
+// A node is one server: what it was told, and the parts that it is made of.
+type node struct {
+	opts options
+	env  Env
+	cfg  *config.Config
+
+	log       *logging.Log
+	core      *core.Core
+	listeners []*listener.Listener
+	dev       *devServer // nil in production
+	nodeID    string     // of raft storage
+	pid       string     // the file that was written, "" for none
+}
+
+// open builds a node up to where it can serve. On an error nothing is left open.
+func open(ctx context.Context, o *options, env Env) (n *node, err error) {
+	n = &node{opts: *o, env: env}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if o.dev.on {
+		n.dev = &devServer{}
+	}
+	cfg, warnings, err := n.configure()
+	if err != nil {
+		return n, err
+	}
+	n.cfg = cfg
+	if n.log, err = logging.New(n.logConfig()); err != nil {
+		return n, err
+	}
+	tune(cfg)
+	if !cfg.DisableMlock {
+		if err := mlock.Lock(); err != nil {
+			return n, err
+		}
+	}
+	if err := n.openCore(); err != nil {
+		return n, err
+	}
+	if err := n.openListeners(); err != nil {
+		return n, err
+	}
+	if n.dev != nil {
+		if err := n.setUpDev(ctx); err != nil {
+			return n, err
+		}
+	}
+	n.banner(warnings)
+	return n, n.writePID()
+}
+
+// configure reads files, environment and flags, in this order.
+func (n *node) configure() (*config.Config, []source.Warning, error) {
+	cfg, warnings, err := config.Load(n.opts.configs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n.dev != nil {
+		if err := n.dev.configure(cfg, &n.opts.dev); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := cfg.Overlay(n.env.Getenv); err != nil {
+		return nil, nil, err
+	}
+	override(&cfg.LogLevel, n.opts.logLevel)
+	override(&cfg.LogFormat, n.opts.logFormat)
+	override(&cfg.LogFile, n.opts.logFile)
+	if err := cfg.Check(); err != nil {
+		return nil, nil, err
+	}
+	return cfg, warnings, nil
+}
+
+func override(to *string, v string) {
+	if v != "" {
+		*to = v
+	}
+}
+
+func (n *node) logConfig() logging.Config {
+	c := n.cfg
+	return logging.Config{Level: c.LogLevel, Format: c.LogFormat, Out: n.env.Err, File: logging.FileConfig{
+		Path: c.LogFile, After: c.LogRotateAfter, Bytes: c.LogRotateBytes, Keep: c.LogRotateKeep,
+	}}
+}
+
+// tune sets how the runtime trades memory for time, unless the environment
+// does.
+func tune(*config.Config) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
+// gcPercent is Go's own default; see docs/performance.md before changing it.
+const gcPercent = 100
+
+func (n *node) openCore() error {
+	cfg, s := n.cfg, n.cfg.Storage
+	dir, typ := s.Path(), s.Type
+	memory := strings.HasPrefix(typ, "inmem")
+	if typ == "raft" {
+		var err error
+		if n.nodeID, err = keepNodeID(dir, s.Options["node_id"]); err != nil {
+			return err
+		}
+		dir = filepath.Join(dir, "data")
+	}
+	b, err := pebble.Open(pebble.Config{Dir: dir, Memory: memory, Logger: n.log.Named("storage")})
+	if err != nil {
+		return err
+	}
+	var catalog *builtin.Catalog
+	c, err := core.New(core.Config{
+		Backend: b, StorageType: typ, Log: n.log.Named("core"),
+		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
+		APIAddr: cfg.APIAddr, ClusterAddr: cfg.ClusterAddr, RawEndpoint: cfg.RawStorageEndpoint,
+		Introspection: cfg.IntrospectionEndpoint,
+		Catalog: func(c *core.Core) core.Catalog {
+			catalog = builtin.New(c)
+			return catalog
+		},
+	})
+	if err != nil {
+		_ = b.Close() // the first error says what is wrong
+		return err
+	}
+	catalog.Bind(c)
+	n.core = c
+	return nil
+}
+
+// keepNodeID returns the node's id: what the configuration says, else what was
+// kept in the folder, else a new one, which is kept. The folder is made if it
+// does not exist.
+func keepNodeID(dir, configured string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", errs.New(errs.Unavailable, "create the storage folder: %w", err)
+	}
+	file := filepath.Join(dir, "node-id")
+	text, err := os.ReadFile(file) //nolint:gosec // the operator's folder
+	if err != nil && !os.IsNotExist(err) {
+		return "", errs.New(errs.Unavailable, "read the node's id: %w", err)
+	}
+	kept := strings.TrimSpace(string(text))
+	switch {
+	case configured == "" && kept != "":
+		return kept, nil
+	case configured == "":
+		configured = strings.ToLower(token.Random(32))
+	case configured == kept:
+		return kept, nil
+	}
+	if err := os.WriteFile(file, []byte(configured), 0o600); err != nil {
+		return "", errs.New(errs.Unavailable, "keep the node's id: %w", err)
+	}
+	return configured, nil
+}
+
+func (n *node) openListeners() error {
+	extra := n.extraHeaders()
+	for i := range n.cfg.Listeners {
+		s := &n.cfg.Listeners[i]
+		door := api.Config{
+			Core: n.core, Log: n.log.Named("api"),
+			MaxRequestDuration:     n.cfg.DefaultMaxRequest,
+			Headers:                listener.HeaderSetter(s, extra),
+			RequireRequestHeader:   s.RequireHeader,
+			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics,
+		}
+		if s.MaxRequestSize != nil {
+			door.MaxRequestBytes = *s.MaxRequestSize
+		}
+		if s.MaxRequestDuration != nil {
+			door.MaxRequestDuration = *s.MaxRequestDuration
+		}
+		l, err := listener.Open(listener.Config{Stanza: s, Handler: api.New(door), Log: n.log.Named("listener")})
+		if err != nil {
+			return err
+		}
+		n.listeners = append(n.listeners, l)
+	}
+	return nil
+}
+
+// extraHeaders go with every answer.
+func (n *node) extraHeaders() map[string]string {
+	extra := map[string]string{}
+	if n.cfg.HostnameHeader {
+		if h, err := os.Hostname(); err == nil {
+			extra["X-Vault-Hostname"] = h
+		}
+	}
+	if n.cfg.RaftNodeIDHeader && n.nodeID != "" {
+		extra["X-Vault-Raft-Node-ID"] = n.nodeID
+	}
+	return extra
+}
+
+// apiAddr is the address that the node tells others: configured, or that of
+// its first listener.
+func (n *node) apiAddr() string {
+	if n.cfg.APIAddr != "" || len(n.cfg.Listeners) == 0 {
+		return n.cfg.APIAddr
+	}
+	s := &n.cfg.Listeners[0]
+	switch {
+	case s.Type == "unix":
+		return "unix://" + s.Address
+	case s.TLS():
+		return "https://" + s.Address
+	}
+	return "http://" + s.Address
+}
+
+// close gives back what is open. It may be called on a node that is not
+// complete.
+func (n *node) close() {
+	for _, l := range n.listeners {
+		_ = l.Close() // ends with the process anyway
+	}
+	if n.core != nil {
+		if err := n.core.Close(); err != nil {
+			n.log.Named("core").Error("close", "error", err)
+		}
+	}
+	n.removePID()
+	if n.log != nil {
+		_ = n.log.Close() // nowhere to report it
+	}
+}

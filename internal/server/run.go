@@ -1,0 +1,188 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"arca/internal/config"
+	"arca/internal/config/source"
+	"arca/internal/errs"
+	"arca/internal/logging"
+)
+
+// How long a stop may take: drainTime for the requests inside to end by
+// themselves, then streams are ended; after stopTime what is left is cut off.
+const (
+	drainTime = 3 * time.Second
+	stopTime  = 10 * time.Second
+)
+
+// run serves until a signal, ctx or a listener's failure, and returns the exit
+// code.
+func (n *node) run(ctx context.Context) int {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+
+	failed := make(chan error, len(n.listeners))
+	var serving sync.WaitGroup
+	for _, l := range n.listeners {
+		serving.Go(func() { failed <- l.Serve() })
+	}
+	n.started()
+	notify("READY=1")
+	code := 0
+	for running := true; running; {
+		select {
+		case s := <-signals:
+			running = n.signal(s)
+		case <-ctx.Done():
+			running = false
+		case err := <-failed:
+			if err != nil {
+				n.log.Named("server").Error("a listener failed", "error", err)
+				code, running = 1, false
+			}
+		}
+	}
+	notify("STOPPING=1")
+	fmt.Fprintln(n.env.Out, "==> Vault shutdown triggered")
+	stopped := make(chan struct{})
+	go func() { // a second signal is impatient
+		select {
+		case <-stopped:
+		case <-signals:
+			os.Exit(1)
+		}
+	}()
+	n.stop()
+	serving.Wait()
+	close(stopped)
+	return code
+}
+
+// signal acts on a signal and reports whether the server goes on.
+func (n *node) signal(s os.Signal) bool {
+	switch s {
+	case syscall.SIGHUP:
+		fmt.Fprintln(n.env.Out, "==> Vault reload triggered")
+		notify("RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(monotonicMicros(), 10))
+		n.reload()
+		notify("READY=1")
+	case syscall.SIGUSR2:
+		buf := make([]byte, 8<<20)
+		_, _ = n.env.Err.Write(buf[:runtime.Stack(buf, true)]) // nowhere else to write it
+	default:
+		return false
+	}
+	return true
+}
+
+// stop ends the listeners and the core.
+func (n *node) stop() {
+	log := n.log.Named("server")
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	var closing sync.WaitGroup
+	for _, l := range n.listeners {
+		closing.Go(func() {
+			if err := l.Shutdown(ctx); err != nil {
+				log.Warn("requests were cut off", "listener", l.Addr().String(), "error", err)
+			}
+		})
+	}
+	drained := make(chan struct{})
+	go func() { closing.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(drainTime):
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- n.core.Close() }() // ends streams, too
+	select {
+	case err := <-closed:
+		if err != nil {
+			log.Error("close", "error", err)
+		}
+	case <-ctx.Done():
+		log.Error("the core did not stop in time")
+	}
+	<-drained
+	n.removePID()
+	_ = n.log.Close() // nowhere to report it
+}
+
+// started says that the server serves, and what an operator should know.
+func (n *node) started() {
+	fmt.Fprint(n.env.Out, "==> Vault server started! Log data will stream in below:\n\n")
+	log := n.log.Named("server")
+	for _, l := range n.listeners {
+		log.Debug("listening", "type", l.Stanza().Type, "address", l.Addr().String(), "tls", l.Stanza().TLS())
+	}
+	if n.dev != nil {
+		return
+	}
+	switch ok, err := n.core.SealManager().Initialised(context.Background()); {
+	case err != nil:
+		log.Error("read the seal's configuration", "error", err)
+	case !ok:
+		log.Warn("no keys were found: the server is not initialised; run 'vault operator init' to make the keys and the first token")
+	default:
+		log.Info("the server is sealed; run 'vault operator unseal' to open it")
+	}
+}
+
+// auditReloader is what the audit broker offers when its files can be opened
+// again.
+type auditReloader interface{ Reload() error }
+
+// reload reads again what can change while the server runs. What is bad is
+// logged and stays as it was.
+func (n *node) reload() {
+	log := n.log.Named("server")
+	problem := func(what string, err error) {
+		if err != nil {
+			log.Error("reload: "+what, "error", err)
+		}
+	}
+	cfg, warnings, err := n.configure()
+	problem("configuration", err)
+	if err == nil {
+		n.warn(warnings)
+		problem("log level", n.relevel(cfg))
+		n.cfg.LogLevel = cfg.LogLevel
+	}
+	for _, l := range n.listeners {
+		problem("certificate", l.Reload())
+	}
+	problem("log file", n.log.Reopen())
+	if a := n.core.Active(); a != nil {
+		if r, ok := any(a.Audit).(auditReloader); ok {
+			problem("audit", r.Reload())
+		}
+	}
+	log.Info("reloaded")
+}
+
+func (n *node) relevel(cfg *config.Config) error {
+	level, err := logging.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		return errs.New(errs.Invalid, "there is no log level %q", cfg.LogLevel)
+	}
+	n.log.Configure(level)
+	return nil
+}
+
+// warn logs the configuration's oddities.
+func (n *node) warn(warnings []source.Warning) {
+	for _, w := range warnings {
+		n.log.Named("server").Warn(w.Text, "at", w.Pos.String())
+	}
+}
