@@ -1,17 +1,27 @@
-// Package audit records every request and answer on devices.
 package audit
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"arca/internal/barrier"
 	"arca/internal/engine"
+	"arca/internal/errs"
 	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/storage"
 	"arca/internal/token"
+	"arca/internal/version"
 )
 
 // A Kind tells a record of a request from that of its answer.
@@ -45,25 +55,370 @@ type Record struct {
 // A Factory makes devices.
 type Factory func(typ string, options map[string]string) error
 
-// Config of a Broker.
+// Config of a Broker. DB is needed.
 type Config struct {
 	DB      *storage.DB
 	Ring    *barrier.Keyring
 	Factory Factory
 	Log     *slog.Logger
+	// Wait bounds how long a request waits for its record to be taken; 0: 5 s.
+	Wait time.Duration
 }
 
-// A Broker gives each record to the enabled devices.
-type Broker struct{}
+const (
+	defaultWait = 5 * time.Second
+	closeGrace  = 2 * time.Second
+)
 
-// NewBroker opens the devices that the store names.
-func NewBroker(context.Context, Config) (*Broker, error) { return &Broker{}, nil }
+// A Broker gives each record to the enabled devices. Safe for concurrent use.
+type Broker struct {
+	cfg     Config
+	log     *slog.Logger
+	version string
+	cancel  func() // ends watching the store
+	set     atomic.Pointer[set]
+	work    sync.WaitGroup // writers, and devices on their way out
+
+	mu   sync.Mutex // held while the set changes
+	held map[string]*device
+	over bool
+}
+
+// A set is what is enabled. It is immutable.
+type set struct {
+	devices []*device
+	headers []header
+}
+
+// NewBroker opens the devices that the store names. It fails when there are
+// some and none can be opened. Close must be called.
+func NewBroker(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.Wait <= 0 {
+		cfg.Wait = defaultWait
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{cfg: cfg, log: cfg.Log, version: "v" + version.Compat("") + ".builtin.vault", held: map[string]*device{}}
+	b.set.Store(&set{})
+	b.cancel = cfg.DB.Watch(dir, func(storage.Change) { b.follow() })
+	if err := b.load(ctx); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// load opens the devices of a store that was just opened, all at the same time.
+func (b *Broker) load(ctx context.Context) error {
+	var rows []row
+	err := b.cfg.DB.View(ctx, func(tx storage.Tx) (err error) {
+		rows, err = readRows(tx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read audit devices: %w", err)
+	}
+	failures := make([]error, len(rows))
+	devices := make([]*device, len(rows))
+	var wait sync.WaitGroup
+	for i, r := range rows {
+		wait.Go(func() {
+			d, err := b.make(r)
+			if err == nil {
+				err = b.try(d, nil)
+			}
+			if err != nil {
+				failures[i] = fmt.Errorf("audit device %s: %w", r.Path, err)
+				b.log.Error("audit device cannot be opened", "device", r.Path, "type", r.Type, "error", err)
+				return
+			}
+			devices[i] = d
+		})
+	}
+	wait.Wait()
+	opened := 0
+	for i, d := range devices {
+		if d != nil {
+			opened++
+			b.hold(rows[i].ID, d)
+		}
+	}
+	if len(rows) > 0 && opened == 0 {
+		for _, r := range rows {
+			b.Abandon(r.ID)
+		}
+		return errs.New(errs.Failed, "no audit device can be opened, so that no request could be recorded: %w", errors.Join(failures...))
+	}
+	b.follow()
+	return nil
+}
+
+// follow brings the set in line with the store. Commits wait for it: it opens
+// nothing.
+func (b *Broker) follow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return
+	}
+	var rows []row
+	var headers map[string]bool
+	err := b.cfg.DB.View(context.Background(), func(tx storage.Tx) (err error) {
+		if rows, err = readRows(tx); err != nil {
+			return err
+		}
+		headers, err = Headers(tx)
+		return err
+	})
+	if err != nil {
+		b.log.Error("read audit devices; those in use stay", "error", err)
+		return
+	}
+	old := b.set.Load()
+	next := &set{}
+	for _, r := range rows {
+		next.devices = append(next.devices, b.find(old, r))
+	}
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		next.headers = append(next.headers, newHeader(name, headers[name]))
+	}
+	b.set.Store(next)
+	for _, d := range old.devices {
+		if !slices.Contains(next.devices, d) {
+			b.retire(d)
+		}
+	}
+}
+
+// find returns the device of a row: the one in use, the one that was opened to
+// try it, or a new one, which its writer opens.
+func (b *Broker) find(old *set, r row) *device {
+	for _, d := range old.devices {
+		if d.row.ID == r.ID {
+			return d
+		}
+	}
+	for id, d := range b.held {
+		if d.row.ID == r.ID {
+			delete(b.held, id)
+			b.start(d)
+			return d
+		}
+	}
+	d, err := b.make(r)
+	if err != nil {
+		d = newDevice(r, broken{err}, newEncoder(style{}, r.Salt, b.version), b.log, b.cfg.Wait)
+	}
+	b.start(d)
+	return d
+}
+
+func (b *Broker) start(d *device) { b.work.Go(d.run) }
+
+// retire ends a device that is not in the set any more.
+func (b *Broker) retire(d *device) {
+	b.work.Go(func() { b.shut(d) })
+}
+
+func (b *Broker) shut(d *device) {
+	if !d.shut(closeGrace) {
+		b.log.Error("audit device hangs and is left behind", "device", d.row.Path)
+	}
+}
+
+// make makes the device of a row, not yet open. Errors are Invalid.
+func (b *Broker) make(r row) (*device, error) {
+	s, err := makeSink(r.Type, r.Options)
+	if err != nil {
+		return nil, err
+	}
+	st, err := parseStyle(r.Options)
+	if err != nil {
+		return nil, err
+	}
+	return newDevice(r, s, newEncoder(st, r.Salt, b.version), b.log, b.cfg.Wait), nil
+}
+
+// prepare makes the device of a new row, opens it and writes a record to try it.
+func (b *Broker) prepare(r row) (*device, error) {
+	d, err := b.make(r)
+	if err != nil {
+		return nil, err
+	}
+	skip := false
+	if err := flag(r.Options, "skip_test", &skip); err != nil {
+		return nil, err
+	}
+	if skip && r.Type != "file" {
+		return d, nil // opened with the first record
+	}
+	var test []byte
+	if !skip {
+		test = *d.enc.test(uuid.NewString(), time.Now()).b
+	}
+	if err := b.try(d, test); err != nil {
+		return nil, errs.With(errs.Invalid, err)
+	}
+	return d, nil
+}
+
+// try opens a device and has it take a line, if there is one, within the time
+// that requests wait.
+func (b *Broker) try(d *device, test []byte) error {
+	result := make(chan error, 1)
+	b.work.Go(func() {
+		err := d.sink.open()
+		if err != nil {
+			err = fmt.Errorf("audit device cannot be opened: %w", err)
+		} else if test != nil {
+			if _, _, err = d.sink.write([][]byte{test}); err != nil {
+				err = fmt.Errorf("audit backend failed test message: %w", err)
+			}
+		}
+		if err != nil {
+			_ = d.sink.close() // it is given up
+		}
+		result <- err
+	})
+	t := time.NewTimer(d.wait)
+	defer t.Stop()
+	select {
+	case err := <-result:
+		d.open = err == nil
+		return err
+	case <-t.C:
+		d.sink.interrupt()
+		return errors.New("the audit device does not answer")
+	}
+}
+
+// hold keeps an opened device until the commit of its row, in place of one that
+// an earlier attempt of the same request opened.
+func (b *Broker) hold(requestID string, d *device) {
+	b.Abandon(requestID)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held[requestID] = d
+}
+
+// Abandon closes what a request opened and did not commit.
+func (b *Broker) Abandon(requestID string) {
+	b.mu.Lock()
+	d := b.held[requestID]
+	delete(b.held, requestID)
+	b.mu.Unlock()
+	if d != nil {
+		if err := d.sink.close(); err != nil {
+			d.log.Warn("close audit device", "error", err)
+		}
+	}
+}
 
 // Enabled reports whether there is any device.
-func (b *Broker) Enabled() bool { return false }
+func (b *Broker) Enabled() bool { return len(b.set.Load().devices) > 0 }
 
-// Log gives a record to the devices and returns when one has it.
-func (b *Broker) Log(*Record) error { return nil }
+// Log gives a record to the devices and returns when the first has it. An error
+// says that none has it: what the record is about must not go on.
+func (b *Broker) Log(r *Record) error {
+	encodeData(r)
+	for {
+		s := b.set.Load()
+		if len(s.devices) == 0 {
+			return nil
+		}
+		err := b.log1(s, r)
+		if err == nil || b.set.Load() == s {
+			return err
+		}
+		// The devices have changed meanwhile.
+	}
+}
 
-// Close closes the devices.
-func (b *Broker) Close() {}
+func (b *Broker) log1(s *set, r *Record) error {
+	e := &entry{done: make(chan error, 1)}
+	e.left.Store(int32(len(s.devices)))
+	for _, d := range s.devices {
+		d.offer(e, r, s.headers)
+	}
+	t := time.NewTimer(b.cfg.Wait)
+	defer t.Stop()
+	var err error
+	select {
+	case err = <-e.done:
+	case <-t.C:
+		err = errTimeout
+	}
+	if err != nil && r.Kind == Request {
+		e.void.Store(true) // it did not happen
+	}
+	return err
+}
+
+// encodeData encodes the answer's data once, for all devices and the door.
+func encodeData(r *Record) {
+	if r.Response == nil || r.Response.Data == nil {
+		return
+	}
+	if _, ok := r.Response.Data.(json.RawMessage); ok {
+		return
+	}
+	if raw, err := r.Response.Encode(); err == nil {
+		r.Response.Data = raw
+	}
+}
+
+// Hash returns what value looks like in the records of the device at path, and
+// whether there is one.
+func (b *Broker) Hash(path, value string) (string, bool) {
+	for _, d := range b.set.Load().devices {
+		if d.row.Path == path {
+			return d.enc.hash(value), true
+		}
+	}
+	return "", false
+}
+
+// Reload has the devices open their files again, before the next record.
+func (b *Broker) Reload() {
+	for _, d := range b.set.Load().devices {
+		d.reload.Store(true)
+		d.poke()
+	}
+}
+
+// Close ends the devices. What waits is written if that is soon done.
+func (b *Broker) Close() {
+	b.cancel()
+	b.mu.Lock()
+	b.over = true
+	old := b.set.Swap(&set{})
+	held := slices.Collect(maps.Keys(b.held))
+	b.mu.Unlock()
+	for _, id := range held {
+		b.Abandon(id)
+	}
+	var wait sync.WaitGroup
+	hung := atomic.Bool{}
+	for _, d := range old.devices {
+		wait.Go(func() {
+			if !d.shut(closeGrace) {
+				b.log.Error("audit device hangs and is left behind", "device", d.row.Path)
+				hung.Store(true)
+			}
+		})
+	}
+	wait.Wait()
+	if !hung.Load() {
+		b.work.Wait()
+	}
+}
+
+// broken stands for a device whose row this program cannot serve.
+type broken struct{ err error }
+
+func (s broken) open() error                       { return s.err }
+func (s broken) write([][]byte) (int, bool, error) { return 0, true, s.err }
+func (s broken) reload() error                     { return s.err }
+func (s broken) interrupt()                        {}
+func (s broken) close() error                      { return nil }

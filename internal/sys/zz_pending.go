@@ -3,11 +3,7 @@ package sys
 import (
 	"os"
 	"strconv"
-
-	"arca/internal/engine"
 )
-
-func (e *Engine) auditRoutes() []engine.Route   { return nil }
 
 func hostname() string {
 	h, _ := os.Hostname() // empty where it cannot be had

@@ -1,0 +1,64 @@
+package audit
+
+import (
+	"strconv"
+
+	"arca/internal/errs"
+)
+
+// makeSink makes the sink of a type of device, not yet open. The errors are
+// Invalid, with the texts that Vault's clients know.
+func makeSink(typ string, o map[string]string) (sink, error) {
+	switch typ {
+	case "file":
+		return newFile(o)
+	case "socket":
+		return newSocket(o)
+	case "syslog":
+		return newSyslog(o)
+	case "http":
+		return newHTTP(o)
+	}
+	return nil, errs.New(errs.Invalid, "unknown backend type: %q", typ)
+}
+
+// parseStyle reads the options that all types share.
+func parseStyle(o map[string]string) (style, error) {
+	s := style{accessor: true}
+	switch o["format"] {
+	case "", "json":
+	case "jsonx":
+		s.jsonx = true
+	default:
+		return s, errs.New(errs.Invalid, "unknown format type %q", o["format"])
+	}
+	for name, into := range map[string]*bool{"log_raw": &s.raw, "hmac_accessor": &s.accessor, "elide_list_responses": &s.elide} {
+		if err := flag(o, name, into); err != nil {
+			return s, err
+		}
+	}
+	if o["prefix"] != "" {
+		// A free text at the start of a line made audit files executable
+		// (CVE-2025-6000).
+		return s, errs.New(errs.Invalid, "audit log prefixing is not allowed")
+	}
+	for _, name := range []string{"filter", "fallback", "exclude"} {
+		if o[name] != "" {
+			return s, errs.New(errs.Invalid, "the option %s is not supported yet", name)
+		}
+	}
+	return s, nil
+}
+
+func flag(o map[string]string, name string, into *bool) error {
+	text, ok := o[name]
+	if !ok {
+		return nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return errs.New(errs.Invalid, "%s", err.Error())
+	}
+	*into = b
+	return nil
+}
