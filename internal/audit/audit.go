@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"arca/internal/barrier"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/mount"
@@ -52,15 +51,11 @@ type Record struct {
 	Login    bool // on a route that gives tokens
 }
 
-// A Factory makes devices.
-type Factory func(typ string, options map[string]string) error
-
 // Config of a Broker. DB is needed.
 type Config struct {
-	DB      *storage.DB
-	Ring    *barrier.Keyring
-	Factory Factory
-	Log     *slog.Logger
+	DB            *storage.DB
+	Log           *slog.Logger
+	CompatVersion string // Vault version to report; "" for the default
 	// Wait bounds how long a request waits for its record to be taken; 0: 5 s.
 	Wait time.Duration
 }
@@ -99,7 +94,7 @@ func NewBroker(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{cfg: cfg, log: cfg.Log, version: "v" + version.Compat("") + ".builtin.vault", held: map[string]*device{}}
+	b := &Broker{cfg: cfg, log: cfg.Log, version: "v" + version.Compat(cfg.CompatVersion) + ".builtin.vault", held: map[string]*device{}}
 	b.set.Store(&set{})
 	b.cancel = cfg.DB.Watch(dir, func(storage.Change) { b.follow() })
 	if err := b.load(ctx); err != nil {
@@ -379,12 +374,17 @@ func (b *Broker) Hash(path, value string) (string, bool) {
 	return "", false
 }
 
-// Reload has the devices open their files again, before the next record.
-func (b *Broker) Reload() {
-	for _, d := range b.set.Load().devices {
-		d.reload.Store(true)
-		d.poke()
+// Reload has the devices open their files again, before the next record. The
+// error names those that cannot; they go on with the old file.
+func (b *Broker) Reload() error {
+	devices := b.set.Load().devices
+	failures := make([]error, len(devices))
+	var wait sync.WaitGroup
+	for i, d := range devices {
+		wait.Go(func() { failures[i] = d.reloaded() })
 	}
+	wait.Wait()
+	return errors.Join(failures...)
 }
 
 // Close ends the devices. What waits is written if that is soon done.

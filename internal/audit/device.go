@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -59,16 +60,16 @@ type device struct {
 
 	wake   chan struct{} // of capacity 1
 	ended  chan struct{} // closed when the writer has ended
-	reload atomic.Bool
-	busy   atomic.Int64 // when the operation under way began, in Unix nanoseconds; 0: none
-	alarm  atomic.Bool  // its trouble is in the log
-	missed atomic.Int64 // records that it did not take since then
+	busy   atomic.Int64  // when the operation under way began, in Unix nanoseconds; 0: none
+	alarm  atomic.Bool   // its trouble is in the log
+	missed atomic.Int64  // records that it did not take since then
 
 	mu     sync.Mutex
 	queue  []item
-	bytes  int  // of the lines in queue and on their way
-	count  int  // of these lines
-	closed bool // no more may come
+	bytes  int          // of the lines in queue and on their way
+	count  int          // of these lines
+	closed bool         // no more may come
+	reload []chan error // to be told that the files are open again
 
 	// Of the writer.
 	open     bool
@@ -157,13 +158,7 @@ func (d *device) miss(err error) {
 func (d *device) run() {
 	defer close(d.ended)
 	for range d.wake {
-		if d.reload.Swap(false) {
-			d.busy.Store(time.Now().UnixNano())
-			if err := d.sink.reload(); err != nil {
-				d.log.Error("audit device cannot be opened again; the old file stays in use", "error", err)
-			}
-			d.busy.Store(0)
-		}
+		d.reopen()
 		for d.take() {
 			for len(d.batch) > 0 {
 				d.write()
@@ -179,6 +174,45 @@ func (d *device) run() {
 	if err := d.sink.close(); err != nil {
 		d.log.Warn("close audit device", "error", err)
 	}
+}
+
+// reopen serves those who wait in reloaded.
+func (d *device) reopen() {
+	d.mu.Lock()
+	waiting := d.reload
+	d.reload = nil
+	d.mu.Unlock()
+	if len(waiting) == 0 {
+		return
+	}
+	d.busy.Store(time.Now().UnixNano())
+	err := d.sink.reload()
+	d.busy.Store(0)
+	for _, done := range waiting {
+		done <- err
+	}
+}
+
+// reloaded has the writer open its files again before it writes the next
+// record, and waits for that, but not for long.
+func (d *device) reloaded() error {
+	done := make(chan error, 1)
+	d.mu.Lock()
+	d.reload = append(d.reload, done)
+	d.mu.Unlock()
+	d.poke()
+	t := time.NewTimer(d.wait)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("audit device %s: %w; the old file stays in use", d.row.Path, err)
+		}
+	case <-d.ended:
+	case <-t.C:
+		return fmt.Errorf("audit device %s: %w", d.row.Path, errBlocked)
+	}
+	return nil
 }
 
 // take moves what waits into batch.

@@ -512,19 +512,26 @@ func (w *writer) wrap(i *engine.WrapInfo) {
 }
 
 func (w *writer) data(res *engine.Response) {
+	raw, ok := res.Data.(json.RawMessage)
 	if res.Raw != nil {
-		w.rawAnswer(res.Raw)
+		if !ok || !w.unwrapped(raw) {
+			w.rawAnswer(res.Raw)
+		}
 		return
 	}
-	raw, ok := res.Data.(json.RawMessage)
 	if !ok || len(raw) == 0 || string(raw) == "null" || string(raw) == "{}" {
 		return // Broker.Log has encoded what was not
 	}
+	w.member("data", raw)
+}
+
+// member appends a member of the answer that is JSON already.
+func (w *writer) member(name string, raw json.RawMessage) {
 	var clear []string
 	if w.r.Mount != nil {
 		clear = w.r.Mount.Config.AuditResponseKeys
 	}
-	w.key("data")
+	w.key(name)
 	v := w.walker(raw, clear, len(w.b))
 	v.elide = w.e.elide && w.r.Op == engine.OpList
 	if !v.document() {
@@ -532,6 +539,21 @@ func (w *writer) data(res *engine.Response) {
 		return
 	}
 	w.b = v.dst
+}
+
+// unwrapped appends what lies in an answer that was wrapped and is now given
+// out as a whole.
+func (w *writer) unwrapped(envelope json.RawMessage) bool {
+	obj, err := param.ParseObject(envelope)
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{"auth", "data"} {
+		if raw := obj.Get(name); raw != nil && string(raw) != "null" {
+			w.member(name, raw)
+		}
+	}
+	return true
 }
 
 // rawAnswer appends an answer without envelope, by the names that Vault has
@@ -598,7 +620,7 @@ func (w *writer) failure() (text, detail string) {
 	return errs.List(kind, text).Error(), err.Error()
 }
 
-// appendTest makes the record by which a new device is tried.
+// test makes the record by which a new device is tried.
 func (e *encoder) test(id string, now time.Time) line {
 	return e.encode(&Record{
 		Kind: Request, Time: now, Op: engine.OpUpdate, Namespace: namespace.Root(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"arca/internal/audit"
 	"arca/internal/engine"
 	"arca/internal/namespace"
 	"arca/internal/policy"
@@ -12,21 +13,28 @@ import (
 
 // Authorize checks the token of a request whose route runs outside of a
 // transaction (sys/seal), and takes one of its uses. sudo asks for that
-// capability, too.
+// capability, too. The request is recorded; its answer is not, as the node is
+// sealed by then.
 func (c *Core) Authorize(ctx context.Context, req *engine.Request, sudo bool) error {
 	a, err := c.enter()
 	if err != nil {
 		return err
 	}
 	defer a.leave()
-	h := &handling{c: c, a: a, req: req, ns: namespace.Root(), now: time.Now().UTC(), call: &engine.Call{Request: req, Op: req.Op}}
+	h := &handling{c: c, a: a, req: req, ns: namespace.Root(), now: time.Now().UTC()}
 	return a.DB.Update(ctx, func(tx storage.Tx) error {
+		_ = h.find(tx) // for the mount in the audit record
+		h.route = nil
 		if err := h.identify(tx); err != nil {
-			return err
+			return h.refuse(err)
 		}
-		v := h.acl.Allows(&policy.Request{Op: req.Op, Path: req.Path, Params: req.Params})
-		if !v.Allowed || sudo && !v.Sudo {
-			return errDenied
+		h.judged = h.acl.Allows(&policy.Request{Op: req.Op, Path: req.Path, Params: req.Params})
+		if !h.judged.Allowed || sudo && !h.judged.Sudo {
+			h.judged = policy.Verdict{}
+			return h.refuse(errDenied)
+		}
+		if err := h.record(audit.Request, nil, nil); err != nil {
+			return err
 		}
 		if h.last {
 			return a.Tokens.Revoke(tx, h.tok, h.now)

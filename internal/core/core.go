@@ -46,8 +46,7 @@ type Config struct {
 	RawEndpoint   bool // sys/raw
 	Introspection bool // sys/internal/inspect
 	// Sanitized is the server's configuration without secrets; nil when there is none to show.
-	Sanitized    func() map[string]any
-	AuditFactory audit.Factory
+	Sanitized func() map[string]any
 	// Storage settings of the transaction layer; zero is good.
 	DB storage.Config
 }
@@ -224,7 +223,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		return err
 	}
 	a.Cluster = cluster
-	a.Audit, err = audit.NewBroker(ctx, audit.Config{DB: a.DB, Ring: ring, Factory: c.cfg.AuditFactory, Log: c.log})
+	a.Audit, err = audit.NewBroker(ctx, audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion})
 	if err != nil {
 		a.cancel()
 		_ = a.DB.Close() // nothing was written

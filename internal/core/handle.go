@@ -124,7 +124,7 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 		return nil, errTrailing
 	}
 	res, err := h.transact(ctx)
-	if err != nil && h.used {
+	if err != nil && h.used && !h.silent {
 		// The attempt was undone, and with it the use of the token.
 		if useErr := h.use(ctx); useErr != nil {
 			return nil, useErr
