@@ -92,7 +92,7 @@ func New(cfg Config) (*Core, error) {
 	}
 	cfg.Backend = &oneApply{Backend: cfg.Backend}
 	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now()}
-	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{})
+	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{ValueCacheBytes: -1})
 	c.catalog = cfg.Catalog(c)
 	var err error
 	c.seal, err = seal.New(seal.Config{

@@ -105,19 +105,26 @@ func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 		obj, _, err = c.decode(key, ch.value)
 		return obj, err
 	}
-	sh := c.shardOf(key)
-	sh.mu.Lock()
-	if e := sh.entries[key]; e != nil && e.from <= s.gen.seq {
-		e.used = true
-		obj, absent := e.obj, e.absent
-		sh.mu.Unlock()
+	if obj, found, absent := c.peek(s, key); found {
 		if absent {
 			return obj, ErrNotFound
 		}
 		return obj, nil
 	}
-	sh.mu.Unlock()
 	return c.load(s, key)
+}
+
+// peek returns what is kept for key, if that holds for the transaction's snapshot.
+func (c *Cache[T]) peek(s *txState, key string) (obj T, found, absent bool) {
+	sh := c.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.entries[key]
+	if e == nil || e.from > s.gen.seq {
+		return obj, false, false
+	}
+	e.used = true
+	return e.obj, true, e.absent
 }
 
 // load reads key from the transaction's snapshot and keeps the result.

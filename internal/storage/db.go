@@ -19,6 +19,7 @@ type Config struct {
 	MaxKeyBytes     int // length of a key; default 8,192
 	HistoryCommits  int // commits kept to check Updates against; default 8,192
 	HistoryBytes    int // their bytes; default 4 MB
+	ValueCacheBytes int // values kept in memory as they were read; default 12 MB, negative for none
 
 	// OnFail is called once, without locks held, when the DB fails closed because the outcome of an Apply is not known.
 	// Reads go on from the last durable state; to write again, close the DB and open another on the backend.
@@ -38,6 +39,9 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxTxBytes, 64<<20)
 	set(&c.MaxTxReads, 1<<14)
 	set(&c.MaxKeyBytes, 8<<10)
+	if c.ValueCacheBytes == 0 {
+		c.ValueCacheBytes = 12 << 20
+	}
 	set(&c.HistoryCommits, 1<<13)
 	set(&c.HistoryBytes, 4<<20)
 	return c
@@ -55,6 +59,7 @@ type DB struct {
 	feed  feed
 
 	derived derived
+	values  *Cache[[]byte] // values in clear that are read often; nil when switched off
 
 	publishing sync.Mutex // held by whoever moves gen forward: flush or Applied
 
@@ -82,6 +87,11 @@ func Open(b Backend, cfg Config) *DB {
 	db.history.index = map[string]*write{}
 	db.derived.entries = map[string]*derivedEntry{}
 	db.feed.addCache(&db.derived)
+	if db.cfg.ValueCacheBytes > 0 {
+		db.values = NewCache(db, db.cfg.ValueCacheBytes, func(_ string, value []byte) ([]byte, int, error) {
+			return value, len(value), nil
+		})
+	}
 	snap, err := b.Snapshot(context.Background())
 	if err != nil {
 		snap = brokenSnapshot{err}

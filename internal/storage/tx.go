@@ -65,7 +65,7 @@ func (tx Tx) Get(key string) ([]byte, error) {
 		return nil, ErrClosed
 	}
 	if !s.writable {
-		return s.gen.snap.Get(s.ctx, key)
+		return s.stored(key)
 	}
 	if err := s.noteRead(key); err != nil {
 		return nil, err
@@ -79,7 +79,22 @@ func (tx Tx) Get(key string) ([]byte, error) {
 	case ch.put:
 		return ch.value, nil
 	}
-	return s.gen.snap.Get(s.ctx, key)
+	return s.stored(key)
+}
+
+// stored reads key from the snapshot, or from the cache of values where that holds it.
+func (s *txState) stored(key string) ([]byte, error) {
+	c := s.db.values
+	if c == nil {
+		return s.gen.snap.Get(s.ctx, key)
+	}
+	if value, found, absent := c.peek(s, key); found {
+		if absent {
+			return nil, ErrNotFound
+		}
+		return value, nil
+	}
+	return c.load(s, key)
 }
 
 // A change is what became of a key over the backend's snapshot: a new value, its end, or nothing.

@@ -205,16 +205,19 @@ func readMeta(tx storage.Tx, path string) (*metadata, error) {
 
 // legacyMeta stands for a secret that was written before the mount's upgrade.
 func legacyMeta(tx storage.Tx, path string) (*metadata, error) {
+	cfg, err := readConfig(tx)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Upgraded.IsZero() {
+		return nil, errNotFound
+	}
 	found, err := has(tx, v1Dir+path)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, errNotFound
-	}
-	cfg, err := readConfig(tx)
-	if err != nil {
-		return nil, err
 	}
 	return &metadata{
 		Created: cfg.Upgraded, Updated: cfg.Upgraded, Current: 1, First: 1, Oldest: 1,
