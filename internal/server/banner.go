@@ -23,10 +23,10 @@ func (n *node) banner(warnings []source.Warning) {
 	rows := [][2]string{
 		{"Api Address", n.apiAddr()},
 		{"Cgo", "disabled"},
-		{"Cluster Address", n.cfg.ClusterAddr},
+		{"Cluster Address", n.clusterAddr()},
 		{"Environment Variables", n.variables()},
 		{"Go Version", runtime.Version()},
-		{"Log Level", n.cfg.LogLevel},
+		{"Log Level", strings.ToLower(n.cfg.LogLevel)},
 		{"Mlock", fmt.Sprintf("supported: %v, enabled: %v", mlock.Supported, !n.cfg.DisableMlock)},
 		{"Recovery Mode", "false"},
 		{"Storage", n.cfg.Storage.Type},

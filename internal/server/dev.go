@@ -35,8 +35,7 @@ func (d *devServer) configure(cfg *config.Config, o *devOptions) error {
 	if cfg.Storage == nil {
 		cfg.Storage = &config.Storage{Type: "inmem", Options: map[string]string{}}
 	}
-	cfg.DisableMlock = true
-	cfg.UI = true
+	cfg.DisableMlock, cfg.UI = true, true
 	address := o.address
 	if address == "" {
 		address = devAddress

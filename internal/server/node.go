@@ -4,8 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
+	"sync/atomic"
 
 	"arca/internal/api"
 	"arca/internal/builtin"
@@ -15,6 +15,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/listener"
 	"arca/internal/logging"
+	"arca/internal/memory"
 	"arca/internal/mlock"
 	"arca/internal/storage/pebble"
 	"arca/internal/token"
@@ -24,8 +25,9 @@ import (
 type node struct {
 	opts options
 	env  Env
-	cfg  *config.Config
+	cfg  *config.Config // as it was at the start
 
+	shown     atomic.Pointer[config.Config] // as it was read last
 	log       *logging.Log
 	core      *core.Core
 	listeners []*listener.Listener
@@ -50,10 +52,13 @@ func open(ctx context.Context, o *options, env Env) (n *node, err error) {
 		return n, err
 	}
 	n.cfg = cfg
+	n.shown.Store(cfg)
 	if n.log, err = logging.New(n.logConfig()); err != nil {
 		return n, err
 	}
-	tune(cfg)
+	if os.Getenv("GOGC") == "" {
+		memory.Tune(memory.Floor)
+	}
 	if !cfg.DisableMlock {
 		if err := mlock.Lock(); err != nil {
 			return n, err
@@ -110,17 +115,6 @@ func (n *node) logConfig() logging.Config {
 	}}
 }
 
-// tune sets how the runtime trades memory for time, unless the environment
-// does.
-func tune(*config.Config) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-}
-
-// gcPercent is Go's own default; see docs/performance.md before changing it.
-const gcPercent = 100
-
 func (n *node) openCore() error {
 	cfg, s := n.cfg, n.cfg.Storage
 	dir, typ := s.Path(), s.Type
@@ -140,8 +134,9 @@ func (n *node) openCore() error {
 	c, err := core.New(core.Config{
 		Backend: b, StorageType: typ, Log: n.log.Named("core"),
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
-		APIAddr: cfg.APIAddr, ClusterAddr: cfg.ClusterAddr, RawEndpoint: cfg.RawStorageEndpoint,
-		Introspection: cfg.IntrospectionEndpoint,
+		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
+		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
+		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {
 			catalog = builtin.New(c)
 			return catalog
@@ -190,6 +185,7 @@ func (n *node) openListeners() error {
 		door := api.Config{
 			Core: n.core, Log: n.log.Named("api"),
 			MaxRequestDuration:     n.cfg.DefaultMaxRequest,
+			CORS:                   n.cors,
 			Headers:                listener.HeaderSetter(s, extra),
 			RequireRequestHeader:   s.RequireHeader,
 			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics,
@@ -221,22 +217,6 @@ func (n *node) extraHeaders() map[string]string {
 		extra["X-Vault-Raft-Node-ID"] = n.nodeID
 	}
 	return extra
-}
-
-// apiAddr is the address that the node tells others: configured, or that of
-// its first listener.
-func (n *node) apiAddr() string {
-	if n.cfg.APIAddr != "" || len(n.cfg.Listeners) == 0 {
-		return n.cfg.APIAddr
-	}
-	s := &n.cfg.Listeners[0]
-	switch {
-	case s.Type == "unix":
-		return "unix://" + s.Address
-	case s.TLS():
-		return "https://" + s.Address
-	}
-	return "http://" + s.Address
 }
 
 // close gives back what is open. It may be called on a node that is not

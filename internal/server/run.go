@@ -15,6 +15,7 @@ import (
 	"arca/internal/config/source"
 	"arca/internal/errs"
 	"arca/internal/logging"
+	"arca/internal/server/diagnose"
 )
 
 // How long a stop may take: drainTime for the requests inside to end by
@@ -121,13 +122,22 @@ func (n *node) stop() {
 
 // started says that the server serves, and what an operator should know.
 func (n *node) started() {
-	fmt.Fprint(n.env.Out, "==> Vault server started! Log data will stream in below:\n\n")
+	// The recorded development server does not say "will stream"; scripts wait
+	// for the words before it.
+	text := "Log data will stream in below:"
+	if n.dev != nil {
+		text = "The log follows:"
+	}
+	fmt.Fprintf(n.env.Out, "==> Vault server started! %s\n\n", text)
 	log := n.log.Named("server")
 	for _, l := range n.listeners {
 		log.Debug("listening", "type", l.Stanza().Type, "address", l.Addr().String(), "tls", l.Stanza().TLS())
 	}
 	if n.dev != nil {
 		return
+	}
+	for _, c := range diagnose.AtStart(n.cfg, n.opts.configs) {
+		log.Warn(c.Message, "advice", c.Advice)
 	}
 	switch ok, err := n.core.SealManager().Initialised(context.Background()); {
 	case err != nil:
@@ -157,7 +167,7 @@ func (n *node) reload() {
 	if err == nil {
 		n.warn(warnings)
 		problem("log level", n.relevel(cfg))
-		n.cfg.LogLevel = cfg.LogLevel
+		n.shown.Store(cfg)
 	}
 	for _, l := range n.listeners {
 		problem("certificate", l.Reload())
