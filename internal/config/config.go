@@ -10,6 +10,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"arca/internal/config/source"
@@ -86,35 +87,30 @@ type Plugins struct {
 // Kept are settings that are read and shown, and change nothing here: what
 // they switch off does not exist, or its time has not come.
 type Kept struct {
-	DisablePerfStandby   bool         `conf:"disable_performance_standby"`
-	DisableSealwrap      bool         `conf:"disable_sealwrap"`
-	DisableIndexing      bool         `conf:"disable_indexing"`
-	DisablePrintable     bool         `conf:"disable_printable_check"`
-	DetectDeadlocks      string       `conf:"detect_deadlocks"`
-	ImpreciseLease       bool         `conf:"imprecise_lease_role_tracking"`
-	Experiments          []string     `conf:"experiments"`
-	EnableUIConfig       bool         `conf:"enable_ui"`
-	AdministrativePath   string       `conf:"administrative_namespace_path"`
-	ClusterCiphers       string       `conf:"cluster_cipher_suites"`
-	LicensePath          string       `conf:"license_path"`
-	EnablePostUnseal     bool         `conf:"enable_post_unseal_trace"`
-	PostUnsealDir        string       `conf:"post_unseal_trace_directory"`
-	RemoveIRREvents      bool         `conf:"remove_irrevocable_lease_after"`
-	AllowAuditPrefixing  bool         `conf:"allow_audit_log_prefixing"`
-	UnsafeAuditCreation  bool         `conf:"unsafe_allow_api_audit_creation"`
-	ServiceRegistration  source.Value `conf:"service_registration"`
-	Entropy              source.Value `conf:"entropy"`
-	Sentinel             source.Value `conf:"sentinel"`
-	Reporting            source.Value `conf:"reporting"`
-	LicenseEntitlement   source.Value `conf:"license_entitlement"`
-	KMSLibrary           source.Value `conf:"kms_library"`
-	AdaptiveOverload     source.Value `conf:"adaptive_overload_protection"`
-	RequestLimiter       source.Value `conf:"request_limiter"`
-	FeatureFlags         source.Value `conf:"feature_flags"`
-	EventsSubscriptions  source.Value `conf:"events"`
-	UnauthedReplications source.Value `conf:"replication"`
-	ActivityLog          source.Value `conf:"activity_log"`
-	Observations         source.Value `conf:"observations"`
+	DisablePerfStandby  bool         `conf:"disable_performance_standby"`
+	DisableSealwrap     bool         `conf:"disable_sealwrap"`
+	DisableIndexing     bool         `conf:"disable_indexing"`
+	DisablePrintable    bool         `conf:"disable_printable_check"`
+	DetectDeadlocks     string       `conf:"detect_deadlocks"`
+	ImpreciseLease      bool         `conf:"imprecise_lease_role_tracking"`
+	Experiments         []string     `conf:"experiments"`
+	AdministrativePath  string       `conf:"administrative_namespace_path"`
+	ClusterCiphers      string       `conf:"cluster_cipher_suites"`
+	LicensePath         string       `conf:"license_path"`
+	EnablePostUnseal    bool         `conf:"enable_post_unseal_trace"`
+	PostUnsealDir       string       `conf:"post_unseal_trace_directory"`
+	AllowAuditPrefixing bool         `conf:"allow_audit_log_prefixing"`
+	UnsafeAuditCreation bool         `conf:"unsafe_allow_api_audit_creation"`
+	EnableMultiseal     bool         `conf:"enable_multiseal"`
+	ServiceRegistration source.Value `conf:"service_registration"`
+	Entropy             source.Value `conf:"entropy"`
+	Sentinel            source.Value `conf:"sentinel"`
+	Reporting           source.Value `conf:"reporting"`
+	LicenseEntitlement  source.Value `conf:"license_entitlement"`
+	KMSLibrary          source.Value `conf:"kms_library"`
+	AdaptiveOverload    source.Value `conf:"adaptive_overload_protection"`
+	RequestLimiter      source.Value `conf:"request_limiter"`
+	Observations        source.Value `conf:"observations"`
 }
 
 // A Storage is a storage stanza.
@@ -127,7 +123,7 @@ type Storage struct {
 }
 
 // SetConfig implements source.Setter.
-func (s *Storage) SetConfig(it source.Item, _ *source.Decoder) error {
+func (s *Storage) SetConfig(it source.Item, d *source.Decoder) error {
 	blocks, err := source.Blocks(it)
 	if err != nil {
 		return err
@@ -138,6 +134,7 @@ func (s *Storage) SetConfig(it source.Item, _ *source.Decoder) error {
 	b := blocks[0]
 	*s = Storage{Pos: b.Pos, Type: b.Label, Options: map[string]string{}}
 	for _, o := range b.Body.Items {
+		s.known(o, d)
 		if o.Key == "retry_join" {
 			if err := s.join(o); err != nil {
 				return err
@@ -155,6 +152,32 @@ func (s *Storage) SetConfig(it source.Item, _ *source.Decoder) error {
 		s.Options[o.Key] = o.Value.Text
 	}
 	return nil
+}
+
+// storageKeys are the options of the storages that this version has. Those of
+// the others are not looked at.
+var storageKeys = map[string][]string{
+	"inmem": {"type"},
+	"file":  {"type", "path"},
+	"raft": {
+		"type", "path", "node_id", "performance_multiplier", "trailing_logs", "snapshot_threshold", "snapshot_interval",
+		"retry_join", "retry_join_as_non_voter", "max_entry_size", "max_mount_and_namespace_table_entry_size",
+		"autopilot_reconcile_interval", "autopilot_update_interval", "autopilot_upgrade_version", "autopilot_redundancy_zone",
+		"autopilot", "raft_wal", "raft_log_verifier_enabled", "raft_log_verification_interval", "disable_clustering",
+		"log_store_type", "heartbeat_interval", "max_parallel",
+	},
+}
+
+func (s *Storage) known(o source.Item, d *source.Decoder) {
+	keys, ok := storageKeys[s.Type]
+	if !ok || slices.Contains(keys, o.Key) {
+		return
+	}
+	text := "unknown key " + quote(o.Key) + " in storage " + quote(s.Type)
+	if near := source.Nearest(o.Key, keys); near != "" {
+		text += "; did you mean " + quote(near) + "?"
+	}
+	d.Warn(o.Pos, text)
 }
 
 func (s *Storage) join(it source.Item) error {
@@ -306,7 +329,7 @@ func (c *Config) Check() error {
 	return nil
 }
 
-// supported names the types of storage, and those that are to come.
+// laterStorage are the types of storage that are to come.
 var laterStorage = []string{
 	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb", "etcd",
 	"foundationdb", "gcs", "manta", "mssql", "mysql", "oci", "postgresql", "s3", "spanner", "swift", "zookeeper",

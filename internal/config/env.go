@@ -8,6 +8,7 @@ import (
 )
 
 // Overlay lets the environment override the files, as Vault's server does.
+// VAULT_LICENSE and VAULT_LICENSE_PATH are for nothing here (S2-1).
 // getenv is os.Getenv.
 func (c *Config) Overlay(getenv func(string) string) error {
 	text := func(to *string, names ...string) {

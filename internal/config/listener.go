@@ -49,18 +49,16 @@ type Listener struct {
 
 // ListenerTLS are the settings of TLS.
 type ListenerTLS struct {
-	TLSDisable         bool   `conf:"tls_disable"`
-	TLSCertFile        string `conf:"tls_cert_file"`
-	TLSKeyFile         string `conf:"tls_key_file"`
-	TLSMinVersion      string `conf:"tls_min_version"`
-	TLSMaxVersion      string `conf:"tls_max_version"`
-	TLSCipherSuites    Names  `conf:"tls_cipher_suites"`
-	TLSPreferServer    bool   `conf:"tls_prefer_server_cipher_suites"` // Go decides by itself
-	TLSRequireClient   bool   `conf:"tls_require_and_verify_client_cert"`
-	TLSClientCAFile    string `conf:"tls_client_ca_file"`
-	TLSDisableClient   bool   `conf:"tls_disable_client_certs"`
-	TLSDisableACME     bool   `conf:"tls_disable_acme"`
-	TLSSkipCAVerifying bool   `conf:"tls_skip_verify"`
+	TLSDisable       bool   `conf:"tls_disable"`
+	TLSCertFile      string `conf:"tls_cert_file"`
+	TLSKeyFile       string `conf:"tls_key_file"`
+	TLSMinVersion    string `conf:"tls_min_version"`
+	TLSMaxVersion    string `conf:"tls_max_version"`
+	TLSCipherSuites  Names  `conf:"tls_cipher_suites"`
+	TLSPreferServer  bool   `conf:"tls_prefer_server_cipher_suites"` // Go decides by itself
+	TLSRequireClient bool   `conf:"tls_require_and_verify_client_cert"`
+	TLSClientCAFile  string `conf:"tls_client_ca_file"`
+	TLSDisableClient bool   `conf:"tls_disable_client_certs"`
 }
 
 // ListenerHTTP are bounds in time.
@@ -103,8 +101,8 @@ type ListenerKept struct {
 	DisableLimiter      bool         `conf:"disable_request_limiter"`
 	DisableRekey        bool         `conf:"disable_unauthed_rekey_endpoints"`
 	DisableGenerateRoot bool         `conf:"disable_unauthed_generate_root_endpoints"`
-	MaxJSONDepth        int64        `conf:"max_json_depth,max_request_json_memory"`
-	MaxJSONText         int64        `conf:"max_json_string_value_length,max_request_json_strings"`
+	MaxJSONDepth        int64        `conf:"max_json_depth"`
+	MaxJSONText         int64        `conf:"max_json_string_value_length"`
 	MaxJSONMembers      int64        `conf:"max_json_object_entry_count"`
 	MaxJSONElements     int64        `conf:"max_json_array_element_count"`
 	MaxToken            int64        `conf:"max_token_header_size"`

@@ -50,11 +50,7 @@ func (p *jsonParser) token() (json.Token, error) {
 		return t, nil
 	}
 	at := p.here()
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		at = p.at(syntax.Offset - 1)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fault(p.at(int64(len(p.text))), "", "the text ends too early: a closing brace, bracket or quote is missing")
 	}
 	line := lineOf(string(p.text), at.Line)
