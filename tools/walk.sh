@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 doc=$(realpath "${1:?which document}")
+[ -x bin/arca ] || { echo "run make first" >&2; exit 1; }
 export PATH=$PWD/bin:$PATH
 tmp=$(mktemp -d)
 export HOME=$tmp
