@@ -1,0 +1,299 @@
+package wire
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	firstBuffer   = 4 << 10
+	maxHead       = 16 << 10 // longer heads are net/http's
+	keepBuffer    = 64 << 10 // a larger buffer is not kept for the next request
+	maxDiscard    = 256 << 10
+	rearmAfter    = 5 * time.Second // idle deadlines are renewed no oftener
+	shortDeadline = time.Second
+)
+
+// conn is one connection. Its fields belong to its goroutine, but for those
+// that say otherwise.
+type conn struct {
+	srv   *Server
+	net   net.Conn // of the network; guarded by nothing, set once
+	rw    net.Conn // net, or TLS over it
+	state *tls.ConnectionState
+
+	buf   []byte // read and not yet used: buf[from:to]
+	from  int
+	to    int
+	armed time.Time // the read deadline that is set; zero for none
+	head  head
+	url   url.URL
+	plain http.Request // what all requests of the connection have in common
+	req   http.Request
+	out   writer
+
+	mu    sync.Mutex
+	idle  bool // no request is inside; guarded by mu
+	ended bool // no further request is to be read; guarded by mu
+	given bool // the connection is net/http's now; guarded by mu
+}
+
+// end ends the connection: at once when it is idle or all is set, else after
+// the request that is inside.
+func (c *conn) end(all bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if !c.given && (c.idle || all) {
+		_ = c.net.Close() // the connection is over
+	}
+}
+
+// enter notes that a request is inside, or reports that none may begin.
+func (c *conn) enter(inside bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = !inside
+	return !c.ended
+}
+
+func (c *conn) serve() {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the very value that net/http documents
+			c.srv.Log.Error("handler panicked", "remote", c.net.RemoteAddr().String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.given {
+			_ = c.net.Close() // whatever state it is in
+		}
+	}()
+	c.rw = c.net
+	if c.srv.TLS != nil && !c.handshake() {
+		return
+	}
+	c.buf = make([]byte, firstBuffer)
+	c.plain = *(&http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: c.net.RemoteAddr().String(), TLS: c.state}).
+		WithContext(c.srv.base)
+	for c.next() {
+	}
+}
+
+// handshake speaks TLS. HTTP/2 is net/http's.
+func (c *conn) handshake() bool {
+	t := tls.Server(c.net, c.srv.TLS)
+	c.setDeadline(c.srv.ReadHeaderTimeout)
+	if err := t.HandshakeContext(c.srv.base); err != nil {
+		c.srv.Log.Debug("TLS handshake", "remote", c.net.RemoteAddr().String(), "error", err)
+		return false
+	}
+	c.rw = t
+	state := t.ConnectionState()
+	c.state = &state
+	if state.NegotiatedProtocol == "h2" {
+		_ = t.SetDeadline(time.Time{}) // net/http sets its own
+		c.hand(t)
+		return false
+	}
+	return true
+}
+
+func (c *conn) setDeadline(d time.Duration) {
+	if d <= 0 {
+		c.armed = time.Time{}
+	} else {
+		c.armed = time.Now().Add(d)
+	}
+	_ = c.net.SetReadDeadline(c.armed) // fails only on a closed connection, as the read will
+}
+
+// hand gives the connection to net/http.
+func (c *conn) hand(nc net.Conn) {
+	c.mu.Lock()
+	c.given = true
+	c.mu.Unlock()
+	if !c.srv.handed.give(nc) {
+		_ = c.net.Close() // the server is going
+	}
+}
+
+// handOver gives the connection to net/http with all that was read of it.
+func (c *conn) handOver() {
+	_ = c.net.SetReadDeadline(time.Time{}) // net/http sets its own
+	c.hand(&replayed{Conn: c.rw, first: append([]byte(nil), c.buf[c.from:c.to]...)})
+}
+
+// next serves one request and reports whether another may follow.
+func (c *conn) next() bool {
+	if !c.enter(false) {
+		return false
+	}
+	size, ok := c.readHead()
+	if !ok {
+		return false
+	}
+	if !c.enter(true) {
+		return false
+	}
+	raw := c.buf[c.from : c.from+size]
+	if !c.head.parse(raw) || !c.head.url(&c.url) {
+		c.handOver()
+		return false
+	}
+	clear(raw) // the token is not kept beyond its request
+	c.from += size
+	return c.answer()
+}
+
+// readHead reads until a head is complete and returns its length. It reports
+// false when the connection is over or was handed over.
+func (c *conn) readHead() (size int, ok bool) {
+	if size = headEnd(c.buf[c.from:c.to]); size > 0 {
+		return size, true // the client sent several requests at once
+	}
+	begun := c.to > c.from
+	if begun && c.srv.ReadHeaderTimeout > 0 {
+		c.setDeadline(c.srv.ReadHeaderTimeout)
+	}
+	if d := c.srv.IdleTimeout; !begun && (d <= 0 && !c.armed.IsZero() || d > 0 && time.Until(c.armed) < d-rearmAfter) {
+		c.setDeadline(d)
+	}
+	for {
+		if c.from > 0 {
+			copy(c.buf, c.buf[c.from:c.to])
+			c.to -= c.from
+			c.from = 0
+		}
+		if c.to == len(c.buf) {
+			if c.to >= maxHead {
+				c.handOver()
+				return 0, false
+			}
+			c.buf = append(c.buf, make([]byte, len(c.buf))...)
+		}
+		n, err := c.rw.Read(c.buf[c.to:])
+		seen := max(0, c.to-3)
+		c.to += n
+		if i := headEnd(c.buf[seen:c.to]); i > 0 {
+			return seen + i, true
+		}
+		if err != nil {
+			return 0, false
+		}
+		if bareLF(c.buf[max(0, seen-1):c.to]) {
+			c.handOver()
+			return 0, false
+		}
+		if !begun && c.srv.ReadHeaderTimeout > 0 {
+			begun = true
+			c.setDeadline(c.srv.ReadHeaderTimeout)
+		}
+	}
+}
+
+// answer runs the handler for the parsed head.
+func (c *conn) answer() bool {
+	h := &c.head
+	body := &body{c: c, left: h.length}
+	c.req = c.plain
+	c.req.Method, c.req.URL, c.req.RequestURI = h.method, &c.url, h.target
+	c.req.Header, c.req.Host, c.req.Close = h.header, h.host, h.close
+	c.req.ContentLength, c.req.Body = h.length, http.NoBody
+	if h.length > 0 {
+		c.req.Body = body
+		if int64(c.to-c.from) < h.length {
+			c.setDeadline(c.srv.ReadTimeout)
+		}
+	}
+	c.out.reset(c, h.method == http.MethodHead, h.close)
+	c.srv.Handler.ServeHTTP(&c.out, &c.req)
+	again := c.out.finish() && !h.close
+	if !body.discard() {
+		c.linger()
+		return false
+	}
+	if !again {
+		return false
+	}
+	if c.from == c.to && len(c.buf) > keepBuffer {
+		c.buf, c.from, c.to = make([]byte, firstBuffer), 0, 0
+	}
+	return true
+}
+
+// body reads a request's body: what the buffer holds, then from the connection.
+type body struct {
+	c    *conn
+	left int64
+	err  error
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	c := b.c
+	if c.from < c.to {
+		n := copy(p, c.buf[c.from:c.to])
+		clear(c.buf[c.from : c.from+n]) // secrets are not kept beyond their request
+		c.from += n
+		b.left -= int64(n)
+		return n, nil
+	}
+	n, err := c.rw.Read(p)
+	b.left -= int64(n)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		b.err = err
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error { return nil }
+
+// discard skips what the handler did not read; it reports false when that is
+// too much or fails, and the connection must end.
+func (b *body) discard() bool {
+	if b.left == 0 {
+		return true
+	}
+	if b.left > maxDiscard || b.err != nil {
+		return false
+	}
+	b.c.setDeadline(shortDeadline)
+	_, err := io.Copy(io.Discard, b)
+	return err == nil
+}
+
+// linger ends a connection whose client still sends: the answer would be lost
+// if its unread bytes were met with a reset. RFC 9112, section 9.6.
+func (c *conn) linger() {
+	if half, ok := c.rw.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the connection is over
+	}
+	c.setDeadline(shortDeadline)
+	var scratch [4 << 10]byte
+	for {
+		if _, err := c.net.Read(scratch[:]); err != nil {
+			return
+		}
+	}
+}
