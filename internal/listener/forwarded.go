@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -154,7 +155,11 @@ func decode(how string, in []byte) ([]byte, error) {
 	case "BASE64":
 		return base64.StdEncoding.DecodeString(string(in))
 	case "URL":
-		s, err := url.QueryUnescape(strings.ReplaceAll(string(in), "+", "%2B"))
+		unescape := url.QueryUnescape // + is a blank
+		if bytes.Contains(in, []byte("%20")) {
+			unescape = url.PathUnescape // blanks have their own form, so that + is itself
+		}
+		s, err := unescape(string(in))
 		return []byte(s), err
 	}
 	b, _ := pem.Decode(in) // DER: out of its PEM

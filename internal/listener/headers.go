@@ -3,6 +3,7 @@ package listener
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"arca/internal/config"
 )
@@ -18,7 +19,7 @@ const (
 // status itself; the later ones win. extra are added to every answer. Headers
 // that the server needs for itself (its content type, for one) it sets before,
 // and the configuration may replace them, as it may in Vault; those that carry
-// the protocol it may not.
+// the protocol, and the server's own X-Vault- headers, it may not.
 func HeaderSetter(s *config.Listener, extra map[string]string) func(status int, h http.Header) {
 	all := http.Header{hstsName: {hstsValue}}
 	for k, v := range extra {
@@ -59,6 +60,9 @@ func merge(to http.Header, from map[string][]string) http.Header {
 		k = http.CanonicalHeaderKey(k)
 		switch k {
 		case "Content-Length", "Transfer-Encoding", "Connection", "Trailer", "Upgrade":
+			continue
+		}
+		if strings.HasPrefix(k, "X-Vault-") {
 			continue
 		}
 		to[k] = v

@@ -13,11 +13,11 @@ import (
 
 // FileConfig says where the log file is and when it is put aside.
 type FileConfig struct {
-	Path   string        // a file, or a folder (then vault.log in it); "" for none
-	After  time.Duration // put aside after so long; 0: 24 h
-	Bytes  int64         // put aside when larger; 0: never for size
-	Keep   int           // how many to keep that were put aside; 0: all, negative: none
-	Getnow func() time.Time
+	Path  string           // a file, or a folder (then vault.log in it); "" for none
+	After time.Duration    // put aside after so long; 0: 24 h
+	Bytes int64            // put aside when larger; 0: never for size
+	Keep  int              // how many to keep that were put aside; 0: all, negative: none
+	Now   func() time.Time // nil: time.Now
 }
 
 const defaultRotation = 24 * time.Hour
@@ -38,8 +38,8 @@ func openFile(cfg FileConfig) (*file, error) {
 	if cfg.After <= 0 {
 		cfg.After = defaultRotation
 	}
-	if cfg.Getnow == nil {
-		cfg.Getnow = time.Now
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	f := &file{cfg: cfg}
 	return f, f.reopen()
@@ -53,7 +53,7 @@ func (f *file) reopen() error {
 	if f.f != nil {
 		_ = f.f.Close() // replaced
 	}
-	f.f, f.size, f.opened = n, 0, f.cfg.Getnow()
+	f.f, f.size, f.opened = n, 0, f.cfg.Now()
 	if fi, err := n.Stat(); err == nil {
 		f.size = fi.Size()
 	}
@@ -62,7 +62,7 @@ func (f *file) reopen() error {
 
 // Write implements io.Writer.
 func (f *file) Write(p []byte) (int, error) {
-	old := f.cfg.Getnow().Sub(f.opened) >= f.cfg.After
+	old := f.cfg.Now().Sub(f.opened) >= f.cfg.After
 	if f.size > 0 && (old || f.cfg.Bytes > 0 && f.size+int64(len(p)) > f.cfg.Bytes) {
 		if err := f.rotate(); err != nil {
 			return 0, err
@@ -77,7 +77,7 @@ func (f *file) Write(p []byte) (int, error) {
 func (f *file) rotate() error {
 	ext := filepath.Ext(f.cfg.Path)
 	stem := strings.TrimSuffix(f.cfg.Path, ext)
-	if err := os.Rename(f.cfg.Path, fmt.Sprintf("%s-%d%s", stem, f.cfg.Getnow().UnixNano(), ext)); err != nil {
+	if err := os.Rename(f.cfg.Path, fmt.Sprintf("%s-%d%s", stem, f.cfg.Now().UnixNano(), ext)); err != nil {
 		return err
 	}
 	if err := f.reopen(); err != nil {
