@@ -200,7 +200,7 @@ func (h *head) url(u *url.URL) bool {
 	for i := range len(p) {
 		switch c := p[i]; {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case strings.IndexByte("/-._~:@!$&'()*+,;=", c) >= 0:
+		case strings.IndexByte("/-._~:@$&+,;=", c) >= 0:
 		default:
 			parsed, err := url.ParseRequestURI(h.target)
 			if err != nil {
