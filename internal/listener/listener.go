@@ -25,6 +25,7 @@ import (
 
 	"arca/internal/config"
 	"arca/internal/errs"
+	"arca/internal/wire"
 )
 
 // Defaults of Vault's listener.
@@ -48,7 +49,7 @@ type Listener struct {
 	stanza *config.Listener
 	log    *slog.Logger
 	net    net.Listener
-	srv    *http.Server
+	srv    *wire.Server
 	certs  *certs // nil without TLS
 }
 
@@ -75,17 +76,24 @@ func Open(cfg Config) (*Listener, error) {
 		_ = l.net.Close() // the first error says what is wrong
 		return nil, l.wrap(err)
 	}
-	l.srv = &http.Server{
+	l.srv = &wire.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: or(cfg.Stanza.ReadHeaderTimeout, defaultReadHeader),
 		ReadTimeout:       or(cfg.Stanza.ReadTimeout, defaultRead),
 		WriteTimeout:      or(cfg.Stanza.WriteTimeout, 0),
 		IdleTimeout:       or(cfg.Stanza.IdleTimeout, defaultIdle),
+		Log:               cfg.Log,
+	}
+	l.srv.Fallback = &http.Server{
+		ReadHeaderTimeout: l.srv.ReadHeaderTimeout,
+		ReadTimeout:       l.srv.ReadTimeout,
+		WriteTimeout:      l.srv.WriteTimeout,
+		IdleTimeout:       l.srv.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(errorLog{cfg.Log}, "", 0),
 	}
 	if l.certs != nil {
-		l.srv.TLSConfig = l.certs.config()
+		l.srv.TLS = l.certs.config()
 	}
 	return l, nil
 }
@@ -109,12 +117,7 @@ func (l *Listener) Stanza() *config.Listener { return l.stanza }
 
 // Serve serves until Shutdown or Close; then it returns nil.
 func (l *Listener) Serve() error {
-	var err error
-	if l.certs != nil {
-		err = l.srv.ServeTLS(l.net, "", "")
-	} else {
-		err = l.srv.Serve(l.net)
-	}
+	err := l.srv.Serve(l.net)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
