@@ -25,6 +25,9 @@ func (n *node) apiAddr() string {
 	case err != nil:
 		return scheme + s.Address
 	}
+	if port == "0" && len(n.listeners) > 0 { // the system has chosen one
+		_, port, _ = net.SplitHostPort(n.listeners[0].Addr().String())
+	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = ownAddress()
 	}

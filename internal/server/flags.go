@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -62,7 +63,7 @@ func parseFlags(args []string, env Env) (*options, error) {
 	o.declare(fs)
 	err := fs.Parse(args)
 	if err != nil {
-		if errIsHelp(err) {
+		if errors.Is(err, flag.ErrHelp) {
 			o.help(fs, env.Out)
 		}
 		return nil, err
@@ -78,8 +79,6 @@ func parseFlags(args []string, env Env) (*options, error) {
 	}
 	return o, o.check(env)
 }
-
-func errIsHelp(err error) bool { return err == flag.ErrHelp } //nolint:errorlint // flag returns it as it is
 
 func (o *options) declare(fs *flag.FlagSet) {
 	fs.Var((*texts)(&o.configs), "config", "Read this `file`, or the .hcl and .json files of this folder. May be given several times; later ones win.")

@@ -19,10 +19,12 @@ import (
 )
 
 // How long a stop may take: drainTime for the requests inside to end by
-// themselves, then streams are ended; after stopTime what is left is cut off.
+// themselves, coreTime for the core to close, which ends streams, and lastTime
+// for the last answers to go out; then what is left is cut off.
 const (
 	drainTime = 3 * time.Second
-	stopTime  = 10 * time.Second
+	coreTime  = 10 * time.Second
+	lastTime  = 500 * time.Millisecond
 )
 
 // run serves until a signal, ctx or a listener's failure, and returns the exit
@@ -89,35 +91,46 @@ func (n *node) signal(s os.Signal) bool {
 // stop ends the listeners and the core.
 func (n *node) stop() {
 	log := n.log.Named("server")
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
+	ctx, cut := context.WithCancel(context.Background())
+	defer cut()
 	var closing sync.WaitGroup
 	for _, l := range n.listeners {
 		closing.Go(func() {
 			if err := l.Shutdown(ctx); err != nil {
-				log.Warn("requests were cut off", "listener", l.Addr().String(), "error", err)
+				log.Warn("requests were cut off", "listener", l.Addr().String())
 			}
 		})
 	}
 	drained := make(chan struct{})
 	go func() { closing.Wait(); close(drained) }()
-	select {
-	case <-drained:
-	case <-time.After(drainTime):
-	}
-	closed := make(chan error, 1)
-	go func() { closed <- n.core.Close() }() // ends streams, too
-	select {
-	case err := <-closed:
-		if err != nil {
+	within(drainTime, drained)
+	closed := make(chan struct{})
+	go func() {
+		if err := n.core.Close(); err != nil {
 			log.Error("close", "error", err)
 		}
-	case <-ctx.Done():
+		close(closed)
+	}()
+	if !within(coreTime, closed) {
 		log.Error("the core did not stop in time")
 	}
+	within(lastTime, drained)
+	cut()
 	<-drained
 	n.removePID()
 	_ = n.log.Close() // nowhere to report it
+}
+
+// within waits for done, but no longer than d, and reports whether it came.
+func within(d time.Duration, done <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // started says that the server serves, and what an operator should know.

@@ -4,7 +4,7 @@
 // Its life: flags and files are read (internal/config), memory is locked, the
 // storage opened, the core made, the listeners opened; then it says that it
 // has started and waits for signals. SIGINT and SIGTERM end it with status 0,
-// after the requests inside have ended or ten seconds have passed; SIGHUP
+// after the requests inside have ended or three seconds have passed; SIGHUP
 // reads certificates, log level, log file and audit files again; SIGUSR2
 // writes the stacks of all goroutines to standard error.
 //
