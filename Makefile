@@ -59,7 +59,7 @@ lint: ## run the linters of .golangci.yml; complex functions are shown as warnin
 	$(LINT) run ./...
 	@$(LINT) run --enable-only cyclop --issues-exit-code 0 --show-stats=false ./... | sed 's/^/warning: /'
 
-fuzz: ## run every fuzz target in turn for TIME (30s)
+fuzz: ## run every fuzz target in turn for TIME (30s, or 1000x)
 	tools/fuzz.sh $(TIME)
 
 golden: ## write the golden files anew; read the difference like code

@@ -38,7 +38,7 @@ func layers() []layer {
 		{name: "builtin", packages: []string{"builtin"}, may: []string{"contract", "hall", "rooms", "hall's room"}},
 		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract"}},
 		{name: "config", packages: []string{"config", "config/..."}, among: true},
-		{name: "listener", packages: []string{"listener", "listener/..."}, may: []string{"config"}, among: true},
+		{name: "listener", packages: []string{"listener", "listener/...", "wire"}, may: []string{"config"}, among: true},
 		{
 			name: "server", packages: []string{"server", "server/..."}, among: true,
 			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener"},
