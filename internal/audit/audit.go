@@ -73,6 +73,7 @@ type Broker struct {
 	cancel  func() // ends watching the store
 	set     atomic.Pointer[set]
 	work    sync.WaitGroup // writers, and devices on their way out
+	timers  sync.Pool
 
 	mu   sync.Mutex // held while the set changes
 	held map[string]*device
@@ -95,6 +96,7 @@ func NewBroker(ctx context.Context, cfg Config) (*Broker, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{cfg: cfg, log: cfg.Log, version: "v" + version.Compat(cfg.CompatVersion) + ".builtin.vault", held: map[string]*device{}}
+	b.timers.New = func() any { return time.NewTimer(cfg.Wait) }
 	b.set.Store(&set{})
 	b.cancel = cfg.DB.Watch(dir, func(storage.Change) { b.follow() })
 	if err := b.load(ctx); err != nil {
@@ -213,13 +215,11 @@ func (b *Broker) start(d *device) { b.work.Go(d.run) }
 
 // retire ends a device that is not in the set any more.
 func (b *Broker) retire(d *device) {
-	b.work.Go(func() { b.shut(d) })
-}
-
-func (b *Broker) shut(d *device) {
-	if !d.shut(closeGrace) {
-		b.log.Error("audit device hangs and is left behind", "device", d.row.Path)
-	}
+	b.work.Go(func() {
+		if !d.shut(closeGrace) {
+			d.log.Error("audit device hangs and is left behind")
+		}
+	})
 }
 
 // make makes the device of a row, not yet open. Errors are Invalid.
@@ -322,7 +322,7 @@ func (b *Broker) Log(r *Record) error {
 		if len(s.devices) == 0 {
 			return nil
 		}
-		err := b.log1(s, r)
+		err := b.offer(s, r)
 		if err == nil || b.set.Load() == s {
 			return err
 		}
@@ -330,20 +330,23 @@ func (b *Broker) Log(r *Record) error {
 	}
 }
 
-func (b *Broker) log1(s *set, r *Record) error {
+// offer gives a record to all devices and waits for the first that has it.
+func (b *Broker) offer(s *set, r *Record) error {
 	e := &entry{done: make(chan error, 1)}
 	e.left.Store(int32(len(s.devices)))
 	for _, d := range s.devices {
 		d.offer(e, r, s.headers)
 	}
-	t := time.NewTimer(b.cfg.Wait)
-	defer t.Stop()
+	t := b.timers.Get().(*time.Timer)
+	t.Reset(b.cfg.Wait)
 	var err error
 	select {
 	case err = <-e.done:
 	case <-t.C:
 		err = errTimeout
 	}
+	t.Stop()
+	b.timers.Put(t)
 	if err != nil && r.Kind == Request {
 		e.void.Store(true) // it did not happen
 	}
@@ -398,19 +401,20 @@ func (b *Broker) Close() {
 	for _, id := range held {
 		b.Abandon(id)
 	}
-	var wait sync.WaitGroup
-	hung := atomic.Bool{}
 	for _, d := range old.devices {
-		wait.Go(func() {
-			if !d.shut(closeGrace) {
-				b.log.Error("audit device hangs and is left behind", "device", d.row.Path)
-				hung.Store(true)
-			}
-		})
+		b.retire(d)
 	}
-	wait.Wait()
-	if !hung.Load() {
+	ended := make(chan struct{})
+	go func() { // outlives Close only with a device that hangs
 		b.work.Wait()
+		close(ended)
+	}()
+	t := time.NewTimer(3 * closeGrace)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+		b.log.Error("an audit device hangs and is left behind")
 	}
 }
 
