@@ -1,0 +1,35 @@
+package server_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"arca/internal/config"
+)
+
+// S4-11 to S4-15: the unit restricts as the guide's does, and the example is a
+// configuration that a server would start with.
+func TestDeploy(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile("../../deploy/systemd/arca.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"User=arca", "ProtectSystem=full", "ProtectHome=read-only", "PrivateTmp=yes", "PrivateDevices=yes", "SecureBits=keep-caps",
+		"AmbientCapabilities=CAP_IPC_LOCK", "CapabilityBoundingSet=CAP_SYSLOG CAP_IPC_LOCK", "NoNewPrivileges=yes",
+		"ExecReload=/bin/kill --signal HUP $MAINPID", "KillSignal=SIGINT", "TimeoutStopSec=30", "LimitMEMLOCK=infinity", "LimitCORE=0",
+	} {
+		if !strings.Contains(string(unit), "\n"+want+"\n") {
+			t.Errorf("the unit lacks %s", want)
+		}
+	}
+	c, warnings, err := config.Load([]string{"../../deploy/config/arca.hcl"})
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	if err := c.Check(); err != nil {
+		t.Error(err)
+	}
+}
