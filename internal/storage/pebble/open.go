@@ -24,6 +24,7 @@ type Config struct {
 const (
 	defaultCacheBytes = 16 << 20
 	memTableBytes     = 8 << 20
+	memTables         = 3
 	largestFileBytes  = 32 << 20
 )
 
@@ -87,12 +88,13 @@ func (s *Store) open(cfg *Config, isNew bool) (err error) {
 // options are chosen for small memory, few bytes written and no work while idle.
 func options(cfg *Config, fs *guardFS, mustExist bool) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          fs,
-		Logger:                      fs.fault,
-		EventListener:               fs.fault.listener(),
-		CacheSize:                   cfg.CacheBytes,
+		FS:            fs,
+		Logger:        fs.fault,
+		EventListener: fs.fault.listener(),
+		// Pebble takes the memory of its memtables out of the cache: without this there would be none left.
+		CacheSize:                   cfg.CacheBytes + (memTables+1)*memTableBytes,
 		MemTableSize:                memTableBytes,
-		MemTableStopWritesThreshold: 3, // a burst is not stopped by one slow flush; a crash leaves no more than this to replay
+		MemTableStopWritesThreshold: memTables, // a burst is not stopped by one slow flush; a crash leaves no more than this to replay
 		MaxOpenFiles:                500,
 		FormatMajorVersion:          pebble.FormatNewest,
 		ErrorIfNotExists:            mustExist,
