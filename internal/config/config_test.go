@@ -221,6 +221,7 @@ listener "tcp" {
 }
 api_addr = "a"
 api_addr = "b"
+storage "inmem" {}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +232,7 @@ api_addr = "b"
 		`a.hcl:4:3: unknown key "tls_dissable" in listener "tcp"; did you mean "tls_disable"?`,
 		`a.hcl:5:3: unknown key "whatever" in listener "tcp"`,
 		`a.hcl:8:1: api_addr is set in line 7 already; the later one counts`,
+		`a.hcl:9:1: storage is set in line 2 already; the later one counts`,
 	}
 	if len(warnings) != len(want) {
 		t.Fatalf("got %v", warnings)

@@ -85,7 +85,7 @@ func get(t *testing.T, c *http.Client, url string, header ...string) (int, strin
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		t.Fatal(err)
+		return 0, err.Error()
 	}
 	return res.StatusCode, strings.TrimSpace(string(body))
 }

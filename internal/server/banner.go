@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"slices"
@@ -26,7 +27,7 @@ func (n *node) banner(warnings []source.Warning) {
 		{"Cluster Address", n.clusterAddr()},
 		{"Environment Variables", n.variables()},
 		{"Go Version", runtime.Version()},
-		{"Log Level", strings.ToLower(n.cfg.LogLevel)},
+		{"Log Level", cmp.Or(strings.ToLower(n.cfg.LogLevel), "info")},
 		{"Mlock", fmt.Sprintf("supported: %v, enabled: %v", mlock.Supported, !n.cfg.DisableMlock)},
 		{"Recovery Mode", "false"},
 		{"Storage", n.cfg.Storage.Type},

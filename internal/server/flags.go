@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"arca/internal/errs"
 )
@@ -16,6 +17,9 @@ type options struct {
 	logLevel       string
 	logFormat      string
 	logFile        string
+	rotateAfter    time.Duration
+	rotateBytes    int64
+	rotateKeep     int
 	recovery       bool
 	exitOnShutdown bool
 	testVerifyOnly bool
@@ -85,6 +89,9 @@ func (o *options) declare(fs *flag.FlagSet) {
 	fs.StringVar(&o.logLevel, "log-level", "", "Log from this `level` on: trace, debug, info (the default), warn or error.")
 	fs.StringVar(&o.logFormat, "log-format", "", "Write the log in this `format`: standard (the default) or json.")
 	fs.StringVar(&o.logFile, "log-file", "", "Write the log to this `file` too.")
+	fs.DurationVar(&o.rotateAfter, "log-rotate-duration", 0, "Put the log file aside after this `time`; 24h without it.")
+	fs.Int64Var(&o.rotateBytes, "log-rotate-bytes", 0, "Put the log file aside when it has this many `bytes`.")
+	fs.IntVar(&o.rotateKeep, "log-rotate-max-files", 0, "Keep this `number` of log files that were put aside; -1 keeps none, 0 all.")
 	fs.BoolVar(&o.recovery, "recovery", false, "Not yet: recovery mode.")
 	fs.BoolVar(&o.exitOnShutdown, "exit-on-core-shutdown", false, "Accepted; a node that seals keeps running, to be unsealed again.")
 	fs.BoolVar(&o.testVerifyOnly, "test-verify-only", false, "Open everything as for a start, then stop.")

@@ -96,14 +96,19 @@ func (n *node) configure() (*config.Config, []source.Warning, error) {
 	override(&cfg.LogLevel, n.opts.logLevel)
 	override(&cfg.LogFormat, n.opts.logFormat)
 	override(&cfg.LogFile, n.opts.logFile)
+	override(&cfg.LogRotateAfter, n.opts.rotateAfter)
+	override(&cfg.LogRotateBytes, n.opts.rotateBytes)
+	override(&cfg.LogRotateKeep, n.opts.rotateKeep)
 	if err := cfg.Check(); err != nil {
 		return nil, nil, err
 	}
 	return cfg, warnings, nil
 }
 
-func override(to *string, v string) {
-	if v != "" {
+// override lets a flag that is set count more than the files.
+func override[T comparable](to *T, v T) {
+	var unset T
+	if v != unset {
 		*to = v
 	}
 }

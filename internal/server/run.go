@@ -27,13 +27,17 @@ const (
 	lastTime  = 500 * time.Millisecond
 )
 
+// listen collects the signals that the server acts on, from before it is open:
+// one that comes early waits and ends nothing half-way.
+func listen() (signals chan os.Signal, stop func()) {
+	signals = make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
+	return signals, func() { signal.Stop(signals) }
+}
+
 // run serves until a signal, ctx or a listener's failure, and returns the exit
 // code.
-func (n *node) run(ctx context.Context) int {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
-	defer signal.Stop(signals)
-
+func (n *node) run(ctx context.Context, signals <-chan os.Signal) int {
 	failed := make(chan error, len(n.listeners))
 	var serving sync.WaitGroup
 	for _, l := range n.listeners {
@@ -162,10 +166,6 @@ func (n *node) started() {
 	}
 }
 
-// auditReloader is what the audit broker offers when its files can be opened
-// again.
-type auditReloader interface{ Reload() error }
-
 // reload reads again what can change while the server runs. What is bad is
 // logged and stays as it was.
 func (n *node) reload() {
@@ -187,9 +187,7 @@ func (n *node) reload() {
 	}
 	problem("log file", n.log.Reopen())
 	if a := n.core.Active(); a != nil {
-		if r, ok := any(a.Audit).(auditReloader); ok {
-			problem("audit", r.Reload())
-		}
+		problem("audit", a.Audit.Reload())
 	}
 	log.Info("reloaded")
 }

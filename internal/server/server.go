@@ -36,6 +36,8 @@ func Run(ctx context.Context, args []string, env Env) int {
 	case err != nil:
 		return fail(env, err)
 	}
+	signals, stop := listen()
+	defer stop()
 	n, err := open(ctx, o, env)
 	if err != nil {
 		return fail(env, err)
@@ -44,7 +46,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 		n.close()
 		return 0
 	}
-	return n.run(ctx)
+	return n.run(ctx, signals)
 }
 
 func fail(env Env, err error) int {

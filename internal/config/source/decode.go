@@ -119,12 +119,10 @@ func (d *Decoder) set(it Item, f reflect.Value, where string) error {
 	}
 	switch f.Kind() { //nolint:exhaustive // no other kinds are used
 	case reflect.Pointer:
-		n := reflect.New(f.Type().Elem())
-		if err := d.set(it, n.Elem(), where); err != nil {
-			return err
+		if f.IsNil() {
+			f.Set(reflect.New(f.Type().Elem()))
 		}
-		f.Set(n)
-		return nil
+		return d.set(it, f.Elem(), where)
 	case reflect.Struct:
 		return d.object(it.Value, f, it.Key)
 	case reflect.Slice:
