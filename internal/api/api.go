@@ -69,7 +69,8 @@ type CORS struct {
 
 type door struct {
 	Config
-	buffers sync.Pool
+	buffers   sync.Pool
+	deadlines deadlines
 }
 
 // New makes the door's http.Handler.
@@ -84,6 +85,7 @@ func New(cfg Config) http.Handler {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &door{Config: cfg}
+	d.deadlines.after = cfg.MaxRequestDuration
 	d.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
 	return d
 }
@@ -116,10 +118,10 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := r.Context()
-	if d.MaxRequestDuration > 0 && !streams(rest) {
-		bounded := &deadline{Context: ctx, at: time.Now().Add(d.MaxRequestDuration)}
-		defer bounded.cancel()
-		ctx = bounded
+	if !streams(rest) {
+		var done context.CancelFunc
+		ctx, done = d.deadlines.bound(ctx)
+		defer done()
 	}
 	res, err := d.Core.Handle(ctx, req)
 	if err != nil {

@@ -2,64 +2,40 @@ package api
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"arca/internal/wire"
 )
 
-// deadline bounds a request's context in time. Unlike context.WithDeadline it
-// makes its timer only when somebody waits for it, which few requests do.
-type deadline struct {
-	context.Context
-	at time.Time
-
-	mu    sync.Mutex
-	inner context.Context // made by the first Done; guarded by mu
-	stop  context.CancelFunc
-	over  bool
+// deadlines bounds requests in time. Requests that share their parent context
+// share one deadline for each second, so that most cost no timer.
+type deadlines struct {
+	after   time.Duration
+	current atomic.Pointer[shared]
 }
 
-// Deadline implements context.Context.
-func (d *deadline) Deadline() (time.Time, bool) {
-	if t, ok := d.Context.Deadline(); ok && t.Before(d.at) {
-		return t, true
-	}
-	return d.at, true
+type shared struct {
+	parent context.Context
+	second int64
+	ctx    context.Context
 }
 
-// Done implements context.Context.
-func (d *deadline) Done() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.inner == nil {
-		d.inner, d.stop = context.WithDeadline(d.Context, d.at)
-		if d.over {
-			d.stop()
-		}
+// bound returns a context for a request that begins now, and what to call when
+// it is done. The bound is after, rounded up to a second.
+func (d *deadlines) bound(parent context.Context) (context.Context, context.CancelFunc) {
+	if d.after <= 0 {
+		return parent, func() {}
 	}
-	return d.inner.Done()
-}
-
-// Err implements context.Context.
-func (d *deadline) Err() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.inner != nil:
-		return d.inner.Err()
-	case d.over:
-		return context.Canceled
-	case !time.Now().Before(d.at):
-		return context.DeadlineExceeded
+	if !wire.Shared(parent) {
+		return context.WithTimeout(parent, d.after)
 	}
-	return d.Context.Err()
-}
-
-// cancel ends the context; its request is done.
-func (d *deadline) cancel() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.over = true
-	if d.stop != nil {
-		d.stop()
+	second := time.Now().Unix()
+	if s := d.current.Load(); s != nil && s.second == second && s.parent == parent {
+		return s.ctx, func() {}
 	}
+	ctx, cancel := context.WithDeadline(parent, time.Unix(second+1, 0).Add(d.after))
+	d.current.Store(&shared{parent, second, ctx})
+	_ = cancel // others use the context; its timer ends it
+	return ctx, func() {}
 }

@@ -80,6 +80,9 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 
 // always serves the routes of sys that a sealed node serves, too.
 func (c *Core) always(ctx context.Context, req *engine.Request, rest string) (res *engine.Response, served bool, err error) {
+	if req.Op == 0 {
+		return nil, false, nil
+	}
 	call := &engine.Call{Request: req, Op: req.Op, Path: rest}
 	route, err := c.catalog.System().Match(req.Op, rest, call)
 	if err != nil {
@@ -240,6 +243,7 @@ func (h *handling) identify(tx storage.Tx) error {
 	h.call.Caller = &engine.Caller{
 		Accessor: tok.Accessor, DisplayName: tok.DisplayName, EntityID: tok.EntityID, Policies: tok.Policies,
 		Meta: tok.Meta, Type: tok.Type, Root: h.acl.Root(), Key: tok.Key, NamespaceID: tok.NamespaceID,
+		Wrapping: tok.Wrapped != nil,
 	}
 	if tok.NumUses == 0 {
 		return nil

@@ -153,7 +153,7 @@ func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
 	return lease.Put(tx, e, time.Time{})
 }
 
-// wrap puts the answer into the cubbyhole of a new token that can be used once.
+// wrap puts the answer into a new token that can be used once.
 func (h *handling) wrap(tx storage.Tx, res *engine.Response, ttl time.Duration, path string) (*engine.Response, error) {
 	body, err := engine.AppendResponse(nil, h.req.ID, res)
 	if err != nil {
@@ -181,18 +181,15 @@ type WrapInput struct {
 	Issuer string
 }
 
-// NewWrapping stores body in the cubbyhole of a new wrapping token.
+// NewWrapping makes a wrapping token that stands for body.
 func (a *Active) NewWrapping(tx storage.Tx, ns string, in WrapInput) (*engine.WrapInfo, error) {
 	e := &token.Entry{
 		Policies: []string{policy.WrappingName}, Path: in.Path, NumUses: 1, Created: in.Now, CreationTTL: in.TTL,
 		Expires: in.Now.Add(in.TTL), ExplicitMax: in.TTL, NamespaceID: ns,
-		Wrapped: &token.Wrapped{CreationPath: in.Path, TTL: in.TTL, JWT: in.JWT},
+		Wrapped: &token.Wrapped{CreationPath: in.Path, TTL: in.TTL, JWT: in.JWT, Body: in.Body},
 	}
 	id, err := a.Tokens.Create(tx, e, "")
 	if err != nil {
-		return nil, err
-	}
-	if err := tx.Put(token.CubbyholePrefix(ns, e.Key)+"response", in.Body); err != nil {
 		return nil, err
 	}
 	info := &engine.WrapInfo{Token: id, Accessor: e.Accessor, TTL: in.TTL, CreationTime: in.Now, CreationPath: in.Path}

@@ -90,6 +90,7 @@ type Caller struct {
 	Meta        map[string]string
 	Type        TokenType
 	Root        bool
+	Wrapping    bool // the token stands for a wrapped answer
 	// Key names the token's record; it is a keyed hash, never the token.
 	Key string
 	// NamespaceID is the namespace that the token belongs to.

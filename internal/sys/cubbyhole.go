@@ -73,16 +73,20 @@ func (c Cubbyhole) read(_ context.Context, call *engine.Call, in cubbyIn) (*engi
 	if in.Path == "" {
 		return nil, errMissingPath
 	}
+	if in.Path == responsePath && call.Caller.Wrapping {
+		t, err := lookup(call, call.Request.Token)
+		if err != nil {
+			return nil, err
+		}
+		call.Warn("Reading from 'cubbyhole/response' is deprecated. Please use sys/wrapping/unwrap to unwrap responses, as it provides additional security checks and other benefits.")
+		return data(map[string]any{responsePath: string(t.Wrapped.Body)}), nil
+	}
 	raw, err := tx.Get(in.Path)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errNotFound
 	}
 	if err != nil {
 		return nil, err
-	}
-	if in.Path == responsePath && len(call.Caller.Policies) == 1 && call.Caller.Policies[0] == "response-wrapping" {
-		call.Warn("Reading from 'cubbyhole/response' is deprecated. Please use sys/wrapping/unwrap to unwrap responses, as it provides additional security checks and other benefits.")
-		return data(map[string]any{responsePath: string(raw)}), nil
 	}
 	return &engine.Response{Data: append(json.RawMessage(nil), raw...)}, nil
 }
@@ -118,6 +122,9 @@ func (c Cubbyhole) write(_ context.Context, call *engine.Call, in cubbyIn) (*eng
 	}
 	if len(in.Rest) == 0 {
 		return nil, errMissingFields
+	}
+	if call.Caller.Wrapping {
+		return nil, errs.New(errs.Denied, "permission denied") // a wrapping token keeps nothing of its own
 	}
 	if strings.HasSuffix(in.Path, "/") {
 		return nil, errs.New(errs.Invalid, "cannot write to a path ending in '/'")

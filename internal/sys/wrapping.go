@@ -3,7 +3,6 @@ package sys
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"arca/internal/core"
@@ -11,7 +10,6 @@ import (
 	"arca/internal/errs"
 	"arca/internal/namespace"
 	"arca/internal/param"
-	"arca/internal/storage"
 	"arca/internal/token"
 )
 
@@ -66,17 +64,12 @@ func (e *Engine) unwrap(_ context.Context, call *engine.Call, in wrapTokenIn) (*
 
 // take reads what a wrapping token stands for and, if so asked, revokes it.
 func (e *Engine) take(call *engine.Call, t *token.Entry, revoke bool) (json.RawMessage, error) {
-	body, err := call.Tx.Get(token.CubbyholePrefix(t.NamespaceID, t.Key) + "response")
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, engine.ErrWrapping
-	}
-	if err != nil {
-		return nil, err
-	}
 	if revoke {
-		err = desks(call).Tokens.Revoke(call.Tx, t, call.Now)
+		if err := desks(call).Tokens.Revoke(call.Tx, t, call.Now); err != nil {
+			return nil, err
+		}
 	}
-	return append(json.RawMessage(nil), body...), err
+	return append(json.RawMessage(nil), t.Wrapped.Body...), nil
 }
 
 func (e *Engine) wrapLookup(_ context.Context, call *engine.Call, in wrapTokenIn) (*engine.Response, error) {

@@ -4,7 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
 	"hash"
 	"strings"
 	"sync"
@@ -88,9 +88,9 @@ type hasher struct{ pool sync.Pool }
 // mac is a keyed hash with the buffers that its use needs.
 type mac struct {
 	hash.Hash
-	in  [128]byte
-	sum [sha256.Size]byte
-	hex [2 * keyBytes]byte
+	in   [128]byte
+	sum  [sha256.Size]byte
+	text [keyBytes / 3 * 4]byte
 }
 
 func newHasher(key []byte) *hasher {
@@ -104,8 +104,8 @@ func (h *hasher) key(id string) string {
 	m.Reset()
 	m.Write(append(m.in[:0], id...))
 	m.Sum(m.sum[:0])
-	hex.Encode(m.hex[:], m.sum[:keyBytes])
-	key := string(m.hex[:])
+	base64.RawURLEncoding.Encode(m.text[:], m.sum[:keyBytes])
+	key := string(m.text[:])
 	clear(m.in[:])
 	h.pool.Put(m)
 	return key

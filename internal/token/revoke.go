@@ -29,7 +29,10 @@ func (s *Store) Revoke(tx storage.Tx, e *Entry, now time.Time) error {
 // remove takes away the token's own keys.
 func (s *Store) remove(tx storage.Tx, e *Entry) error {
 	ns := e.NamespaceID
-	keys := []string{entryKey(ns, e.Key), accessorKey(ns, e.Accessor), pathDir(ns) + e.LeaseID()}
+	keys := []string{entryKey(ns, e.Key), accessorKey(ns, e.Accessor)}
+	if e.Wrapped == nil {
+		keys = append(keys, pathDir(ns)+e.LeaseID())
+	}
 	if e.Parent != "" {
 		keys = append(keys, s.childKey(e))
 	}
@@ -44,7 +47,7 @@ func (s *Store) remove(tx storage.Tx, e *Entry) error {
 		}
 	}
 	if e.Wrapped != nil {
-		return tx.Delete(cubbyDir(ns, e.Key) + "response") // all that it ever had
+		return nil // it could keep nothing
 	}
 	if err := emptyCubbyhole(tx, cubbyDir(ns, e.Key)); err != nil {
 		return err

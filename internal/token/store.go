@@ -77,6 +77,9 @@ type Wrapped struct {
 	CreationPath string        `json:"path"`
 	TTL          time.Duration `json:"ttl"`
 	JWT          bool          `json:"jwt,omitempty"`
+	// Body is the wrapped answer. It lies in the token's own record, so that
+	// wrapping writes one record and unwrapping removes it.
+	Body json.RawMessage `json:"body,omitempty"`
 }
 
 // Clone returns a copy that may be changed.
@@ -294,8 +297,10 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 			return "", err
 		}
 	}
-	if err := tx.Put(pathDir(e.NamespaceID)+e.LeaseID(), []byte{1}); err != nil {
-		return "", err
+	if e.Wrapped == nil { // a wrapping token is found by its holder only, not among the leases
+		if err := tx.Put(pathDir(e.NamespaceID)+e.LeaseID(), []byte{1}); err != nil {
+			return "", err
+		}
 	}
 	return id, s.write(tx, e, time.Time{})
 }

@@ -64,7 +64,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	s.base, s.stop = context.WithCancel(context.Background())
+	s.base, s.stop = context.WithCancel(context.WithValue(context.Background(), sharedKey{}, true))
 	defer s.stop()
 	s.handed = newHanded(l.Addr())
 	s.Fallback.Handler = withTLSState(s.Handler)
@@ -242,7 +242,14 @@ func (r *replayed) Read(p []byte) (int, error) {
 	return r.Conn.Read(p)
 }
 
-type tlsKey struct{}
+type (
+	tlsKey    struct{}
+	sharedKey struct{}
+)
+
+// Shared reports whether ctx is the context of all requests of a Server, rather
+// than of one: contexts derived from it can be shared among requests.
+func Shared(ctx context.Context) bool { return ctx.Value(sharedKey{}) != nil }
 
 // keepTLSState notes the TLS of a replayed connection, which net/http cannot see.
 func keepTLSState(ctx context.Context, c net.Conn) context.Context {
