@@ -21,17 +21,18 @@ const (
 // and the configuration may replace them, as it may in Vault; those that carry
 // the protocol, and the server's own X-Vault- headers, it may not.
 func HeaderSetter(s *config.Listener, extra map[string]string) func(status int, h http.Header) {
-	all := http.Header{hstsName: {hstsValue}}
+	every := http.Header{hstsName: {hstsValue}}
 	for k, v := range extra {
-		all.Set(k, v)
+		every.Set(k, v)
 	}
-	merge(all, s.Headers["default"])
-	classes, codes := [6]http.Header{}, map[int]http.Header{}
+	merge(every, s.Headers["default"])
+	all := pairs(every)
+	classes, codes := [6][]pair{}, map[int][]pair{}
 	for key, headers := range s.Headers {
 		if key == "default" {
 			continue
 		}
-		h := merge(http.Header{}, headers)
+		h := pairs(merge(http.Header{}, headers))
 		if key[1:] == "xx" {
 			classes[key[0]-'0'] = h
 		} else if code, err := strconv.Atoi(key); err == nil {
@@ -49,9 +50,23 @@ func HeaderSetter(s *config.Listener, extra map[string]string) func(status int, 
 	}
 }
 
-func put(to, from http.Header) {
-	for k, v := range from {
-		to[k] = v
+// A pair is a header in the form that costs least to add.
+type pair struct {
+	name   string
+	values []string
+}
+
+func pairs(h http.Header) []pair {
+	var out []pair
+	for k, v := range h {
+		out = append(out, pair{k, v})
+	}
+	return out
+}
+
+func put(to http.Header, from []pair) {
+	for _, p := range from {
+		to[p.name] = p.values
 	}
 }
 

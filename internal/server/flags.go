@@ -81,7 +81,7 @@ func parseFlags(args []string, env Env) (*options, error) {
 	if v := env.Getenv("VAULT_DEV_LISTEN_ADDRESS"); v != "" && o.dev.address == "" {
 		o.dev.address = v
 	}
-	return o, o.check(env)
+	return o, o.check()
 }
 
 func (o *options) declare(fs *flag.FlagSet) {
@@ -119,9 +119,9 @@ func (o *options) declare(fs *flag.FlagSet) {
 }
 
 // check refuses what this version cannot do.
-func (o *options) check(env Env) error {
+func (o *options) check() error {
 	d := &o.dev
-	d.on = d.on || d.tls || d.ha || d.transactional || d.threeNode || d.fourCluster || env.Getenv("VAULT_DEV") == "1"
+	d.on = d.on || d.tls || d.ha || d.transactional || d.threeNode || d.fourCluster
 	later := func(flag, what string) error {
 		return errs.New(errs.Unsupported, "%s: %s with a later version of arca", flag, what)
 	}

@@ -105,6 +105,15 @@ func Command(args []string, getenv func(string) string, out, errOut io.Writer) i
 	fs.Var((*texts)(&o.skip), "skip", "Leave out this `area`: "+strings.Join(areas, ", ")+". May be given several times.")
 	fs.StringVar(&o.format, "format", "table", "`table` or json.")
 	fs.Bool("debug", false, "Accepted; everything is always shown.")
+	fs.Usage = func() {
+		fmt.Fprint(fs.Output(), "Usage: vault operator diagnose -config=FILE [options]\n\n  Says what would keep a server from starting with this configuration, or from being\n  safe. Nothing is changed. Run it as the user that the server runs as.\n\nOptions:\n\n")
+		fs.PrintDefaults()
+	}
+	if slices.Contains(args, "-h") || slices.Contains(args, "-help") || slices.Contains(args, "--help") {
+		fs.SetOutput(out)
+		fs.Usage()
+		return exitOK
+	}
 	if err := fs.Parse(args); err != nil {
 		return exitUsage
 	}
