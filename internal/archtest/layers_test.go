@@ -36,9 +36,10 @@ func layers() []layer {
 		{name: "tools", packages: []string{"keyring", "certs"}, may: []string{"storage", "contract"}, among: true},
 		{name: "hall's room", packages: []string{"sys"}, may: []string{"storage", "barrier", "seal", "contract", "desks", "hall"}},
 		{name: "builtin", packages: []string{"builtin"}, may: []string{"contract", "hall", "rooms", "hall's room"}},
-		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract"}},
+		{name: "wire", packages: []string{"wire"}},
+		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract", "wire"}},
 		{name: "config", packages: []string{"config", "config/..."}, among: true},
-		{name: "listener", packages: []string{"listener", "listener/...", "wire"}, may: []string{"config"}, among: true},
+		{name: "listener", packages: []string{"listener", "listener/..."}, may: []string{"config", "wire"}, among: true},
 		{
 			name: "server", packages: []string{"server", "server/..."}, among: true,
 			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener"},
