@@ -400,6 +400,24 @@ func TestForwardedFor(t *testing.T) {
 	}
 }
 
+// One connection of a proxy carries the requests of many clients.
+func TestForwardedForKeepAlive(t *testing.T) {
+	t.Parallel()
+	l := serve(t, `listener "tcp" { address = "127.0.0.1:0" tls_disable = 1 x_forwarded_for_authorized_addrs = "127.0.0.1" x_forwarded_for_reject_not_present = false }`)
+	c := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	t.Cleanup(c.CloseIdleConnections)
+	for _, addr := range []string{"192.0.2.1", "192.0.2.2", ""} {
+		var header []string
+		want := "127.0.0.1"
+		if addr != "" {
+			header, want = []string{"X-Forwarded-For", addr}, addr
+		}
+		if code, body := get(t, c, "http://"+l.Addr().String(), header...); code != 200 || !strings.HasPrefix(body, want+" ") {
+			t.Errorf("%q: got %d %s", addr, code, body)
+		}
+	}
+}
+
 func TestForwardedCertificate(t *testing.T) {
 	t.Parallel()
 	file, _, _ := pair(t, t.TempDir(), "ann")
