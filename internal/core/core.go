@@ -168,11 +168,18 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	})
 	a.Policies = policy.NewStore(a.DB)
 	aad := []byte("batch token")
-	a.Tokens = token.NewStore(a.DB, token.Keys{
-		Hash: hashKey,
+	accessorKey, err := ring.Derive("token-accessor")
+	if err != nil {
+		return nil, err
+	}
+	a.Tokens, err = token.NewStore(a.DB, token.Keys{
+		Hash: hashKey, Accessor: accessorKey,
 		Seal: func(plain []byte) ([]byte, error) { return ring.Seal(aad, plain) },
 		Open: func(sealed []byte) ([]byte, error) { return ring.Open(aad, sealed) },
 	})
+	if err != nil {
+		return nil, err
+	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a, nil
 }

@@ -23,10 +23,11 @@ const (
 const MaxIDBytes = 16 << 10
 
 const (
-	idLength  = 24 // base62 characters: 142 bits
-	keyBytes  = 24 // of the HMAC; 192 bits name a token's record
-	alphabet  = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	rejection = 256 - 256%len(alphabet)
+	idLength      = 24                   // base62 characters: 142 bits
+	keyBytes      = 16                   // of the HMAC; 128 bits name a token's record
+	keyTextLength = (keyBytes*8 + 5) / 6 // base64 without padding
+	alphabet      = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	rejection     = 256 - 256%len(alphabet)
 )
 
 // Random returns n random characters of base62.
@@ -57,14 +58,6 @@ func newID(ns string) string {
 	return id
 }
 
-func newAccessor(ns string) string {
-	a := Random(idLength)
-	if ns != namespace.RootID {
-		a += "." + ns
-	}
-	return a
-}
-
 // NamespaceOf returns the id of the namespace that a token's text names. The
 // record of the token must agree.
 func NamespaceOf(id string) string {
@@ -90,7 +83,7 @@ type mac struct {
 	hash.Hash
 	in   [128]byte
 	sum  [sha256.Size]byte
-	text [keyBytes / 3 * 4]byte
+	text [keyTextLength]byte
 }
 
 func newHasher(key []byte) *hasher {

@@ -29,7 +29,7 @@ func (s *Store) Revoke(tx storage.Tx, e *Entry, now time.Time) error {
 // remove takes away the token's own keys.
 func (s *Store) remove(tx storage.Tx, e *Entry) error {
 	ns := e.NamespaceID
-	keys := []string{entryKey(ns, e.Key), accessorKey(ns, e.Accessor)}
+	keys := []string{entryKey(ns, e.Key)}
 	if e.Wrapped == nil {
 		keys = append(keys, pathDir(ns)+e.LeaseID())
 	}
@@ -230,30 +230,35 @@ func (s *Store) RevokePrefix(tx storage.Tx, ns, prefix string, limit int, now ti
 	return more, nil
 }
 
-// Tidy looks at up to limit accessors behind after and removes those without a
-// token. It returns where to go on, "" at the end.
+// Tidy looks at up to limit names of leases behind after and removes those
+// without a token. It returns where to go on, "" at the end.
 func (s *Store) Tidy(tx storage.Tx, ns, after string, limit int) (next string, removed int, err error) {
-	dir := tx.Sub(base(ns) + "a/")
-	names, err := dir.List("", after, limit)
-	if err != nil {
-		return "", 0, err
-	}
-	for _, name := range names {
-		key, err := dir.Get(name)
+	dir := pathDir(ns)
+	seen := 0
+	var gone []string
+	for name, err := range tx.Sub(dir).Keys("", after) {
 		if err != nil {
-			return "", removed, err
+			return "", 0, err
 		}
-		if _, err := s.cache.Get(tx, entryKey(ns, string(key))); errors.Is(err, storage.ErrNotFound) {
-			removed++
-			if err := dir.Delete(name); err != nil {
-				return "", removed, err
-			}
+		if seen == limit {
+			next = after
+			break
+		}
+		seen++
+		after = name
+		_, err := s.cache.Get(tx, entryKey(ns, name[strings.LastIndexByte(name, '/')+1:]))
+		if errors.Is(err, storage.ErrNotFound) {
+			gone = append(gone, name)
+		} else if err != nil {
+			return "", 0, err
 		}
 	}
-	if limit == 0 || len(names) < limit {
-		return "", removed, nil
+	for _, name := range gone {
+		if err := tx.Delete(dir + name); err != nil {
+			return "", 0, err
+		}
 	}
-	return names[len(names)-1], removed, nil
+	return next, len(gone), nil
 }
 
 // TidyAll runs Tidy to the end, a bounded transaction at a time.

@@ -40,7 +40,7 @@ const maxChain = 64
 // change them, Clone first.
 type Entry struct {
 	Version     int               `json:"v"`
-	Accessor    string            `json:"a,omitempty"`
+	Accessor    string            `json:"-"`
 	Parent      string            `json:"p,omitempty"`  // key of the parent
 	ParentNS    string            `json:"pn,omitempty"` // where it differs from NamespaceID
 	Policies    []string          `json:"pol,omitempty"`
@@ -119,7 +119,8 @@ func (e *Entry) LeaseID() string { return e.Path + "/" + e.Key }
 
 // Keys are the secrets that a Store needs.
 type Keys struct {
-	Hash []byte // for the hashes of ids
+	Hash     []byte // for the hashes of ids
+	Accessor []byte // for accessors; 16, 24 or 32 bytes
 	// Seal and Open encrypt and decrypt batch tokens.
 	Seal func(plaintext []byte) ([]byte, error)
 	Open func(ciphertext []byte) ([]byte, error)
@@ -128,18 +129,23 @@ type Keys struct {
 // A Store keeps tokens. Safe for concurrent use.
 type Store struct {
 	hash  *hasher
+	names *accessors
 	keys  Keys
 	cache *storage.Cache[*Entry]
 }
 
 // NewStore makes the store over db.
-func NewStore(db *storage.DB, keys Keys) *Store {
-	s := &Store{hash: newHasher(keys.Hash), keys: keys}
-	s.cache = storage.NewCache(db, 16<<20, decode)
-	return s
+func NewStore(db *storage.DB, keys Keys) (*Store, error) {
+	names, err := newAccessors(keys.Accessor)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{hash: newHasher(keys.Hash), names: names, keys: keys}
+	s.cache = storage.NewCache(db, 16<<20, s.decode)
+	return s, nil
 }
 
-func decode(key string, value []byte) (*Entry, int, error) {
+func (s *Store) decode(key string, value []byte) (*Entry, int, error) {
 	e := &Entry{}
 	if err := json.Unmarshal(value, e); err != nil {
 		return nil, 0, fmt.Errorf("decode token: %w", err)
@@ -150,12 +156,12 @@ func decode(key string, value []byte) (*Entry, int, error) {
 		e.Type = engine.TokenService
 	}
 	e.Orphan = e.Parent == ""
+	e.Accessor = s.names.of(e.NamespaceID, e.Key)
 	return e, 512 + 3*len(value), nil
 }
 
 func base(ns string) string             { return namespace.Prefix(ns) + "t/" }
 func entryKey(ns, key string) string    { return base(ns) + "e/" + key }
-func accessorKey(ns, acc string) string { return base(ns) + "a/" + acc }
 func childDir(ns, parent string) string { return base(ns) + "p/" + parent + "/" }
 func freedKey(ns, key string) string    { return base(ns) + "o/" + key }
 func pathDir(ns string) string          { return base(ns) + "l/" }
@@ -236,26 +242,28 @@ func (s *Store) checkParents(tx storage.Tx, e *Entry, now time.Time) (*Entry, er
 // ByAccessor finds a valid token by its accessor. The error is ErrBad when
 // there is none.
 func (s *Store) ByAccessor(tx storage.Tx, accessor string, now time.Time) (*Entry, error) {
-	if accessor == "" || len(accessor) > 256 {
+	ns, key, ok := s.names.key(accessor)
+	if !ok {
 		return nil, ErrBad
 	}
-	ns := namespace.RootID
-	if i := strings.LastIndexByte(accessor, '.'); i >= 0 {
-		ns = accessor[i+1:]
-	}
-	key, err := tx.Get(accessorKey(ns, accessor))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, ErrBad
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s.ByKey(tx, ns, string(key), now)
+	return s.ByKey(tx, ns, key, now)
 }
 
-// Accessors lists accessors in order.
+// Accessors lists accessors, in no order that means anything but always the
+// same; after is one that was listed.
 func (s *Store) Accessors(tx storage.Tx, ns, after string, limit int) ([]string, error) {
-	return tx.List(base(ns)+"a/", after, limit)
+	if after != "" {
+		_, key, ok := s.names.key(after)
+		if !ok {
+			return nil, errs.New(errs.Invalid, "after is no accessor")
+		}
+		after = key
+	}
+	names, err := tx.List(base(ns)+"e/", after, limit)
+	for i := range names {
+		names[i] = s.names.of(ns, names[i])
+	}
+	return names, err
 }
 
 // ErrDuplicate is a token id that is taken.
@@ -288,10 +296,7 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 			return "", err
 		}
 	}
-	e.Accessor = newAccessor(e.NamespaceID)
-	if err := tx.Put(accessorKey(e.NamespaceID, e.Accessor), []byte(e.Key)); err != nil {
-		return "", err
-	}
+	e.Accessor = s.names.of(e.NamespaceID, e.Key)
 	if e.Parent != "" {
 		if err := tx.Put(s.childKey(e), []byte{1}); err != nil {
 			return "", err
