@@ -92,6 +92,10 @@ func (c *conn) handshake() bool {
 	t := tls.Server(c.net, c.srv.TLS)
 	c.setDeadline(c.srv.ReadHeaderTimeout)
 	if err := t.HandshakeContext(c.srv.base); err != nil {
+		var record tls.RecordHeaderError
+		if errors.As(err, &record) && record.Conn != nil && looksLikeHTTP(record.RecordHeader) {
+			_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n") // as net/http
+		}
 		c.srv.Log.Debug("TLS handshake", "remote", c.net.RemoteAddr().String(), "error", err)
 		return false
 	}
@@ -104,6 +108,16 @@ func (c *conn) handshake() bool {
 		return false
 	}
 	return true
+}
+
+// looksLikeHTTP reports whether what came in place of a TLS record is the
+// beginning of a request.
+func looksLikeHTTP(b [5]byte) bool {
+	switch string(b[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "PATCH", "DELET", "LIST ", "OPTIO":
+		return true
+	}
+	return false
 }
 
 func (c *conn) setDeadline(d time.Duration) {

@@ -242,6 +242,14 @@ func (r *replayed) Read(p []byte) (int, error) {
 	return r.Conn.Read(p)
 }
 
+// CloseWrite lets net/http end a connection without losing its answer.
+func (r *replayed) CloseWrite() error {
+	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 type (
 	tlsKey    struct{}
 	sharedKey struct{}
