@@ -15,13 +15,19 @@ import (
 
 // builtinMounts are the mounts of every namespace, which nobody can remove.
 var builtinMounts = []mount.Row{
-	{Path: "sys/", Type: "system", Description: "system endpoints used for control, policy and debugging",
-		Config: mount.Config{PassthroughHeaders: []string{"Accept"}}},
-	{Path: "identity/", Type: "identity", Description: "identity store",
-		Config: mount.Config{PassthroughHeaders: []string{"Authorization"}}},
+	{
+		Path: "sys/", Type: "system", Description: "system endpoints used for control, policy and debugging",
+		Config: mount.Config{PassthroughHeaders: []string{"Accept"}},
+	},
+	{
+		Path: "identity/", Type: "identity", Description: "identity store",
+		Config: mount.Config{PassthroughHeaders: []string{"Authorization"}},
+	},
 	{Path: "cubbyhole/", Type: "cubbyhole", Description: "per-token private secret storage", Local: true},
-	{Path: "auth/token/", Type: "token", Description: "token based credentials",
-		Config: mount.Config{TokenType: "default-service"}},
+	{
+		Path: "auth/token/", Type: "token", Description: "token based credentials",
+		Config: mount.Config{TokenType: "default-service"},
+	},
 }
 
 // bootstrap fills a new store: the mounts and policies that always exist and

@@ -19,6 +19,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/lease"
+	"arca/internal/logging"
 	"arca/internal/mount"
 	"arca/internal/policy"
 	"arca/internal/seal"
@@ -37,6 +38,7 @@ type Config struct {
 	Catalog func(*Core) Catalog
 
 	Log           *slog.Logger
+	Logs          *logging.Log  // behind Log, for sys/loggers and sys/monitor; nil leaves these out
 	DefaultTTL    time.Duration // 0: 768h
 	MaxTTL        time.Duration // 0: 768h
 	CompatVersion string        // Vault version to report; "" for the default

@@ -80,7 +80,10 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 
 // always serves the routes of sys that a sealed node serves, too.
 func (c *Core) always(ctx context.Context, req *engine.Request, rest string) (res *engine.Response, served bool, err error) {
-	if req.Op == 0 {
+	if req.Op == 0 { // a method without an operation, such as OPTIONS
+		if c.onlyAlways(rest) {
+			return nil, true, errs.New(errs.Unsupported, "")
+		}
 		return nil, false, nil
 	}
 	call := &engine.Call{Request: req, Op: req.Op, Path: rest}

@@ -137,7 +137,7 @@ func (n *node) openCore() error {
 	}
 	var catalog *builtin.Catalog
 	c, err := core.New(core.Config{
-		Backend: b, StorageType: typ, Log: n.log.Named("core"),
+		Backend: b, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,

@@ -36,7 +36,7 @@ func (e *Engine) Routes() []engine.Route {
 	return slices.Concat(
 		e.sealRoutes(), e.stateRoutes(), e.mountRoutes(), e.authRoutes(), e.remountRoutes(), e.policyRoutes(),
 		e.capabilityRoutes(), e.wrappingRoutes(), e.leaseRoutes(), e.auditRoutes(), e.toolRoutes(), e.internalRoutes(),
-		e.configRoutes(), e.rawRoutes(), e.pluginRoutes(), e.observeRoutes(),
+		e.configRoutes(), e.rawRoutes(), e.pluginRoutes(), e.observeRoutes(), e.logRoutes(),
 	)
 }
 
@@ -46,9 +46,7 @@ func desks(call *engine.Call) *core.Active { return call.Desks.(*core.Active) }
 // ns is the id of the namespace that a call is about.
 func ns(*engine.Call) string { return namespace.RootID }
 
-var (
-	errNotFound = errs.New(errs.NotFound, "not found") // doors answer it without words
-)
+var errNotFound = errs.New(errs.NotFound, "not found") // doors answer it without words
 
 // keys is the answer of a listing; an empty one is not found.
 func keys(list []string) (*engine.Response, error) {

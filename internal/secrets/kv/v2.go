@@ -310,7 +310,7 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 		return nil, errNoPath
 	}
 	if err := in.checkData(); err != nil {
-		return nil, err
+		return nil, errs.New(errs.Invalid, "Field validation failed: %s", err.Error())
 	}
 	if len(in.Data) == 0 {
 		return nil, errs.New(errs.Invalid, "no data provided")
