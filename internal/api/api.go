@@ -37,7 +37,7 @@ const (
 	maxHeaderValueBytes       = 64 << 10
 )
 
-// A Handler serves requests: core.Core.
+// Core serves requests: core.Core.
 type Core interface {
 	Handle(ctx context.Context, req *engine.Request) (*engine.Response, error)
 	Sealed() bool

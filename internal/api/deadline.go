@@ -34,7 +34,7 @@ func (d *deadlines) bound(parent context.Context) (context.Context, context.Canc
 	if s := d.current.Load(); s != nil && s.second == second && s.parent == parent {
 		return s.ctx, func() {}
 	}
-	ctx, cancel := context.WithDeadline(parent, time.Unix(second+1, 0).Add(d.after))
+	ctx, cancel := context.WithDeadline(parent, time.Unix(second+1, 0).Add(d.after)) //nolint:gosec // see below
 	d.current.Store(&shared{parent, second, ctx})
 	_ = cancel // others use the context; its timer ends it
 	return ctx, func() {}

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -64,7 +63,7 @@ func BenchmarkEncode(b *testing.B) {
 
 func benchBroker(b *testing.B, devices ...Device) *Broker {
 	db := storage.Open(storagetest.NewMap(), storage.Config{})
-	broker, err := NewBroker(b.Context(), Config{DB: db, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	broker, err := NewBroker(b.Context(), Config{DB: db, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

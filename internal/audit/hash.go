@@ -100,45 +100,44 @@ func (w *walker) value(depth int, plain bool) bool {
 		return w.object(depth)
 	case '[':
 		w.dst = append(w.dst, '[')
-		_, ok := w.members(']', func() bool { return w.value(depth+1, plain) })
-		return ok
+		return w.members(']', func() bool { return w.value(depth+1, plain) })
 	}
 	return w.scalar()
 }
 
-// members walks the members of an object or list and counts them.
-func (w *walker) members(closing byte, member func() bool) (n int, ok bool) {
+// members walks the members of an object or list.
+func (w *walker) members(closing byte, member func() bool) bool {
 	w.at++
 	w.space()
 	if w.at < len(w.src) && w.src[w.at] == closing {
 		w.at++
 		w.dst = append(w.dst, closing)
-		return 0, true
+		return true
 	}
-	for n = 1; ; n++ {
+	for {
 		if !member() {
-			return n, false
+			return false
 		}
 		w.space()
 		if w.at == len(w.src) {
-			return n, false
+			return false
 		}
 		c := w.src[w.at]
 		w.at++
 		w.dst = append(w.dst, c)
 		switch c {
 		case closing:
-			return n, true
+			return true
 		case ',':
 		default:
-			return n, false
+			return false
 		}
 	}
 }
 
 func (w *walker) object(depth int) bool {
 	w.dst = append(w.dst, '{')
-	_, ok := w.members('}', func() bool {
+	return w.members('}', func() bool {
 		w.space()
 		key, plain, ok := w.raw()
 		if !ok {
@@ -159,7 +158,6 @@ func (w *walker) object(depth int) bool {
 		}
 		return w.value(depth+1, len(w.clear) > 0 && slices.Contains(w.clear, name))
 	})
-	return ok
 }
 
 // count replaces a list or object by the number of its members.
@@ -172,7 +170,7 @@ func (w *walker) count() bool {
 	if !ok {
 		return false
 	}
-	n := 0
+	var n int
 	if raw[0] == '[' {
 		var list []json.RawMessage
 		ok = json.Unmarshal(raw, &list) == nil

@@ -42,7 +42,7 @@ func runAuthEnable(c *call, path, plugin string, m mountFlags, in *api.EnableAut
 		return err
 	}
 	in.Type, in.Description = kind, *m.description
-	in.Config, in.Options = m.config(c), m.optionMap(c)
+	in.Config, in.Options = m.config(c), m.optionMap()
 	if err := client.Sys().EnableAuthWithOptionsWithContext(c.ctx, cleanPath(path), in); err != nil {
 		return failf("Error enabling %s auth: %w", what, err)
 	}

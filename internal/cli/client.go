@@ -208,8 +208,7 @@ func (c *call) request(method, path string, body any) (*api.Secret, error) {
 			return nil, err
 		}
 	}
-	//lint:ignore SA1019 the client has no other call for an arbitrary verb
-	resp, err := client.RawRequestWithContext(c.ctx, r)
+	resp, err := client.RawRequestWithContext(c.ctx, r) //nolint:staticcheck // SA1019: the client has no other call for an arbitrary verb
 	if resp == nil || (err != nil && method != http.MethodGet && method != "LIST") {
 		if resp != nil {
 			_ = resp.Body.Close() // the error tells all

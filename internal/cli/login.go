@@ -67,7 +67,7 @@ func runLogin(c *call, l loginFlags) error {
 	} else if params["mount"] == "" {
 		params["mount"] = method.name
 	}
-	client, err := c.loginClient(method)
+	client, err := c.loginClient()
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (c *call) loginParams(method loginMethod) (map[string]string, error) {
 
 // loginClient is a client without a token: what is stored may have expired, and
 // a login needs none.
-func (c *call) loginClient(method loginMethod) (*api.Client, error) {
+func (c *call) loginClient() (*api.Client, error) {
 	client, err := c.newClient()
 	if err != nil {
 		return nil, &exitError{exitFailure, err}

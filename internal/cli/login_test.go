@@ -119,7 +119,7 @@ func TestTokenHelperProgram(t *testing.T) {
 	}
 	home := t.TempDir()
 	script := writeFile(t, home, "helper", "#!/bin/sh\ncase $1 in get) cat \"$HOME/kept\" 2>/dev/null;; store) cat >\"$HOME/kept\";; esac\nexit 0\n")
-	if err := os.Chmod(script, 0o700); err != nil { //nolint:gosec // a program
+	if err := os.Chmod(script, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, home, ".vault", "token_helper = \""+script+"\"\n")

@@ -64,7 +64,7 @@ func declareMount(f *flagSet, auth bool) mountFlags {
 }
 
 // optionMap is nil when neither -options nor -version was given.
-func (m mountFlags) optionMap(c *call) map[string]string {
+func (m mountFlags) optionMap() map[string]string {
 	out := *m.options
 	if *m.version > 0 {
 		if out == nil {
@@ -113,7 +113,7 @@ func (m mountFlags) tune(c *call) api.TuneMountConfigInput {
 			*to = &s
 		}
 	}
-	if options := m.optionMap(c); options != nil {
+	if options := m.optionMap(); options != nil {
 		in.Options = &options
 	}
 	str("description", m.description, &in.Description)

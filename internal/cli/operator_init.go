@@ -198,7 +198,7 @@ func (c *call) pgpKeys(names []string) ([]string, error) {
 			continue
 		}
 		path := c.env.expand(strings.TrimPrefix(name, "@"))
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(path) //nolint:gosec // the user names it
 		if err != nil {
 			return nil, fmt.Errorf("read PGP key: %w", err)
 		}

@@ -148,7 +148,7 @@ func runPolicyFmt(c *call) error {
 		return err
 	}
 	path := c.env.expand(strings.TrimSpace(c.args[0]))
-	source, err := os.ReadFile(path)
+	source, err := os.ReadFile(path) //nolint:gosec // the user names it
 	if err != nil {
 		return usagef("Error reading source file: %w", err)
 	}

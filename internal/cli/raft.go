@@ -205,7 +205,7 @@ func runSnapshotSave(c *call) error {
 		return client.Sys().RaftSnapshotWithContext(c.ctx, c.Stdio.Out)
 	}
 	tmp := path + ".incomplete"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // the user names it
 	if err != nil {
 		return failf("Error opening output file: %w", err)
 	}
@@ -247,7 +247,7 @@ func runSnapshotRestore(c *call, force bool) error {
 		return err
 	}
 	path := c.env.expand(strings.TrimSpace(c.args[0]))
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {
 		return failf("Error opening policy file: %w", err)
 	}

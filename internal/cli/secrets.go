@@ -42,7 +42,7 @@ func runSecretsEnable(c *call, path, plugin string, m mountFlags, in *api.MountI
 		return err
 	}
 	in.Type, in.Description = kind, *m.description
-	in.Config, in.Options = m.config(c), m.optionMap(c)
+	in.Config, in.Options = m.config(c), m.optionMap()
 	if err := client.Sys().MountWithContext(c.ctx, cleanPath(path), in); err != nil {
 		return failf("Error enabling: %w", err)
 	}

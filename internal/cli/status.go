@@ -66,7 +66,7 @@ func (c *call) printSealStatus(client *api.Client, status *api.SealStatusRespons
 	case err != nil && strings.Contains(err.Error(), "Vault is sealed"):
 		full.HAEnabled = true // a sealed node answers so only where there is a cluster
 	case err != nil:
-		return fmt.Errorf("Error checking leader status: %w", err) //nolint:staticcheck // shown as it is
+		return fmt.Errorf("Error checking leader status: %w", err)
 	default:
 		full.addLeader(leader)
 	}

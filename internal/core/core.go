@@ -111,7 +111,7 @@ func New(cfg Config) (*Core, error) {
 	return c, err
 }
 
-// Seal returns the manager of the seal.
+// SealManager returns the manager of the seal.
 func (c *Core) SealManager() *seal.Manager { return c.seal }
 
 // Config returns the node's configuration.

@@ -168,7 +168,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if err := h.identify(tx); err != nil {
 		return nil, h.refuse(err)
 	}
-	if err := h.allow(ctx, tx, routeErr); err != nil {
+	if err := h.allow(ctx, routeErr); err != nil {
 		return nil, h.refuse(err)
 	}
 	if err := h.record(audit.Request, nil, nil); err != nil {
@@ -285,7 +285,7 @@ func (h *handling) fromOneOf(tok *token.Entry) bool {
 
 // allow decides whether the caller may do this. A path without a route is
 // refused like any other to who has no right to it.
-func (h *handling) allow(ctx context.Context, tx storage.Tx, routeErr error) error {
+func (h *handling) allow(ctx context.Context, routeErr error) error {
 	if h.route != nil && h.route.NoToken {
 		return routeErr
 	}

@@ -37,7 +37,7 @@ func (c *certs) load() error {
 	}
 	least, most := s.TLSVersions()
 	next := &tls.Config{
-		MinVersion: least, MaxVersion: most, //nolint:gosec // the operator may want old clients
+		MinVersion: least, MaxVersion: most,
 		CipherSuites: s.TLSCiphers(),
 		Certificates: []tls.Certificate{pair},
 		NextProtos:   []string{"h2", "http/1.1"},

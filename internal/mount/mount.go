@@ -98,7 +98,7 @@ type Catalog interface {
 	Find(auth bool, typ string, options map[string]string) (engine.Engine, *engine.Table, bool)
 }
 
-// A Config of the table itself.
+// A TableConfig is what a Table needs.
 type TableConfig struct {
 	Catalog            Catalog
 	DefaultTTL, MaxTTL time.Duration // of the system
@@ -293,7 +293,7 @@ func (t *Table) Create(_ context.Context, tx storage.Tx, ns string, r Row) (*Ent
 
 func newAccessor(typ string, auth bool) string {
 	var b [4]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(b[:])
 	if auth {
 		typ = "auth_" + typ
 	}

@@ -374,7 +374,7 @@ func (s *scanner) number() bool {
 		return false
 	}
 	text := s.b[from:s.i]
-	if len(text) < 300 && bytes.IndexAny(text, "eE") < 0 {
+	if len(text) < 300 && !bytes.ContainsAny(text, "eE") {
 		return true
 	}
 	if _, err := strconv.ParseFloat(string(text), 64); err != nil {

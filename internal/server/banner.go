@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"arca/internal/api"
 	"arca/internal/config"
@@ -56,7 +55,7 @@ func (n *node) describe(l *config.Listener) string {
 	if l.ClusterAddress != "" {
 		parts = append(parts, fmt.Sprintf("cluster address: %q", l.ClusterAddress))
 	}
-	duration, size := time.Duration(api.DefaultMaxRequestDuration), int64(api.DefaultMaxRequestBytes)
+	duration, size := api.DefaultMaxRequestDuration, int64(api.DefaultMaxRequestBytes)
 	if n.cfg.DefaultMaxRequest > 0 {
 		duration = n.cfg.DefaultMaxRequest
 	}

@@ -154,7 +154,7 @@ func (n *node) started() {
 		return
 	}
 	for _, c := range diagnose.AtStart(n.cfg, n.opts.configs) {
-		log.Warn(c.Message, "advice", c.Advice)
+		log.Warn("configuration", "problem", c.Message, "advice", c.Advice)
 	}
 	switch ok, err := n.core.SealManager().Initialised(context.Background()); {
 	case err != nil:
@@ -172,7 +172,7 @@ func (n *node) reload() {
 	log := n.log.Named("server")
 	problem := func(what string, err error) {
 		if err != nil {
-			log.Error("reload: "+what, "error", err)
+			log.Error("reload", "what", what, "error", err)
 		}
 	}
 	cfg, warnings, err := n.configure()
@@ -204,6 +204,6 @@ func (n *node) relevel(cfg *config.Config) error {
 // warn logs the configuration's oddities.
 func (n *node) warn(warnings []source.Warning) {
 	for _, w := range warnings {
-		n.log.Named("server").Warn(w.Text, "at", w.Pos.String())
+		n.log.Named("server").Warn("configuration", "problem", w.Text, "at", w.Pos.String())
 	}
 }

@@ -119,7 +119,7 @@ func wait(ctx context.Context, d time.Duration) {
 
 func (e *Engine) hostInfo(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	read := func(path string) string {
-		raw, err := os.ReadFile(path)
+		raw, err := os.ReadFile(path) //nolint:gosec // the files of /proc named below
 		if err != nil {
 			return ""
 		}

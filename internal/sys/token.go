@@ -109,7 +109,6 @@ type making struct {
 	sudo   bool
 	entry  *token.Entry
 	ttl    time.Duration
-	maxTTL time.Duration
 }
 
 // errTwoErrors keeps the texts of the two refusals of custom ids together.

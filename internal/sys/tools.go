@@ -64,7 +64,7 @@ func (e *Engine) random(_ context.Context, _ *engine.Call, in randomIn) (*engine
 		return nil, errs.New(errs.Invalid, "'bytes' should be less than %d", maxRandomBytes)
 	}
 	out := make([]byte, n)
-	rand.Read(out) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(out)
 	switch in.Format {
 	case "hex":
 		return data(map[string]any{"random_bytes": hex.EncodeToString(out)}), nil

@@ -35,7 +35,7 @@ func Random(n int) string {
 	out := make([]byte, 0, n)
 	var buf [64]byte
 	for {
-		rand.Read(buf[:]) //nolint:errcheck // crypto/rand.Read never fails
+		rand.Read(buf[:])
 		for _, b := range buf {
 			if int(b) >= rejection {
 				continue // keeps the distribution even

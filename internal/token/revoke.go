@@ -76,7 +76,10 @@ func emptyCubbyhole(tx storage.Tx, dir string) error {
 
 // scheduleLeases makes the secrets that were leased to the token due at once.
 func (s *Store) scheduleLeases(tx storage.Tx, ns, key string) error {
-	for range tx.Keys(lease.TokenDir(ns, key), "") {
+	for _, err := range tx.Keys(lease.TokenDir(ns, key), "") {
+		if err != nil {
+			return err
+		}
 		return lease.Schedule(tx, lease.Item{Due: time.Now(), Kind: lease.TokenGoneKind, NS: ns, ID: key})
 	}
 	return nil
@@ -149,7 +152,10 @@ func (s *Store) RevokeAlone(tx storage.Tx, e *Entry, now time.Time) error {
 	if err := s.remove(tx, e); err != nil {
 		return err
 	}
-	for range tx.Keys(childDir(e.NamespaceID, e.Key), "") {
+	for _, err := range tx.Keys(childDir(e.NamespaceID, e.Key), "") {
+		if err != nil {
+			return err
+		}
 		// The mark frees them all at once; they are rewritten behind it.
 		if err := tx.Put(freedKey(e.NamespaceID, e.Key), []byte{1}); err != nil {
 			return err

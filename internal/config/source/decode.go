@@ -60,7 +60,7 @@ func (d *Decoder) object(v Value, into reflect.Value, where string) error {
 			d.Warn(it.Pos, it.Key+" is set in line "+strconv.Itoa(at.Line)+" already; the later one counts")
 		}
 		set[it.Key] = it.Pos
-		if err := d.set(it, f, where); err != nil {
+		if err := d.set(it, f); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ var (
 	valueType    = reflect.TypeFor[Value]()
 )
 
-func (d *Decoder) set(it Item, f reflect.Value, where string) error {
+func (d *Decoder) set(it Item, f reflect.Value) error {
 	if f.CanAddr() {
 		if s, ok := f.Addr().Interface().(Setter); ok {
 			return s.SetConfig(it, d)
@@ -122,7 +122,7 @@ func (d *Decoder) set(it Item, f reflect.Value, where string) error {
 		if f.IsNil() {
 			f.Set(reflect.New(f.Type().Elem()))
 		}
-		return d.set(it, f.Elem(), where)
+		return d.set(it, f.Elem())
 	case reflect.Struct:
 		return d.object(it.Value, f, it.Key)
 	case reflect.Slice:

@@ -164,7 +164,7 @@ func space(path string) *Check {
 	if err != nil {
 		return warn(name, "", "%s: %v", dir, err)
 	}
-	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize) //nolint:gosec // sizes are positive
+	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize)
 	if free < littleSpace || total > 0 && free < total/20 {
 		return warn(name, "A server whose disk is full refuses writes. Make room or move the storage.",
 			"%s has %d MB free of %d MB", dir, free>>20, total>>20)

@@ -76,7 +76,7 @@ func (f *fault) Fatalf(format string, args ...any) {
 	case inBackground:
 		runtime.Goexit()
 	case inCall:
-	default:
+	case inUnknown:
 		panic("pebble: " + text)
 	}
 }

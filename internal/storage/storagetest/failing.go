@@ -97,6 +97,7 @@ func (f *Failing) Apply(ctx context.Context, b storage.Batch) error {
 		<-hold
 	}
 	switch fault {
+	case None:
 	case Before:
 		return fmt.Errorf("%w: %w", storage.ErrNotApplied, ErrInjected)
 	case Lost:
