@@ -82,13 +82,13 @@ func TestReload(t *testing.T) {
 	put(t, filepath.Join(dir, "vault.crt"), "nonsense")
 	put(t, filepath.Join(dir, "vault.hcl"), "storage \"inmem\" {")
 	p.signal(syscall.SIGHUP)
-	p.says("reload: configuration")
-	p.says("reload: certificate")
+	p.says("reload: what=configuration")
+	p.says("reload: what=certificate")
 	if got := shown(t, addr); got != "two" {
 		t.Errorf("got %s", got)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "server.log"))
-	if err != nil || strings.Contains(string(text), "[INFO]") || !strings.Contains(string(text), "reload: certificate") {
+	if err != nil || strings.Contains(string(text), "[INFO]") || !strings.Contains(string(text), "reload: what=certificate") {
 		t.Errorf("log at warn: %q, %v", text, err)
 	}
 	p.signal(syscall.SIGTERM)
