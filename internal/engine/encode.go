@@ -103,16 +103,13 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 		dst = append(dst, `,"identity_policies":`...)
 		dst = appendStrings(dst, a.IdentityPolicies)
 	}
-	rest := struct {
-		Metadata map[string]string `json:"metadata"`
-		MFA      any               `json:"mfa_requirement"`
-	}{a.Metadata, a.MFARequirement}
-	raw, err := json.Marshal(rest)
-	if err != nil {
+	var err error
+	if dst, err = appendJSON(append(dst, `,"metadata":`...), a.Metadata == nil, a.Metadata); err != nil {
 		return nil, err
 	}
-	dst = append(dst, ',')
-	dst = append(dst, raw[1:len(raw)-1]...)
+	if dst, err = appendJSON(append(dst, `,"mfa_requirement":`...), a.MFARequirement == nil, a.MFARequirement); err != nil {
+		return nil, err
+	}
 	dst = append(dst, `,"lease_duration":`...)
 	dst = appendSeconds(dst, a.LeaseDuration)
 	dst = append(dst, `,"renewable":`...)
@@ -126,6 +123,15 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 	dst = append(dst, `,"num_uses":`...)
 	dst = strconv.AppendInt(dst, int64(a.NumUses), 10)
 	return append(dst, '}'), nil
+}
+
+// appendJSON appends what encoding/json makes of v, or null.
+func appendJSON(dst []byte, null bool, v any) ([]byte, error) {
+	if null {
+		return append(dst, "null"...), nil
+	}
+	raw, err := json.Marshal(v)
+	return append(dst, raw...), err
 }
 
 // AppendStrings appends a JSON array of strings; nil is the empty one.

@@ -73,7 +73,7 @@ type createIn struct {
 	DisplayName     string            `api:"display_name" help:"Name shown in audit records."`
 	NumUses         int               `api:"num_uses" help:"How often it can be used; 0 is without limit."`
 	Period          string            `api:"period" help:"Make it periodic; root or sudo only."`
-	Renewable       *bool             `api:"renewable" help:"Whether it can be renewed." default:"true"`
+	Renewable       *bool             `api:"renewable" help:"Whether it can be renewed; true when absent."`
 	Type            string            `api:"type" help:"service or batch."`
 	EntityAlias     string            `api:"entity_alias" help:"Alias of the entity; with a role only."`
 }

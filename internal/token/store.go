@@ -326,7 +326,7 @@ func (s *Store) write(tx storage.Tx, e *Entry, wasDue time.Time) error {
 	if stored.Type == engine.TokenService {
 		stored.Type = engine.TokenDefault
 	}
-	raw, err := json.Marshal(&stored)
+	raw, err := stored.encode()
 	if err != nil {
 		return err
 	}
@@ -371,7 +371,7 @@ func (s *Store) Use(tx storage.Tx, e *Entry) (last bool, err error) {
 func (s *Store) sealBatch(e *Entry) (string, error) {
 	e.Accessor, e.Key = "", ""
 	e.Orphan = e.Parent == ""
-	raw, err := json.Marshal(e)
+	raw, err := e.encode()
 	if err != nil {
 		return "", err
 	}
