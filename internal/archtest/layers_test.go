@@ -46,7 +46,7 @@ func layers() []layer {
 		},
 		{name: "client", packages: []string{"cli", "cli/...", "agent", "proxy"}, among: true},
 		{name: "program", packages: []string{"cmd/arca"}, may: []string{"server", "client"}},
-		{name: "tests", packages: []string{"archtest", "arcatest", "arcatest/..."}, may: []string{"*"}, among: true},
+		{name: "tests", packages: []string{"archtest", "arcatest", "arcatest/...", "test"}, may: []string{"*"}, among: true},
 	}
 }
 

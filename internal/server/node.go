@@ -195,6 +195,9 @@ func (n *node) openListeners() error {
 			RequireRequestHeader:   s.RequireHeader,
 			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics,
 		}
+		if n.cfg.UI {
+			door.UI = noUI()
+		}
 		if s.MaxRequestSize != nil {
 			door.MaxRequestBytes = *s.MaxRequestSize
 		}
