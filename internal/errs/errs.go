@@ -8,6 +8,7 @@ package errs
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A Kind is a sort of failure. The zero value is Internal.
@@ -58,7 +59,7 @@ func New(k Kind, format string, args ...any) *Error {
 		return &Error{Kind: k, text: format}
 	}
 	err := fmt.Errorf(format, args...)
-	return &Error{Kind: k, text: err.Error(), err: errors.Unwrap(err)}
+	return &Error{Kind: k, text: err.Error(), err: err}
 }
 
 // With gives err the kind k and keeps its text. With(k, nil) is nil.
@@ -100,9 +101,11 @@ func List(k Kind, messages ...string) *Error {
 	if len(messages) == 1 {
 		s = ""
 	}
-	text := fmt.Sprintf("%d error%s occurred:\n", len(messages), s)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d error%s occurred:\n", len(messages), s)
 	for _, m := range messages {
-		text += "\t* " + m + "\n"
+		text.WriteString("\t* " + m + "\n")
 	}
-	return &Error{Kind: k, text: text + "\n"}
+	text.WriteByte('\n')
+	return &Error{Kind: k, text: text.String()}
 }

@@ -161,7 +161,7 @@ func (s *Schema) Decode(from Input, in any) (ignored, replaced []string, err err
 		m := &from.Body[i]
 		f := s.field(m.Key)
 		if hasKey(from.Path, m.Key) {
-			if f != nil {
+			if f != nil && s.rest == nil {
 				replaced = append(replaced, m.Key)
 			}
 			continue
@@ -197,7 +197,8 @@ func (s *Schema) Decode(from Input, in any) (ignored, replaced []string, err err
 func (s *Schema) setRest(v reflect.Value, from Input) {
 	var rest Object
 	for _, m := range from.Body {
-		if s.field(m.Key) == nil && !hasKey(from.Path, m.Key) {
+		// What the path names is not taken from the body: there it is data.
+		if s.field(m.Key) == nil || hasKey(from.Path, m.Key) {
 			rest = append(rest, m)
 		}
 	}
@@ -291,11 +292,7 @@ func ParseDuration(text string) (time.Duration, error) {
 		}
 		return time.Duration(n) * 24 * time.Hour, nil
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return 0, fmt.Errorf("%w", err)
-	}
-	return d, nil
+	return time.ParseDuration(text)
 }
 
 // NewSchemaOf is NewSchema for a type.
