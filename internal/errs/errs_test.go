@@ -20,7 +20,6 @@ func TestErrors(t *testing.T) {
 		is   []error
 	}{
 		{"plain", own, NotFound, "no such thing", []error{own}},
-		{"a percent sign is text", New(Invalid, "100%"), Invalid, "100%", nil},
 		{"formatted", New(Invalid, "%d of %q", 1, "a"), Invalid, `1 of "a"`, nil},
 		{"wrapping", New(Failed, "read: %w", io.EOF), Failed, "read: EOF", []error{io.EOF}},
 		{"wrapping two", New(Failed, "%w: %w", io.EOF, context.Canceled), Failed, "EOF: context canceled", []error{io.EOF, context.Canceled}},
