@@ -12,7 +12,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -35,6 +34,7 @@ const (
 	DefaultMaxRequestBytes    = 32 << 20
 	DefaultMaxRequestDuration = 90 * time.Second
 	maxHeaderValueBytes       = 64 << 10
+	defaultBodyTimeout        = 30 * time.Second
 )
 
 // Core serves requests: core.Core.
@@ -49,6 +49,11 @@ type Config struct {
 	Log                *slog.Logger
 	MaxRequestBytes    int64         // 0: 32 MiB; negative: no bound
 	MaxRequestDuration time.Duration // 0: 90 s
+	// Bodies is shared by the doors of a server; nil is one of its own.
+	Bodies *Budget
+	// BodyTimeout is how long a body may take that had to wait for Bodies; 0 is
+	// 30 s, negative is no bound.
+	BodyTimeout time.Duration
 	// Headers are added to every answer, by status code ("default", "2xx", "200").
 	Headers func(status int, h http.Header)
 	// CORS says what browsers of other origins may do; nil is nothing.
@@ -84,6 +89,12 @@ func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Bodies == nil {
+		cfg.Bodies = NewBudget(0)
+	}
+	if cfg.BodyTimeout == 0 {
+		cfg.BodyTimeout = defaultBodyTimeout
+	}
 	d := &door{Config: cfg}
 	d.deadlines.after = cfg.MaxRequestDuration
 	d.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
@@ -112,16 +123,18 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.head(w, http.StatusBadRequest)
 		return
 	}
-	req, err := d.request(w, r, rest)
-	if err != nil {
-		d.fail(w, err)
-		return
-	}
 	ctx := r.Context()
 	if !streams(rest) {
 		var done context.CancelFunc
 		ctx, done = d.deadlines.bound(ctx)
 		defer done()
+	}
+	in := incoming{ctx: ctx, door: d, w: w, Request: r}
+	defer in.release()
+	req, err := d.request(&in, rest)
+	if err != nil {
+		d.fail(w, err)
+		return
 	}
 	res, err := d.Core.Handle(ctx, req)
 	if err != nil {
@@ -192,14 +205,14 @@ func printable(p string) bool {
 }
 
 // request reads the call into an engine.Request.
-func (d *door) request(w http.ResponseWriter, r *http.Request, rest string) (*engine.Request, error) {
+func (d *door) request(r *incoming, rest string) (*engine.Request, error) {
 	req := &engine.Request{ID: newID(), Path: rest, Header: r.Header, TLS: r.TLS}
 	req.Remote, _ = netip.ParseAddrPort(r.RemoteAddr) // unix sockets have none
 	req.Token = token(r.Header)
 	if ns := r.Header["X-Vault-Namespace"]; len(ns) > 0 {
 		req.Namespace = namespace.Canonical(ns[0])
 	}
-	if err := d.operation(r, req); err != nil {
+	if err := d.operation(r.Request, req); err != nil {
 		return nil, err
 	}
 	if v := r.Header["X-Vault-Wrap-Ttl"]; len(v) > 0 && v[0] != "" {
@@ -215,7 +228,7 @@ func (d *door) request(w http.ResponseWriter, r *http.Request, rest string) (*en
 	}
 	switch req.Op { //nolint:exhaustive // only writes have a body
 	case engine.OpUpdate, engine.OpPatch:
-		return req, d.body(w, r, req)
+		return req, d.body(r, req)
 	}
 	return req, nil
 }
@@ -328,24 +341,13 @@ func mergePatch(contentType string) error {
 }
 
 // body reads and checks the body of a write.
-func (d *door) body(w http.ResponseWriter, r *http.Request, req *engine.Request) error {
+func (d *door) body(r *incoming, req *engine.Request) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	if d.MaxRequestBytes > 0 && r.ContentLength > d.MaxRequestBytes {
-		return errTooLarge
-	}
-	in := r.Body
-	if d.MaxRequestBytes > 0 {
-		in = http.MaxBytesReader(w, r.Body, d.MaxRequestBytes)
-	}
-	raw, err := readAll(in, r.ContentLength)
+	raw, err := r.body()
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return errTooLarge
-		}
-		return errs.New(errs.Invalid, "error reading the request's body: %w", err)
+		return err
 	}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") && !looksJSON(raw) {
 		q, err := url.ParseQuery(string(raw))
@@ -374,29 +376,6 @@ var errTooLarge = errs.New(errs.TooLarge, "http: request body too large")
 func looksJSON(raw []byte) bool {
 	raw = bytes.TrimLeft(raw, " \t\r\n")
 	return len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || raw[0] == '"'
-}
-
-// readAll reads the body; a size that was promised is allocated at once, up to
-// a bound, as the promise may be a lie.
-func readAll(in io.Reader, promised int64) ([]byte, error) {
-	size := 512
-	if promised > 0 {
-		size = int(min(promised+1, 1<<20))
-	}
-	buf := make([]byte, 0, size)
-	for {
-		n, err := in.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if errors.Is(err, io.EOF) {
-			return buf, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-	}
 }
 
 // answer writes a response.

@@ -184,16 +184,21 @@ func keepNodeID(dir, configured string) (string, error) {
 }
 
 func (n *node) openListeners() error {
-	extra := n.extraHeaders()
+	extra, bodies := n.extraHeaders(), api.NewBudget(0)
 	for i := range n.cfg.Listeners {
 		s := &n.cfg.Listeners[i]
 		door := api.Config{
-			Core: n.core, Log: n.log.Named("api"),
+			Core: n.core, Log: n.log.Named("api"), Bodies: bodies,
 			MaxRequestDuration:     n.cfg.DefaultMaxRequest,
 			CORS:                   n.cors,
 			Headers:                listener.HeaderSetter(s, extra),
 			RequireRequestHeader:   s.RequireHeader,
 			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics,
+		}
+		if t := s.ReadTimeout; t != nil {
+			if door.BodyTimeout = *t; *t == 0 {
+				door.BodyTimeout = -1
+			}
 		}
 		if n.cfg.UI {
 			door.UI = noUI()
