@@ -59,17 +59,20 @@ func TestAppendResponse(t *testing.T) {
 	}{
 		{"nothing", Response{}, wireResponse{RequestID: "id"}},
 		{
-			"data", Response{Data: map[string]any{"k": strange, "n": json.Number("1.50")}, Warnings: []string{strange, ""}, MountType: "kv"},
+			"data",
+			Response{Data: map[string]any{"k": strange, "n": json.Number("1.50")}, Warnings: []string{strange, ""}, MountType: "kv"},
 			wireResponse{RequestID: "id", Data: map[string]any{"k": strange, "n": json.Number("1.50")}, Warnings: []string{strange, ""}, MountType: "kv"},
 		},
 		{"a duration", Response{LeaseDuration: 90*time.Second + 1, Renewable: true}, wireResponse{RequestID: "id", LeaseDuration: 90, Renewable: true}},
 		{"a renewed lease", Response{LeaseID: "a/b"}, wireResponse{RequestID: "id", LeaseID: "a/b"}},
 		{
-			"a lease", Response{Lease: &Lease{ID: "l/1", TTL: time.Hour, Renewable: true}, LeaseDuration: time.Second},
+			"a lease",
+			Response{Lease: &Lease{ID: "l/1", TTL: time.Hour, Renewable: true}, LeaseDuration: time.Second},
 			wireResponse{RequestID: "id", LeaseID: "l/1", LeaseDuration: 3600, Renewable: true},
 		},
 		{
-			"a login", Response{Auth: &Auth{
+			"a login",
+			Response{Auth: &Auth{
 				ClientToken: "hvs.x", Accessor: "a", Policies: []string{"default"}, TokenPolicies: []string{"default"}, Metadata: map[string]string{strange: strange},
 				LeaseDuration: time.Minute, Renewable: true, EntityID: "e", Type: TokenService, Orphan: true, NumUses: 3, IdentityPolicies: []string{"i"},
 			}},
@@ -80,7 +83,8 @@ func TestAppendResponse(t *testing.T) {
 		},
 		{"a login without policies", Response{Auth: &Auth{Type: TokenBatch}}, wireResponse{RequestID: "id", Auth: &wireAuth{Policies: []string{}, TokenType: "batch"}}},
 		{
-			"wrapped", Response{Data: map[string]any{"secret": 1}, Auth: &Auth{ClientToken: "hvs.secret"}, TopLevel: true, Wrap: &WrapInfo{
+			"wrapped",
+			Response{Data: map[string]any{"secret": 1}, Auth: &Auth{ClientToken: "hvs.secret"}, TopLevel: true, Wrap: &WrapInfo{
 				Token: "hvs.w", Accessor: "acc", TTL: time.Minute, CreationTime: at, CreationPath: strange, WrappedAccessor: "wa",
 			}},
 			wireResponse{WrapInfo: &wireWrap{Token: "hvs.w", Accessor: "acc", TTL: 60, CreationTime: at, CreationPath: strange, WrappedAccessor: "wa"}},

@@ -195,8 +195,10 @@ func TestRun(t *testing.T) {
 		},
 		{name: "in silence", route: Write("{path...}", ok, NoParamWarn), body: `{"z":1,"path":"q"}`, want: []string{"zero", "one 1"}},
 		{name: "no answer", route: Write("{path...}", silent), body: `{"z":1}`},
-		{name: "bad input", route: Write("{path...}", ok), body: `{"n":"x"}`,
-			err: `Field validation failed: error converting input for field "n": '' cannot parse value as 'int': strconv.ParseInt: invalid syntax`},
+		{
+			name: "bad input", route: Write("{path...}", ok), body: `{"n":"x"}`,
+			err: `Field validation failed: error converting input for field "n": '' cannot parse value as 'int': strconv.ParseInt: invalid syntax`,
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

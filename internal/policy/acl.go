@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -85,11 +87,10 @@ func Compile(policies []*Policy, resolve func(path string) (string, bool)) *ACL 
 		}
 	}
 	for path := range a.prefix {
-		if !slices.Contains(a.lens, len(path)) {
-			a.lens = append(a.lens, len(path))
-		}
+		a.lens = append(a.lens, len(path))
 	}
 	sort.Sort(sort.Reverse(sort.IntSlice(a.lens)))
+	a.lens = slices.Compact(a.lens)
 	for _, r := range wild {
 		a.wild = append(a.wild, newWild(r))
 	}
@@ -160,7 +161,11 @@ func cloneParams(m map[string][]any) map[string][]any {
 // merge adds another policy's rule for the same path. Of wrapping TTLs the
 // lesser holds; an empty list of values stands for all values.
 func (r *Rule) merge(o *Rule) {
-	r.From = append(r.From, o.From...)
+	for _, name := range o.From {
+		if !slices.Contains(r.From, name) {
+			r.From = append(r.From, name)
+		}
+	}
 	if r.Capabilities&Deny != 0 || o.Capabilities&Deny != 0 {
 		*r = Rule{Path: r.Path, Prefix: r.Prefix, Wild: r.Wild, Capabilities: Deny, From: r.From}
 		return
@@ -216,16 +221,7 @@ func (a *ACL) find(op engine.Operation, path string) *Rule {
 }
 
 func (a *ACL) findPattern(path string) *Rule {
-	var best *Rule
-	for _, n := range a.lens {
-		if n > len(path) {
-			continue
-		}
-		if r := a.prefix[path[:n]]; r != nil {
-			best = r
-			break
-		}
-	}
+	best := a.longest(path)
 	for _, w := range a.wild { // most specific first
 		if !w.match(path) {
 			continue
@@ -233,13 +229,30 @@ func (a *ACL) findPattern(path string) *Rule {
 		if best == nil {
 			return w.Rule
 		}
-		p := wildRule{Rule: best, first: len(best.Path), open: true}
-		if p.less(w) {
+		if best.asWild().less(w) {
 			return w.Rule
 		}
 		return best
 	}
 	return best
+}
+
+// longest returns the rule of the longest prefix of path, nil when there is none.
+func (a *ACL) longest(path string) *Rule {
+	for _, n := range a.lens {
+		if n > len(path) {
+			continue
+		}
+		if r := a.prefix[path[:n]]; r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// asWild lets the rule of a prefix be held against patterns with +.
+func (r *Rule) asWild() *wildRule {
+	return &wildRule{Rule: r, first: len(r.Path), open: true}
 }
 
 var needed = [...]Capability{
@@ -280,7 +293,8 @@ func (a *ACL) Allows(q *Request) Verdict {
 
 func (r *Rule) allowsParams(params param.Object) bool {
 	for _, name := range r.Required {
-		if params.Get(name) == nil {
+		// Engines know their parameters in lower case: FOO does not stand for foo.
+		if params.Get(strings.ToLower(name)) == nil {
 			return false
 		}
 	}
@@ -315,23 +329,44 @@ func listed(raw json.RawMessage, values []any) bool {
 	if len(values) == 0 {
 		return true
 	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
 	var v any
-	if json.Unmarshal(raw, &v) != nil {
+	if d.Decode(&v) != nil {
 		return false
 	}
+	text, isText := v.(string)
 	for _, want := range values {
-		switch want := want.(type) {
-		case string:
-			if s, ok := v.(string); ok && Glob(want, s) {
+		pattern, isPattern := want.(string)
+		switch {
+		case isText && isPattern:
+			if affix(pattern, text) {
 				return true
 			}
-		case bool:
-			if b, ok := v.(bool); ok && b == want {
-				return true
-			}
+		case reflect.DeepEqual(want, v):
+			return true
 		}
 	}
 	return false
+}
+
+// affix reports whether s equals pattern, which may stand for more with a * at
+// its beginning, its end or both. A * alone stands for itself.
+func affix(pattern, s string) bool {
+	if len(pattern) < 2 {
+		return s == pattern
+	}
+	tail, before := strings.CutPrefix(pattern, "*")
+	head, behind := strings.CutSuffix(pattern, "*")
+	switch {
+	case before && behind:
+		return strings.Contains(s, pattern[1:len(pattern)-1])
+	case before:
+		return strings.HasSuffix(s, tail)
+	case behind:
+		return strings.HasPrefix(s, head)
+	}
+	return s == pattern
 }
 
 // Glob reports whether s matches pattern, in which each * stands for any text.
@@ -378,19 +413,25 @@ func (a *ACL) Below(mount string) bool {
 		return true
 	}
 	grants := func(r *Rule) bool { return r.Capabilities&Deny == 0 && r.Capabilities != 0 }
-	bare := strings.TrimSuffix(mount, "/")
+	if r := a.find(engine.OpList, mount); r != nil && grants(r) {
+		return true
+	}
 	for path, r := range a.exact {
-		if grants(r) && (strings.HasPrefix(path, mount) || path == bare) {
+		if grants(r) && strings.HasPrefix(path, mount) {
 			return true
 		}
 	}
 	for path, r := range a.prefix {
-		if grants(r) && (strings.HasPrefix(path, mount) || strings.HasPrefix(mount, path)) {
+		if grants(r) && strings.HasPrefix(path, mount) {
 			return true
 		}
 	}
+	over := a.longest(mount) // decides below the mount, unless a pattern is more specific
+	if over != nil && grants(over) {
+		return true
+	}
 	for _, w := range a.wild {
-		if grants(w.Rule) && w.reaches(mount) {
+		if grants(w.Rule) && w.reaches(mount) && (over == nil || over.asWild().less(w)) {
 			return true
 		}
 	}

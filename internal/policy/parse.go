@@ -12,10 +12,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/hcl"
 	"github.com/hashicorp/hcl/hcl/ast"
 
 	"arca/internal/errs"
@@ -108,16 +108,9 @@ func parse(name, text string) (*Policy, error) {
 	if len(text) > MaxTextBytes {
 		return nil, fmt.Errorf("policy is larger than %d bytes", MaxTextBytes)
 	}
-	if depth := nesting(text); depth > maxNesting {
-		return nil, fmt.Errorf("policy is nested deeper than %d levels", maxNesting)
-	}
-	file, err := parseHCL(text)
+	list, err := parseHCL(text)
 	if err != nil {
 		return nil, err
-	}
-	list, ok := file.Node.(*ast.ObjectList)
-	if !ok {
-		return nil, errors.New("policy does not contain a root object")
 	}
 	if err := onlyKeys(list, "", "name", "path"); err != nil {
 		return nil, err
@@ -137,40 +130,9 @@ func parse(name, text string) (*Policy, error) {
 	return p, nil
 }
 
-// parseHCL keeps a panic of the HCL parser on hostile text from ending the server.
-func parseHCL(text string) (file *ast.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("text is not HCL: %v", r)
-		}
-	}()
-	return hcl.Parse(text)
-}
-
-// nesting is the deepest nesting of braces, brackets and parentheses outside
-// of strings and comments. The HCL parser recurses, so this bounds its stack.
-func nesting(text string) int {
-	depth, deepest := 0, 0
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '"':
-			for i++; i < len(text) && text[i] != '"' && text[i] != '\n'; i++ {
-				if text[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[', '(':
-			depth++
-			deepest = max(deepest, depth)
-		case '}', ']', ')':
-			depth--
-		}
-	}
-	return deepest
-}
-
 // onlyKeys refuses keys that a policy does not have.
 func onlyKeys(list *ast.ObjectList, where string, known ...string) error {
+	const most = 20 // messages
 	var bad []string
 	for _, item := range list.Items {
 		if len(item.Keys) == 0 {
@@ -181,7 +143,7 @@ func onlyKeys(list *ast.ObjectList, where string, known ...string) error {
 		for _, k := range known {
 			found = found || k == key
 		}
-		if !found {
+		if !found && len(bad) < most {
 			bad = append(bad, fmt.Sprintf("%sinvalid key %q on line %d", where, key, item.Assign.Line))
 		}
 	}
@@ -228,8 +190,8 @@ func parseRule(item *ast.ObjectItem) (Rule, error) {
 		return Rule{}, err
 	}
 	var b block
-	if err := hcl.DecodeObject(&b, item.Val); err != nil {
-		return Rule{}, fmt.Errorf("%s%w", where, firstError(err))
+	if err := decodeHCL(&b, item.Val); err != nil {
+		return Rule{}, fmt.Errorf("%s%w", where, err)
 	}
 	r := Rule{Path: strings.TrimPrefix(key, "/"), Required: b.Required}
 	if strings.Contains(r.Path, "+*") {
@@ -282,23 +244,14 @@ func (r *Rule) capabilities(b block, where string) error {
 	return nil
 }
 
-// firstError drops HCL's list around a single error.
-func firstError(err error) error {
-	var list interface{ WrappedErrors() []error }
-	if errors.As(err, &list) && len(list.WrappedErrors()) == 1 {
-		return list.WrappedErrors()[0]
-	}
-	return err
-}
-
 func wrapTTL(v any) (time.Duration, error) {
 	switch v := v.(type) {
 	case nil:
 		return 0, nil
 	case int:
-		return time.Duration(v) * time.Second, nil
+		return param.ParseDuration(strconv.Itoa(v))
 	case float64:
-		return time.Duration(v * float64(time.Second)), nil
+		return param.ParseDuration(strconv.FormatFloat(v, 'f', -1, 64) + "s")
 	case string:
 		return param.ParseDuration(v)
 	}

@@ -4,12 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/hcl"
-	"github.com/hashicorp/hcl/hcl/ast"
+	"unicode"
 
 	"arca/internal/errs"
 	"arca/internal/namespace"
@@ -38,8 +35,8 @@ type charset struct {
 // ParsePassword reads a password policy in HCL or JSON. Errors are Invalid and
 // in the form of a list, as Vault shows them.
 func ParsePassword(text string) (*Password, error) {
-	if len(text) > MaxTextBytes || nesting(text) > maxNesting {
-		return nil, errs.List(errs.Invalid, "invalid password policy: text is too large or nested too deeply")
+	if len(text) > MaxTextBytes {
+		return nil, errs.List(errs.Invalid, fmt.Sprintf("invalid password policy: text is larger than %d bytes", MaxTextBytes))
 	}
 	p := &Password{Text: text}
 	if err := p.parse(); err != nil {
@@ -63,19 +60,15 @@ func ParsePassword(text string) (*Password, error) {
 }
 
 func (p *Password) parse() error {
-	file, err := parseHCL(p.Text)
+	list, err := parseHCL(p.Text)
 	if err != nil {
 		return fmt.Errorf("unable to decode: %w", err)
-	}
-	list, ok := file.Node.(*ast.ObjectList)
-	if !ok {
-		return errors.New("unable to decode: no object")
 	}
 	var top struct {
 		Length int `hcl:"length"`
 	}
-	if err := hcl.DecodeObject(&top, list); err != nil {
-		return fmt.Errorf("unable to decode: %w", firstError(err))
+	if err := decodeHCL(&top, list); err != nil {
+		return fmt.Errorf("unable to decode: %w", err)
 	}
 	p.Length = top.Length
 	for _, item := range list.Filter("rule").Items {
@@ -90,14 +83,17 @@ func (p *Password) parse() error {
 			Charset string `hcl:"charset"`
 			Least   int    `hcl:"min-chars"`
 		}
-		if err := hcl.DecodeObject(&r, item.Val); err != nil {
-			return fmt.Errorf("unable to decode: %w", firstError(err))
+		if err := decodeHCL(&r, item.Val); err != nil {
+			return fmt.Errorf("unable to decode: %w", err)
 		}
 		chars := []rune(r.Charset)
 		slices.Sort(chars)
 		chars = slices.Compact(chars)
 		if len(chars) == 0 {
 			return errors.New("charset cannot be empty")
+		}
+		if slices.ContainsFunc(chars, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return errors.New("non-printable character in charset")
 		}
 		if r.Least < 0 {
 			return errors.New("min-chars cannot be negative")
@@ -120,15 +116,9 @@ func (p *Password) Generate() (string, error) {
 		return "", errors.New("the character sets hold more than 256 characters")
 	}
 	const attempts = 10_000 // a policy that asks for too much of a rare set may never be met
+	out := make([]rune, p.Length)
 	for range attempts {
-		out := make([]rune, p.Length)
-		for i := range out {
-			n, err := rand.Int(rand.Reader, big.NewInt(int64(len(all))))
-			if err != nil {
-				return "", err
-			}
-			out[i] = all[n.Int64()]
-		}
+		draw(out, all)
 		if p.holds(out) {
 			return string(out), nil
 		}
@@ -136,8 +126,26 @@ func (p *Password) Generate() (string, error) {
 	return "", errors.New("unable to generate a password that follows the rules")
 }
 
+// draw fills out with random elements of all, at most 256, each as likely.
+func draw(out, all []rune) {
+	even := 256 - 256%len(all)
+	var buf [64]byte
+	for i := 0; i < len(out); {
+		rand.Read(buf[:]) //nolint:errcheck // crypto/rand.Read never fails
+		for _, b := range buf {
+			if int(b) < even && i < len(out) {
+				out[i] = all[int(b)%len(all)]
+				i++
+			}
+		}
+	}
+}
+
 func (p *Password) holds(out []rune) bool {
 	for _, s := range p.sets {
+		if s.least == 0 {
+			continue // there may be very many of these
+		}
 		n := 0
 		for _, r := range out {
 			if slices.Contains(s.chars, r) {
