@@ -34,11 +34,13 @@ type conn struct {
 	from  int
 	to    int
 	armed time.Time // the read deadline that is set; zero for none
-	head  head
-	url   url.URL
-	plain http.Request // what all requests of the connection have in common
-	req   http.Request
-	out   writer
+	// writeArmed is the write deadline that is set; zero for none.
+	writeArmed time.Time
+	head       head
+	url        url.URL
+	plain      http.Request // what all requests of the connection have in common
+	req        http.Request
+	out        writer
 
 	mu    sync.Mutex
 	idle  bool // no request is inside; guarded by mu
@@ -129,6 +131,11 @@ func (c *conn) setDeadline(d time.Duration) {
 	_ = c.net.SetReadDeadline(c.armed) // fails only on a closed connection, as the read will
 }
 
+func (c *conn) setWriteDeadline(d time.Duration) {
+	c.writeArmed = time.Now().Add(d)
+	_ = c.net.SetWriteDeadline(c.writeArmed) // fails only on a closed connection, as the write will
+}
+
 // hand gives the connection to net/http.
 func (c *conn) hand(nc net.Conn) {
 	c.mu.Lock()
@@ -141,7 +148,7 @@ func (c *conn) hand(nc net.Conn) {
 
 // handOver gives the connection to net/http with all that was read of it.
 func (c *conn) handOver() {
-	_ = c.net.SetReadDeadline(time.Time{}) // net/http sets its own
+	_ = c.net.SetDeadline(time.Time{}) // net/http sets its own
 	c.hand(&replayed{Conn: c.rw, first: append([]byte(nil), c.buf[c.from:c.to]...)})
 }
 
@@ -226,6 +233,9 @@ func (c *conn) answer() bool {
 		if int64(c.to-c.from) < h.length {
 			c.setDeadline(c.srv.ReadTimeout)
 		}
+	}
+	if c.srv.WriteTimeout > 0 {
+		c.writeArmed = time.Time{} // it counts from each answer's first write
 	}
 	c.out.reset(c, h.method == http.MethodHead, h.close)
 	c.srv.Handler.ServeHTTP(&c.out, &c.req)

@@ -8,10 +8,13 @@ import (
 )
 
 const (
-	flushAt  = 32 << 10 // an answer is gathered up to here
-	keepOut  = 64 << 10 // a larger buffer is not kept for the next answer
-	crlf     = "\r\n"
-	longDate = "Mon, 02 Jan 2006 15:04:05 GMT"
+	flushAt = 32 << 10 // an answer is gathered up to here
+	keepOut = 64 << 10 // a larger buffer is not kept for the next answer
+	// writePart is how much a client must take within stalled.
+	writePart = 128 << 10
+	stalled   = time.Minute
+	crlf      = "\r\n"
+	longDate  = "Mon, 02 Jan 2006 15:04:05 GMT"
 )
 
 // writer is the http.ResponseWriter of a connection, used again and again.
@@ -29,6 +32,7 @@ type writer struct {
 	written int64
 	body    []byte // gathered while the length is not known
 	failed  bool
+	own     bool // the handler sets the write deadline itself
 }
 
 func (w *writer) reset(c *conn, isHead, closing bool) {
@@ -158,7 +162,11 @@ func (w *writer) FlushError() error {
 func (w *writer) Flush() { _ = w.FlushError() } // a failure shows at the next write
 
 // SetWriteDeadline lets http.ResponseController lift the time-out of a stream.
-func (w *writer) SetWriteDeadline(t time.Time) error { return w.c.net.SetWriteDeadline(t) }
+func (w *writer) SetWriteDeadline(t time.Time) error {
+	w.own = true
+	w.c.writeArmed = t
+	return w.c.net.SetWriteDeadline(t)
+}
 
 // SetReadDeadline is for http.ResponseController.
 func (w *writer) SetReadDeadline(t time.Time) error {
@@ -253,15 +261,24 @@ func (w *writer) send() {
 	w.buf = w.buf[:0]
 }
 
+// direct writes p to the connection. A client that takes nothing for a while is
+// given up, however much time the whole answer may take: it would hold the
+// answer in memory for as long as it likes.
 func (w *writer) direct(p []byte) {
-	if w.failed {
-		return
-	}
-	if d := w.c.srv.WriteTimeout; d > 0 {
-		_ = w.c.net.SetWriteDeadline(time.Now().Add(d)) // fails only on a closed connection, as the write will
-	}
-	if _, err := w.c.rw.Write(p); err != nil {
-		w.failed = true
+	c := w.c
+	for len(p) > 0 && !w.failed {
+		part := p[:min(len(p), writePart)]
+		if d := c.srv.WriteTimeout; d > 0 {
+			if c.writeArmed.IsZero() {
+				c.setWriteDeadline(d)
+			}
+		} else if time.Until(c.writeArmed) < stalled/2 && !w.own {
+			c.setWriteDeadline(stalled)
+		}
+		if _, err := c.rw.Write(part); err != nil {
+			w.failed = true
+		}
+		p = p[len(part):]
 	}
 }
 
