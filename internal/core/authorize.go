@@ -22,7 +22,7 @@ func (c *Core) Authorize(ctx context.Context, req *engine.Request, sudo bool) er
 	}
 	defer a.leave()
 	h := &handling{c: c, a: a, req: req, ns: namespace.Root(), now: time.Now().UTC()}
-	return a.DB.Update(ctx, func(tx storage.Tx) error {
+	err = a.DB.Update(ctx, func(tx storage.Tx) error {
 		_ = h.find(tx) // for the mount in the audit record
 		h.route = nil
 		if err := h.identify(tx); err != nil {
@@ -41,4 +41,11 @@ func (c *Core) Authorize(ctx context.Context, req *engine.Request, sudo bool) er
 		}
 		return nil
 	})
+	if err != nil && h.used && !h.silent {
+		// The attempt was undone, and with it the use of the token.
+		if useErr := h.use(ctx); useErr != nil {
+			return useErr
+		}
+	}
+	return err
 }

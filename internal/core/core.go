@@ -145,16 +145,31 @@ type Active struct {
 	gate   sync.RWMutex // read-held by each request; sealing waits for it
 	ctx    context.Context
 	cancel context.CancelFunc
-	work   sync.WaitGroup
+
+	starting sync.Mutex // held while work is added to
+	over     bool       // nothing starts any more; guarded by starting
+	work     sync.WaitGroup
 }
 
 // Done is closed when the node leaves this state.
 func (a *Active) Done() <-chan struct{} { return a.ctx.Done() }
 
 // Go runs fn in the background until the node leaves this state; fn must end
-// when its context does.
+// when its context does. Once the state is left it does nothing.
 func (a *Active) Go(fn func(ctx context.Context)) {
-	a.work.Go(func() { fn(a.ctx) })
+	a.starting.Lock()
+	defer a.starting.Unlock()
+	if !a.over {
+		a.work.Go(func() { fn(a.ctx) })
+	}
+}
+
+// stop ends the background work, and returns when it has ended.
+func (a *Active) stop() {
+	a.starting.Lock()
+	a.over = true
+	a.starting.Unlock()
+	a.work.Wait()
 }
 
 // desks builds the desks over a keyring. It starts nothing.
@@ -265,8 +280,10 @@ func (c *Core) Shut() error {
 	}
 	a.cancel()
 	a.gate.Lock() // waits for the requests inside
-	defer a.gate.Unlock()
-	a.work.Wait()
+	a.stop()
+	// Whoever still comes finds the context done. The seal's manager may be one
+	// of them, and would wait here for the gate while Seal waits for it.
+	a.gate.Unlock()
 	err := a.DB.Close()
 	a.Audit.Close()
 	c.seal.Seal() // wipes the keys

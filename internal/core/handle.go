@@ -46,6 +46,7 @@ type handling struct {
 	acl    *policy.ACL
 	judged policy.Verdict
 
+	acted   bool // a route that acts on the outside was run
 	audited bool // the request's record is written
 	silent  bool // ... could not be, so that nothing else is recorded
 	used    bool // the current attempt took one use off the token
@@ -65,10 +66,7 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 		return nil, err
 	}
 	h := &handling{c: c, a: a, req: req, now: time.Now().UTC()}
-	c.flights.add(h)
-	res, err := h.handle(ctx)
-	c.flights.remove(h)
-	a.leave()
+	res, err := h.inside(ctx)
 	if h.call != nil {
 		h.call.RunAfter()
 	}
@@ -76,6 +74,14 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 		c.log.Error("request failed", "id", req.ID, "operation", req.Op.String(), "path", req.Path, "error", err)
 	}
 	return res, err
+}
+
+// inside serves the request as one that is counted.
+func (h *handling) inside(ctx context.Context) (*engine.Response, error) {
+	defer h.a.leave()
+	h.c.flights.add(h)
+	defer h.c.flights.remove(h)
+	return h.handle(ctx)
 }
 
 // always serves the routes of sys that a sealed node serves, too.
@@ -162,7 +168,7 @@ func (h *handling) transact(ctx context.Context) (res *engine.Response, err erro
 // attempt is one run of the request within tx.
 func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response, error) {
 	routeErr := h.find(tx)
-	if h.route != nil && h.route.Outside && h.audited {
+	if h.acted {
 		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
 	}
 	if err := h.identify(tx); err != nil {
@@ -177,6 +183,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if h.req.Op == engine.OpHelp {
 		return h.help()
 	}
+	h.acted = h.route.Outside
 	res, err := h.route.Run(ctx, h.call)
 	if err != nil {
 		return nil, err
@@ -260,21 +267,40 @@ func (h *handling) identify(tx storage.Tx) error {
 }
 
 func (h *handling) lookup(tx storage.Tx) (*token.Entry, error) {
-	tok, err := h.a.Tokens.Lookup(tx, h.req.Token, h.now)
+	tok, err := h.a.Caller(tx, h.req, h.now)
 	if errors.Is(err, token.ErrBad) {
 		return nil, errNoToken
 	}
+	return tok, err
+}
+
+// Caller finds the token with which a request comes. The error is token.ErrBad
+// when it is not valid, or not from where the request comes.
+func (a *Active) Caller(tx storage.Tx, req *engine.Request, now time.Time) (*token.Entry, error) {
+	tok, err := a.callersToken(tx, req.Token, now)
 	if err != nil {
 		return nil, err
 	}
-	if len(tok.BoundCIDRs) > 0 && !h.fromOneOf(tok) {
-		return nil, errNoToken
+	if len(tok.BoundCIDRs) > 0 && !fromOneOf(req, tok) {
+		return nil, token.ErrBad
 	}
 	return tok, nil
 }
 
-func (h *handling) fromOneOf(tok *token.Entry) bool {
-	addr := h.req.Remote.Addr().Unmap()
+// callersToken looks up a token as it came: a wrapping token may come as JWT.
+func (a *Active) callersToken(tx storage.Tx, text string, now time.Time) (*token.Entry, error) {
+	if !strings.HasPrefix(text, jwtPrefix) {
+		return a.Tokens.Lookup(tx, text, now)
+	}
+	tok, err := a.WrappingToken(tx, text, now)
+	if errors.Is(err, errNotWrapping) {
+		return nil, token.ErrBad
+	}
+	return tok, err
+}
+
+func fromOneOf(req *engine.Request, tok *token.Entry) bool {
+	addr := req.Remote.Addr().Unmap().WithZone("")
 	for _, p := range tok.BoundCIDRs {
 		if p.Contains(addr) {
 			return true
@@ -330,9 +356,10 @@ func (h *handling) refuse(err error) error {
 	return err
 }
 
-// use takes the use of a token that a failed request made.
+// use takes the use of a token that a failed request made, also when the client
+// has gone meanwhile.
 func (h *handling) use(ctx context.Context) error {
-	return h.a.DB.Update(ctx, func(tx storage.Tx) error {
+	return h.a.DB.Update(context.WithoutCancel(ctx), func(tx storage.Tx) error {
 		tok, err := h.a.Tokens.ByKey(tx, h.tok.NamespaceID, h.tok.Key, h.now)
 		if errors.Is(err, token.ErrBad) {
 			return nil

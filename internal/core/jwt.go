@@ -21,6 +21,9 @@ import (
 // is made when it is first needed.
 const wrappingKey = "core/wrapping-key"
 
+// jwtPrefix is how every JWT begins: {" in base64.
+const jwtPrefix = "eyJ"
+
 var errNotWrapping = engine.ErrWrapping
 
 // wrapClaims are the claims of a wrapping token in JWT form, as clients of
@@ -66,7 +69,7 @@ func (a *Active) jwtKey(tx storage.Tx) (*ecdsa.PrivateKey, error) {
 // WrappingToken finds the wrapping token that text names, in either form. The
 // error is engine.ErrWrapping when it is none, or no longer valid.
 func (a *Active) WrappingToken(tx storage.Tx, text string, now time.Time) (*token.Entry, error) {
-	if strings.HasPrefix(text, "eyJ") && len(text) <= token.MaxIDBytes {
+	if strings.HasPrefix(text, jwtPrefix) && len(text) <= token.MaxIDBytes {
 		id, err := a.openJWT(tx, text)
 		if err != nil {
 			return nil, err

@@ -66,6 +66,9 @@ func (a *Active) RevokeLease(ctx context.Context, tx storage.Tx, e *lease.Entry,
 		return err
 	}
 	if err == nil && m.ID == e.MountID {
+		if m.Engine == nil && !force {
+			return errs.New(errs.Unsupported, "this program has no engine of type %q, which could revoke the lease", m.Type)
+		}
 		if r, ok := m.Engine.(engine.Revoker); ok {
 			err := r.Revoke(ctx, a.callFor(tx, m), leaseOf(e))
 			if err != nil && !force {
@@ -79,7 +82,10 @@ func (a *Active) RevokeLease(ctx context.Context, tx storage.Tx, e *lease.Entry,
 // RenewLease extends a lease by increment (0: the mount's default) and returns
 // the engine's answer with the lease as it now is.
 func (a *Active) RenewLease(ctx context.Context, tx storage.Tx, e *lease.Entry, increment time.Duration, now time.Time) (*engine.Response, error) {
-	if !e.Renewable {
+	switch {
+	case e.Irrevocable(), !e.Expires.IsZero() && !now.Before(e.Expires), e.Attempts > 0:
+		return nil, errs.New(errs.Invalid, "lease expired")
+	case !e.Renewable:
 		return nil, errs.New(errs.Invalid, "lease is not renewable")
 	}
 	m, _, err := a.Mounts.Route(tx, e.NamespaceID, e.ID)

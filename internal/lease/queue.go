@@ -77,6 +77,7 @@ type Queue struct {
 	wake chan struct{}
 	mu   sync.Mutex
 	next time.Time // when the sleeper will look again; guarded by mu
+	soon time.Time // the earliest item scheduled since the last look began, zero for none; guarded by mu
 }
 
 // NewQueue makes a queue; it starts with Run.
@@ -107,6 +108,7 @@ func (q *Queue) Run(ctx context.Context) {
 		case <-q.wake:
 		case <-timer.C:
 		}
+		q.begin()
 		wait, err := q.pass(ctx)
 		if ctx.Err() != nil {
 			return
@@ -118,26 +120,52 @@ func (q *Queue) Run(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		q.mu.Lock()
-		q.next = time.Now().Add(wait)
-		q.mu.Unlock()
-		timer.Reset(wait)
+		timer.Reset(q.sleep(wait, err == nil))
 	}
+}
+
+// begin notes that a look at the index begins: what is scheduled from now on
+// it may miss.
+func (q *Queue) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.soon = time.Time{}
+}
+
+// sleep notes when the sleeper will look again, and says how long that is. What
+// was scheduled while it looked counts unless it must wait for an error to pass.
+func (q *Queue) sleep(wait time.Duration, heed bool) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if heed && !q.soon.IsZero() {
+		wait = max(0, min(wait, time.Until(q.soon)))
+	}
+	q.next = time.Now().Add(wait)
+	return wait
 }
 
 // changed wakes the sleeper when something is due before it would look.
 func (q *Queue) changed(keys []string) {
-	q.mu.Lock()
-	next := q.next
-	q.mu.Unlock()
+	var first time.Time
 	for _, k := range keys {
 		it, err := parseItem(strings.TrimPrefix(k, QueuePrefix))
-		if err == nil && it.Due.Before(next) {
-			select {
-			case q.wake <- struct{}{}:
-			default:
-			}
-			return
+		if err == nil && (first.IsZero() || it.Due.Before(first)) {
+			first = it.Due
+		}
+	}
+	if first.IsZero() {
+		return
+	}
+	q.mu.Lock()
+	early := first.Before(q.next)
+	if q.soon.IsZero() || first.Before(q.soon) {
+		q.soon = first
+	}
+	q.mu.Unlock()
+	if early {
+		select {
+		case q.wake <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -166,8 +194,9 @@ func (q *Queue) due(ctx context.Context) (batch []Item, wait time.Duration, err 
 				return err
 			}
 			it, err := parseItem(key)
-			if err != nil {
-				return err
+			if err != nil { // not ours, and no reason to stop
+				q.cfg.Log.Error("due item", "error", err)
+				continue
 			}
 			if it.Due.After(now) {
 				wait = min(wait, it.Due.Sub(now))

@@ -275,20 +275,33 @@ func (t *Table) InUse(tx storage.Tx, ns, path string) (string, error) {
 
 // Create stores a new mount and returns it. ID and Accessor are made when empty.
 func (t *Table) Create(_ context.Context, tx storage.Tx, ns string, r Row) (*Entry, error) {
-	if strings.Count(r.Path, "/") > MaxSegments {
-		return nil, errs.New(errs.Invalid, "mount path has more than %d segments", MaxSegments)
+	if err := checkDepth(r.Path); err != nil {
+		return nil, err
 	}
 	r.Version = 1
 	if r.ID == "" {
 		r.ID = uuid.NewString()
 	}
-	if r.Accessor == "" {
-		r.Accessor = newAccessor(r.Type, strings.HasPrefix(r.Path, AuthPrefix))
+	for r.Accessor == "" { // until one is found that is free
+		a := newAccessor(r.Type, strings.HasPrefix(r.Path, AuthPrefix))
+		_, err := tx.Get(accessorKey(ns, a))
+		if errors.Is(err, storage.ErrNotFound) {
+			r.Accessor = a
+		} else if err != nil {
+			return nil, err
+		}
 	}
 	if err := tx.Put(accessorKey(ns, r.Accessor), []byte(r.Path)); err != nil {
 		return nil, err
 	}
 	return t.put(tx, ns, r)
+}
+
+func checkDepth(path string) error {
+	if strings.Count(path, "/") > MaxSegments {
+		return errs.New(errs.Invalid, "mount path has more than %d segments", MaxSegments)
+	}
+	return nil
 }
 
 func newAccessor(typ string, auth bool) string {
@@ -332,6 +345,9 @@ func (t *Table) Delete(tx storage.Tx, e *Entry) error {
 
 // Move renames a mount. Its keys lie under its id, so nothing else moves.
 func (t *Table) Move(tx storage.Tx, e *Entry, to string) error {
+	if err := checkDepth(to); err != nil {
+		return err
+	}
 	if err := tx.Delete(rowKey(e.NamespaceID, e.Path)); err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (c Cubbyhole) read(_ context.Context, call *engine.Call, in cubbyIn) (*engi
 		return nil, errMissingPath
 	}
 	if in.Path == responsePath && call.Caller.Wrapping {
-		t, err := lookup(call, call.Request.Token)
+		t, err := desks(call).Caller(call.Tx, call.Request, call.Now)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ func (e *Engine) internalRoutes() []engine.Route {
 // caller is the ACL of the request's token; nil when there is no valid token.
 // These routes look at the token themselves, as they answer without one, too.
 func caller(call *engine.Call) (*policy.ACL, error) {
-	t, err := lookup(call, call.Request.Token)
+	t, err := desks(call).Caller(call.Tx, call.Request, call.Now)
 	if isBad(err) || err == nil && t.NumUses != 0 {
 		// A use-limited token is not spent on what needs none.
 		return nil, nil
@@ -73,7 +73,7 @@ func (e *Engine) uiMounts(_ context.Context, call *engine.Call, _ engine.None) (
 }
 
 func (e *Engine) uiMount(_ context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {
-	t, err := lookup(call, call.Request.Token)
+	t, err := desks(call).Caller(call.Tx, call.Request, call.Now)
 	if isBad(err) {
 		return nil, errs.New(errs.Denied, "permission denied")
 	}

@@ -325,6 +325,9 @@ func parseConfig(raw json.RawMessage, auth bool) (*mount.Config, error) {
 		if *t.to, err = param.ParseDuration(*t.text); err != nil {
 			return nil, errs.New(errs.Invalid, "unable to parse %s TTL of %s: %s", t.what, *t.text, err.Error())
 		}
+		if *t.to < 0 {
+			return nil, errs.New(errs.Invalid, "unable to parse %s TTL of %s: cannot provide negative value", t.what, *t.text)
+		}
 	}
 	if cfg.MaxTTL > 0 && cfg.DefaultTTL > cfg.MaxTTL {
 		return nil, errs.New(errs.Invalid, "given default lease TTL greater than given max lease TTL")

@@ -131,9 +131,12 @@ func (e *Engine) sealNode(ctx context.Context, call *engine.Call, _ engine.None)
 	if err := e.core.Authorize(ctx, call.Request, true); err != nil {
 		return nil, err
 	}
-	var err error
-	call.After(func() { err = e.core.Shut() })
-	return nil, err
+	call.After(func() {
+		if err := e.core.Shut(); err != nil {
+			e.core.Config().Log.Error("seal", "error", err)
+		}
+	})
+	return nil, nil
 }
 
 type leaderOut struct {

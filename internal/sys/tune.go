@@ -79,10 +79,11 @@ func (e *Engine) tune(ctx context.Context, call *engine.Call, path string, in tu
 	}
 	set(&row.Description, in.Description)
 	var old map[string]string
-	if in.Options != nil {
+	options := in.Options != nil && len(*in.Options) > 0
+	if options {
 		old = row.Options
-		row.Options, row.HasOptions = maps.Clone(*in.Options), true
-		if err := checkVersionChange(old, row.Options); err != nil {
+		row.Options, row.HasOptions = mergeOptions(old, *in.Options), true
+		if err := checkVersionChange(old, *in.Options); err != nil {
 			return nil, err
 		}
 	}
@@ -90,7 +91,7 @@ func (e *Engine) tune(ctx context.Context, call *engine.Call, path string, in tu
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := changed.Engine.(engine.Tuner); ok && in.Options != nil {
+	if t, ok := changed.Engine.(engine.Tuner); ok && options {
 		tuned := d.CallFor(call.Tx, changed)
 		if err := t.Tuned(ctx, tuned, old); err != nil {
 			return nil, err
@@ -102,12 +103,22 @@ func (e *Engine) tune(ctx context.Context, call *engine.Call, path string, in tu
 	return nil, nil
 }
 
+// mergeOptions sets options over the old ones; an empty text removes one.
+func mergeOptions(old, set map[string]string) map[string]string {
+	out := make(map[string]string, len(old)+len(set))
+	maps.Copy(out, old)
+	maps.Copy(out, set)
+	maps.DeleteFunc(out, func(name, v string) bool { return v == "" && name != "version" })
+	return out
+}
+
 // checkVersionChange lets a KV mount go from version 1 to 2 and not back.
-func checkVersionChange(old, now map[string]string) error {
-	if v := now["version"]; v != "" && v != "1" && v != "2" {
+func checkVersionChange(old, set map[string]string) error {
+	v, given := set["version"]
+	if given && v != "1" && v != "2" {
 		return errs.New(errs.Invalid, "invalid version provided: %s", v)
 	}
-	if old["version"] == "2" && now["version"] != "2" && now["version"] != "" {
+	if given && old["version"] == "2" && v != "2" {
 		return errs.New(errs.Invalid, "cannot downgrade mount from version 2")
 	}
 	return nil
@@ -140,6 +151,9 @@ func (e *Engine) tuneTTLs(row *mount.Row, in *configIn) error {
 		d, err := param.ParseDuration(*t.text)
 		if err != nil {
 			return errs.New(errs.Invalid, "%s", err.Error())
+		}
+		if d < 0 {
+			return errs.New(errs.Invalid, "cannot provide negative value '%d'", seconds(d))
 		}
 		*t.to = d
 	}

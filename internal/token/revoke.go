@@ -224,6 +224,11 @@ func (s *Store) RevokePrefix(tx storage.Tx, ns, prefix string, limit int, now ti
 	for _, id := range ids {
 		e, err := s.cache.Get(tx, entryKey(ns, id[strings.LastIndexByte(id, '/')+1:]))
 		if errors.Is(err, storage.ErrNotFound) {
+			// Gone with another one, or a name without a token, which must not
+			// stay in the way of those behind it.
+			if err := tx.Delete(pathDir(ns) + prefix + id); err != nil {
+				return false, err
+			}
 			continue
 		}
 		if err != nil {

@@ -181,10 +181,15 @@ func (s *Store) Lookup(tx storage.Tx, id string, now time.Time) (*Entry, error) 
 	if id == "" || len(id) > MaxIDBytes {
 		return nil, ErrBad
 	}
-	if strings.HasPrefix(id, BatchPrefix) || strings.HasPrefix(id, "b.") {
+	if isBatch(id) {
 		return s.openBatch(tx, id, now)
 	}
 	return s.ByKey(tx, NamespaceOf(id), s.hash.key(id), now)
+}
+
+// isBatch reports whether id has the form of a batch token.
+func isBatch(id string) bool {
+	return strings.HasPrefix(id, BatchPrefix) || strings.HasPrefix(id, "b.")
 }
 
 // ByKey finds a valid token by the key of its record.
@@ -216,6 +221,9 @@ func (s *Store) checkParents(tx storage.Tx, e *Entry, now time.Time) (*Entry, er
 		}
 		parent, err := s.cache.Get(tx, entryKey(ns, child.Parent))
 		if errors.Is(err, storage.ErrNotFound) {
+			if child.Batch() {
+				return nil, ErrBad // nothing could be written to it that frees it
+			}
 			if _, err := tx.Get(freedKey(ns, child.Parent)); err != nil {
 				if errors.Is(err, storage.ErrNotFound) {
 					return nil, ErrBad
@@ -277,6 +285,13 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 	}
 	e.Version = 1
 	e.Created = e.Created.UTC()
+	if e.Parent != "" {
+		if _, err := s.checkParents(tx, e, e.Created); errors.Is(err, ErrBad) {
+			return "", errs.New(errs.Invalid, "parent token is gone, or descends from %d others", maxChain)
+		} else if err != nil {
+			return "", err
+		}
+	}
 	if e.Batch() {
 		return s.sealBatch(e)
 	}
@@ -288,6 +303,9 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 	e.Key = s.hash.key(id)
 	e.Orphan = e.Parent == ""
 	if chosen {
+		if NamespaceOf(id) != e.NamespaceID || isBatch(id) {
+			return "", errs.New(errs.Invalid, "custom token ID cannot have a '.' in the value")
+		}
 		_, err := tx.Get(entryKey(e.NamespaceID, e.Key))
 		if err == nil {
 			return "", ErrDuplicate

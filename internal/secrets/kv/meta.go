@@ -274,6 +274,9 @@ func (m *metadata) limit(c *config) int {
 	return n
 }
 
+// farAway is as good as never: the record's times end in the year 2262.
+const farAway = 200 * 365 * 24 * time.Hour
+
 // deletion is when a version created at now deletes itself; zero is never. The
 // shorter of key's and mount's wish holds; a negative wish of the mount
 // switches it off.
@@ -285,7 +288,7 @@ func (m *metadata) deletion(c *config, now time.Time) time.Time {
 	if own := m.DeleteVersionAfter; own > 0 && (after == 0 || own < after) {
 		after = own
 	}
-	if after == 0 {
+	if after == 0 || after > farAway {
 		return time.Time{}
 	}
 	return now.Add(after)

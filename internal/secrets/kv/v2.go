@@ -148,7 +148,7 @@ func find(tx storage.Tx, path string, asked int) (*metadata, int, error) {
 		return nil, 0, err
 	}
 	n := asked
-	if n <= 0 {
+	if n <= 0 { // as servers of this family do
 		n = m.Current
 	}
 	if m.at(n) == nil {
@@ -238,8 +238,11 @@ func (in *writeIn) cas() (n int, given bool, err error) {
 		return 0, false, errs.New(errs.Invalid, "error parsing options: they must be an object")
 	}
 	raw := obj.Get("cas")
-	if raw == nil {
+	switch {
+	case raw == nil:
 		return 0, false, nil
+	case string(raw) == "null":
+		return 0, true, nil
 	}
 	text := string(raw)
 	if raw[0] == '"' {
@@ -303,7 +306,7 @@ func (m *metadata) answerAdd(call *engine.Call, c *config, path string, data []b
 }
 
 // nothingToPatch is the answer, without a body, to a patch of what is not there.
-var nothingToPatch = &engine.Response{Raw: &engine.Raw{Status: 404}}
+func nothingToPatch() *engine.Response { return &engine.Response{Raw: &engine.Raw{Status: 404}} }
 
 func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.Response, error) {
 	if in.Path == "" {
@@ -312,12 +315,12 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 	if err := in.checkData(); err != nil {
 		return nil, errs.New(errs.Invalid, "Field validation failed: %s", err.Error())
 	}
-	if len(in.Data) == 0 {
+	if len(in.Data) == 0 || in.Data[0] != '{' {
 		return nil, errs.New(errs.Invalid, "no data provided")
 	}
 	m, err := readMeta(call.Tx, in.Path)
 	if errors.Is(err, errNotFound) {
-		return nothingToPatch, nil
+		return nothingToPatch(), nil
 	}
 	if err != nil {
 		return nil, err
@@ -328,7 +331,7 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 	}
 	v := m.at(m.Current)
 	if v == nil {
-		return nothingToPatch, nil
+		return nothingToPatch(), nil
 	}
 	if v.Destroyed || v.deleted(call.Now) {
 		b, err := m.appendVersion(nil, m.Current)
@@ -344,15 +347,24 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 	if err != nil {
 		return nil, err
 	}
-	merged, err := mergePatch(old, in.Data)
+	budget := maxMergeBytes
+	merged, err := mergePatch(old, in.Data, &budget)
 	if err != nil {
 		return nil, err
 	}
 	return m.answerAdd(call, c, in.Path, merged)
 }
 
-// mergePatch applies a JSON merge patch (RFC 7396) to an object.
-func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
+// maxMergeBytes bounds what merging a patch reads: objects are read once for
+// each level that they are nested.
+const maxMergeBytes = 256 << 20
+
+// mergePatch applies a JSON merge patch (RFC 7396) to an object. budget is how
+// many bytes it may still read.
+func mergePatch(target, patch json.RawMessage, budget *int) (json.RawMessage, error) {
+	if *budget -= len(target) + len(patch); *budget < 0 {
+		return nil, errs.New(errs.TooLarge, "the patch is too large for being nested so deeply")
+	}
 	p, err := param.ParseObject(patch)
 	if err != nil {
 		return nil, err
@@ -380,7 +392,7 @@ func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
 			if had {
 				inner = t[i].Value
 			}
-			if change.Value, err = mergePatch(inner, change.Value); err != nil {
+			if change.Value, err = mergePatch(inner, change.Value, budget); err != nil {
 				return nil, err
 			}
 		}
@@ -396,6 +408,9 @@ func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
 		if m.Value != nil {
 			out = append(out, m)
 		}
+	}
+	if len(out) > param.MaxMembers {
+		return nil, errs.New(errs.Invalid, "the patched object would have more than %d members", param.MaxMembers)
 	}
 	return out.JSON(), nil
 }

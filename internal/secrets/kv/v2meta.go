@@ -203,7 +203,7 @@ func printable(s string) bool {
 func (v2) patchMetadata(_ context.Context, call *engine.Call, in metaIn) (*engine.Response, error) {
 	m, err := readMeta(call.Tx, in.Path)
 	if errors.Is(err, errNotFound) {
-		return nothingToPatch, nil
+		return nothingToPatch(), nil
 	}
 	if err != nil {
 		return nil, err
