@@ -311,6 +311,9 @@ func (m *making) rights() error {
 	if in.NoParent && !m.sudo {
 		return errs.New(errs.Invalid, "root or sudo privileges required to create orphan token")
 	}
+	if slices.Contains(m.entry.Policies, policy.WrappingName) {
+		return errs.New(errs.Invalid, "cannot assign policy %q", policy.WrappingName)
+	}
 	if m.entry.Batch() && slices.Contains(m.entry.Policies, policy.RootName) {
 		return errBatchRoot
 	}

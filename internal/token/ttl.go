@@ -40,9 +40,9 @@ func TTL(q TTLQuery) (ttl time.Duration, warnings []string, err error) {
 	left := start.Add(limit).Sub(now)
 	if q.Period > 0 {
 		ttl = q.Period
-		if ttl > q.SystemMax {
-			warnings = append(warnings, capped("period", ttl, q.SystemMax, "period"))
-			ttl = q.SystemMax
+		if ttl > limit {
+			warnings = append(warnings, capped("period", ttl, limit, "period"))
+			ttl = limit
 		}
 		if q.ExplicitMax == 0 {
 			return ttl, warnings, nil
