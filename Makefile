@@ -2,7 +2,7 @@
 # is fetched by Go, or left out with a word.
 
 .DEFAULT_GOAL := build
-.PHONY: build dev run test race check fmt format vet lint fuzz golden conform bench cover docs licenses vuln install clean help
+.PHONY: build dev run test race check fmt format vet lint fuzz golden conform bench cover docs licenses vuln install dist clean help
 
 # A change of Go's own version is a change of go.mod, nothing that a build does
 # by itself.
@@ -21,6 +21,7 @@ REF      ?=
 ARGS     ?=
 
 DESTDIR  ?=
+ARCHS    ?= amd64 arm64
 PREFIX   ?= /usr/local
 UNITDIR  ?= /etc/systemd/system
 
@@ -39,7 +40,7 @@ dev: build ## build and start a dev server (ADDR=127.0.0.1:8200 ROOT=root), whic
 run: dev
 
 test: ## run all tests, with the race detector where it can be had
-	@race=$$(tools/race.sh) && set -x && $(GO) test $$race $(if $(RUN),-run '$(RUN)') $(PKG)
+	@tools/packages.sh; race=$$(tools/race.sh) && set -x && $(GO) test $$race $(if $(RUN),-run '$(RUN)') $(PKG)
 
 race: ## run all tests with the race detector, ten times, in random order
 	CGO_ENABLED=1 $(GO) test -race -count=10 -shuffle=on $(if $(RUN),-run '$(RUN)') $(PKG)
@@ -94,8 +95,11 @@ install: ## install bin/arca with the link vault, and the systemd unit (DESTDIR,
 	ln -sf arca $(DESTDIR)$(PREFIX)/bin/vault
 	@if [ -f deploy/systemd/arca.service ]; then set -x; install -D -m 0644 deploy/systemd/arca.service $(DESTDIR)$(UNITDIR)/arca.service; fi
 
+dist: ## write dist/vault_<version>_linux_<arch>.zip (ARCHS="amd64 arm64"), each with one executable, vault
+	VERSION='$(VERSION)' LDFLAGS='$(strip $(LDFLAGS))' tools/dist.sh dist $(ARCHS)
+
 clean: ## remove what was built
-	rm -rf bin cover.out cover.html
+	rm -rf bin dist cover.out cover.html
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
