@@ -129,7 +129,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx, done = d.deadlines.bound(ctx)
 		defer done()
 	}
-	in := incoming{ctx: ctx, door: d, w: w, Request: r}
+	in := incoming{Request: r, ctx: ctx, door: d, w: w}
 	defer in.release()
 	req, err := d.request(&in, rest)
 	if err != nil {

@@ -11,24 +11,27 @@ import (
 	"arca/internal/memory"
 )
 
+// growth is by how much a buffer grows while a body comes in.
+const growth = 4
+
 // incoming is a request that is being read, with what it took of the budget.
 type incoming struct {
 	*http.Request
-	ctx   context.Context //nolint:containedctx // of the request, and no longer alive than it
-	door  *door
-	w     http.ResponseWriter
-	taken int64
+	ctx  context.Context //nolint:containedctx // of the request, and no longer alive than it
+	door *door
+	w    http.ResponseWriter
+	held *account // nil while nothing is held
 }
 
 // release gives back what the body took. Nothing holds the body any more.
 func (r *incoming) release() {
-	if r.door.Bodies.give(r.taken) {
+	if r.held != nil && r.door.Bodies.give(r.held) {
 		memory.Release()
 	}
 }
 
-// body reads the whole body. A size that was promised may be a lie: the first
-// bytes are read without a claim, the rest once it was granted.
+// body reads the whole body. A size that was promised may be a lie: no more is
+// allocated than a multiple of what came.
 func (r *incoming) body() ([]byte, error) {
 	most := r.door.MaxRequestBytes
 	if most > 0 && r.ContentLength > most {
@@ -42,60 +45,51 @@ func (r *incoming) body() ([]byte, error) {
 	if r.ContentLength > 0 {
 		size = min(r.ContentLength+1, freeBytes)
 	}
-	buf, err := fill(in, make([]byte, 0, size), freeBytes)
-	if err == nil { // there is more
-		buf, err = r.rest(in, buf)
-	}
-	if errors.Is(err, io.EOF) {
-		return buf, nil
-	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return nil, errTooLarge
-	}
-	if errs.Is(err, errs.Unavailable) {
-		return nil, err
-	}
-	return nil, errs.New(errs.Invalid, "error reading the request's body: %w", err)
-}
-
-// rest reads on behind the first bytes, when the budget allows. The error is
-// io.EOF at the body's end.
-func (r *incoming) rest(in io.Reader, first []byte) ([]byte, error) {
-	size := r.ContentLength + 1
-	if size == 0 {
-		size = r.door.MaxRequestBytes + 1 // not said: the worst is counted
-	}
-	if size <= 1 {
-		size = DefaultMaxRequestBytes // without a bound, nothing to count by
-	}
-	taken, waited, err := r.door.Bodies.take(r.ctx, size)
-	if err != nil {
-		return nil, err
-	}
-	r.taken = taken
-	if waited && r.door.BodyTimeout > 0 {
-		// The listener's time for the body ran on while it waited.
-		_ = http.NewResponseController(r.w).SetReadDeadline(time.Now().Add(r.door.BodyTimeout)) // not every writer has one
-	}
-	if r.ContentLength > 0 {
-		first = append(make([]byte, 0, size), first...)
-	}
-	return fill(in, first, 0)
-}
-
-// fill reads until the end, when it returns io.EOF, or until most bytes are
-// there, if most is not 0.
-func fill(in io.Reader, buf []byte, most int) ([]byte, error) {
-	for most == 0 || len(buf) < most {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
+	buf := make([]byte, 0, size)
+	for {
 		n, err := in.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err == nil && len(buf) == cap(buf) {
+			buf, err = r.grow(buf)
+		}
 		if err != nil {
-			return buf, err
+			return nil, readError(err)
 		}
 	}
-	return buf, nil
+}
+
+func readError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return errTooLarge
+	}
+	if errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	return errs.New(errs.Invalid, "error reading the request's body: %w", err)
+}
+
+// grow gives a full buffer room, when the budget allows.
+func (r *incoming) grow(buf []byte) ([]byte, error) {
+	size := growth * int64(cap(buf))
+	if r.ContentLength > 0 {
+		size = min(size, r.ContentLength+1)
+	}
+	if size > freeBytes {
+		if r.held == nil {
+			r.held = &account{}
+		}
+		waited, err := r.door.Bodies.take(r.ctx, r.held, size-r.held.taken)
+		if err != nil {
+			return nil, err
+		}
+		if waited && r.door.BodyTimeout > 0 {
+			// The listener's time for the body ran on while it waited.
+			_ = http.NewResponseController(r.w).SetReadDeadline(time.Now().Add(r.door.BodyTimeout)) // not every writer has one
+		}
+	}
+	return append(make([]byte, 0, size), buf...), nil
 }

@@ -18,18 +18,28 @@ const (
 
 // A Budget bounds the bytes of large request bodies that are held at a time, so
 // that many clients with the largest body that is taken do not fill the memory.
-// Who finds nothing left waits, in the order of coming. Doors may share one; it
-// is safe for concurrent use.
+// Bodies ask as they come in, so what is promised and not sent costs nothing.
+// Who finds nothing left waits, in the order of asking; one at a time may
+// overdraw, or many half-read bodies would wait for one another. Doors may
+// share a budget; it is safe for concurrent use.
 type Budget struct {
 	total int64
 
-	mu      sync.Mutex
-	left    int64     // guarded by mu
-	least   int64     // of left, since all was given back; guarded by mu
-	waiting list.List // of *claim; guarded by mu
+	mu        sync.Mutex
+	left      int64     // guarded by mu
+	least     int64     // of left, since all was given back; guarded by mu
+	overdrawn bool      // somebody may overdraw; guarded by mu
+	waiting   list.List // of *claim; guarded by mu
+}
+
+// An account is what one body took of a budget.
+type account struct {
+	taken int64
+	over  bool // it may overdraw
 }
 
 type claim struct {
+	account *account
 	bytes   int64
 	granted chan struct{} // closed by who grants it
 }
@@ -42,45 +52,50 @@ func NewBudget(bytes int64) *Budget {
 	return &Budget{total: bytes, left: bytes, least: bytes}
 }
 
-// take waits until so many bytes are left, or ctx ends. It returns what was
-// taken, which is no more than all there is, and whether it waited.
-func (b *Budget) take(ctx context.Context, bytes int64) (taken int64, waited bool, err error) {
-	bytes = min(bytes, b.total)
+// take adds to an account. It waits until so many bytes are left, or ctx ends,
+// and reports whether it waited.
+func (b *Budget) take(ctx context.Context, a *account, bytes int64) (waited bool, err error) {
 	b.mu.Lock()
-	if b.left >= bytes && b.waiting.Len() == 0 {
-		b.spend(bytes)
+	c := &claim{account: a, bytes: bytes}
+	if a.over || b.left >= bytes && b.waiting.Len() == 0 {
+		b.spend(c)
 		b.mu.Unlock()
-		return bytes, false, nil
+		return false, nil
 	}
-	c := &claim{bytes: bytes, granted: make(chan struct{})}
+	c.granted = make(chan struct{})
 	e := b.waiting.PushBack(c)
+	b.grant()
 	b.mu.Unlock()
 	select {
 	case <-c.granted:
-		return bytes, true, nil
+		return true, nil
 	case <-ctx.Done():
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
 	case <-c.granted: // at the last moment
-		return bytes, true, nil
+		return true, nil
 	default:
 	}
 	b.waiting.Remove(e)
 	b.grant()
-	return 0, true, errs.New(errs.Unavailable, "too many large requests at a time: try again")
+	return true, errs.New(errs.Unavailable, "too many large requests at a time: try again")
 }
 
-// give returns what was taken. It reports whether a burst is over: much was
-// held, and nothing is held any more.
-func (b *Budget) give(bytes int64) (over bool) {
-	if bytes == 0 {
+// give returns all that is in an account. It reports whether a burst is over:
+// much was held, and nothing is held any more.
+func (b *Budget) give(a *account) (over bool) {
+	if a.taken == 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.left += bytes
+	b.left += a.taken
+	if a.over {
+		b.overdrawn = false
+	}
+	*a = account{}
 	b.grant()
 	if b.left < b.total {
 		return false
@@ -90,21 +105,25 @@ func (b *Budget) give(bytes int64) (over bool) {
 	return over
 }
 
-// spend takes what is there. mu is held.
-func (b *Budget) spend(bytes int64) {
-	b.left -= bytes
-	b.least = min(b.least, b.left)
-}
-
 // grant serves those that wait, as far as it goes. mu is held.
 func (b *Budget) grant() {
 	for e := b.waiting.Front(); e != nil; e = b.waiting.Front() {
 		c := e.Value.(*claim)
 		if c.bytes > b.left {
-			return
+			if b.overdrawn {
+				return
+			}
+			b.overdrawn, c.account.over = true, true
 		}
-		b.spend(c.bytes)
+		b.spend(c)
 		b.waiting.Remove(e)
 		close(c.granted)
 	}
+}
+
+// spend moves bytes to an account. mu is held.
+func (b *Budget) spend(c *claim) {
+	c.account.taken += c.bytes
+	b.left -= c.bytes
+	b.least = min(b.least, b.left)
 }
