@@ -19,6 +19,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	// What the program is made of: without it, go would not know that a result
+	// in its cache is of an older program.
+	_ "arca/internal/cli"
+	_ "arca/internal/server"
 )
 
 // binFolder holds the program under test, as arca and as vault.
