@@ -357,7 +357,7 @@ func (v2) patchData(_ context.Context, call *engine.Call, in writeIn) (*engine.R
 
 // maxMergeBytes bounds what merging a patch reads: objects are read once for
 // each level that they are nested.
-const maxMergeBytes = 256 << 20
+const maxMergeBytes = 128 << 20
 
 // mergePatch applies a JSON merge patch (RFC 7396) to an object. budget is how
 // many bytes it may still read.
