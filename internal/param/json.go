@@ -53,7 +53,7 @@ func ParseObject(body []byte) (Object, error) {
 	}
 	if !utf8.Valid(body) {
 		// encoding/json reads invalid UTF-8 as U+FFFD; so do we, once, here.
-		body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
+		body = validUTF8(body)
 		s = scanner{b: body}
 		s.space()
 	}
@@ -75,6 +75,17 @@ func ParseObject(body []byte) (Object, error) {
 		// Valid, with something valid behind it.
 	}
 	return obj, nil
+}
+
+// validUTF8 replaces each byte that is not UTF-8.
+func validUTF8(b []byte) []byte {
+	out := make([]byte, 0, len(b)+len(b)/8)
+	for len(b) > 0 {
+		r, size := utf8.DecodeRune(b)
+		out = utf8.AppendRune(out, r) // RuneError where it is not valid
+		b = b[size:]
+	}
+	return out
 }
 
 // slow finds the error text that encoding/json has for a body on which the fast

@@ -41,6 +41,7 @@ func TestParseObject(t *testing.T) {
 		{name: "a second value is ignored", in: `{"a":1} {"b":2}`, want: `{"a":1}`},
 		{name: "large numbers stay", in: `{"a":12345678901234567890.10}`, want: `{"a":12345678901234567890.10}`},
 		{name: "invalid UTF-8", in: "{\"a\xff\":\"\xc0\"}", want: "{\"a\ufffd\":\"\ufffd\"}"},
+		{name: "each byte of it", in: "{\"a\":\"\xff\xfe\xe2\x82\"}", want: "{\"a\":\"\ufffd\ufffd\ufffd\ufffd\"}"},
 		{name: "deep", in: deep(MaxDepth), want: deep(MaxDepth)},
 		{name: "many", in: members(MaxMembers), want: members(MaxMembers)},
 		{name: "long list", in: list(MaxMembers), want: list(MaxMembers)},
