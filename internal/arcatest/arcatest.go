@@ -15,6 +15,7 @@ import (
 	"arca/internal/barrier"
 	"arca/internal/builtin"
 	"arca/internal/core"
+	"arca/internal/engine"
 	"arca/internal/seal"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
@@ -34,6 +35,7 @@ type Config struct {
 	Backend storage.Backend // nil: Pebble in memory
 	Core    core.Config     // Backend and Catalog are filled
 	Sealed  bool            // leave the node sealed and uninitialised
+	Engines []engine.Engine // secrets engines besides those of the program
 }
 
 // New makes a server that ends with the test.
@@ -54,7 +56,7 @@ func New(tb testing.TB, cfg Config) *Server {
 	var catalog *builtin.Catalog
 	c.Catalog = func(c *core.Core) core.Catalog {
 		catalog = builtin.New(c)
-		return catalog
+		return withEngines(catalog, cfg.Engines)
 	}
 	node, err := core.New(c)
 	if err != nil {
@@ -80,6 +82,29 @@ func New(tb testing.TB, cfg Config) *Server {
 	s.Root, s.Shares = string(ini.RootToken), ini.Shares
 	s.Unseal()
 	return s
+}
+
+// more is the list of engines with those of a test.
+type more struct {
+	*builtin.Catalog
+	engines map[string]engine.Engine
+	routes  map[string]*engine.Table
+}
+
+func withEngines(c *builtin.Catalog, list []engine.Engine) core.Catalog {
+	m := &more{c, map[string]engine.Engine{}, map[string]*engine.Table{}}
+	for _, e := range list {
+		m.engines[e.Type()], m.routes[e.Type()] = e, engine.NewTable(e.Routes())
+	}
+	return m
+}
+
+// Find implements mount.Catalog.
+func (m *more) Find(auth bool, typ string, options map[string]string) (engine.Engine, *engine.Table, bool) {
+	if e := m.engines[typ]; e != nil {
+		return e, m.routes[typ], true
+	}
+	return m.Catalog.Find(auth, typ, options)
 }
 
 // Unseal opens a sealed node with the shares of New.

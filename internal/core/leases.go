@@ -120,6 +120,7 @@ func (a *Active) RenewLease(ctx context.Context, tx storage.Tx, e *lease.Entry, 
 	l.TTL, l.Expires = ttl, e.Expires
 	res.Lease = nil
 	res.LeaseDuration, res.Renewable = ttl, e.Renewable
+	res.Bare = true // the lease is the answer, also when the engine says nothing
 	res.Warnings = append(res.Warnings, warnings...)
 	return res, nil
 }
