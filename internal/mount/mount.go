@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -254,6 +256,30 @@ func Canonical(path string) string {
 	return path + "/"
 }
 
+// CheckPath refuses mount paths that no request could reach: with empty or dot
+// segments, characters that cannot be printed, or too many segments.
+func CheckPath(path string) error {
+	if strings.Count(path, "/") > MaxSegments {
+		return errs.New(errs.Invalid, "mount path has more than %d segments", MaxSegments)
+	}
+	if len(path) > maxPathBytes {
+		return errs.New(errs.Invalid, "mount path is longer than %d bytes", maxPathBytes)
+	}
+	for part := range strings.SplitSeq(strings.TrimSuffix(path, "/"), "/") {
+		if part == "" || part == "." || part == ".." {
+			return errs.New(errs.Invalid, "mount path %q has an empty or dot segment", path)
+		}
+	}
+	for _, r := range path {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return errs.New(errs.Invalid, "mount path %q has a character that cannot be printed", path)
+		}
+	}
+	return nil
+}
+
+const maxPathBytes = 4 << 10
+
 // InUse returns the path of a mount at, above or below path, or "". Within a
 // transaction this makes two conflicting mounts impossible.
 func (t *Table) InUse(tx storage.Tx, ns, path string) (string, error) {
@@ -275,7 +301,7 @@ func (t *Table) InUse(tx storage.Tx, ns, path string) (string, error) {
 
 // Create stores a new mount and returns it. ID and Accessor are made when empty.
 func (t *Table) Create(_ context.Context, tx storage.Tx, ns string, r Row) (*Entry, error) {
-	if err := checkDepth(r.Path); err != nil {
+	if err := CheckPath(r.Path); err != nil {
 		return nil, err
 	}
 	r.Version = 1
@@ -295,13 +321,6 @@ func (t *Table) Create(_ context.Context, tx storage.Tx, ns string, r Row) (*Ent
 		return nil, err
 	}
 	return t.put(tx, ns, r)
-}
-
-func checkDepth(path string) error {
-	if strings.Count(path, "/") > MaxSegments {
-		return errs.New(errs.Invalid, "mount path has more than %d segments", MaxSegments)
-	}
-	return nil
 }
 
 func newAccessor(typ string, auth bool) string {
@@ -345,7 +364,7 @@ func (t *Table) Delete(tx storage.Tx, e *Entry) error {
 
 // Move renames a mount. Its keys lie under its id, so nothing else moves.
 func (t *Table) Move(tx storage.Tx, e *Entry, to string) error {
-	if err := checkDepth(to); err != nil {
+	if err := CheckPath(to); err != nil {
 		return err
 	}
 	if err := tx.Delete(rowKey(e.NamespaceID, e.Path)); err != nil {

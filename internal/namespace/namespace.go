@@ -23,6 +23,17 @@ func Root() *Namespace { return root }
 // IsRoot reports whether n is the root namespace.
 func (n *Namespace) IsRoot() bool { return n.ID == RootID }
 
+// Known returns the id of the namespace that a token or accessor names, if
+// there is such a namespace. What it names comes from outside and becomes part
+// of a storage key, so it must be checked before anything is looked up. Other
+// namespaces than the root come with their API.
+func Known(id string) (string, bool) {
+	if id == RootID {
+		return RootID, true
+	}
+	return "", false
+}
+
 // Prefix is where the keys of namespace id begin in the store.
 func Prefix(id string) string { return "n/" + id + "/" }
 

@@ -88,9 +88,17 @@ func validUTF8(b []byte) []byte {
 	return out
 }
 
+// slowBytes bounds the bodies whose errors are told in the words of encoding/json.
+const slowBytes = 256 << 10
+
 // slow finds the error text that encoding/json has for a body on which the fast
 // path stumbled: first a walk over all tokens, then the type of the first value.
 func (s *scanner) slow() error {
+	if len(s.b) > slowBytes {
+		// The fast path has found that something is wrong; where, is not worth
+		// seconds of work for a body of this size.
+		return errs.New(errs.Invalid, "failed to decode JSON input: the body is no JSON object")
+	}
 	invalid := func(err error) error {
 		return errs.New(errs.Invalid, "failed to decode JSON input: %w", err)
 	}

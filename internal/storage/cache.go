@@ -9,6 +9,7 @@ import (
 const (
 	cacheShards   = 16
 	entryOverhead = 160 // bytes of bookkeeping for an entry, about
+	countedLevels = 6
 )
 
 // A Cache keeps decoded objects by storage key. It is bounded in bytes, evicts what has not been used for long, and drops
@@ -60,6 +61,10 @@ type cacheEntry[T any] struct {
 // Update it counts as a read, and the transaction's own write of key is what it returns.
 func (c *Cache[T]) Get(tx Tx, key string) (T, error) {
 	s := tx.s
+	if len(tx.prefix)+len(key) > s.db.cfg.MaxKeyBytes {
+		var none T
+		return none, ErrNotFound // it can never have been written, and is not worth remembering
+	}
 	if s.writable || s.ended {
 		return c.getInUpdate(s, tx.prefix+key)
 	}
@@ -228,6 +233,8 @@ func (c *Cache[T]) dropPrefix(prefix string) {
 
 // folders counts the cached keys under each "dir/", so that a deleted prefix with nothing cached under it, the usual case,
 // does not cost a walk over the cache.
+//
+// Only the first levels are counted: a key may have thousands.
 type folders struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -236,9 +243,13 @@ type folders struct {
 func (f *folders) add(key string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	level := 0
 	for i := range len(key) {
 		if key[i] != '/' {
 			continue
+		}
+		if level++; level > countedLevels {
+			return
 		}
 		dir := key[:i+1]
 		if f.count[dir] += n; f.count[dir] == 0 {
@@ -252,5 +263,8 @@ func (f *folders) lack(prefix string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dir := prefix[:strings.LastIndexByte(prefix, '/')+1]
+	if strings.Count(dir, "/") > countedLevels {
+		return false
+	}
 	return dir != "" && f.count[dir] == 0
 }

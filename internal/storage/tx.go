@@ -64,6 +64,9 @@ func (tx Tx) Get(key string) ([]byte, error) {
 	if s.ended {
 		return nil, ErrClosed
 	}
+	if len(key) > s.db.cfg.MaxKeyBytes {
+		return nil, ErrNotFound // it can never have been written, and is not worth remembering
+	}
 	if !s.writable {
 		return s.stored(key)
 	}

@@ -182,6 +182,14 @@ func (m *making) kind() error {
 		return nil
 	}
 	m.entry.Type = engine.TokenBatch
+	if r := m.role; r != nil {
+		switch {
+		case r.NumUses > 0:
+			return errBatchCannot("token_num_uses")
+		case r.Period > 0:
+			return errBatchCannot("token_period")
+		}
+	}
 	switch {
 	case !unset(m.in.ExplicitMaxTTL):
 		return errBatchCannot("explicit_max_ttl")
@@ -410,7 +418,6 @@ func (m *making) finish() (*engine.Response, error) {
 	}
 	if t.Batch() {
 		m.in.ID = ""
-		t.NumUses = 0
 	}
 	id, err := d.Tokens.Create(m.call.Tx, t, m.in.ID)
 	if err != nil {

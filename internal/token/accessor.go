@@ -40,9 +40,11 @@ func (a *accessors) of(ns, key string) string {
 
 // key finds the namespace and key of the token that an accessor names.
 func (a *accessors) key(accessor string) (ns, key string, ok bool) {
-	text, ns, has := strings.Cut(accessor, ".")
-	if !has {
+	text, ns, named := strings.Cut(accessor, ".")
+	if !named {
 		ns = namespace.RootID
+	} else if _, ok := namespace.Known(ns); !ok {
+		return "", "", false
 	}
 	sealed, ok := decode62(text)
 	if !ok {

@@ -58,9 +58,9 @@ func newID(ns string) string {
 	return id
 }
 
-// NamespaceOf returns the id of the namespace that a token's text names. The
-// record of the token must agree.
-func NamespaceOf(id string) string {
+// namespaceOf returns the id of the namespace that a token's text names, and
+// whether there is such a namespace. The record of the token must agree.
+func namespaceOf(id string) (ns string, ok bool) {
 	body := id
 	for _, p := range [...]string{ServicePrefix, BatchPrefix, "hvr.", "s.", "b.", "r."} {
 		if rest, ok := strings.CutPrefix(id, p); ok {
@@ -69,9 +69,9 @@ func NamespaceOf(id string) string {
 		}
 	}
 	if i := strings.LastIndexByte(body, '.'); i >= 0 {
-		return body[i+1:]
+		return namespace.Known(body[i+1:])
 	}
-	return namespace.RootID
+	return namespace.RootID, true
 }
 
 // A hasher turns token ids into the keys under which they are stored. The ids

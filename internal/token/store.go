@@ -184,7 +184,11 @@ func (s *Store) Lookup(tx storage.Tx, id string, now time.Time) (*Entry, error) 
 	if isBatch(id) {
 		return s.openBatch(tx, id, now)
 	}
-	return s.ByKey(tx, NamespaceOf(id), s.hash.key(id), now)
+	ns, ok := namespaceOf(id)
+	if !ok {
+		return nil, ErrBad
+	}
+	return s.ByKey(tx, ns, s.hash.key(id), now)
 }
 
 // isBatch reports whether id has the form of a batch token.
@@ -303,14 +307,10 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 	e.Key = s.hash.key(id)
 	e.Orphan = e.Parent == ""
 	if chosen {
-		if NamespaceOf(id) != e.NamespaceID || isBatch(id) {
+		if ns, ok := namespaceOf(id); !ok || ns != e.NamespaceID || isBatch(id) {
 			return "", errs.New(errs.Invalid, "custom token ID cannot have a '.' in the value")
 		}
-		_, err := tx.Get(entryKey(e.NamespaceID, e.Key))
-		if err == nil {
-			return "", ErrDuplicate
-		}
-		if !errors.Is(err, storage.ErrNotFound) {
+		if err := s.free(tx, e); err != nil {
 			return "", err
 		}
 	}
@@ -326,6 +326,25 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 		}
 	}
 	return id, s.write(tx, e, time.Time{})
+}
+
+// free refuses an id that is taken, or whose former holder left children that
+// are not removed yet: they would come to life with it.
+func (s *Store) free(tx storage.Tx, e *Entry) error {
+	for _, key := range [...]string{entryKey(e.NamespaceID, e.Key), freedKey(e.NamespaceID, e.Key)} {
+		_, err := tx.Get(key)
+		if err == nil {
+			return ErrDuplicate
+		}
+		if !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+	}
+	children, _, err := first(tx, childDir(e.NamespaceID, e.Key), 1)
+	if err == nil && len(children) > 0 {
+		err = ErrDuplicate
+	}
+	return err
 }
 
 func (s *Store) childKey(e *Entry) string {
@@ -409,9 +428,11 @@ func (s *Store) sealBatch(e *Entry) (string, error) {
 
 func (s *Store) openBatch(tx storage.Tx, id string, now time.Time) (*Entry, error) {
 	text := id[strings.IndexByte(id, '.')+1:]
-	text, ns, _ := strings.Cut(text, ".")
-	if ns == "" {
+	text, ns, named := strings.Cut(text, ".")
+	if !named {
 		ns = namespace.RootID
+	} else if _, ok := namespace.Known(ns); !ok {
+		return nil, ErrBad
 	}
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
