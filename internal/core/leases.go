@@ -2,7 +2,11 @@ package core
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"arca/internal/engine"
@@ -180,22 +184,42 @@ func (a *Active) tokenGone(_ context.Context, tx storage.Tx, it lease.Item) erro
 	return nil
 }
 
-// PrefixKind are due items that go on revoking below a prefix.
+// PrefixKind are due items that go on revoking tokens below a prefix. Their id
+// holds, each with a "/" behind it, the time of the request in hexadecimal
+// nanoseconds and where to go on in hexadecimal, and then the prefix.
 const PrefixKind = "rp"
 
-// maxInline is how much one request revokes itself.
-const maxInline = 512
+func prefixID(b token.Below) string {
+	return fmt.Sprintf("%x/%x/%s", b.Until.UnixNano(), b.After, b.Prefix)
+}
+
+func parsePrefixID(id string) (token.Below, error) {
+	nanos, rest, _ := strings.Cut(id, "/")
+	after, prefix, ok := strings.Cut(rest, "/")
+	until, err1 := strconv.ParseInt(nanos, 16, 64)
+	raw, err2 := hex.DecodeString(after)
+	if !ok || err1 != nil || err2 != nil {
+		return token.Below{}, fmt.Errorf("bad item %q: no time and place before the prefix", id)
+	}
+	return token.Below{Prefix: prefix, After: string(raw), Until: time.Unix(0, until)}, nil
+}
+
+// What one request revokes itself.
+const (
+	maxInlineLeases = 512
+	maxInlineTokens = 4096
+)
 
 // RevokeBelow revokes the leases and tokens whose ids begin with prefix. Tokens
 // beyond a bounded number are revoked in the background; leases are not, as
 // taking them back may take long, so that too many are refused.
 func (a *Active) RevokeBelow(ctx context.Context, tx storage.Tx, ns, prefix string, force bool, now time.Time) error {
-	ids, more, err := lease.IDs(tx, ns, prefix, maxInline)
+	ids, more, err := lease.IDs(tx, ns, prefix, maxInlineLeases)
 	if err != nil {
 		return err
 	}
 	if more {
-		return errs.New(errs.Conflict, "there are more than %d leases below %q: revoke them in smaller parts first", maxInline, prefix)
+		return errs.New(errs.Conflict, "there are more than %d leases below %q: revoke them in smaller parts first", maxInlineLeases, prefix)
 	}
 	for _, id := range ids {
 		e, err := lease.Get(tx, ns, id)
@@ -206,11 +230,17 @@ func (a *Active) RevokeBelow(ctx context.Context, tx storage.Tx, ns, prefix stri
 			return err
 		}
 	}
-	more, err = a.Tokens.RevokePrefix(tx, ns, prefix, maxInline, now)
-	if err != nil || !more {
+	return a.revokeTokens(tx, ns, token.Below{Prefix: prefix, Until: time.Now()}, maxInlineTokens, now)
+}
+
+// revokeTokens revokes up to limit tokens and leaves the rest to revokeMore.
+func (a *Active) revokeTokens(tx storage.Tx, ns string, b token.Below, limit int, now time.Time) error {
+	next, err := a.Tokens.RevokeBelow(tx, ns, b, limit, now)
+	if err != nil || next == "" {
 		return err
 	}
-	return lease.Schedule(tx, lease.Item{Due: now, Kind: PrefixKind, NS: ns, ID: prefix})
+	b.After = next
+	return lease.Schedule(tx, lease.Item{Due: now, Kind: PrefixKind, NS: ns, ID: prefixID(b)})
 }
 
 // revokeMore is the lease.Handler for PrefixKind.
@@ -218,12 +248,11 @@ func (a *Active) revokeMore(_ context.Context, tx storage.Tx, it lease.Item) err
 	if err := lease.Cancel(tx, it); err != nil {
 		return err
 	}
-	more, err := a.Tokens.RevokePrefix(tx, it.NS, it.ID, leaseBatch, time.Now().UTC())
-	if err != nil || !more {
+	b, err := parsePrefixID(it.ID)
+	if err != nil {
 		return err
 	}
-	it.Due = time.Now()
-	return lease.Schedule(tx, it)
+	return a.revokeTokens(tx, it.NS, b, leaseBatch, time.Now().UTC())
 }
 
 // MoveKind are due items that forget the record of a moved mount.

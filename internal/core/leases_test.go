@@ -106,7 +106,7 @@ func lending(t *testing.T, fn func(t *testing.T, s *arcatest.Server, l *lender))
 
 // pass lets time go by in the bubble.
 func pass(d time.Duration) {
-	time.Sleep(d) //nolint:forbidigo // the time of the bubble
+	time.Sleep(d) // the time of the bubble
 	synctest.Wait()
 }
 

@@ -102,7 +102,7 @@ func (b *bench) update(fn func(tx storage.Tx) error) {
 
 // pass lets time go by.
 func (b *bench) pass(d time.Duration) {
-	time.Sleep(d) //nolint:forbidigo // the time of the bubble
+	time.Sleep(d) // the time of the bubble
 	synctest.Wait()
 }
 
@@ -350,7 +350,7 @@ func TestItemKeys(t *testing.T) {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	db := storage.Open(storagetest.NewMap(), storage.Config{})
-	defer db.Close() //nolint:errcheck // a store in memory
+	defer db.Close()
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	e := &Entry{
 		ID: "db/creds/r/x1", MountID: "m", Kind: "user", Internal: map[string]any{"u": "v"}, TokenKey: "tk", TokenNS: "root",
@@ -430,7 +430,7 @@ func TestStore(t *testing.T) {
 
 func BenchmarkSchedule(b *testing.B) {
 	db := storage.Open(storagetest.NewMap(), storage.Config{})
-	defer db.Close() //nolint:errcheck // a store in memory
+	defer db.Close()
 	now := time.Now()
 	b.ReportAllocs()
 	err := db.Update(context.Background(), func(tx storage.Tx) error {

@@ -251,8 +251,8 @@ func TestChanges(t *testing.T) {
 	}
 	b.update(func(tx storage.Tx) error { return b.table.Delete(tx, moved) })
 	b.view(func(tx storage.Tx) error {
-		for k := range tx.Keys("", "") {
-			t.Errorf("left: %s", k)
+		for k, err := range tx.Keys("", "") {
+			t.Errorf("left: %s, %v", k, err)
 		}
 		return nil
 	})
@@ -304,11 +304,10 @@ func TestConcurrentCreate(t *testing.T) {
 	}
 	made := 0
 	for range cap(results) {
-		switch err := <-results; err { //nolint:errorlint // it is not wrapped
-		case nil:
+		switch err := <-results; {
+		case err == nil:
 			made++
-		case taken:
-		default:
+		case !errors.Is(err, taken):
 			t.Error(err)
 		}
 	}

@@ -200,7 +200,7 @@ func reference(body []byte) (map[string]any, error) {
 	}
 	for { // what is behind must be JSON, too
 		var more json.RawMessage
-		if err := d.Decode(&more); err == io.EOF { //nolint:errorlint // as documented
+		if err := d.Decode(&more); err == io.EOF {
 			return want, nil
 		} else if err != nil {
 			return nil, err

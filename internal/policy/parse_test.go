@@ -137,7 +137,7 @@ func TestBuiltIn(t *testing.T) {
 		got := show(p.Rules)
 		file := filepath.Join("testdata", name+".golden")
 		if *update {
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil { //nolint:gosec // not secret
+			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

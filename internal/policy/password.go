@@ -131,7 +131,7 @@ func draw(out, all []rune) {
 	even := 256 - 256%len(all)
 	var buf [64]byte
 	for i := 0; i < len(out); {
-		rand.Read(buf[:]) //nolint:errcheck // crypto/rand.Read never fails
+		rand.Read(buf[:]) // never fails
 		for _, b := range buf {
 			if int(b) < even && i < len(out) {
 				out[i] = all[int(b)%len(all)]

@@ -214,31 +214,56 @@ func (s *Store) ByLease(tx storage.Tx, ns, id string, now time.Time) (*Entry, er
 	return s.ByKey(tx, ns, id[strings.LastIndexByte(id, '/')+1:], now)
 }
 
-// RevokePrefix revokes up to limit tokens whose lease ids begin with prefix and
-// says whether there are more.
-func (s *Store) RevokePrefix(tx storage.Tx, ns, prefix string, limit int, now time.Time) (more bool, err error) {
-	ids, more, err := first(tx, pathDir(ns)+prefix, limit)
-	if err != nil {
-		return false, err
+// Below are the tokens whose lease ids begin with Prefix, that stand behind After
+// in their order and that were created until Until: later ones belong to a mount
+// that took the path since.
+type Below struct {
+	Prefix, After string
+	Until         time.Time
+}
+
+// RevokeBelow revokes up to limit tokens and returns where to go on, as After;
+// "" is the end.
+func (s *Store) RevokeBelow(tx storage.Tx, ns string, b Below, limit int, now time.Time) (next string, err error) {
+	dir := pathDir(ns) + b.Prefix
+	key := func(id string) string { return entryKey(ns, id[strings.LastIndexByte(id, '/')+1:]) }
+	var ids []string
+	last, seen := "", 0
+	for id, err := range tx.Sub(dir).Keys("", b.After) {
+		if err != nil {
+			return "", err
+		}
+		if seen == limit {
+			next = last
+			break
+		}
+		seen, last = seen+1, id
+		e, err := s.cache.Get(tx, key(id))
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return "", err
+		}
+		if err == nil && e.Created.After(b.Until) {
+			continue
+		}
+		ids = append(ids, id)
 	}
 	for _, id := range ids {
-		e, err := s.cache.Get(tx, entryKey(ns, id[strings.LastIndexByte(id, '/')+1:]))
+		e, err := s.cache.Get(tx, key(id))
 		if errors.Is(err, storage.ErrNotFound) {
-			// Gone with another one, or a name without a token, which must not
-			// stay in the way of those behind it.
-			if err := tx.Delete(pathDir(ns) + prefix + id); err != nil {
-				return false, err
+			// Gone with another one, or a name without a token.
+			if err := tx.Delete(dir + id); err != nil {
+				return "", err
 			}
 			continue
 		}
 		if err != nil {
-			return false, err
+			return "", err
 		}
 		if err := s.Revoke(tx, e, now); err != nil {
-			return false, err
+			return "", err
 		}
 	}
-	return more, nil
+	return next, nil
 }
 
 // Tidy looks at up to limit names of leases behind after and removes those

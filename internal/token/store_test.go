@@ -511,16 +511,29 @@ func TestByPath(t *testing.T) {
 		}
 		return nil
 	})
-	rounds := 0
-	for more := true; more; rounds++ {
-		b.update(func(tx storage.Tx) (err error) {
-			more, err = b.store.RevokePrefix(tx, "root", "auth/approle/", 4, b.now)
-			return err
-		})
-		if rounds > 20 {
-			t.Fatal("no end")
+	revoke := func(until time.Time) {
+		t.Helper()
+		below := Below{Prefix: "auth/approle/", Until: until}
+		for rounds := 0; ; rounds++ {
+			b.update(func(tx storage.Tx) (err error) {
+				below.After, err = b.store.RevokeBelow(tx, "root", below, 4, b.now)
+				return err
+			})
+			if below.After == "" {
+				return
+			}
+			if rounds > 20 {
+				t.Fatal("no end")
+			}
 		}
 	}
+	revoke(b.now.Add(-time.Hour))
+	for _, id := range gone {
+		if b.lookup(id) == nil {
+			t.Fatal("a token created later is gone")
+		}
+	}
+	revoke(b.now)
 	for _, id := range gone {
 		if b.lookup(id) != nil {
 			t.Error("a token below the prefix is valid")

@@ -288,7 +288,7 @@ func (m *model) step() {
 func (m *model) wrote(op engine.Operation, p, body, want string) {
 	m.t.Helper()
 	res, err := m.b.do(op, "data/"+p, body)
-	got := ""
+	var got string
 	switch {
 	case err != nil:
 		got = errs.KindOf(err).String() + ": " + err.Error()
