@@ -182,14 +182,6 @@ func (m *making) kind() error {
 		return nil
 	}
 	m.entry.Type = engine.TokenBatch
-	if r := m.role; r != nil {
-		switch {
-		case r.NumUses > 0:
-			return errBatchCannot("token_num_uses")
-		case r.Period > 0:
-			return errBatchCannot("token_period")
-		}
-	}
 	switch {
 	case !unset(m.in.ExplicitMaxTTL):
 		return errBatchCannot("explicit_max_ttl")
@@ -322,8 +314,16 @@ func (m *making) rights() error {
 	if slices.Contains(m.entry.Policies, policy.WrappingName) {
 		return errs.New(errs.Invalid, "cannot assign policy %q", policy.WrappingName)
 	}
-	if m.entry.Batch() && slices.Contains(m.entry.Policies, policy.RootName) {
+	if !m.entry.Batch() {
+		return nil
+	}
+	switch r := m.role; {
+	case slices.Contains(m.entry.Policies, policy.RootName):
 		return errBatchRoot
+	case r != nil && r.NumUses > 0: // what nothing counts must not pass for a limit
+		return errBatchCannot("token_num_uses")
+	case r != nil && r.Period > 0:
+		return errBatchCannot("token_period")
 	}
 	return nil
 }
