@@ -11,7 +11,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"arca/internal/engine"
+	"arca/internal/param"
 )
 
 // hashPrefix begins each hashed value, as in Vault.
@@ -286,4 +286,4 @@ func appendTooLarge(dst []byte, m *mac, raw []byte) []byte {
 }
 
 // appendText appends s as a JSON string in clear.
-func appendText(dst []byte, s string) []byte { return engine.AppendString(dst, s) }
+func appendText(dst []byte, s string) []byte { return param.AppendString(dst, s) }

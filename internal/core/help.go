@@ -5,6 +5,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 )
 
 // help answers path-help: what the engine says about a path.
@@ -29,6 +30,6 @@ func (h *handling) help() (*engine.Response, error) {
 			text.WriteString("    " + r.Pattern + " (" + r.Op.String() + ")\n        " + r.Summary + "\n")
 		}
 	}
-	body := append([]byte(`{"help":`), engine.AppendString(nil, text.String())...)
+	body := append([]byte(`{"help":`), param.AppendString(nil, text.String())...)
 	return &engine.Response{Raw: &engine.Raw{Body: append(body, []byte(",\"see_also\":null}\n")...)}}, nil
 }

@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
-	"unicode/utf8"
+
+	"arca/internal/param"
 )
 
 // AppendResponse appends an answer in the envelope of Vault's API. It is
@@ -15,13 +16,13 @@ func AppendResponse(dst []byte, requestID string, r *Response) ([]byte, error) {
 		requestID = "" // the wrapped answer has one of its own
 	}
 	dst = append(dst, `{"request_id":`...)
-	dst = AppendString(dst, requestID)
+	dst = param.AppendString(dst, requestID)
 	dst = append(dst, `,"lease_id":`...)
 	duration, renewable, leaseID := r.LeaseDuration, r.Renewable, r.LeaseID
 	if r.Lease != nil {
 		leaseID, duration, renewable = r.Lease.ID, r.Lease.TTL, r.Lease.Renewable
 	}
-	dst = AppendString(dst, leaseID)
+	dst = param.AppendString(dst, leaseID)
 	dst = append(dst, `,"renewable":`...)
 	dst = strconv.AppendBool(dst, renewable)
 	dst = append(dst, `,"lease_duration":`...)
@@ -47,7 +48,7 @@ func AppendResponse(dst []byte, requestID string, r *Response) ([]byte, error) {
 	}
 	if r.MountType != "" {
 		dst = append(dst, `,"mount_type":`...)
-		dst = AppendString(dst, r.MountType)
+		dst = param.AppendString(dst, r.MountType)
 	}
 	if r.TopLevel && r.Wrap == nil && len(data) > 2 && data[0] == '{' {
 		dst = append(dst, ',')
@@ -65,18 +66,18 @@ func appendWrap(dst []byte, w *WrapInfo) []byte {
 		return append(dst, "null"...)
 	}
 	dst = append(dst, `{"token":`...)
-	dst = AppendString(dst, w.Token)
+	dst = param.AppendString(dst, w.Token)
 	dst = append(dst, `,"accessor":`...)
-	dst = AppendString(dst, w.Accessor)
+	dst = param.AppendString(dst, w.Accessor)
 	dst = append(dst, `,"ttl":`...)
 	dst = appendSeconds(dst, w.TTL)
 	dst = append(dst, `,"creation_time":"`...)
 	dst = w.CreationTime.AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, `","creation_path":`...)
-	dst = AppendString(dst, w.CreationPath)
+	dst = param.AppendString(dst, w.CreationPath)
 	if w.WrappedAccessor != "" {
 		dst = append(dst, `,"wrapped_accessor":`...)
-		dst = AppendString(dst, w.WrappedAccessor)
+		dst = param.AppendString(dst, w.WrappedAccessor)
 	}
 	return append(dst, '}')
 }
@@ -86,9 +87,9 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 		return append(dst, "null"...), nil
 	}
 	dst = append(dst, `{"client_token":`...)
-	dst = AppendString(dst, a.ClientToken)
+	dst = param.AppendString(dst, a.ClientToken)
 	dst = append(dst, `,"accessor":`...)
-	dst = AppendString(dst, a.Accessor)
+	dst = param.AppendString(dst, a.Accessor)
 	dst = append(dst, `,"policies":`...)
 	if a.Policies == nil {
 		dst = append(dst, "[]"...)
@@ -115,9 +116,9 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 	dst = append(dst, `,"renewable":`...)
 	dst = strconv.AppendBool(dst, a.Renewable)
 	dst = append(dst, `,"entity_id":`...)
-	dst = AppendString(dst, a.EntityID)
+	dst = param.AppendString(dst, a.EntityID)
 	dst = append(dst, `,"token_type":`...)
-	dst = AppendString(dst, a.Type.String())
+	dst = param.AppendString(dst, a.Type.String())
 	dst = append(dst, `,"orphan":`...)
 	dst = strconv.AppendBool(dst, a.Orphan)
 	dst = append(dst, `,"num_uses":`...)
@@ -151,20 +152,7 @@ func appendStrings(dst []byte, list []string) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = AppendString(dst, s)
+		dst = param.AppendString(dst, s)
 	}
 	return append(dst, ']')
-}
-
-// AppendString appends s as a JSON string, with the escapes of encoding/json.
-func AppendString(dst []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' || c >= utf8.RuneSelf {
-			raw, _ := json.Marshal(s) // a string always encodes
-			return append(dst, raw...)
-		}
-	}
-	dst = append(dst, '"')
-	dst = append(dst, s...)
-	return append(dst, '"')
 }

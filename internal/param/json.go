@@ -439,9 +439,7 @@ func (o Object) JSON() json.RawMessage {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		key, _ := json.Marshal(o[i].Key) // a string always encodes
-		out = append(out, key...)
-		out = append(out, ':')
+		out = append(AppendString(out, o[i].Key), ':')
 		out = append(out, o[i].Value...)
 	}
 	return append(out, '}')

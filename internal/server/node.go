@@ -17,6 +17,7 @@ import (
 	"arca/internal/logging"
 	"arca/internal/memory"
 	"arca/internal/mlock"
+	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/token"
 )
@@ -29,6 +30,7 @@ type node struct {
 
 	shown     atomic.Pointer[config.Config] // as it was read last
 	log       *logging.Log
+	store     storage.Backend
 	core      *core.Core
 	listeners []*listener.Listener
 	dev       *devServer // nil in production
@@ -135,6 +137,7 @@ func (n *node) openCore() error {
 	if err != nil {
 		return err
 	}
+	n.store = b
 	var catalog *builtin.Catalog
 	c, err := core.New(core.Config{
 		Backend: b, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
@@ -148,7 +151,6 @@ func (n *node) openCore() error {
 		},
 	})
 	if err != nil {
-		_ = b.Close() // the first error says what is wrong
 		return err
 	}
 	catalog.Bind(c)
@@ -232,17 +234,28 @@ func (n *node) extraHeaders() map[string]string {
 	return extra
 }
 
+// closeStore ends the core, and then the store below it, which nothing uses any
+// more.
+func (n *node) closeStore() {
+	if n.core != nil {
+		if err := n.core.Close(); err != nil {
+			n.log.Named("core").Error("close", "error", err)
+		}
+	}
+	if n.store != nil {
+		if err := n.store.Close(); err != nil {
+			n.log.Named("storage").Error("close", "error", err)
+		}
+	}
+}
+
 // close gives back what is open. It may be called on a node that is not
 // complete.
 func (n *node) close() {
 	for _, l := range n.listeners {
 		_ = l.Close() // ends with the process anyway
 	}
-	if n.core != nil {
-		if err := n.core.Close(); err != nil {
-			n.log.Named("core").Error("close", "error", err)
-		}
-	}
+	n.closeStore()
 	n.removePID()
 	if n.log != nil {
 		_ = n.log.Close() // nowhere to report it

@@ -110,9 +110,7 @@ func (n *node) stop() {
 	within(drainTime, drained)
 	closed := make(chan struct{})
 	go func() {
-		if err := n.core.Close(); err != nil {
-			log.Error("close", "error", err)
-		}
+		n.closeStore()
 		close(closed)
 	}()
 	if !within(coreTime, closed) {

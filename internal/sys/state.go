@@ -10,6 +10,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/policy"
 	"arca/internal/seal"
 	"arca/internal/token"
@@ -71,15 +72,15 @@ func (h *healthOut) encode() []byte {
 	b = append(b, `","server_time_utc":`...)
 	b = strconv.AppendInt(b, h.now, 10)
 	b = append(b, `,"version":`...)
-	b = engine.AppendString(b, h.version)
+	b = param.AppendString(b, h.version)
 	if h.cluster.Name != "" {
 		b = append(b, `,"cluster_name":`...)
-		b = engine.AppendString(b, h.cluster.Name)
+		b = param.AppendString(b, h.cluster.Name)
 		b = append(b, `,"cluster_id":`...)
-		b = engine.AppendString(b, h.cluster.ID)
+		b = param.AppendString(b, h.cluster.ID)
 	}
 	b = append(b, `,"enterprise":true,"echo_duration_ms":0,"clock_skew_ms":0,"arca_version":`...)
-	b = engine.AppendString(b, version.Arca)
+	b = param.AppendString(b, version.Arca)
 	return append(b, "}\n"...)
 }
 

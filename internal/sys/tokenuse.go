@@ -9,6 +9,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/token"
 )
 
@@ -30,7 +31,7 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 	b := make([]byte, 0, 640)
 	text := func(name, value string) {
 		b = append(b, name...)
-		b = engine.AppendString(b, value)
+		b = param.AppendString(b, value)
 	}
 	number := func(name string, n int64) {
 		b = append(b, name...)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"arca/internal/engine"
+	"arca/internal/param"
 )
 
 // encode writes the record as encoding/json would, which reads it again. It is
@@ -17,7 +18,7 @@ func (e *Entry) encode() ([]byte, error) {
 	text := func(name, value string) {
 		if value != "" {
 			b = append(b, name...)
-			b = engine.AppendString(b, value)
+			b = param.AppendString(b, value)
 		}
 	}
 	number := func(name string, n int64) {
@@ -52,7 +53,7 @@ func (e *Entry) encode() ([]byte, error) {
 		b = engine.AppendStrings(b, e.Policies)
 	}
 	b = append(b, `,"path":`...)
-	b = engine.AppendString(b, e.Path)
+	b = param.AppendString(b, e.Path)
 	other(`,"meta":`, len(e.Meta) > 0, e.Meta)
 	text(`,"dn":`, e.DisplayName)
 	number(`,"uses":`, int64(e.NumUses))

@@ -190,7 +190,7 @@ func listing(names []string) ([]byte, error) {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = engine.AppendString(out, n)
+		out = param.AppendString(out, n)
 	}
 	return append(out, "]}"...), nil
 }

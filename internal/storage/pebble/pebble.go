@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -69,8 +70,31 @@ func (s *Store) close() (err error) {
 			err = errs.New(errs.Unavailable, "close storage: %v", p)
 		}
 	}()
+	s.settle()
 	return s.db.Close()
 }
+
+// settle writes what only the log has into tables, so that the next start has nothing to replay. It is not needed for
+// anything to be kept: a disk that is slow or full only makes that start slower.
+func (s *Store) settle() {
+	if s.space.full() {
+		return
+	}
+	flushed, err := s.db.AsyncFlush()
+	if err != nil {
+		return // Close will say what is wrong
+	}
+	timeout := time.NewTimer(maxSettle)
+	defer timeout.Stop()
+	select {
+	case <-flushed:
+	case <-s.fault.done:
+	case <-timeout.C:
+	}
+}
+
+// maxSettle bounds how long a stop waits for the tables.
+const maxSettle = 3 * time.Second
 
 // Checkpoint makes a copy of the present state in the folder dir, which must not exist. It costs links, not bytes, as
 // long as dir is on the same file system. Open opens it like any other.

@@ -70,6 +70,12 @@ func (s *space) admit(n int) error {
 	return nil
 }
 
+// full reports whether a table more may find no room.
+func (s *space) full() bool {
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	return err == nil && usage.AvailBytes < reserveBytes || s.waiting.Load() > 0
+}
+
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // retry does fn until it fails otherwise than by a full disk. A table is given up after one pause: Pebble makes it anew,
