@@ -136,6 +136,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, err)
 		return
 	}
+	if ns := r.Header[namespaceHeader]; len(ns) > 0 && ns[0] != "" && len(ns[0]) <= maxEchoBytes && printable(ns[0]) {
+		h[namespaceHeader] = ns[:1] // clients show it with an error
+	}
 	res, err := d.Core.Handle(ctx, req)
 	if err != nil {
 		if req.Op == 0 && errs.Is(err, errs.Invalid) {
@@ -146,6 +149,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	d.answer(w, r, req, res)
 }
+
+const (
+	namespaceHeader = "X-Vault-Namespace"
+	maxEchoBytes    = 1 << 10
+)
 
 var (
 	noStore  = []string{"no-store"}
@@ -209,7 +217,7 @@ func (d *door) request(r *incoming, rest string) (*engine.Request, error) {
 	req := &engine.Request{ID: newID(), Path: rest, Header: r.Header, TLS: r.TLS}
 	req.Remote, _ = netip.ParseAddrPort(r.RemoteAddr) // unix sockets have none
 	req.Token = token(r.Header)
-	if ns := r.Header["X-Vault-Namespace"]; len(ns) > 0 {
+	if ns := r.Header[namespaceHeader]; len(ns) > 0 {
 		req.Namespace = namespace.Canonical(ns[0])
 	}
 	if err := d.operation(r.Request, req); err != nil {

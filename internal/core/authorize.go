@@ -21,7 +21,7 @@ func (c *Core) Authorize(ctx context.Context, req *engine.Request, sudo bool) er
 		return err
 	}
 	defer a.leave()
-	h := &handling{c: c, a: a, req: req, ns: namespace.Root(), now: time.Now().UTC()}
+	h := &handling{c: c, a: a, orig: req, req: req, ns: namespace.Root(), now: time.Now().UTC()}
 	err = a.DB.Update(ctx, func(tx storage.Tx) error {
 		_ = h.find(tx) // for the mount in the audit record
 		h.route = nil

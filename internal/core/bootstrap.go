@@ -39,15 +39,8 @@ func (c *Core) bootstrap(ctx context.Context, ring *barrier.Keyring) (rootToken 
 	}
 	defer a.cancel()
 	err = a.DB.Update(ctx, func(tx storage.Tx) error {
-		for _, row := range builtinMounts {
-			if _, err := a.Mounts.Create(ctx, tx, namespace.RootID, row); err != nil {
-				return err
-			}
-		}
-		for name, text := range map[string]string{policy.DefaultName: policy.Default, policy.WrappingName: policy.Wrapping} {
-			if err := a.Policies.Put(tx, namespace.RootID, name, text); err != nil {
-				return err
-			}
+		if err := a.Furnish(ctx, tx, namespace.RootID); err != nil {
+			return err
 		}
 		rootToken, err = a.rootToken(tx, "")
 		return err
@@ -56,6 +49,21 @@ func (c *Core) bootstrap(ctx context.Context, ring *barrier.Keyring) (rootToken 
 		err = closeErr
 	}
 	return rootToken, err
+}
+
+// Furnish puts into a new namespace what every one has.
+func (a *Active) Furnish(ctx context.Context, tx storage.Tx, ns string) error {
+	for _, row := range builtinMounts {
+		if _, err := a.Mounts.Create(ctx, tx, ns, row); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{policy.DefaultName: policy.Default, policy.WrappingName: policy.Wrapping} {
+		if err := a.Policies.Put(tx, ns, name, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rootToken makes a root token that never expires.

@@ -21,6 +21,7 @@ import (
 	"arca/internal/lease"
 	"arca/internal/logging"
 	"arca/internal/mount"
+	"arca/internal/namespace"
 	"arca/internal/policy"
 	"arca/internal/seal"
 	"arca/internal/storage"
@@ -131,15 +132,16 @@ func (c *Core) Sealed() bool { return c.active.Load() == nil }
 
 // Active is an unsealed node: the store in clear and the desks.
 type Active struct {
-	DB       *storage.DB
-	Ring     *barrier.Keyring
-	Mounts   *mount.Table
-	Policies *policy.Store
-	Tokens   *token.Store
-	Audit    *audit.Broker
-	Queue    *lease.Queue
-	Since    time.Time
-	Cluster  seal.Cluster
+	DB         *storage.DB
+	Ring       *barrier.Keyring
+	Namespaces *namespace.Store
+	Mounts     *mount.Table
+	Policies   *policy.Store
+	Tokens     *token.Store
+	Audit      *audit.Broker
+	Queue      *lease.Queue
+	Since      time.Time
+	Cluster    seal.Cluster
 
 	core   *Core
 	gate   sync.RWMutex // read-held by each request; sealing waits for it
@@ -180,6 +182,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 		return nil, err
 	}
 	a.DB = storage.Open(barrier.New(keepOpen{c.cfg.Backend}, ring), c.cfg.DB)
+	a.Namespaces = namespace.NewStore(a.DB)
 	a.Mounts = mount.NewTable(a.DB, mount.TableConfig{
 		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,
 	})
@@ -260,6 +263,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		lease.TokenGoneKind: a.tokenGone,
 		PrefixKind:          a.revokeMore,
 		MoveKind:            forgetMove,
+		NamespaceKind:       a.endNamespace,
 	}, Failed: map[string]func(context.Context, storage.Tx, lease.Item, error) error{
 		lease.QueueKind: a.leaseFailed,
 	}})
@@ -291,7 +295,7 @@ func (c *Core) Shut() error {
 	return err
 }
 
-// Close shuts the node for good, and closes its backend.
+// Close shuts the node for good. The backend stays open: it belongs to who made it.
 func (c *Core) Close() error {
 	err := c.Shut()
 	if rawErr := c.raw.Close(); err == nil {

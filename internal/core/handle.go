@@ -20,8 +20,8 @@ import (
 var (
 	errDenied     = errs.List(errs.Denied, "permission denied") // of a valid token
 	errNoToken    = errs.New(errs.Denied, "permission denied")  // of no or a bad token
-	errNoNS       = errs.New(errs.NotFound, "namespace not found")
 	errRootOnly   = errs.New(errs.Invalid, "operation unavailable in namespaces")
+	errRootNS     = errs.New(errs.Invalid, "operation only available in root namespace")
 	errTrailing   = errs.New(errs.Invalid, "cannot write to a path ending in '/'")
 	errInternalOp = errs.New(errs.Invalid, "cannot handle internal-only request operation")
 )
@@ -29,11 +29,12 @@ var (
 // A handling is one request on its way through the hall. What is decided once
 // stays over the attempts of its transaction.
 type handling struct {
-	c   *Core
-	a   *Active
-	req *engine.Request
-	ns  *namespace.Namespace
-	now time.Time
+	c    *Core
+	a    *Active
+	orig *engine.Request // as it came
+	req  *engine.Request // within its namespace
+	ns   *namespace.Namespace
+	now  time.Time
 
 	prev, next *handling // in the list of requests in flight
 
@@ -44,6 +45,7 @@ type handling struct {
 	tok    *token.Entry
 	shown  *token.Entry // that came along where none is needed; for the audit record only
 	acl    *policy.ACL
+	below  string // the path from the token's namespace to the request's
 	judged policy.Verdict
 
 	acted   bool // a route that acts on the outside was run
@@ -65,7 +67,7 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 	if err != nil {
 		return nil, err
 	}
-	h := &handling{c: c, a: a, req: req, now: time.Now().UTC()}
+	h := &handling{c: c, a: a, orig: req, req: req, ns: namespace.Root(), now: time.Now().UTC()}
 	res, err := h.inside(ctx)
 	if h.call != nil {
 		h.call.RunAfter()
@@ -128,10 +130,6 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if req.Op == 0 {
 		return nil, errInternalOp
 	}
-	if req.Namespace != "" {
-		return nil, errNoNS // their API comes with namespaces
-	}
-	h.ns = namespace.Root()
 	if (req.Op == engine.OpUpdate || req.Op == engine.OpCreate) && strings.HasSuffix(req.Path, "/") {
 		return nil, errTrailing
 	}
@@ -167,6 +165,10 @@ func (h *handling) transact(ctx context.Context) (res *engine.Response, err erro
 
 // attempt is one run of the request within tx.
 func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response, error) {
+	h.tok, h.shown, h.entry, h.route = nil, nil, nil, nil
+	if err := h.place(tx); err != nil {
+		return nil, h.refuse(err)
+	}
 	routeErr := h.find(tx)
 	if h.acted {
 		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
@@ -205,7 +207,9 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 // only to who may know it.
 func (h *handling) find(tx storage.Tx) error {
 	h.entry, h.route = nil, nil
-	h.call = &engine.Call{Request: h.req, Op: h.req.Op, Now: h.now, Desks: h.a, Done: h.a.Done()}
+	h.call = &engine.Call{
+		Request: h.req, Op: h.req.Op, Now: h.now, Desks: h.a, Done: h.a.Done(), NamespaceID: h.ns.ID, NamespacePath: h.ns.Path,
+	}
 	e, rest, err := h.a.Mounts.Route(tx, h.ns.ID, h.req.Path)
 	if errors.Is(err, storage.ErrNotFound) {
 		return errs.New(errs.NotFound, "no handler for route %q. route entry not found.", h.req.Path)
@@ -246,6 +250,9 @@ func (h *handling) identify(tx storage.Tx) error {
 		return err
 	}
 	h.tok = tok
+	if err := h.reach(tx, tok); err != nil {
+		return err
+	}
 	h.acl, err = h.a.Policies.ACL(tx, policy.Set{NamespaceID: tok.NamespaceID, Names: tok.Policies}, nil)
 	if err != nil {
 		return err
@@ -253,7 +260,7 @@ func (h *handling) identify(tx storage.Tx) error {
 	h.call.Caller = &engine.Caller{
 		Accessor: tok.Accessor, DisplayName: tok.DisplayName, EntityID: tok.EntityID, Policies: tok.Policies,
 		Meta: tok.Meta, Type: tok.Type, Root: h.acl.Root(), Key: tok.Key, NamespaceID: tok.NamespaceID,
-		Wrapping: tok.Wrapped != nil,
+		Wrapping: tok.Wrapped != nil, Below: h.below,
 	}
 	if tok.NumUses == 0 {
 		return nil
@@ -312,6 +319,9 @@ func fromOneOf(req *engine.Request, tok *token.Entry) bool {
 // allow decides whether the caller may do this. A path without a route is
 // refused like any other to who has no right to it.
 func (h *handling) allow(ctx context.Context, routeErr error) error {
+	if h.route != nil && h.route.RootOnly && h.route.Always && !h.ns.IsRoot() {
+		return errRootOnly
+	}
 	if h.route != nil && h.route.NoToken {
 		return routeErr
 	}
@@ -328,7 +338,7 @@ func (h *handling) allow(ctx context.Context, routeErr error) error {
 	if h.entry != nil && h.call.Path == "" && !strings.HasSuffix(path, "/") {
 		path += "/" // a mount's name without its slash
 	}
-	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
+	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: h.below + path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
 	h.judged = v
 	if !v.Allowed {
 		return errDenied
@@ -336,6 +346,9 @@ func (h *handling) allow(ctx context.Context, routeErr error) error {
 	if h.route != nil && h.route.Sudo && !v.Sudo {
 		h.judged = policy.Verdict{}
 		return errDenied
+	}
+	if h.route != nil && h.route.RootOnly && !h.ns.IsRoot() {
+		return errRootNS
 	}
 	return routeErr
 }

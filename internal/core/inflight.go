@@ -66,7 +66,7 @@ func (c *Core) InFlight() []Flying {
 		s := &c.flights.shards[i]
 		s.mu.Lock()
 		for h := s.first; h != nil; h = h.next {
-			out = append(out, flyingOf(h.req, h.now))
+			out = append(out, flyingOf(h.orig, h.now))
 		}
 		s.mu.Unlock()
 	}

@@ -71,7 +71,7 @@ func (h *handling) makeToken(tx storage.Tx, res *engine.Response) error {
 	}
 	res.Warnings = append(res.Warnings, warnings...)
 	e := &token.Entry{
-		Policies: policies, Path: h.req.Path, Meta: auth.Metadata, DisplayName: displayName(m, auth.DisplayName),
+		Policies: policies, Path: h.req.Path, Meta: auth.Metadata, DisplayName: displayName(h.ns.Path, m, auth.DisplayName),
 		NumUses: auth.NumUses, Created: h.now, CreationTTL: ttl, Expires: h.now.Add(ttl), Period: auth.Period,
 		ExplicitMax: auth.ExplicitMaxTTL, MaxTTL: auth.MaxTTL, Renewable: auth.Renewable, EntityID: auth.EntityID,
 		BoundCIDRs: auth.BoundCIDRs, Mount: m.Accessor, Internal: auth.InternalData, NamespaceID: h.ns.ID,
@@ -108,8 +108,8 @@ func loginType(role, tuned engine.TokenType) engine.TokenType {
 	return engine.TokenService
 }
 
-func displayName(m *engine.Mount, name string) string {
-	mountName := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(m.Path, "auth/"), "/"), "/", "-")
+func displayName(ns string, m *engine.Mount, name string) string {
+	mountName := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(ns+m.Path, "auth/"), "/"), "/", "-")
 	if name == "" {
 		return mountName
 	}
@@ -139,8 +139,12 @@ func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
 		return err
 	}
 	res.Warnings = append(res.Warnings, warnings...)
+	id := strings.TrimSuffix(h.req.Path, "/") + "/" + token.Random(24)
+	if !h.ns.IsRoot() {
+		id += "." + h.ns.ID
+	}
 	e := &lease.Entry{
-		ID: strings.TrimSuffix(h.req.Path, "/") + "/" + token.Random(24), MountID: m.ID, Kind: l.Kind, Internal: l.Internal,
+		ID: id, MountID: m.ID, Kind: l.Kind, Internal: l.Internal,
 		Issued: h.now, Expires: h.now.Add(ttl), MaxTTL: l.MaxTTL, Renewable: l.Renewable, NamespaceID: h.ns.ID,
 	}
 	if h.tok != nil {

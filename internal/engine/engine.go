@@ -93,8 +93,10 @@ type Caller struct {
 	Wrapping    bool // the token stands for a wrapped answer
 	// Key names the token's record; it is a keyed hash, never the token.
 	Key string
-	// NamespaceID is the namespace that the token belongs to.
-	NamespaceID string
+	// NamespaceID is the namespace that the token belongs to; Below is the path
+	// from there to the request's namespace, "" when they are the same. The
+	// caller's policies have it in front of their paths.
+	NamespaceID, Below string
 }
 
 // A Call is one run of a handler.
@@ -106,6 +108,9 @@ type Call struct {
 	Op      Operation // as decided by the existence check
 	Path    string    // the request's path below the mount
 	Now     time.Time // UTC; one value for the whole request
+	// NamespaceID and NamespacePath ("" for the root, else "a/b/") are those of
+	// the request.
+	NamespaceID, NamespacePath string
 	// Desks are the hall's desks (*core.Active), for rooms of the hall.
 	Desks any
 	// Done is closed when the node seals or the client is gone: what streams

@@ -49,6 +49,7 @@ func (e *Engine) capabilitiesAccessor(_ context.Context, call *engine.Call, in c
 		return nil, err
 	}
 	t, err := desks(call).Tokens.ByAccessor(call.Tx, in.Accessor, call.Now)
+	t, err = within(call, t, err)
 	if isBad(err) {
 		return nil, errs.List(errs.Invalid, "invalid accessor")
 	}
@@ -59,7 +60,7 @@ func (e *Engine) capabilitiesSelf(_ context.Context, call *engine.Call, in capab
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	t, err := lookup(call, call.Request.Token)
+	t, err := self(call)
 	return in.answer(call, t, err)
 }
 
@@ -81,9 +82,13 @@ func (in *capabilitiesIn) answer(call *engine.Call, t *token.Entry, err error) (
 	if err != nil {
 		return nil, err
 	}
+	below, err := way(call, t)
+	if err != nil {
+		return nil, err
+	}
 	out := make(map[string]any, len(in.Paths)+1)
 	for _, p := range in.Paths {
-		out[p] = acl.Capabilities(p)
+		out[p] = acl.Capabilities(below + p)
 	}
 	if len(in.Paths) == 1 {
 		out["capabilities"] = out[in.Paths[0]]

@@ -16,17 +16,17 @@ import (
 // configRoutes are sys/config: settings that are kept in the store.
 func (e *Engine) configRoutes() []engine.Route {
 	return []engine.Route{
-		engine.Read("config/cors", e.readCORS, engine.Sudo, engine.TopLevel, engine.ID("cors-read-configuration"), engine.Help("Read the CORS settings.")),
-		engine.Write("config/cors", e.writeCORS, engine.Sudo, engine.ID("cors-configure"), engine.Help("Let browsers of other origins in.")),
-		engine.Delete("config/cors", e.deleteCORS, engine.Sudo, engine.ID("cors-delete-configuration"), engine.Help("Let no other origins in.")),
-		engine.List("config/ui/headers", e.listUIHeaders, engine.Sudo, engine.ID("ui-headers-list"), engine.Help("List the headers of the user interface.")),
-		engine.Read("config/ui/headers/{header}", e.readUIHeader, engine.Sudo, engine.ID("ui-headers-read-configuration"),
+		engine.Read("config/cors", e.readCORS, engine.Sudo, engine.TopLevel, engine.RootOnly, engine.ID("cors-read-configuration"), engine.Help("Read the CORS settings.")),
+		engine.Write("config/cors", e.writeCORS, engine.Sudo, engine.RootOnly, engine.ID("cors-configure"), engine.Help("Let browsers of other origins in.")),
+		engine.Delete("config/cors", e.deleteCORS, engine.Sudo, engine.RootOnly, engine.ID("cors-delete-configuration"), engine.Help("Let no other origins in.")),
+		engine.List("config/ui/headers", e.listUIHeaders, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-list"), engine.Help("List the headers of the user interface.")),
+		engine.Read("config/ui/headers/{header}", e.readUIHeader, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-read-configuration"),
 			engine.Help("Read a header of the user interface.")),
-		engine.Write("config/ui/headers/{header}", e.writeUIHeader, engine.Sudo, engine.ID("ui-headers-configure"),
+		engine.Write("config/ui/headers/{header}", e.writeUIHeader, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-configure"),
 			engine.Help("Set a header of the user interface.")),
-		engine.Delete("config/ui/headers/{header}", e.deleteUIHeader, engine.Sudo, engine.ID("ui-headers-delete-configuration"),
+		engine.Delete("config/ui/headers/{header}", e.deleteUIHeader, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-delete-configuration"),
 			engine.Help("Remove a header of the user interface.")),
-		engine.Read("config/state/sanitized", e.sanitized, engine.ID("read-sanitized-configuration-state"),
+		engine.Read("config/state/sanitized", e.sanitized, engine.RootOnly, engine.ID("read-sanitized-configuration-state"),
 			engine.Help("Show the server's configuration without secrets.")),
 	}
 }

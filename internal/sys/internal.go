@@ -11,6 +11,7 @@ import (
 	"arca/internal/mount"
 	"arca/internal/policy"
 	"arca/internal/storage"
+	"arca/internal/token"
 )
 
 // internalRoutes serve the command line and user interfaces.
@@ -27,22 +28,46 @@ func (e *Engine) internalRoutes() []engine.Route {
 	}
 }
 
-// caller is the ACL of the request's token; nil when there is no valid token.
-// These routes look at the token themselves, as they answer without one, too.
-func caller(call *engine.Call) (*policy.ACL, error) {
-	t, err := desks(call).Caller(call.Tx, call.Request, call.Now)
-	if isBad(err) || err == nil && t.NumUses != 0 {
-		// A use-limited token is not spent on what needs none.
-		return nil, nil
+// A viewer sees the mounts and namespaces below which its policies grant
+// anything. The zero value sees none.
+type viewer struct {
+	acl   *policy.ACL
+	below string // in front of the paths of the call's namespace
+}
+
+func (v viewer) sees(path string) bool { return v.acl != nil && v.acl.Below(v.below+path) }
+
+// viewerOf looks at a token itself: these routes answer without one, too.
+func viewerOf(call *engine.Call, t *token.Entry, err error) (viewer, error) {
+	if err != nil {
+		return viewer{}, err
+	}
+	below, err := way(call, t)
+	if errs.Is(err, errs.Invalid) {
+		return viewer{}, token.ErrBad // of a namespace that is not above
 	}
 	if err != nil {
-		return nil, err
+		return viewer{}, err
 	}
-	return aclOf(call, t)
+	acl, err := aclOf(call, t)
+	return viewer{acl, below}, err
+}
+
+// anyViewer is the holder of the request's token, or nobody.
+func anyViewer(call *engine.Call) (viewer, error) {
+	t, err := desks(call).Caller(call.Tx, call.Request, call.Now)
+	if err == nil && t.NumUses != 0 {
+		return viewer{}, nil // a token with few uses is not spent on what needs none
+	}
+	v, err := viewerOf(call, t, err)
+	if isBad(err) {
+		return viewer{}, nil
+	}
+	return v, err
 }
 
 func (e *Engine) uiMounts(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	acl, err := caller(call)
+	v, err := anyViewer(call)
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +84,12 @@ func (e *Engine) uiMounts(_ context.Context, call *engine.Call, _ engine.None) (
 		for _, m := range ms {
 			name := m.Path[len(prefixOf(auth)):]
 			switch {
-			case acl != nil && acl.Below(m.Path):
+			case v.sees(m.Path):
 				out[kind][name] = e.describe(m)
 			case m.Config.ListingVisibility == "unauth":
-				out[kind][name] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
+				out[kind][name] = map[string]any{"type": shownType(m), "description": m.Description, "options": m.Options}
 				if m.Options == nil {
-					out[kind][name] = map[string]any{"type": m.Type, "description": m.Description, "options": map[string]string{}}
+					out[kind][name] = map[string]any{"type": shownType(m), "description": m.Description, "options": map[string]string{}}
 				}
 			}
 		}
@@ -74,13 +99,10 @@ func (e *Engine) uiMounts(_ context.Context, call *engine.Call, _ engine.None) (
 
 func (e *Engine) uiMount(_ context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {
 	t, err := desks(call).Caller(call.Tx, call.Request, call.Now)
+	v, err := viewerOf(call, t, err)
 	if isBad(err) {
 		return nil, errs.New(errs.Denied, "permission denied")
 	}
-	if err != nil {
-		return nil, err
-	}
-	acl, err := aclOf(call, t)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +115,7 @@ func (e *Engine) uiMount(_ context.Context, call *engine.Call, in pathIn) (*engi
 	if err != nil {
 		return nil, err
 	}
-	if !acl.Below(m.Path) {
+	if !v.sees(m.Path) {
 		return nil, denied
 	}
 	out := e.describe(m)
@@ -117,7 +139,7 @@ func shownRule(r *policy.Rule) map[string]any {
 }
 
 func (e *Engine) resultantACL(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	t, err := lookup(call, call.Request.Token)
+	t, err := self(call)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +161,24 @@ func (e *Engine) resultantACL(_ context.Context, call *engine.Call, _ engine.Non
 	return data(map[string]any{"root": false, "exact_paths": show(exact), "glob_paths": show(glob)}), nil
 }
 
-func (e *Engine) uiNamespaces(_ context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
-	return keys(nil)
+func (e *Engine) uiNamespaces(_ context.Context, call *engine.Call, in paging) (*engine.Response, error) {
+	v, err := anyViewer(call)
+	if err != nil {
+		return nil, err
+	}
+	parent, err := here(call)
+	if err != nil {
+		return nil, err
+	}
+	list, err := desks(call).Namespaces.List(call.Tx, parent, in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, n := range list {
+		if name := n.Name() + "/"; v.sees(name) {
+			names = append(names, name)
+		}
+	}
+	return keys(names)
 }

@@ -11,6 +11,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/mount"
+	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/storage"
 	"arca/internal/version"
@@ -69,7 +70,7 @@ func (e *Engine) describe(m *mount.Entry) map[string]any {
 		}
 	}
 	out := map[string]any{
-		"type": m.Type, "description": m.Description, "accessor": m.Accessor, "uuid": m.ID, "local": m.Local,
+		"type": shownType(m), "description": m.Description, "accessor": m.Accessor, "uuid": m.ID, "local": m.Local,
 		"seal_wrap":               m.SealWrap || m.Path == "sys/", // critical values of sys are wrapped whenever the seal can
 		"external_entropy_access": m.EntropyAccess, "options": options, "config": config,
 		"plugin_version": "", "running_plugin_version": runningVersion(), "running_sha256": "",
@@ -78,6 +79,15 @@ func (e *Engine) describe(m *mount.Entry) map[string]any {
 		out["deprecation_status"] = "supported"
 	}
 	return out
+}
+
+// shownType is the type of a mount in answers: what every namespace has is
+// marked outside the root.
+func shownType(m *mount.Entry) string {
+	if m.Hall && m.NamespaceID != namespace.RootID {
+		return "ns_" + m.Type
+	}
+	return m.Type
 }
 
 // runningVersion is the version of the engines, which are all built in.
@@ -237,6 +247,9 @@ func (e *Engine) enable(ctx context.Context, call *engine.Call, in enableIn, aut
 	}
 	if used != "" {
 		return nil, errs.New(errs.Invalid, "path is already in use at %s", strings.TrimPrefix(used, prefixOf(auth)))
+	}
+	if err := notNamespace(call, row.Path); err != nil {
+		return nil, err
 	}
 	m, err := d.Mounts.Create(ctx, call.Tx, ns(call), *row)
 	if err != nil {

@@ -22,8 +22,8 @@ func (e *Engine) observeRoutes() []engine.Route {
 	routes := []engine.Route{
 		engine.Read("pprof", e.pprofIndex, engine.Sudo, engine.RootOnly, engine.ID("pprof-index"), engine.Help("List the profiles.")),
 		engine.Read("pprof/{name...}", e.pprof, engine.Sudo, engine.RootOnly, engine.NoParamWarn, engine.ID("pprof"), engine.Help("Take a profile.")),
-		engine.Read("host-info", e.hostInfo, engine.ID("collect-host-information"), engine.Help("Tell about the machine.")),
-		engine.Read("in-flight-req", e.inFlight, engine.Sudo, engine.ID("collect-in-flight-request-information"),
+		engine.Read("host-info", e.hostInfo, engine.RootOnly, engine.ID("collect-host-information"), engine.Help("Tell about the machine.")),
+		engine.Read("in-flight-req", e.inFlight, engine.Sudo, engine.RootOnly, engine.ID("collect-in-flight-request-information"),
 			engine.Help("List the requests that are being served.")),
 		engine.List("version-history", e.versionHistory, engine.ID("version-history"), engine.Help("List the versions that served this store.")),
 		engine.Read("internal/counters/tokens", e.countTokens, engine.ID("internal-count-tokens"), engine.Help("Count the service tokens.")),

@@ -18,11 +18,11 @@ func (e *Engine) pluginRoutes() []engine.Route {
 		engine.List("plugins/catalog/{type}", e.catalogOf, engine.ID("plugins-catalog-list-plugins-with-type"), engine.Help("List the engines of a type.")),
 		engine.Read("plugins/catalog/{type}/{name}", e.readPlugin, engine.Sudo, engine.ID("plugins-catalog-read-plugin-configuration-with-type"),
 			engine.Help("Tell about an engine.")),
-		engine.Write("plugins/catalog/{type}/{name}", e.registerPlugin, engine.Sudo, engine.ID("plugins-catalog-register-plugin-with-type"),
+		engine.Write("plugins/catalog/{type}/{name}", e.registerPlugin, engine.Sudo, engine.RootOnly, engine.ID("plugins-catalog-register-plugin-with-type"),
 			engine.Help("Register a plugin.")),
-		engine.Delete("plugins/catalog/{type}/{name}", e.deletePlugin, engine.Sudo, engine.ID("plugins-catalog-remove-plugin-with-type"),
+		engine.Delete("plugins/catalog/{type}/{name}", e.deletePlugin, engine.Sudo, engine.RootOnly, engine.ID("plugins-catalog-remove-plugin-with-type"),
 			engine.Help("Remove a plugin.")),
-		engine.Write("plugins/reload/backend", e.reloadPlugin, engine.Sudo, engine.ID("plugins-reload-backends"), engine.Help("Reload a plugin.")),
+		engine.Write("plugins/reload/backend", e.reloadPlugin, engine.Sudo, engine.RootOnly, engine.ID("plugins-reload-backends"), engine.Help("Reload a plugin.")),
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // rawRoutes are sys/raw: the store behind the barrier, key by key. They exist
 // only where the configuration says raw_storage_endpoint.
 func (e *Engine) rawRoutes() []engine.Route {
-	inspect := engine.Read("internal/inspect/router/{tag}", e.inspect, engine.Sudo, engine.ID("internal-inspect-router"),
+	inspect := engine.Read("internal/inspect/router/{tag}", e.inspect, engine.Sudo, engine.RootOnly, engine.ID("internal-inspect-router"),
 		engine.Help("Show the mounts by which requests are routed."))
 	if !e.core.Config().RawEndpoint {
 		return []engine.Route{inspect}

@@ -53,6 +53,9 @@ func (e *Engine) remount(ctx context.Context, call *engine.Call, in remountIn) (
 	if err != nil {
 		return nil, err
 	}
+	if err := notNamespace(call, to); err != nil {
+		return nil, err
+	}
 	used, err := d.Mounts.InUse(call.Tx, ns(call), to)
 	if err != nil {
 		return nil, err

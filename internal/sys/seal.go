@@ -24,10 +24,10 @@ import (
 // envelope.
 func (e *Engine) sealRoutes() []engine.Route {
 	return slices.Concat([]engine.Route{
-		engine.Read("init", e.readInit, engine.Always, engine.Help("Return whether the server is initialized.")),
-		engine.Write("init", e.init, engine.Always, engine.NoParamWarn, engine.Help("Initialize the server.")),
+		engine.Read("init", e.readInit, engine.Always, engine.RootOnly, engine.Help("Return whether the server is initialized.")),
+		engine.Write("init", e.init, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Initialize the server.")),
 		engine.Read("seal-status", e.sealStatus, engine.Always, engine.Help("Return the state of the seal.")),
-		engine.Write("unseal", e.unseal, engine.Always, engine.NoParamWarn, engine.Help("Give one share of the unseal key.")),
+		engine.Write("unseal", e.unseal, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one share of the unseal key.")),
 	}, e.rekeyRoutes(), e.rootRoutes(), e.keyRoutes())
 }
 

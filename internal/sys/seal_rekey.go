@@ -9,13 +9,13 @@ import (
 
 func (e *Engine) rekeyRoutes() []engine.Route {
 	routes := []engine.Route{
-		engine.Read("rekey/init", e.readRekey, engine.Always, engine.Help("Return the progress of a rekey.")),
-		engine.Write("rekey/init", e.startRekey, engine.Always, engine.NoParamWarn, engine.Help("Start to replace the key shares.")),
-		engine.Delete("rekey/init", e.cancelRekey, engine.Always, engine.Help("Cancel a rekey.")),
-		engine.Write("rekey/update", e.updateRekey, engine.Always, engine.NoParamWarn, engine.Help("Give one of the present key shares.")),
-		engine.Read("rekey/verify", e.readVerify, engine.Always, engine.Help("Return the progress of a rekey's verification.")),
-		engine.Write("rekey/verify", e.verifyRekey, engine.Always, engine.NoParamWarn, engine.Help("Give one of the new key shares.")),
-		engine.Delete("rekey/verify", e.restartVerify, engine.Always, engine.Help("Begin the verification anew.")),
+		engine.Read("rekey/init", e.readRekey, engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey.")),
+		engine.Write("rekey/init", e.startRekey, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the key shares.")),
+		engine.Delete("rekey/init", e.cancelRekey, engine.Always, engine.RootOnly, engine.Help("Cancel a rekey.")),
+		engine.Write("rekey/update", e.updateRekey, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present key shares.")),
+		engine.Read("rekey/verify", e.readVerify, engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey's verification.")),
+		engine.Write("rekey/verify", e.verifyRekey, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new key shares.")),
+		engine.Delete("rekey/verify", e.restartVerify, engine.Always, engine.RootOnly, engine.Help("Begin the verification anew.")),
 
 		engine.Read("rekey/backup", e.readBackup, engine.RootOnly, engine.TopLevel,
 			engine.Help("Return the encrypted key shares that a rekey kept.")),
@@ -29,10 +29,10 @@ func (e *Engine) rekeyRoutes() []engine.Route {
 	// Recovery keys belong to seals that open by themselves. Ours does not.
 	for _, path := range []string{"init", "update", "verify"} {
 		path = "rekey-recovery-key/" + path
-		routes = append(routes, engine.Write(path, e.noRecovery, engine.Always, engine.NoParamWarn))
+		routes = append(routes, engine.Write(path, e.noRecovery, engine.Always, engine.RootOnly, engine.NoParamWarn))
 		if path != "rekey-recovery-key/update" {
-			routes = append(routes, engine.Read(path, e.noRecovery, engine.Always, engine.NoParamWarn),
-				engine.Delete(path, e.noRecovery, engine.Always, engine.NoParamWarn))
+			routes = append(routes, engine.Read(path, e.noRecovery, engine.Always, engine.RootOnly, engine.NoParamWarn),
+				engine.Delete(path, e.noRecovery, engine.Always, engine.RootOnly, engine.NoParamWarn))
 		}
 	}
 	return routes

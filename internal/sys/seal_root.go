@@ -10,13 +10,13 @@ import (
 
 func (e *Engine) rootRoutes() []engine.Route {
 	return []engine.Route{
-		engine.Read("generate-root/attempt", e.readRoot, engine.Always,
+		engine.Read("generate-root/attempt", e.readRoot, engine.Always, engine.RootOnly,
 			engine.Help("Return the progress of the generation of a root token.")),
-		engine.Write("generate-root/attempt", e.startRoot, engine.Always, engine.NoParamWarn,
+		engine.Write("generate-root/attempt", e.startRoot, engine.Always, engine.RootOnly, engine.NoParamWarn,
 			engine.Help("Start to generate a root token.")),
-		engine.Delete("generate-root/attempt", e.cancelRoot, engine.Always,
+		engine.Delete("generate-root/attempt", e.cancelRoot, engine.Always, engine.RootOnly,
 			engine.Help("Cancel the generation of a root token.")),
-		engine.Write("generate-root/update", e.updateRoot, engine.Always, engine.NoParamWarn,
+		engine.Write("generate-root/update", e.updateRoot, engine.Always, engine.RootOnly, engine.NoParamWarn,
 			engine.Help("Give one key share for the generation of a root token.")),
 		engine.Write("decode-token", e.decodeToken, engine.NoToken, engine.RootOnly,
 			engine.Help("Decode a token that generate-root told with a one-time password.")),

@@ -26,7 +26,7 @@ type specIn struct {
 }
 
 func (e *Engine) openAPI(_ context.Context, call *engine.Call, in specIn) (*engine.Response, error) {
-	acl, err := caller(call)
+	v, err := anyViewer(call)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (e *Engine) openAPI(_ context.Context, call *engine.Call, in specIn) (*engi
 		seen := map[string]bool{}
 		for _, m := range ms {
 			open := m.Path == "sys/" || m.Path == "auth/token/"
-			if m.Routes == nil || !open && (acl == nil || !acl.Below(m.Path)) {
+			if m.Routes == nil || !open && !v.sees(m.Path) {
 				continue
 			}
 			prefix := "/" + m.Path

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/policy"
 	"arca/internal/seal"
@@ -22,9 +24,9 @@ func (e *Engine) stateRoutes() []engine.Route {
 	return []engine.Route{
 		engine.Read("health", e.health, engine.Always, engine.RootOnly, engine.ID("read-health-status"),
 			engine.Help("Tell whether the node is initialised, sealed and active, by status code.")),
-		engine.Write("seal", e.sealNode, engine.Always, engine.ID("seal"), engine.Help("Seal the node.")),
+		engine.Write("seal", e.sealNode, engine.Always, engine.RootOnly, engine.ID("seal"), engine.Help("Seal the node.")),
 		engine.Read("leader", e.leader, engine.Always, engine.ID("leader-status"), engine.Help("Tell which node is active.")),
-		engine.Write("step-down", e.stepDown, engine.Always, engine.ID("step-down-leader"),
+		engine.Write("step-down", e.stepDown, engine.Always, engine.RootOnly, engine.ID("step-down-leader"),
 			engine.Help("Let another node become active.")),
 		engine.Read("ha-status", e.haStatus, engine.TopLevel, engine.ID("ha-status"), engine.Help("List the nodes of the cluster.")),
 	}
@@ -167,8 +169,48 @@ func (e *Engine) haStatus(_ context.Context, _ *engine.Call, _ engine.None) (*en
 }
 
 // lookup finds a token that a client named in the body of a request.
+// lookup finds a token of the call's namespace, or of one below it.
 func lookup(call *engine.Call, id string) (*token.Entry, error) {
-	return desks(call).Tokens.Lookup(call.Tx, id, call.Now)
+	t, err := desks(call).Tokens.Lookup(call.Tx, id, call.Now)
+	return within(call, t, err)
+}
+
+// within refuses a token of another namespace than the call's and those below it
+// as if there were none.
+func within(call *engine.Call, t *token.Entry, err error) (*token.Entry, error) {
+	if err != nil || t.NamespaceID == ns(call) {
+		return t, err
+	}
+	n, err := desks(call).Namespaces.ByID(call.Tx, t.NamespaceID)
+	if errors.Is(err, namespace.ErrNotFound) || err == nil && !strings.HasPrefix(n.Path, call.NamespacePath) {
+		return nil, token.ErrBad
+	}
+	return t, err
+}
+
+// self is the caller's own token, wherever its namespace lies.
+func self(call *engine.Call) (*token.Entry, error) {
+	return desks(call).Tokens.Lookup(call.Tx, call.Request.Token, call.Now)
+}
+
+// way is the path from a token's namespace to that of the call, which the
+// token's policies have in front of their paths.
+func way(call *engine.Call, t *token.Entry) (string, error) {
+	if t.NamespaceID == ns(call) {
+		return "", nil
+	}
+	n, err := desks(call).Namespaces.ByID(call.Tx, t.NamespaceID)
+	if errors.Is(err, namespace.ErrNotFound) {
+		return "", token.ErrBad
+	}
+	if err != nil {
+		return "", err
+	}
+	below, ok := strings.CutPrefix(call.NamespacePath, n.Path)
+	if !ok {
+		return "", errs.New(errs.Invalid, "the token belongs to a namespace below this one: ask there")
+	}
+	return below, nil
 }
 
 func aclOf(call *engine.Call, t *token.Entry) (*policy.ACL, error) {

@@ -36,7 +36,7 @@ func (e *Engine) Routes() []engine.Route {
 	return slices.Concat(
 		e.sealRoutes(), e.stateRoutes(), e.mountRoutes(), e.authRoutes(), e.remountRoutes(), e.policyRoutes(),
 		e.capabilityRoutes(), e.wrappingRoutes(), e.leaseRoutes(), e.auditRoutes(), e.toolRoutes(), e.internalRoutes(),
-		e.configRoutes(), e.rawRoutes(), e.pluginRoutes(), e.observeRoutes(), e.logRoutes(),
+		e.configRoutes(), e.rawRoutes(), e.namespaceRoutes(), e.pluginRoutes(), e.observeRoutes(), e.logRoutes(),
 	)
 }
 
@@ -44,7 +44,12 @@ func (e *Engine) Routes() []engine.Route {
 func desks(call *engine.Call) *core.Active { return call.Desks.(*core.Active) }
 
 // ns is the id of the namespace that a call is about.
-func ns(*engine.Call) string { return namespace.RootID }
+func ns(call *engine.Call) string {
+	if call.NamespaceID == "" {
+		return namespace.RootID // a route that is served sealed, too
+	}
+	return call.NamespaceID
+}
 
 var errNotFound = errs.New(errs.NotFound, "not found") // doors answer it without words
 

@@ -137,16 +137,19 @@ func (e *Tokens) make(_ context.Context, call *engine.Call, in *createIn, r *rol
 	if err != nil {
 		return nil, err
 	}
-	v := acl.Allows(&policy.Request{Op: engine.OpUpdate, Path: call.Request.Path})
+	v := acl.Allows(&policy.Request{Op: engine.OpUpdate, Path: call.Caller.Below + call.Request.Path})
 	m := &making{e: e, call: call, in: in, role: r, parent: parent, sudo: v.Root || v.Sudo}
 	m.entry = &token.Entry{
 		Path: strings.TrimSuffix(call.Request.Path, "/"), Meta: in.Meta, DisplayName: "token", NumUses: in.NumUses, Created: call.Now,
-		NamespaceID: namespace.RootID, Type: engine.TokenService,
+		NamespaceID: ns(call), Type: engine.TokenService,
 	}
 	if orphan || in.NoParent || r != nil && r.Orphan {
 		m.entry.Parent = ""
 	} else {
 		m.entry.Parent = parent.Key
+		if parent.NamespaceID != m.entry.NamespaceID {
+			m.entry.ParentNS = parent.NamespaceID
+		}
 	}
 	for _, step := range []func() error{m.kind, m.basics, m.policies, m.rights, m.times, m.lifetime} {
 		if err := step(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/token"
 )
@@ -59,6 +60,13 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 	moment(`,"expire_time":`, t.Expires)
 	number(`,"explicit_max_ttl":`, seconds(t.ExplicitMax))
 	text(`,"id":`, id)
+	if t.NamespaceID != namespace.RootID {
+		n, err := desks(call).Namespaces.ByID(call.Tx, t.NamespaceID)
+		if err != nil {
+			return nil, err
+		}
+		text(`,"namespace_path":`, n.Path)
+	}
 	number(`,"num_uses":`, int64(t.NumUses))
 	truth(`,"orphan":`, t.Orphan)
 	text(`,"path":`, t.Path)
@@ -103,7 +111,7 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 
 // own finds the caller's token as it is within the transaction.
 func own(call *engine.Call) (*token.Entry, error) {
-	return lookup(call, call.Request.Token)
+	return self(call)
 }
 
 func (e *Tokens) lookup(_ context.Context, call *engine.Call, in tokenIn) (*engine.Response, error) {
@@ -130,6 +138,7 @@ func byAccessor(call *engine.Call, accessor string) (*token.Entry, error) {
 		return nil, errNoAccessor
 	}
 	t, err := desks(call).Tokens.ByAccessor(call.Tx, accessor, call.Now)
+	t, err = within(call, t, err)
 	if isBad(err) {
 		return nil, errBadAccessor
 	}
@@ -184,8 +193,16 @@ func (e *Tokens) extend(ctx context.Context, call *engine.Call, t *token.Entry, 
 	if !t.Renewable || t.Expires.IsZero() {
 		return nil, errs.New(errs.Invalid, "lease is not renewable")
 	}
+	m := call.Mount
+	if t.NamespaceID != m.NamespaceID {
+		home, err := desks(call).Mounts.Get(call.Tx, t.NamespaceID, "auth/token/")
+		if err != nil {
+			return nil, err
+		}
+		m = home.Mount
+	}
 	q := token.TTLQuery{
-		Now: call.Now, Start: t.Created, SystemDefault: call.Mount.DefaultTTL, SystemMax: call.Mount.MaxTTL, Increment: increment,
+		Now: call.Now, Start: t.Created, SystemDefault: m.DefaultTTL, SystemMax: m.MaxTTL, Increment: increment,
 		Backend: t.CreationTTL, BackendMax: t.MaxTTL, Period: t.Period, ExplicitMax: t.ExplicitMax,
 	}
 	if t.Mount != "" {

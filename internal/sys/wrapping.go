@@ -8,7 +8,6 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
-	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/token"
 )
@@ -96,7 +95,7 @@ func (e *Engine) rewrap(_ context.Context, call *engine.Call, in wrapTokenIn) (*
 	if err != nil {
 		return nil, err
 	}
-	info, err := d.NewWrapping(call.Tx, namespace.RootID, core.WrapInput{
+	info, err := d.NewWrapping(call.Tx, ns(call), core.WrapInput{
 		Body: body, TTL: t.Wrapped.TTL, Path: t.Wrapped.CreationPath, JWT: t.Wrapped.JWT, Now: call.Now, Issuer: e.core.Config().APIAddr,
 	})
 	if err != nil {

@@ -43,7 +43,7 @@ func (a *accessors) key(accessor string) (ns, key string, ok bool) {
 	text, ns, named := strings.Cut(accessor, ".")
 	if !named {
 		ns = namespace.RootID
-	} else if _, ok := namespace.Known(ns); !ok {
+	} else if !namespace.ValidID(ns) {
 		return "", "", false
 	}
 	sealed, ok := decode62(text)

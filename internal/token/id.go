@@ -59,7 +59,7 @@ func newID(ns string) string {
 }
 
 // namespaceOf returns the id of the namespace that a token's text names, and
-// whether there is such a namespace. The record of the token must agree.
+// whether it has the form of one. The record of the token must agree.
 func namespaceOf(id string) (ns string, ok bool) {
 	body := id
 	for _, p := range [...]string{ServicePrefix, BatchPrefix, "hvr.", "s.", "b.", "r."} {
@@ -69,7 +69,7 @@ func namespaceOf(id string) (ns string, ok bool) {
 		}
 	}
 	if i := strings.LastIndexByte(body, '.'); i >= 0 {
-		return namespace.Known(body[i+1:])
+		return body[i+1:], namespace.ValidID(body[i+1:])
 	}
 	return namespace.RootID, true
 }

@@ -431,7 +431,7 @@ func (s *Store) openBatch(tx storage.Tx, id string, now time.Time) (*Entry, erro
 	text, ns, named := strings.Cut(text, ".")
 	if !named {
 		ns = namespace.RootID
-	} else if _, ok := namespace.Known(ns); !ok {
+	} else if !namespace.ValidID(ns) {
 		return nil, ErrBad
 	}
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
