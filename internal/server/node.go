@@ -20,6 +20,7 @@ import (
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/token"
+	"arca/internal/ui"
 )
 
 // A node is one server: what it was told, and the parts that it is made of.
@@ -203,7 +204,11 @@ func (n *node) openListeners() error {
 			}
 		}
 		if n.cfg.UI {
-			door.UI = noUI()
+			pages, err := ui.New(ui.Config{Core: n.core, Log: n.log.Named("ui")})
+			if err != nil {
+				return err
+			}
+			door.UI = pages
 		}
 		if s.MaxRequestSize != nil {
 			door.MaxRequestBytes = *s.MaxRequestSize

@@ -151,9 +151,6 @@ func (n *node) started() {
 	if n.dev != nil {
 		return
 	}
-	if n.cfg.UI {
-		log.Warn("ui = true: this build has no user interface")
-	}
 	for _, c := range diagnose.AtStart(n.cfg, n.opts.configs) {
 		log.Warn("configuration", "problem", c.Message, "advice", c.Advice)
 	}

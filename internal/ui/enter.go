@@ -1,0 +1,123 @@
+package ui
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"arca/internal/engine"
+)
+
+// home shows what the node needs first: keys, shares, a login. To who is logged
+// in it shows the secrets.
+func (d *door) home(w http.ResponseWriter, r *http.Request) {
+	p, to := d.front(r)
+	if to != "" {
+		see(w, r, to)
+		return
+	}
+	d.show(w, r, p)
+}
+
+func (d *door) front(r *http.Request) (page, string) {
+	state, _, err := d.ask(r, session{}, engine.OpRead, "sys/seal-status", nil)
+	if err != nil {
+		return failure(page{Name: "error.html"}, err)
+	}
+	switch {
+	case state["initialized"] != true:
+		return page{Name: "init.html"}, ""
+	case state["sealed"] == true:
+		return page{Name: "unseal.html", Data: state}, ""
+	case sessionOf(r).Token == "":
+		return page{Name: "login.html"}, ""
+	}
+	return page{}, Prefix + "secrets"
+}
+
+// again shows the front page with an error.
+func (d *door) again(r *http.Request, err error) (page, string) {
+	p, to := d.front(r)
+	if to != "" {
+		return p, to
+	}
+	return failure(p, err)
+}
+
+// init makes the keys and shows them, this once.
+func (d *door) init(r *http.Request, _ session) (page, string) {
+	shares, _ := strconv.Atoi(r.PostFormValue("shares"))
+	threshold, _ := strconv.Atoi(r.PostFormValue("threshold"))
+	out, _, err := d.ask(r, session{}, engine.OpUpdate, "sys/init",
+		map[string]any{"secret_shares": shares, "secret_threshold": threshold})
+	if err != nil {
+		return d.again(r, err)
+	}
+	return page{Name: "keys.html", Data: out}, ""
+}
+
+// unseal gives one share of the unseal key.
+func (d *door) unseal(r *http.Request, _ session) (page, string) {
+	key := strings.TrimSpace(r.PostFormValue("key"))
+	if _, _, err := d.ask(r, session{}, engine.OpUpdate, "sys/unseal", map[string]any{"key": key}); err != nil {
+		return d.again(r, err)
+	}
+	return page{}, Prefix
+}
+
+// resetUnseal forgets the shares that were given.
+func (d *door) resetUnseal(r *http.Request, _ session) (page, string) {
+	if _, _, err := d.ask(r, session{}, engine.OpUpdate, "sys/unseal", map[string]any{"reset": true}); err != nil {
+		return d.again(r, err)
+	}
+	return page{}, Prefix
+}
+
+// login takes a token as it is, or has an auth method make one of a name and a
+// password.
+func (d *door) login(r *http.Request, _ session) (page, string) {
+	s := session{Namespace: canonical(r.PostFormValue("namespace"))}
+	method := r.PostFormValue("method")
+	if method == "token" {
+		s.Token = strings.TrimSpace(r.PostFormValue("token"))
+		if _, _, err := d.ask(r, s, engine.OpRead, "auth/token/lookup-self", nil); err != nil {
+			return d.again(r, err)
+		}
+		return page{Data: s}, Prefix + "secrets"
+	}
+	mount := strings.Trim(r.PostFormValue("mount"), "/")
+	if mount == "" {
+		mount = method
+	}
+	_, res, err := d.ask(r, s, engine.OpUpdate, "auth/"+mount+"/login/"+r.PostFormValue("username"),
+		map[string]any{"password": r.PostFormValue("password")})
+	if err != nil {
+		return d.again(r, err)
+	}
+	if res == nil || res.Auth == nil {
+		p, _ := d.front(r)
+		p.Error, p.status = "The method at "+mount+"/ gave no token.", http.StatusBadRequest
+		return p, ""
+	}
+	s.Token = res.Auth.ClientToken
+	return page{Data: s}, Prefix + "secrets"
+}
+
+func canonical(namespace string) string {
+	if namespace = strings.Trim(strings.TrimSpace(namespace), "/"); namespace == "" || namespace == "root" {
+		return ""
+	}
+	return namespace + "/"
+}
+
+// logout forgets the token here; it stays valid until its time is over.
+func (d *door) logout(*http.Request, session) (page, string) { return page{Data: session{}}, Prefix }
+
+func (d *door) sealPage(*http.Request, session) (page, string) { return page{Name: "seal.html"}, "" }
+
+func (d *door) seal(r *http.Request, s session) (page, string) {
+	if _, _, err := d.ask(r, s, engine.OpUpdate, "sys/seal", nil); err != nil {
+		return failure(page{Name: "seal.html"}, err)
+	}
+	return page{}, Prefix
+}
