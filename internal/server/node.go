@@ -204,7 +204,7 @@ func (n *node) openListeners() error {
 			}
 		}
 		if n.cfg.UI {
-			pages, err := ui.New(ui.Config{Core: n.core, Log: n.log.Named("ui")})
+			pages, err := ui.New(ui.Config{Core: n.core, Log: n.log.Named("ui"), Headers: n.uiHeaders})
 			if err != nil {
 				return err
 			}

@@ -98,7 +98,11 @@ func (e *Engine) deleteCORS(_ context.Context, call *engine.Call, _ engine.None)
 	return nil, call.Tx.Delete(CORSKey)
 }
 
-func uiHeaderKey(name string) string { return "n/" + namespace.RootID + "/config/ui/" + name }
+// UIHeaderDir is where the headers of the user interface are kept, each a JSON
+// list of values under its name.
+const UIHeaderDir = "n/" + namespace.RootID + "/config/ui/"
+
+func uiHeaderKey(name string) string { return UIHeaderDir + name }
 
 type uiHeaderIn struct {
 	Header string   `api:"header" help:"Name of the header."`

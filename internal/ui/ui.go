@@ -49,6 +49,8 @@ type Core interface {
 type Config struct {
 	Core Core
 	Log  *slog.Logger // nil discards
+	// Headers may add to the headers of an answer, or change them.
+	Headers func(h http.Header)
 }
 
 //go:embed page
@@ -98,11 +100,11 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("/ui/", func(w http.ResponseWriter, r *http.Request) {
 		d.show(w, r, page{Name: "error.html", Error: "There is no such page.", status: http.StatusNotFound})
 	})
-	return guard(http.NewCrossOriginProtection().Handler(mux)), nil
+	return guard(cfg.Headers, http.NewCrossOriginProtection().Handler(mux)), nil
 }
 
 // guard sets the headers that keep a page to itself.
-func guard(next http.Handler) http.Handler {
+func guard(more func(http.Header), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
@@ -110,6 +112,9 @@ func guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		h.Set("Content-Type", "text/html; charset=utf-8")
+		if more != nil {
+			more(h)
+		}
 		next.ServeHTTP(w, r)
 	})
 }
