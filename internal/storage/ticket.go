@@ -128,7 +128,7 @@ func (h *hold) becomeSolo(ctx context.Context) error {
 // seen. When what was read so far no longer holds the attempt ends.
 func (s *txState) queueFor(key string) error {
 	h := s.hold
-	if h.held {
+	if h.held || h.solo { // who is solo would wait for a commit that waits for its own
 		return nil
 	}
 	if err := h.acquire(s.ctx, key, true); err != nil || !h.held {
