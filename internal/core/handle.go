@@ -137,7 +137,7 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if err != nil && h.used && !h.silent {
 		// The attempt was undone, and with it the use of the token.
 		if useErr := h.use(ctx); useErr != nil {
-			return nil, useErr
+			err = useErr
 		}
 	}
 	return h.report(res, err)
@@ -370,12 +370,13 @@ func (h *handling) refuse(err error) error {
 }
 
 // use takes the use of a token that a failed request made, also when the client
-// has gone meanwhile.
+// has gone meanwhile. When others have taken all uses since the attempt, the
+// error is that of a bad token: no more requests are answered than it has uses.
 func (h *handling) use(ctx context.Context) error {
 	return h.a.DB.Update(context.WithoutCancel(ctx), func(tx storage.Tx) error {
 		tok, err := h.a.Tokens.ByKey(tx, h.tok.NamespaceID, h.tok.Key, h.now)
 		if errors.Is(err, token.ErrBad) {
-			return nil
+			return errNoToken
 		}
 		if err != nil {
 			return err
