@@ -18,7 +18,7 @@ const (
 	maxHead       = 16 << 10 // longer heads are net/http's
 	keepBuffer    = 64 << 10 // a larger buffer is not kept for the next request
 	maxDiscard    = 256 << 10
-	rearmAfter    = 5 * time.Second // idle deadlines are renewed no oftener
+	rearmAfter    = 5 * time.Second // idle deadlines are renewed no oftener, unless they are short
 	shortDeadline = time.Second
 )
 
@@ -184,7 +184,7 @@ func (c *conn) readHead() (size int, ok bool) {
 	if begun && c.srv.ReadHeaderTimeout > 0 {
 		c.setDeadline(c.srv.ReadHeaderTimeout)
 	}
-	if d := c.srv.IdleTimeout; !begun && (d <= 0 && !c.armed.IsZero() || d > 0 && time.Until(c.armed) < d-rearmAfter) {
+	if d := c.srv.IdleTimeout; !begun && (d <= 0 && !c.armed.IsZero() || d > 0 && time.Until(c.armed) < d-min(rearmAfter, d/8)) {
 		c.setDeadline(d)
 	}
 	for {

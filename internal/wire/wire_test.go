@@ -331,3 +331,31 @@ func FuzzHead(f *testing.F) {
 		}
 	})
 }
+
+// A connection in use is not cut by its idle time-out, however short that is.
+func TestShortIdleTimeout(t *testing.T) {
+	t.Parallel()
+	const idle = 400 * time.Millisecond
+	addr := start(t, http.HandlerFunc(echo), func(s *Server) { s.IdleTimeout, s.ReadHeaderTimeout = idle, 0 })
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	tick := time.NewTicker(idle / 4)
+	defer tick.Stop()
+	for i := range 8 {
+		if _, err := io.WriteString(c, "GET /v1/x HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		r, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Fatal(err)
+		}
+		<-tick.C
+	}
+}
