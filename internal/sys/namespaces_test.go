@@ -97,12 +97,44 @@ func TestNamespacesAreApart(t *testing.T) {
 		}
 	}
 	// By accessor, too, only downwards.
-	acc := field(t, s.Must("POST", "auth/token/create", s.Root, nil, nsHeader, "b"), "auth", "accessor")
+	acc := field(t, s.Must("POST", "auth/token/create", s.Root, map[string]any{"policies": "default"}, nsHeader, "b"), "auth", "accessor")
 	if code, out := s.Do("POST", "auth/token/revoke-accessor", tokens["service"], map[string]any{"accessor": acc}, nsHeader, "a"); code != 200 ||
 		!strings.Contains(fmt.Sprint(out["warnings"]), "No token found") {
 		t.Errorf("revoked a token of another namespace: %d %v", code, out)
 	}
 	s.Must("POST", "auth/token/lookup-accessor", s.Root, map[string]any{"accessor": acc}, nsHeader, "b")
+}
+
+// A policy's name means nothing in another namespace: what a token holds above
+// gives it no policy of the same name below.
+func TestPoliciesOfTheSameName(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/namespaces/a", s.Root, nil)
+	s.Must("POST", "sys/policies/acl/admin", s.Root, map[string]any{"policy": `path "a/auth/token/*" { capabilities = ["update"] }`})
+	s.Must("POST", "sys/policies/acl/admin", s.Root, map[string]any{"policy": `path "*" { capabilities = ["sudo", "read", "update"] }`}, nsHeader, "a")
+	s.Must("POST", "auth/token/roles/open", s.Root, map[string]any{"orphan": true}, nsHeader, "a")
+	weak := field(t, s.Must("POST", "auth/token/create", s.Root, map[string]any{"policies": "admin"}), "auth", "client_token")
+	for _, path := range []string{"auth/token/create", "auth/token/create/open"} {
+		code, out := s.Do("POST", path, weak, map[string]any{"policies": "admin"}, nsHeader, "a")
+		if code != 400 || !strings.Contains(firstError(out), "subset of parent") {
+			t.Errorf("%s: %d %v", path, code, out)
+		}
+		out = s.Must("POST", path, weak, nil, nsHeader, "a")
+		if got := fmt.Sprint(arcatest.Dig(out, "auth", "policies")); got != "[default]" {
+			t.Errorf("%s: inherited %s", path, got)
+		}
+		code, out = s.Do("POST", path, s.Root, nil, nsHeader, "a")
+		if code != 400 || !strings.Contains(firstError(out), "non-root namespace") {
+			t.Errorf("%s by root: %d %v", path, code, out)
+		}
+	}
+	// An id of the caller's choice names the namespace, too, and is found there.
+	id := field(t, s.Must("POST", "auth/token/create", s.Root, map[string]any{"policies": "default", "id": "mine"}, nsHeader, "a"), "auth", "client_token")
+	if !strings.HasPrefix(id, "mine.") {
+		t.Errorf("chosen id became %s", id)
+	}
+	s.Must("GET", "auth/token/lookup-self", id, nil, nsHeader, "a")
 }
 
 // A token's renewal keeps to its own namespace's bounds, wherever it is asked for.

@@ -252,29 +252,39 @@ func (m *making) policies() error {
 		return m.rolePolicies()
 	}
 	in := m.in
+	held := m.held()
 	given := core.Sanitize(in.Policies, false)
 	switch {
 	case len(in.Policies) == 0:
-		m.entry.Policies = m.parent.Policies
+		m.entry.Policies = held
 		if in.NoDefaultPolicy {
 			m.entry.Policies = without(m.entry.Policies, policy.DefaultName)
 		}
 		return nil
-	case !m.sudo && !subset(core.Sanitize(in.Policies, !in.NoDefaultPolicy), m.parent.Policies):
+	case !m.sudo && !subset(core.Sanitize(in.Policies, !in.NoDefaultPolicy), held):
 		own := core.Sanitize(in.Policies, false)
-		if !subset(own, m.parent.Policies) {
+		if !subset(own, held) {
 			return errs.New(errs.Invalid, "child policies must be subset of parent")
 		}
 	}
 	if slices.Contains(given, policy.RootName) && !m.parent.IsRoot() {
 		return errs.New(errs.Invalid, "root tokens may not be created without parent token being root")
 	}
-	addDefault := !in.NoDefaultPolicy && (m.sudo || slices.Contains(m.parent.Policies, policy.DefaultName))
+	addDefault := !in.NoDefaultPolicy && (m.sudo || slices.Contains(held, policy.DefaultName))
 	m.entry.Policies = core.Sanitize(in.Policies, addDefault)
 	if in.NoDefaultPolicy {
 		m.entry.Policies = without(m.entry.Policies, policy.DefaultName)
 	}
 	return nil
+}
+
+// held are the parent's policies as far as they mean anything in the token's
+// namespace: a policy of the same name there is another one.
+func (m *making) held() []string {
+	if m.parent.NamespaceID == m.entry.NamespaceID || m.parent.IsRoot() {
+		return m.parent.Policies
+	}
+	return []string{policy.DefaultName}
 }
 
 func without(list []string, name string) []string {
@@ -313,6 +323,9 @@ func (m *making) rights() error {
 	}
 	if in.NoParent && !m.sudo {
 		return errs.New(errs.Invalid, "root or sudo privileges required to create orphan token")
+	}
+	if m.entry.NamespaceID != namespace.RootID && slices.Contains(m.entry.Policies, policy.RootName) {
+		return errs.New(errs.Invalid, "root tokens may not be created from a non-root namespace")
 	}
 	if slices.Contains(m.entry.Policies, policy.WrappingName) {
 		return errs.New(errs.Invalid, "cannot assign policy %q", policy.WrappingName)

@@ -49,7 +49,7 @@ func (m *making) rolePolicies() error {
 		m.entry.Policies = core.Sanitize(in.Policies, addDefault)
 	default:
 		// As without a role: the caller's own.
-		m.entry.Policies = m.parent.Policies
+		m.entry.Policies = m.held()
 		if !addDefault {
 			m.entry.Policies = without(m.entry.Policies, policy.DefaultName)
 		}
@@ -60,7 +60,7 @@ func (m *making) rolePolicies() error {
 		}
 	}
 	if !restricted && len(in.Policies) > 0 && !m.sudo && len(r.Disallowed) == 0 && len(r.DisallowedGlob) == 0 &&
-		!subset(m.entry.Policies, append(slices.Clone(m.parent.Policies), policy.DefaultName)) {
+		!subset(m.entry.Policies, append(slices.Clone(m.held()), policy.DefaultName)) {
 		return errs.New(errs.Invalid, "child policies must be subset of parent")
 	}
 	if slices.Contains(m.entry.Policies, policy.RootName) && !m.parent.IsRoot() {

@@ -300,8 +300,11 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 		return s.sealBatch(e)
 	}
 	chosen := id != ""
-	if !chosen {
+	switch {
+	case !chosen:
 		id = newID(e.NamespaceID)
+	case e.NamespaceID != namespace.RootID:
+		id += "." + e.NamespaceID // so that the token is found
 	}
 	e.Type = engine.TokenService
 	e.Key = s.hash.key(id)
