@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"arca/internal/auth/approle"
+	"arca/internal/auth/userpass"
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/secrets/kv"
@@ -107,4 +109,4 @@ func (k *Catalog) Parts(fn func(auth bool, e engine.Engine, routes *engine.Table
 func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}} }
 
 // auths lists the auth methods.
-func auths() []engine.Engine { return nil }
+func auths() []engine.Engine { return []engine.Engine{approle.New(), userpass.New()} }

@@ -47,6 +47,9 @@ type Config struct {
 	APIAddr       string
 	ClusterAddr   string
 	RawEndpoint   bool // sys/raw
+	// Lockouts are the rules for users who give wrong passwords, in place of the
+	// defaults; the mounts' own come before them.
+	Lockouts      []Lockout
 	Introspection bool // sys/internal/inspect
 	// Sanitized is the server's configuration without secrets; nil when there is none to show.
 	Sanitized func() map[string]any
@@ -140,8 +143,11 @@ type Active struct {
 	Tokens     *token.Store
 	Audit      *audit.Broker
 	Queue      *lease.Queue
-	Since      time.Time
-	Cluster    seal.Cluster
+
+	lockouts lockouts
+
+	Since   time.Time
+	Cluster seal.Cluster
 
 	core   *Core
 	gate   sync.RWMutex // read-held by each request; sealing waits for it

@@ -134,6 +134,7 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 		return nil, errTrailing
 	}
 	res, err := h.transact(ctx)
+	h.countLogin(err)
 	if err != nil && h.used && !h.silent {
 		// The attempt was undone, and with it the use of the token.
 		if useErr := h.use(ctx); useErr != nil {
@@ -173,6 +174,9 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if h.acted {
 		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
 	}
+	if errors.Is(routeErr, engine.ErrOperation) && h.open() {
+		return nil, h.refuse(errs.New(errs.Unsupported, "unsupported operation"))
+	}
 	if err := h.identify(tx); err != nil {
 		return nil, h.refuse(err)
 	}
@@ -184,6 +188,9 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	}
 	if h.req.Op == engine.OpHelp {
 		return h.help()
+	}
+	if err := h.checkLockout(); err != nil {
+		return nil, err
 	}
 	h.acted = h.route.Outside
 	res, err := h.route.Run(ctx, h.call)
@@ -233,6 +240,14 @@ func (h *handling) find(tx storage.Tx) error {
 	return err
 }
 
+// open reports whether the path is one for which nobody needs a token.
+func (h *handling) open() (yes bool) {
+	h.entry.Routes.Patterns(h.call.Path, func(_ string, routes []*engine.Route) {
+		yes = yes || routes[0].NoToken
+	})
+	return yes
+}
+
 // identify finds out who asks.
 func (h *handling) identify(tx storage.Tx) error {
 	h.tok, h.shown, h.acl, h.used, h.last, h.judged = nil, nil, nil, false, false, policy.Verdict{}
@@ -244,7 +259,7 @@ func (h *handling) identify(tx storage.Tx) error {
 	}
 	tok, err := h.lookup(tx)
 	if err != nil {
-		if h.route != nil && h.route.TokenError != nil && errs.Is(err, errs.Denied) {
+		if h.route != nil && h.route.TokenError != nil && h.req.Token != "" && errs.Is(err, errs.Denied) {
 			return h.route.TokenError
 		}
 		return err
@@ -270,6 +285,7 @@ func (h *handling) identify(tx storage.Tx) error {
 	}
 	h.used = true
 	h.last, err = h.a.Tokens.Use(tx, tok)
+	h.call.Caller.LastUse = h.last
 	return err
 }
 

@@ -169,6 +169,7 @@ func (h *handling) wrap(tx storage.Tx, res *engine.Response, ttl time.Duration, 
 	if err != nil {
 		return nil, err
 	}
+	info.WrappedAccessor = res.Accessor
 	if res.Auth != nil {
 		info.WrappedAccessor = res.Auth.Accessor
 	}

@@ -58,6 +58,11 @@ type (
 	AuthRenewer interface {
 		RenewAuth(ctx context.Context, call *Call, auth *Auth) error
 	}
+	// A LoginNamer says for whom a login is tried, as far as the request tells:
+	// a name, in one form, or "" when there is none to count failures for.
+	LoginNamer interface {
+		LoginName(call *Call) string
+	}
 	// A Hall is an engine of the hall itself (sys, auth/token, identity,
 	// cubbyhole): its Tx covers the whole store, not the keys of one mount.
 	Hall interface{ Hall() }
@@ -91,6 +96,7 @@ type Caller struct {
 	Type        TokenType
 	Root        bool
 	Wrapping    bool // the token stands for a wrapped answer
+	LastUse     bool // this request spends the last use of its token
 	// Key names the token's record; it is a keyed hash, never the token.
 	Key string
 	// NamespaceID is the namespace that the token belongs to; Below is the path

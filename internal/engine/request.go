@@ -98,6 +98,10 @@ type Response struct {
 	// Raw, when set, is the whole answer.
 	Raw *Raw
 
+	// Accessor names what Data holds to those who may not see it; it is shown
+	// beside a wrapped answer.
+	Accessor string
+
 	// Wrap is filled by the hall when the answer was wrapped.
 	Wrap *WrapInfo
 	// MountType is filled by the hall.

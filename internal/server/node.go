@@ -144,6 +144,7 @@ func (n *node) openCore() error {
 		Backend: b, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
+		Lockouts:      lockouts(cfg),
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {
@@ -157,6 +158,15 @@ func (n *node) openCore() error {
 	catalog.Bind(c)
 	n.core = c
 	return nil
+}
+
+// lockouts are the rules of the configuration, as the core takes them.
+func lockouts(cfg *config.Config) []core.Lockout {
+	out := make([]core.Lockout, 0, len(cfg.Lockouts))
+	for _, l := range cfg.Lockouts {
+		out = append(out, core.Lockout(l))
+	}
+	return out
 }
 
 // keepNodeID returns the node's id: what the configuration says, else what was

@@ -62,6 +62,11 @@ func (e *Engine) describe(m *mount.Entry) map[string]any {
 		config["token_type"] = tokenType(c)
 	}
 	addTuning(config, c)
+	if c.Lockout != nil {
+		lockout := map[string]any{}
+		addLockout(lockout, c.Lockout)
+		config["user_lockout_config"] = lockout
+	}
 	var options any
 	if m.HasOptions || len(m.Options) > 0 {
 		options = m.Options
@@ -117,12 +122,11 @@ func addTuning(out map[string]any, c *mount.Config) {
 	if c.IdentityTokenKey != "" {
 		out["identity_token_key"] = c.IdentityTokenKey
 	}
-	if l := c.Lockout; l != nil {
-		out["user_lockout_config"] = map[string]any{
-			"lockout_threshold": l.Threshold, "lockout_duration": seconds(l.Duration),
-			"lockout_counter_reset_duration": seconds(l.CounterReset), "lockout_disable": l.Disable,
-		}
-	}
+}
+
+func addLockout(out map[string]any, l *mount.Lockout) {
+	out["user_lockout_threshold"], out["user_lockout_duration"] = l.Threshold, seconds(l.Duration)
+	out["user_lockout_counter_reset_duration"], out["user_lockout_disable"] = seconds(l.CounterReset), l.Disable
 }
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -3,6 +3,7 @@ package sys
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -67,7 +68,7 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 		}
 		text(`,"namespace_path":`, n.Path)
 	}
-	number(`,"num_uses":`, int64(t.NumUses))
+	number(`,"num_uses":`, usesLeft(call, t))
 	truth(`,"orphan":`, t.Orphan)
 	text(`,"path":`, t.Path)
 	number(`,"ttl":`, int64(t.TTL(call.Now)/time.Second))
@@ -107,6 +108,14 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 		number(`,"last_renewal_time":`, t.LastRenewal.Unix())
 	}
 	return &engine.Response{Data: json.RawMessage(append(b, '}'))}, nil
+}
+
+// usesLeft is what a look-up shows; -1 is a token that spends its last use on it.
+func usesLeft(call *engine.Call, t *token.Entry) int64 {
+	if c := call.Caller; c != nil && c.LastUse && t.Key == c.Key {
+		return -1
+	}
+	return int64(t.NumUses)
 }
 
 // own finds the caller's token as it is within the transaction.
@@ -206,7 +215,9 @@ func (e *Tokens) extend(ctx context.Context, call *engine.Call, t *token.Entry, 
 		Backend: t.CreationTTL, BackendMax: t.MaxTTL, Period: t.Period, ExplicitMax: t.ExplicitMax,
 	}
 	if t.Mount != "" {
-		if err := e.askMethod(ctx, call, t, &q); err != nil {
+		if err := e.askMethod(ctx, call, t, &q); errors.Is(err, engine.ErrNotRenewed) {
+			return nil, nil
+		} else if err != nil {
 			return nil, err
 		}
 	} else if t.Role != "" {

@@ -47,6 +47,9 @@ func (e *Engine) tuning(call *engine.Call, path string) (*engine.Response, error
 		out["options"] = m.Options
 	}
 	addTuning(out, &m.Config)
+	if m.Config.Lockout != nil {
+		addLockout(out, m.Config.Lockout)
+	}
 	return data(out), nil
 }
 

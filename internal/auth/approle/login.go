@@ -1,0 +1,112 @@
+package approle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/grant"
+	"arca/internal/storage"
+)
+
+type loginIn struct {
+	RoleID   string `api:"role_id" help:"Id of the role."`
+	SecretID string `api:"secret_id" help:"A secret id of the role."`
+}
+
+// LoginName implements engine.LoginNamer.
+func (*Engine) LoginName(call *engine.Call) string {
+	if call.Path != "login" {
+		return ""
+	}
+	var id string
+	if json.Unmarshal(call.Request.Params.Get("role_id"), &id) != nil || len(id) > maxIDBytes {
+		return ""
+	}
+	return id
+}
+
+func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
+	if in.RoleID == "" {
+		return nil, errs.New(errs.Failed, "missing role_id")
+	}
+	if len(in.RoleID) > maxIDBytes || len(in.SecretID) > maxIDBytes {
+		return nil, errBadLogin
+	}
+	name, err := call.Tx.Get(idKey(in.RoleID))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errBadLogin
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := getRole(call.Tx, string(name))
+	if err != nil {
+		return nil, err
+	}
+	auth := r.Auth()
+	auth.Metadata = map[string]string{"role_name": string(name)}
+	auth.InternalData = map[string]any{"role_name": string(name)}
+	if r.BindSecretID {
+		if err := r.useSecretID(call, in.SecretID, auth); err != nil {
+			return nil, err
+		}
+	}
+	if from := call.Request.Remote.Addr(); !grant.Within(r.SecretCIDRs, from) {
+		return nil, errs.New(errs.Invalid, "source address %q unauthorized by CIDR restrictions on the role: %%!w(<nil>)", from.Unmap())
+	}
+	auth.Alias = &engine.Alias{Name: in.RoleID, MountAccessor: call.Mount.Accessor, MountType: call.Mount.Type}
+	return &engine.Response{Auth: auth}, nil
+}
+
+// useSecretID checks a secret id and takes one of its uses.
+func (r *role) useSecretID(call *engine.Call, value string, auth *engine.Auth) error {
+	if value == "" {
+		return errs.New(errs.Invalid, "missing secret_id")
+	}
+	hash := r.hash(value)
+	s, err := r.secretID(call.Tx, hash)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && s.expired(call.Now) {
+		return engine.BadCredentials(errBadLogin)
+	}
+	if err != nil {
+		return err
+	}
+	from := call.Request.Remote.Addr()
+	if !grant.Within(s.CIDRs, from) {
+		return errs.New(errs.Invalid, "source address %q unauthorized through CIDR restrictions on the secret ID", from.Unmap())
+	}
+	for k, v := range s.Metadata {
+		if k != "role_name" {
+			auth.Metadata[k] = v
+		}
+	}
+	if len(s.TokenCIDRs) > 0 {
+		auth.BoundCIDRs = s.TokenCIDRs
+	}
+	switch s.Uses {
+	case 0:
+		return nil
+	case 1:
+		return r.removeSecretID(call.Tx, hash, s)
+	}
+	s.Uses--
+	s.Updated = call.Now
+	return r.putSecretID(call.Tx, hash, s)
+}
+
+// RenewAuth implements engine.AuthRenewer.
+func (*Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth) error {
+	name, _ := auth.InternalData["role_name"].(string)
+	r, err := getRole(call.Tx, name)
+	if errors.Is(err, storage.ErrNotFound) {
+		return errs.New(errs.Invalid, "role %q does not exist during renewal", name)
+	}
+	if err != nil {
+		return err
+	}
+	r.Renew(auth)
+	return nil
+}

@@ -1,0 +1,202 @@
+package core
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/mount"
+)
+
+// A Lockout says when a user is locked out, for one type of auth method or all,
+// as the stanza user_lockout of the configuration has it.
+type Lockout struct {
+	Type         string // all, userpass, ldap, approle
+	Threshold    int
+	Duration     time.Duration
+	CounterReset time.Duration
+	Disable      bool
+}
+
+// The defaults of https://developer.hashicorp.com/vault/docs/concepts/user-lockout.
+const (
+	lockoutThreshold = 5
+	lockoutTime      = 15 * time.Minute
+	// maxLockouts bounds how many names are remembered.
+	maxLockouts = 1 << 16
+)
+
+// A user is a name of one auth mount.
+type user struct{ accessor, name string }
+
+// failures are those of one user.
+type failures struct {
+	nsID, nsPath string
+	count        int
+	last         time.Time
+	reset        time.Duration // how long they count
+	until        time.Time     // locked; zero: not
+}
+
+func (f *failures) over(now time.Time) bool {
+	return !now.Before(f.last.Add(f.reset)) && !now.Before(f.until)
+}
+
+// lockouts counts wrong passwords, in memory: a restart forgets them.
+type lockouts struct {
+	mu    sync.Mutex
+	users map[user]*failures // guarded by mu
+}
+
+// lockoutOf is the rule for a mount; nil when its users are never locked out.
+func (c *Core) lockoutOf(m *mount.Entry) *Lockout {
+	switch m.Type {
+	case "userpass", "ldap", "approle":
+	default:
+		return nil
+	}
+	l := Lockout{Threshold: lockoutThreshold, Duration: lockoutTime, CounterReset: lockoutTime}
+	for _, typ := range [...]string{"all", m.Type} {
+		for _, set := range c.cfg.Lockouts {
+			if set.Type == typ {
+				l = set
+			}
+		}
+	}
+	if t := m.Config.Lockout; t != nil {
+		l.Disable = t.Disable
+		if t.Threshold > 0 {
+			l.Threshold = int(min(t.Threshold, 1<<30))
+		}
+		if t.Duration > 0 {
+			l.Duration = t.Duration
+		}
+		if t.CounterReset > 0 {
+			l.CounterReset = t.CounterReset
+		}
+	}
+	if l.Disable || l.Threshold <= 0 {
+		return nil
+	}
+	return &l
+}
+
+// trying names the user for whom the request tries to log in, and the rule that
+// holds; nil is none.
+func (h *handling) trying() (user, *Lockout) {
+	if h.route == nil || !h.route.Login || h.entry == nil {
+		return user{}, nil
+	}
+	namer, ok := h.entry.Engine.(engine.LoginNamer)
+	if !ok {
+		return user{}, nil
+	}
+	rule := h.c.lockoutOf(h.entry)
+	if rule == nil {
+		return user{}, nil
+	}
+	name := namer.LoginName(h.call)
+	if name == "" {
+		return user{}, nil
+	}
+	return user{h.entry.Accessor, name}, rule
+}
+
+// checkLockout refuses a login for a user who is locked out.
+func (h *handling) checkLockout() error {
+	u, rule := h.trying()
+	if rule == nil {
+		return nil
+	}
+	l := &h.a.lockouts
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.users[u]; f != nil && h.now.Before(f.until) {
+		return errNoToken
+	}
+	return nil
+}
+
+// countLogin notes how a login ended.
+func (h *handling) countLogin(err error) {
+	u, rule := h.trying()
+	if rule == nil {
+		return
+	}
+	l := &h.a.lockouts
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.users[u]
+	switch {
+	case err == nil:
+		delete(l.users, u)
+		return
+	case !engine.IsBadCredentials(err), f != nil && h.now.Before(f.until):
+		return
+	case f == nil || f.over(h.now):
+		l.makeRoom(h.now)
+		f = &failures{nsID: h.ns.ID, nsPath: h.ns.Path}
+		l.users[u] = f
+	}
+	f.count++
+	f.last, f.reset = h.now, rule.CounterReset
+	if f.count >= rule.Threshold {
+		f.until = h.now.Add(rule.Duration)
+		h.c.log.Warn("a user is locked out after too many wrong passwords", "mount", h.entry.Path, "namespace", h.ns.Path, "until", f.until)
+	}
+}
+
+// makeRoom keeps the number of users bounded. mu is held.
+func (l *lockouts) makeRoom(now time.Time) {
+	if l.users == nil {
+		l.users = map[user]*failures{}
+	}
+	if len(l.users) < maxLockouts {
+		return
+	}
+	for u, f := range l.users {
+		if f.over(now) {
+			delete(l.users, u)
+		}
+	}
+	for u := range l.users { // those who have failed least come first, if all are fresh
+		if len(l.users) < maxLockouts {
+			return
+		}
+		delete(l.users, u)
+	}
+}
+
+// A LockedUser is a user who is locked out.
+type LockedUser struct{ NamespaceID, NamespacePath, Accessor, Name string }
+
+// LockedUsers lists who is locked out in a namespace and those below, in order;
+// accessor narrows it to one mount, "" does not.
+func (a *Active) LockedUsers(nsPath, accessor string, now time.Time) []LockedUser {
+	l := &a.lockouts
+	l.mu.Lock()
+	var out []LockedUser
+	for u, f := range l.users {
+		if now.Before(f.until) && strings.HasPrefix(f.nsPath, nsPath) && (accessor == "" || accessor == u.accessor) {
+			out = append(out, LockedUser{f.nsID, f.nsPath, u.accessor, u.name})
+		}
+	}
+	l.mu.Unlock()
+	slices.SortFunc(out, func(a, b LockedUser) int {
+		return strings.Compare(a.NamespacePath+"\x00"+a.Accessor+"\x00"+a.Name, b.NamespacePath+"\x00"+b.Accessor+"\x00"+b.Name)
+	})
+	return out
+}
+
+// UnlockUser lets a user of this namespace or one below try again.
+func (a *Active) UnlockUser(nsPath, accessor, name string) {
+	l := &a.lockouts
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := user{accessor, name}
+	if f := l.users[u]; f != nil && strings.HasPrefix(f.nsPath, nsPath) {
+		delete(l.users, u)
+	}
+}

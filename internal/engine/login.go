@@ -1,0 +1,34 @@
+package engine
+
+import (
+	"errors"
+
+	"arca/internal/errs"
+)
+
+// ErrNotRenewed is a renewal that an auth method neither grants nor refuses:
+// what the token stood for is gone. The answer is empty, and the token is as it
+// was.
+var ErrNotRenewed = errs.New(errs.Invalid, "the token's user or role is gone")
+
+// BadCredentials marks the refusal of a login as one by a wrong secret for a
+// name that exists: too many of these lock the name out.
+func BadCredentials(err error) error { return &badCredentials{err} }
+
+type badCredentials struct{ err error }
+
+func (e *badCredentials) Error() string { return e.err.Error() }
+
+func (e *badCredentials) Unwrap() error { return e.err }
+
+// IsBadCredentials reports whether BadCredentials made err.
+func IsBadCredentials(err error) bool {
+	var bad *badCredentials
+	return errors.As(err, &bad)
+}
+
+// Paging are the parameters of a listing that pages.
+type Paging struct {
+	After string `api:"after" help:"List what comes behind this name."`
+	Limit int    `api:"limit" help:"List at most so many names."`
+}
