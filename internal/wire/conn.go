@@ -181,6 +181,10 @@ func (c *conn) readHead() (size int, ok bool) {
 		return size, true // the client sent several requests at once
 	}
 	begun := c.to > c.from
+	if bareLF(c.buf[c.from:c.to]) { // of several requests sent at once, one that is net/http's
+		c.handOver()
+		return 0, false
+	}
 	if begun && c.srv.ReadHeaderTimeout > 0 {
 		c.setDeadline(c.srv.ReadHeaderTimeout)
 	}

@@ -104,6 +104,7 @@ func TestAsNetHTTP(t *testing.T) {
 	}{
 		{"get", "GET /v1/a?b=c HTTP/1.1\r\nHost: x\r\nX-Vault-Token: t\r\n\r\n", 1},
 		{"two at once", "GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 2},
+		{"a bare line feed behind another", "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\nHost: x\n\n", 2},
 		{"lower-case names", "GET /a HTTP/1.1\r\nhost: x\r\nx-vault-token: t\r\nX-vault-Token: u\r\n\r\n", 1},
 		{"escapes", "GET /v1/a%2Fb%20c?x=%zz HTTP/1.1\r\nHost: x\r\n\r\n", 1},
 		{"bad escape", "GET /v1/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 1},
