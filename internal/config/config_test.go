@@ -160,6 +160,8 @@ func TestErrors(t *testing.T) {
 		{"T2 blank in a name", "listener \"tcp\" {\n  tls_cert _file = \"x\"\n}\n", "a.hcl:2:3: ", "did you mean tls_cert_file?"},
 		{"open brace", "storage \"inmem\" {\n", "a.hcl:", "the { of line 1 is not closed"},
 		{"brace too many", "storage \"inmem\" {}\n}\n", "a.hcl:2:1: ", "closes nothing"},
+		{"negative duration", "ui = true\nmax_lease_ttl = \"-5h\"\n", "a.hcl:2:17: ", "max_lease_ttl cannot be negative"},
+		{"list for a duration", "max_lease_ttl = []\n", "a.hcl:1:17: ", "not a list or block"},
 		{"duration", "default_lease_ttl = \"soon\"\n", "a.hcl:1:21: ", "must be a duration"},
 		{"boolean", "ui = \"perhaps\"\n", "a.hcl:1:6: ", "must be true or false"},
 		{"block wanted", "telemetry = 7\n", "a.hcl:1:13: ", "telemetry must be a block"},

@@ -197,15 +197,25 @@ func duration(it Item) (time.Duration, error) {
 		return 0, nil
 	case Number:
 		if n, err := strconv.ParseFloat(v.Text, 64); err == nil && math.Abs(n) < math.MaxInt64/float64(time.Second) {
-			return time.Duration(n * float64(time.Second)), nil
+			return positive(it, time.Duration(n*float64(time.Second)))
 		}
 	case String:
 		if n, err := param.ParseDuration(strings.TrimSpace(v.Text)); err == nil {
-			return n, nil
+			return positive(it, n)
 		}
-	case Bool, List, Object:
+	case Bool:
+	case List, Object:
+		return 0, fault(v.Pos, "", `%s must be a duration such as "90s", "24h" or a number of seconds, not a list or block`, it.Key)
 	}
 	return 0, fault(v.Pos, "", `%s must be a duration such as "90s", "24h" or a number of seconds, not %q`, it.Key, v.Text)
+}
+
+// positive refuses durations below zero, which no key has a use for.
+func positive(it Item, n time.Duration) (time.Duration, error) {
+	if n < 0 {
+		return 0, fault(it.Value.Pos, "", "%s cannot be negative", it.Key)
+	}
+	return n, nil
 }
 
 // Strings reads a list, or text with commas.
