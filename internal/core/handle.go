@@ -166,14 +166,14 @@ func (h *handling) transact(ctx context.Context) (res *engine.Response, err erro
 
 // attempt is one run of the request within tx.
 func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response, error) {
+	if h.acted { // all else stays as the attempt that acted left it: its caller, its use of the token, its After
+		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
+	}
 	h.tok, h.shown, h.entry, h.route = nil, nil, nil, nil
 	if err := h.place(tx); err != nil {
 		return nil, h.refuse(err)
 	}
 	routeErr := h.find(tx)
-	if h.acted {
-		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
-	}
 	if errors.Is(routeErr, engine.ErrOperation) && h.open() {
 		return nil, h.refuse(errs.New(errs.Unsupported, "unsupported operation"))
 	}

@@ -10,6 +10,7 @@ import (
 	"arca/internal/arcatest"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/storage"
 	"arca/internal/storage/storagetest"
 )
 
@@ -60,4 +61,49 @@ func TestUsesOfFailingRequests(t *testing.T) {
 		code, _ := s.Do("GET", "auth/token/lookup-self", token, nil)
 		expect(t, "the used token", code, 403)
 	})
+}
+
+// An actor is an engine that acts on the outside, in a transaction that always
+// meets a conflict.
+type actor struct {
+	disturb        func()
+	acted, cleaned int
+}
+
+func (*actor) Type() string { return "actor" }
+
+func (a *actor) Routes() []engine.Route {
+	return []engine.Route{
+		engine.Write("act", func(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+			if _, err := call.Tx.Get("k"); err != nil && !storage.IsNotFound(err) {
+				return nil, err
+			}
+			a.acted++
+			call.After(func() { a.cleaned++ })
+			a.disturb()
+			return nil, call.Tx.Put("k", []byte("acted"))
+		}, engine.ActsOutside),
+		engine.Write("disturb", func(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+			return nil, call.Tx.Put("k", []byte("disturbed"))
+		}),
+	}
+}
+
+// A request that acted and met a conflict is not run again. It has used its
+// token all the same, and what it left for afterwards is done.
+func TestConflictOfWhatActed(t *testing.T) {
+	t.Parallel()
+	a := &actor{}
+	s := arcatest.New(t, arcatest.Config{Engines: []engine.Engine{a}})
+	a.disturb = func() { s.Must("POST", "actor/disturb", s.Root, nil) }
+	s.Must("POST", "sys/mounts/actor", s.Root, object{"type": "actor"})
+	policyFor(s, "actor", `path "actor/*" { capabilities = ["create", "update"] }`)
+	token, _ := newToken(s, object{"policies": []string{"actor"}, "num_uses": 2})
+	for range 2 {
+		code, out := s.Do("POST", "actor/act", token, nil)
+		expect(t, "answer", fmt.Sprint(code, out["errors"]), "400 [another request changed the same data: try again]")
+	}
+	expect(t, "acted, cleaned", fmt.Sprint(a.acted, a.cleaned), "2 2")
+	code, _ := s.Do("POST", "actor/act", token, nil)
+	expect(t, "the used token", code, 403)
 }
