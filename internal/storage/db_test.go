@@ -129,7 +129,10 @@ func TestPipeline(t *testing.T) {
 		release := b.Hold()
 		const n = 50
 		var done atomic.Int32
-		for range n {
+		for i := range n {
+			if i == 1 {
+				synctest.Wait() // until the first is in an Apply of its own
+			}
 			go func() {
 				err := db.Update(t.Context(), func(tx storage.Tx) error {
 					v, err := tx.Get("n")
