@@ -169,7 +169,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if h.acted { // all else stays as the attempt that acted left it: its caller, its use of the token, its After
 		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
 	}
-	h.tok, h.shown, h.entry, h.route = nil, nil, nil, nil
+	h.tok, h.shown, h.entry, h.route, h.used, h.last = nil, nil, nil, nil, false, false
 	if err := h.place(tx); err != nil {
 		return nil, h.refuse(err)
 	}

@@ -83,6 +83,13 @@ func (a *actor) Routes() []engine.Route {
 			a.disturb()
 			return nil, call.Tx.Put("k", []byte("acted"))
 		}, engine.ActsOutside),
+		engine.Write("again", func(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+			if _, err := call.Tx.Get("k"); err != nil && !storage.IsNotFound(err) {
+				return nil, err
+			}
+			a.disturb()
+			return nil, call.Tx.Put("k", []byte("acted"))
+		}),
 		engine.Write("disturb", func(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 			return nil, call.Tx.Put("k", []byte("disturbed"))
 		}),
@@ -106,4 +113,24 @@ func TestConflictOfWhatActed(t *testing.T) {
 	expect(t, "acted, cleaned", fmt.Sprint(a.acted, a.cleaned), "2 2")
 	code, _ := s.Do("POST", "actor/act", token, nil)
 	expect(t, "the used token", code, 403)
+}
+
+// A request whose namespace is locked between two of its attempts is refused in
+// the second before its token is known. Its use is not counted.
+func TestLockedBetweenAttempts(t *testing.T) {
+	t.Parallel()
+	a := &actor{}
+	s := arcatest.New(t, arcatest.Config{Engines: []engine.Engine{a}})
+	const ns = "X-Vault-Namespace"
+	s.Must("POST", "sys/namespaces/team", s.Root, nil)
+	s.Must("POST", "sys/mounts/actor", s.Root, object{"type": "actor"}, ns, "team")
+	s.Must("PUT", "sys/policies/acl/actor", s.Root, object{"policy": `path "actor/*" { capabilities = ["create", "update"] }`}, ns, "team")
+	out := s.Must("POST", "auth/token/create", s.Root, object{"policies": []string{"actor"}, "num_uses": 2, "no_parent": true}, ns, "team")
+	token, _ := arcatest.Dig(out, "auth", "client_token").(string)
+	a.disturb = func() {
+		s.Must("POST", "actor/disturb", s.Root, nil, ns, "team")
+		s.Must("POST", "sys/namespaces/api-lock/lock/team", s.Root, nil)
+	}
+	code, _ := s.Do("POST", "actor/again", token, nil, ns, "team")
+	expect(t, "a locked namespace", code, 503)
 }
