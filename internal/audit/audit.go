@@ -39,6 +39,7 @@ type Record struct {
 	Time      time.Time
 	Op        engine.Operation // create told from update
 	Namespace *namespace.Namespace
+	Identity  []string // policies of the entity behind Token
 	Request   *engine.Request
 	Mount     *mount.Entry // nil when the path has none
 	Token     *token.Entry // of the caller; nil without a valid token

@@ -46,13 +46,21 @@ func (w *writer) caller() {
 			return
 		}
 		w.made(r.Response.Auth)
+		if r.Response.Auth.EntityCreated {
+			w.flag("entity_created", true)
+		}
 		return
 	}
 	t := r.Token
 	if t != nil {
 		w.callers("client_token", "accessor")
 		w.text("display_name", t.DisplayName)
-		w.list("policies", t.Policies)
+		if len(r.Identity) == 0 {
+			w.list("policies", t.Policies)
+		} else {
+			w.list("policies", slices.Compact(slices.Sorted(slices.Values(slices.Concat(t.Policies, r.Identity)))))
+			w.list("identity_policies", r.Identity)
+		}
 		w.list("token_policies", t.Policies)
 		w.metadata(t.Meta)
 		w.text("entity_id", t.EntityID)

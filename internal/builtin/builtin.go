@@ -8,6 +8,7 @@ import (
 	"arca/internal/auth/approle"
 	"arca/internal/auth/userpass"
 	"arca/internal/core"
+	"arca/internal/directory"
 	"arca/internal/engine"
 	"arca/internal/secrets/kv"
 	"arca/internal/sys"
@@ -42,7 +43,7 @@ type Catalog struct {
 func New(c *core.Core) *Catalog {
 	system := sys.New(c)
 	k := &Catalog{secrets: map[string]part{}, auth: map[string]part{}, sys: system}
-	for _, e := range append([]engine.Engine{system, sys.Cubbyhole{}, sys.Identity{}}, secrets()...) {
+	for _, e := range append([]engine.Engine{system, sys.Cubbyhole{}, directory.Engine{}}, secrets()...) {
 		k.secrets[e.Type()] = newPart(e)
 	}
 	for _, e := range append([]engine.Engine{sys.NewTokens(c)}, auths()...) {

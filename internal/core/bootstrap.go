@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"arca/internal/barrier"
+	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/mount"
 	"arca/internal/namespace"
@@ -54,6 +55,9 @@ func (c *Core) bootstrap(ctx context.Context, ring *barrier.Keyring) (rootToken 
 // Furnish puts into a new namespace what every one has.
 func (a *Active) Furnish(ctx context.Context, tx storage.Tx, ns string) error {
 	for _, row := range builtinMounts {
+		if row.Type == "token" && ns != namespace.RootID {
+			row.Config.TokenType = engine.TokenDefault.String()
+		}
 		if _, err := a.Mounts.Create(ctx, tx, ns, row); err != nil {
 			return err
 		}

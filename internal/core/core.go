@@ -18,6 +18,7 @@ import (
 	"arca/internal/barrier"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/identity"
 	"arca/internal/lease"
 	"arca/internal/logging"
 	"arca/internal/mount"
@@ -138,6 +139,7 @@ type Active struct {
 	DB         *storage.DB
 	Ring       *barrier.Keyring
 	Namespaces *namespace.Store
+	Identity   *identity.Store
 	Mounts     *mount.Table
 	Policies   *policy.Store
 	Tokens     *token.Store
@@ -189,6 +191,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	}
 	a.DB = storage.Open(barrier.New(keepOpen{c.cfg.Backend}, ring), c.cfg.DB)
 	a.Namespaces = namespace.NewStore(a.DB)
+	a.Identity = identity.NewStore(a.DB)
 	a.Mounts = mount.NewTable(a.DB, mount.TableConfig{
 		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,
 	})

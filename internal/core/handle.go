@@ -9,6 +9,7 @@ import (
 	"arca/internal/audit"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/identity"
 	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/policy"
@@ -43,7 +44,8 @@ type handling struct {
 	entry  *mount.Entry
 	route  *engine.Route
 	tok    *token.Entry
-	shown  *token.Entry // that came along where none is needed; for the audit record only
+	shown  *token.Entry     // that came along where none is needed; for the audit record only
+	person *identity.Person // behind tok; nil for nobody in particular
 	acl    *policy.ACL
 	below  string // the path from the token's namespace to the request's
 	judged policy.Verdict
@@ -250,7 +252,7 @@ func (h *handling) open() (yes bool) {
 
 // identify finds out who asks.
 func (h *handling) identify(tx storage.Tx) error {
-	h.tok, h.shown, h.acl, h.used, h.last, h.judged = nil, nil, nil, false, false, policy.Verdict{}
+	h.tok, h.shown, h.person, h.acl, h.used, h.last, h.judged = nil, nil, nil, nil, false, false, policy.Verdict{}
 	if h.route != nil && h.route.NoToken {
 		if h.req.Token != "" && h.a.Audit.Enabled() {
 			h.shown, _ = h.lookup(tx) // one that is not valid does no harm here
@@ -268,12 +270,16 @@ func (h *handling) identify(tx storage.Tx) error {
 	if err := h.reach(tx, tok); err != nil {
 		return err
 	}
-	h.acl, err = h.a.Policies.ACL(tx, policy.Set{NamespaceID: tok.NamespaceID, Names: tok.Policies}, nil)
-	if err != nil {
+	if h.person, err = h.a.PersonOf(tx, tok); errors.Is(err, token.ErrBad) {
+		return errNoToken
+	} else if err != nil {
+		return err
+	}
+	if h.acl, err = h.a.aclOf(tx, tok, h.person); err != nil {
 		return err
 	}
 	h.call.Caller = &engine.Caller{
-		Accessor: tok.Accessor, DisplayName: tok.DisplayName, EntityID: tok.EntityID, Policies: tok.Policies,
+		Accessor: tok.Accessor, DisplayName: tok.DisplayName, EntityID: tok.EntityID, Policies: inForce(tok, h.person),
 		Meta: tok.Meta, Type: tok.Type, Root: h.acl.Root(), Key: tok.Key, NamespaceID: tok.NamespaceID,
 		Wrapping: tok.Wrapped != nil, Below: h.below,
 	}
@@ -429,6 +435,9 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 	}
 	if h.call != nil {
 		rec.Op = h.call.Op
+	}
+	if h.person != nil {
+		rec.Identity = h.person.Policies
 	}
 	if err := h.a.Audit.Log(rec); err != nil {
 		h.c.log.Error("no audit device took the record of a request, which is refused", "id", h.req.ID, "error", err)

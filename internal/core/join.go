@@ -70,6 +70,9 @@ func (h *handling) makeToken(tx storage.Tx, res *engine.Response) error {
 		return err
 	}
 	res.Warnings = append(res.Warnings, warnings...)
+	if err := h.meet(tx, auth); err != nil {
+		return err
+	}
 	e := &token.Entry{
 		Policies: policies, Path: h.req.Path, Meta: auth.Metadata, DisplayName: displayName(h.ns.Path, m, auth.DisplayName),
 		NumUses: auth.NumUses, Created: h.now, CreationTTL: ttl, Expires: h.now.Add(ttl), Period: auth.Period,
@@ -88,7 +91,7 @@ func (h *handling) makeToken(tx storage.Tx, res *engine.Response) error {
 		return err
 	}
 	FillAuth(auth, e, id, ttl)
-	return nil
+	return h.a.ShowIdentity(tx, auth, e)
 }
 
 // loginType decides between service and batch: the role's word counts, unless

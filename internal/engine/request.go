@@ -163,6 +163,7 @@ type Auth struct {
 	Type             TokenType
 	BoundCIDRs       []netip.Prefix
 	EntityID         string
+	EntityCreated    bool // by this login; filled by the hall
 	Alias            *Alias
 	GroupAliases     []Alias
 	Orphan           bool

@@ -139,16 +139,3 @@ func (c Cubbyhole) delete(_ context.Context, call *engine.Call, in cubbyIn) (*en
 	}
 	return nil, tx.Delete(in.Path)
 }
-
-// Identity stands at identity/, which every namespace has; the identity store
-// itself comes with the access issue, and until then it has no paths.
-type Identity struct{}
-
-// Type implements engine.Engine.
-func (Identity) Type() string { return "identity" }
-
-// Hall implements engine.Hall.
-func (Identity) Hall() {}
-
-// Routes implements engine.Engine.
-func (Identity) Routes() []engine.Route { return nil }

@@ -214,7 +214,7 @@ func way(call *engine.Call, t *token.Entry) (string, error) {
 }
 
 func aclOf(call *engine.Call, t *token.Entry) (*policy.ACL, error) {
-	return desks(call).Policies.ACL(call.Tx, policy.Set{NamespaceID: t.NamespaceID, Names: t.Policies}, nil)
+	return desks(call).ACLOf(call.Tx, t)
 }
 
 func isBad(err error) bool { return errors.Is(err, token.ErrBad) }

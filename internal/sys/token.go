@@ -13,6 +13,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/identity"
 	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/policy"
@@ -214,9 +215,6 @@ func (m *making) basics() error {
 	}
 	if in.EntityAlias != "" && m.role == nil {
 		return errs.New(errs.Invalid, "'entity_alias' is only allowed in combination with token role")
-	}
-	if in.EntityAlias != "" {
-		return errs.New(errs.Invalid, "entity aliases of tokens need the identity store, which this version does not have yet")
 	}
 	if in.DisplayName != "" {
 		m.entry.DisplayName = "token-" + sanitizeName(in.DisplayName)
@@ -435,13 +433,43 @@ func (m *making) finish() (*engine.Response, error) {
 	if t.Batch() {
 		m.in.ID = ""
 	}
+	if err := m.person(); err != nil {
+		return nil, err
+	}
 	id, err := d.Tokens.Create(m.call.Tx, t, m.in.ID)
 	if err != nil {
 		return nil, err
 	}
 	auth := &engine.Auth{}
 	core.FillAuth(auth, t, id, t.CreationTTL)
+	if err := d.ShowIdentity(m.call.Tx, auth, t); err != nil {
+		return nil, err
+	}
 	return &engine.Response{Auth: auth}, nil
+}
+
+// person decides who stands behind the token: who its role says, else whoever
+// stands behind its parent.
+func (m *making) person() error {
+	if m.in.EntityAlias == "" {
+		if m.entry.Parent != "" && m.parent.NamespaceID == m.entry.NamespaceID {
+			m.entry.EntityID = m.parent.EntityID
+		}
+		return nil
+	}
+	name := strings.ToLower(m.in.EntityAlias)
+	if !slices.Contains(m.role.AllowedAliases, name) && !globbed(m.role.AllowedAliases, name) {
+		return errs.New(errs.Invalid, "invalid 'entity_alias' value")
+	}
+	mount := m.call.Mount
+	e, _, err := desks(m.call).Identity.Login(m.call.Tx, m.entry.NamespaceID, &identity.Login{Alias: identity.Alias{
+		Name: name, MountAccessor: mount.Accessor, MountType: mount.Type, MountPath: mount.Path,
+	}}, m.call.Now)
+	if err != nil {
+		return err
+	}
+	m.entry.EntityID = e.ID
+	return nil
 }
 
 // prefixes are the role's CIDR bounds that can be read.

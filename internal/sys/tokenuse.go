@@ -85,6 +85,13 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 		}
 		b = append(b, raw...)
 	}
+	if p, err := desks(call).PersonOf(call.Tx, t); err != nil && !isBad(err) {
+		return nil, err
+	} else if p != nil && len(p.Policies) > 0 {
+		b = append(b, `,"identity_policies":`...)
+		b = engine.AppendStrings(b, p.Policies)
+		b = append(b, `,"external_namespace_policies":{}`...)
+	}
 	if t.Path != "auth/token/root" {
 		moment(`,"issue_time":`, t.Created)
 		truth(`,"renewable":`, t.Renewable)
@@ -199,6 +206,9 @@ func (e *Tokens) extend(ctx context.Context, call *engine.Call, t *token.Entry, 
 	if t.Batch() {
 		return nil, errs.New(errs.Invalid, "batch tokens cannot be renewed")
 	}
+	if c := call.Caller; c.LastUse && c.Key == t.Key {
+		return nil, errs.New(errs.Invalid, "the token has no uses left: this request was the last")
+	}
 	if !t.Renewable || t.Expires.IsZero() {
 		return nil, errs.New(errs.Invalid, "lease is not renewable")
 	}
@@ -240,6 +250,9 @@ func (e *Tokens) extend(ctx context.Context, call *engine.Call, t *token.Entry, 
 	auth := &engine.Auth{}
 	core.FillAuth(auth, c, id, ttl)
 	auth.Orphan = t.Orphan
+	if err := desks(call).ShowIdentity(call.Tx, auth, c); err != nil {
+		return nil, err
+	}
 	return &engine.Response{Auth: auth}, nil
 }
 

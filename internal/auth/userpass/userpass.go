@@ -133,7 +133,7 @@ func (e *Engine) list(_ context.Context, call *engine.Call, in engine.Paging) (*
 	return &engine.Response{Data: map[string]any{"keys": names}}, nil
 }
 
-func (e *Engine) exists(_ context.Context, call *engine.Call, in nameIn) (bool, error) {
+func (e *Engine) exists(_ context.Context, call *engine.Call, in userIn) (bool, error) {
 	_, err := get(call.Tx, in.Name)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil

@@ -1,0 +1,386 @@
+package identity
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// Group finds a group by its id. The error is ErrNotFound when there is none.
+func (s *Store) Group(tx storage.Tx, ns, id string) (*Group, error) {
+	if !validID(id) {
+		return nil, ErrNotFound
+	}
+	return get(s.groups, tx, groupKey(ns, id))
+}
+
+// GroupByName finds a group by its name, in any case.
+func (s *Store) GroupByName(tx storage.Tx, ns, name string) (*Group, error) {
+	id, err := get(s.texts, tx, groupNameKey(ns, name))
+	if err != nil {
+		return nil, err
+	}
+	return s.Group(tx, ns, id)
+}
+
+// GroupByAlias finds an external group by its name at an auth mount.
+func (s *Store) GroupByAlias(tx storage.Tx, ns, accessor, name string) (*Group, error) {
+	if !validID(accessor) || len(name) > maxNameBytes {
+		return nil, ErrNotFound
+	}
+	id, err := get(s.texts, tx, groupFactor(ns, accessor, name))
+	if err != nil {
+		return nil, err
+	}
+	return s.Group(tx, ns, id)
+}
+
+// GroupByAliasID finds the group that has an alias.
+func (s *Store) GroupByAliasID(tx storage.Tx, ns, aliasID string) (*Group, error) {
+	if !validID(aliasID) {
+		return nil, ErrNotFound
+	}
+	id, err := get(s.texts, tx, groupAliasKey(ns, aliasID))
+	if err != nil {
+		return nil, err
+	}
+	return s.Group(tx, ns, id)
+}
+
+// GroupIDs lists the ids of groups in order.
+func (s *Store) GroupIDs(tx storage.Tx, ns, after string, limit int) ([]string, error) {
+	return tx.List(dir(ns)+"g/", after, limit)
+}
+
+// GroupNames lists the names of groups.
+func (s *Store) GroupNames(tx storage.Tx, ns, after string, limit int) ([]string, error) {
+	return tx.List(dir(ns)+"gn/", after, limit)
+}
+
+// GroupAliasIDs lists the ids of the aliases of groups.
+func (s *Store) GroupAliasIDs(tx storage.Tx, ns, after string, limit int) ([]string, error) {
+	return tx.List(dir(ns)+"ga/", after, limit)
+}
+
+// NewGroup makes the record of a group, not yet stored.
+func (s *Store) NewGroup(ns string, now time.Time) *Group {
+	return &Group{ID: newID(ns), Name: newName("group", ns), Created: now, NamespaceID: ns}
+}
+
+// PutGroup stores a group that replaces old, which is nil for a new one.
+func (s *Store) PutGroup(tx storage.Tx, old, g *Group, now time.Time) error {
+	if err := checkName("name", g.Name); err != nil {
+		return err
+	}
+	if err := checkMetadata(g.Metadata); err != nil {
+		return err
+	}
+	if slices.Contains(g.Policies, "root") {
+		return errs.New(errs.Invalid, "policies cannot contain root")
+	}
+	if old == nil || !strings.EqualFold(old.Name, g.Name) {
+		if other, err := s.GroupByName(tx, g.NamespaceID, g.Name); err == nil && other.ID != g.ID {
+			return errs.New(errs.Invalid, "group name is already in use")
+		} else if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if old != nil {
+			if err := tx.Delete(groupNameKey(g.NamespaceID, old.Name)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.Put(groupNameKey(g.NamespaceID, g.Name), []byte(g.ID)); err != nil {
+		return err
+	}
+	return s.write(tx, g, now)
+}
+
+func (s *Store) write(tx storage.Tx, g *Group, now time.Time) error {
+	g.Version, g.Rev, g.Updated = 1, newRev(), now
+	g.ModifyIndex++
+	return put(tx, groupKey(g.NamespaceID, g.ID), g)
+}
+
+// SetMembers makes entities the direct members of a group, and no others.
+func (s *Store) SetMembers(tx storage.Tx, g *Group, entityIDs []string) error {
+	for _, id := range entityIDs {
+		if _, err := s.Entity(tx, g.NamespaceID, id); errors.Is(err, ErrNotFound) {
+			return errs.List(errs.Failed, "invalid entity ID \""+id+"\"")
+		} else if err != nil {
+			return err
+		}
+	}
+	have, err := s.Members(tx, g.NamespaceID, g.ID)
+	if err != nil {
+		return err
+	}
+	for _, id := range have {
+		if !slices.Contains(entityIDs, id) {
+			if err := s.leave(tx, g.NamespaceID, g.ID, id); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range entityIDs {
+		if !slices.Contains(have, id) {
+			if err := s.join(tx, g.NamespaceID, g.ID, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Members lists the entities that are direct members of a group.
+func (s *Store) Members(tx storage.Tx, ns, group string) ([]string, error) {
+	return tx.List(memberDir(ns, group), "", 0)
+}
+
+// DirectGroups lists the groups of which an entity is a direct member.
+func (s *Store) DirectGroups(tx storage.Tx, ns, entity string) ([]string, error) {
+	list, err := get(s.lists, tx, memberOfKey(ns, entity))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return *list, nil
+}
+
+func (s *Store) join(tx storage.Tx, ns, group, entity string) error {
+	list, err := s.DirectGroups(tx, ns, entity)
+	if err != nil {
+		return err
+	}
+	if len(list) >= maxGroups {
+		return errs.New(errs.Invalid, "an entity is a member of at most %d groups", maxGroups)
+	}
+	if err := tx.Put(memberDir(ns, group)+entity, []byte{1}); err != nil {
+		return err
+	}
+	if slices.Contains(list, group) {
+		return nil
+	}
+	list = append(slices.Clone(list), group)
+	slices.Sort(list)
+	return put(tx, memberOfKey(ns, entity), list)
+}
+
+func (s *Store) leave(tx storage.Tx, ns, group, entity string) error {
+	list, err := s.DirectGroups(tx, ns, entity)
+	if err != nil {
+		return err
+	}
+	if err := tx.Delete(memberDir(ns, group) + entity); err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(id string) bool { return id == group })
+	if len(list) == 0 {
+		return tx.Delete(memberOfKey(ns, entity))
+	}
+	return put(tx, memberOfKey(ns, entity), list)
+}
+
+// SetMemberGroups makes groups the direct members of a group that has just been
+// stored, and no others, and returns the group as it now is. Circles are refused.
+func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.Time) (*Group, error) {
+	above, err := s.above(tx, g)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if id == g.ID || slices.Contains(above, id) {
+			return nil, errs.New(errs.Invalid, "cyclic relationship detected for member group ID %q", id)
+		}
+		if _, err := s.Group(tx, g.NamespaceID, id); errors.Is(err, ErrNotFound) {
+			return nil, errs.List(errs.Failed, "invalid member group ID \""+id+"\"")
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	change := func(id string, fn func(parents []string) []string) error {
+		m, err := s.Group(tx, g.NamespaceID, id)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c := m.Clone()
+		c.Parents = fn(c.Parents)
+		return s.write(tx, c, now)
+	}
+	for _, id := range g.Members {
+		if !slices.Contains(ids, id) {
+			if err := change(id, func(p []string) []string { return without(p, g.ID) }); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, id := range ids {
+		if !slices.Contains(g.Members, id) {
+			if err := change(id, func(p []string) []string { return append(without(p, g.ID), g.ID) }); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c := g.Clone()
+	c.Members = slices.Compact(slices.Sorted(slices.Values(ids)))
+	return c, put(tx, groupKey(c.NamespaceID, c.ID), c)
+}
+
+func without(list []string, id string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == id })
+}
+
+// above lists the groups that a group is in, directly or not.
+func (s *Store) above(tx storage.Tx, g *Group) ([]string, error) {
+	var out []string
+	queue := slices.Clone(g.Parents)
+	for len(queue) > 0 && len(out) < maxGroups {
+		id := queue[0]
+		queue = queue[1:]
+		if slices.Contains(out, id) {
+			continue
+		}
+		out = append(out, id)
+		p, err := s.Group(tx, g.NamespaceID, id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		queue = append(queue, p.Parents...)
+	}
+	return out, nil
+}
+
+// PutGroupAlias sets the alias of an external group, in place of the one it has.
+func (s *Store) PutGroupAlias(tx storage.Tx, g *Group, a Alias, now time.Time) (*Group, error) {
+	if err := checkName("alias name", a.Name); err != nil {
+		return nil, err
+	}
+	ns := g.NamespaceID
+	if other, err := s.GroupByAlias(tx, ns, a.MountAccessor, a.Name); err == nil && other.ID != g.ID {
+		return nil, errs.New(errs.Invalid, "alias %q belongs to another group already", a.Name)
+	} else if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if err := s.unindexGroup(tx, g); err != nil {
+		return nil, err
+	}
+	if err := tx.Put(groupAliasKey(ns, a.ID), []byte(g.ID)); err != nil {
+		return nil, err
+	}
+	if err := tx.Put(groupFactor(ns, a.MountAccessor, a.Name), []byte(g.ID)); err != nil {
+		return nil, err
+	}
+	c := g.Clone()
+	a.Updated = now
+	c.Alias = &a
+	return c, s.write(tx, c, now)
+}
+
+func (s *Store) unindexGroup(tx storage.Tx, g *Group) error {
+	if g.Alias == nil {
+		return nil
+	}
+	if err := tx.Delete(groupAliasKey(g.NamespaceID, g.Alias.ID)); err != nil {
+		return err
+	}
+	return tx.Delete(groupFactor(g.NamespaceID, g.Alias.MountAccessor, g.Alias.Name))
+}
+
+// DeleteGroupAlias takes a group's alias away.
+func (s *Store) DeleteGroupAlias(tx storage.Tx, g *Group, now time.Time) error {
+	if err := s.unindexGroup(tx, g); err != nil {
+		return err
+	}
+	c := g.Clone()
+	c.Alias = nil
+	return s.write(tx, c, now)
+}
+
+// DeleteGroup removes a group; its members lose its policies at once.
+func (s *Store) DeleteGroup(tx storage.Tx, g *Group, now time.Time) error {
+	ns := g.NamespaceID
+	members, err := s.Members(tx, ns, g.ID)
+	if err != nil {
+		return err
+	}
+	for _, id := range members {
+		if err := s.leave(tx, ns, g.ID, id); err != nil {
+			return err
+		}
+	}
+	if _, err := s.SetMemberGroups(tx, g, nil, now); err != nil {
+		return err
+	}
+	for _, id := range g.Parents {
+		p, err := s.Group(tx, ns, id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		c := p.Clone()
+		c.Members = without(c.Members, g.ID)
+		if err := s.write(tx, c, now); err != nil {
+			return err
+		}
+	}
+	if err := s.unindexGroup(tx, g); err != nil {
+		return err
+	}
+	if err := tx.Delete(groupNameKey(ns, g.Name)); err != nil {
+		return err
+	}
+	return tx.Delete(groupKey(ns, g.ID))
+}
+
+// RefreshGroups makes an entity a member of those external groups whose aliases
+// at a mount are given, and of no other external groups of that mount.
+func (s *Store) RefreshGroups(tx storage.Tx, ns, entity, accessor string, aliases []Alias) error {
+	var want []string
+	for _, a := range aliases {
+		g, err := s.GroupByAlias(tx, ns, accessor, a.Name)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		want = append(want, g.ID)
+	}
+	have, err := s.DirectGroups(tx, ns, entity)
+	if err != nil {
+		return err
+	}
+	for _, id := range have {
+		g, err := s.Group(tx, ns, id)
+		if err != nil {
+			return err
+		}
+		if g.External && g.Alias != nil && g.Alias.MountAccessor == accessor && !slices.Contains(want, id) {
+			if err := s.leave(tx, ns, id, entity); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range want {
+		if !slices.Contains(have, id) {
+			if err := s.join(tx, ns, id, entity); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package identity
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"arca/internal/storage"
+)
+
+// maxPeople bounds how many are kept ready; who is not is made again.
+const maxPeople = 20_000
+
+// A Person is an entity with its groups, as they are at one moment: what a
+// request needs to know of who makes it. It is immutable.
+type Person struct {
+	Entity *Entity
+	// Direct are the groups of which the entity is a member, Inherited those
+	// that they are in; Groups are both.
+	Direct, Inherited []string
+	Groups            []*Group
+	// Policies are those of the entity and its groups, sorted.
+	Policies []string
+
+	list    *[]string // as it was read
+	version string
+}
+
+// Person finds who stands behind an entity id, also one that was merged into
+// another. The error is ErrNotFound when there is nobody any more, ErrDisabled
+// when the entity is switched off.
+func (s *Store) Person(tx storage.Tx, ns, id string) (*Person, error) {
+	e, err := s.Entity(tx, ns, id)
+	if errors.Is(err, ErrNotFound) && validID(id) {
+		var into string
+		if into, err = get(s.texts, tx, mergedKey(ns, id)); err == nil {
+			e, err = s.Entity(tx, ns, into)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e.Disabled {
+		return nil, ErrDisabled
+	}
+	list, err := get(s.lists, tx, memberOfKey(ns, e.ID))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	s.mu.RLock()
+	have := s.people[e.ID]
+	s.mu.RUnlock()
+	if have != nil && have.Entity == e && have.list == list && s.same(tx, have) {
+		return have, nil
+	}
+	p, err := s.meet(tx, e, list)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.people) >= maxPeople {
+		clear(s.people)
+	}
+	s.people[e.ID] = p
+	return p, nil
+}
+
+// same reports whether none of a person's groups has changed.
+func (s *Store) same(tx storage.Tx, p *Person) bool {
+	for _, g := range p.Groups {
+		now, err := s.Group(tx, g.NamespaceID, g.ID)
+		if err != nil || now != g {
+			return false
+		}
+	}
+	return true
+}
+
+// meet puts a person together.
+func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) {
+	p := &Person{Entity: e, list: list}
+	policies := slices.Clone(e.Policies)
+	version := e.ID + e.Rev
+	var queue []string
+	if list != nil {
+		queue = slices.Clone(*list)
+	}
+	direct := len(queue)
+	seen := map[string]bool{}
+	for i := 0; i < len(queue) && len(p.Groups) < maxGroups; i++ {
+		if seen[queue[i]] {
+			continue
+		}
+		seen[queue[i]] = true
+		g, err := s.Group(tx, e.NamespaceID, queue[i])
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.Groups = append(p.Groups, g)
+		if i < direct {
+			p.Direct = append(p.Direct, g.ID)
+		} else {
+			p.Inherited = append(p.Inherited, g.ID)
+		}
+		policies = append(policies, g.Policies...)
+		version += "/" + g.ID + g.Rev
+		queue = append(queue, g.Parents...)
+	}
+	p.Policies, p.version = CleanPolicies(policies), version
+	return p, nil
+}
+
+// Version implements policy.Subject.
+func (p *Person) Version() string { return p.version }
+
+// Resolve implements policy.Subject: it replaces what stands between {{ and }}.
+// A path with a directive that has no value for this person means nothing to
+// them, and neither has one whose value would become a wildcard.
+func (p *Person) Resolve(path string) (string, bool) {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(path, "{{")
+		out.WriteString(before)
+		if !found {
+			return out.String(), true
+		}
+		directive, after, closed := strings.Cut(rest, "}}")
+		if !closed {
+			return "", false
+		}
+		value, ok := p.value(strings.TrimSpace(directive))
+		if !ok || value == "" || strings.ContainsRune(value, '*') || slices.Contains(strings.Split(value, "/"), "+") {
+			return "", false
+		}
+		out.WriteString(value)
+		path = after
+	}
+}
+
+// value is what a directive stands for
+// (https://developer.hashicorp.com/vault/docs/concepts/policies#parameters).
+func (p *Person) value(directive string) (string, bool) {
+	if rest, ok := strings.CutPrefix(directive, "identity.entity."); ok {
+		return p.ofEntity(rest)
+	}
+	if rest, ok := strings.CutPrefix(directive, "identity.groups.ids."); ok {
+		id, rest, _ := strings.Cut(rest, ".")
+		return p.ofGroup(func(g *Group) bool { return g.ID == id }, rest)
+	}
+	if rest, ok := strings.CutPrefix(directive, "identity.groups.names."); ok {
+		// A name may hold dots: the longest that fits counts.
+		for i := len(rest); i > 0; i = strings.LastIndexByte(rest[:i], '.') {
+			name := rest[:i]
+			if v, ok := p.ofGroup(func(g *Group) bool { return g.Name == name }, strings.TrimPrefix(rest[i:], ".")); ok {
+				return v, true
+			}
+		}
+	}
+	return "", false
+}
+
+func (p *Person) ofEntity(rest string) (string, bool) {
+	e := p.Entity
+	switch rest {
+	case "id":
+		return e.ID, true
+	case "name":
+		return e.Name, true
+	}
+	if key, ok := strings.CutPrefix(rest, "metadata."); ok {
+		v, ok := e.Metadata[key]
+		return v, ok
+	}
+	rest, ok := strings.CutPrefix(rest, "aliases.")
+	if !ok {
+		return "", false
+	}
+	accessor, rest, _ := strings.Cut(rest, ".")
+	for i := range e.Aliases {
+		if e.Aliases[i].MountAccessor == accessor {
+			return e.Aliases[i].value(rest)
+		}
+	}
+	return "", false
+}
+
+func (a *Alias) value(rest string) (string, bool) {
+	switch rest {
+	case "id":
+		return a.ID, true
+	case "name":
+		return a.Name, true
+	}
+	if key, ok := strings.CutPrefix(rest, "metadata."); ok {
+		v, ok := a.Metadata[key]
+		return v, ok
+	}
+	key, ok := strings.CutPrefix(rest, "custom_metadata.")
+	if !ok {
+		return "", false
+	}
+	v, ok := a.Custom[key]
+	return v, ok
+}
+
+func (p *Person) ofGroup(is func(*Group) bool, rest string) (string, bool) {
+	i := slices.IndexFunc(p.Groups, is)
+	if i < 0 {
+		return "", false
+	}
+	g := p.Groups[i]
+	switch rest {
+	case "id":
+		return g.ID, true
+	case "name":
+		return g.Name, true
+	}
+	key, ok := strings.CutPrefix(rest, "metadata.")
+	if !ok {
+		return "", false
+	}
+	v, ok := g.Metadata[key]
+	return v, ok
+}
+
+// GroupsOf lists the groups that an entity is in: directly, and by these.
+func (s *Store) GroupsOf(tx storage.Tx, e *Entity) (direct, inherited []string, err error) {
+	list, err := get(s.lists, tx, memberOfKey(e.NamespaceID, e.ID))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, nil, err
+	}
+	p, err := s.meet(tx, e, list)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.Direct, p.Inherited, nil
+}
