@@ -66,7 +66,7 @@ func (s *Store) withAlias(tx storage.Tx, ns, id, aliasID string) (*Entity, *Alia
 	return nil, nil, ErrNotFound
 }
 
-// EntityIDs, EntityNames and AliasIDs list in order what comes behind after.
+// EntityIDs lists the ids of entities in order, those behind after.
 func (s *Store) EntityIDs(tx storage.Tx, ns, after string, limit int) ([]string, error) {
 	return tx.List(dir(ns)+"e/", after, limit)
 }

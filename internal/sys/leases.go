@@ -20,7 +20,7 @@ func (e *Engine) leaseRoutes() []engine.Route {
 	return []engine.Route{
 		engine.Read("leases", e.listIrrevocable, engine.ID("leases-list"), engine.Help("List leases of a kind (type=irrevocable).")),
 		engine.Read("leases/count", e.countLeases, engine.ID("leases-count"), engine.Help("Count leases of a kind (type=irrevocable).")),
-		engine.Write("leases/lookup", e.lookupLease, engine.TopLevel, engine.ID("leases-read-lease"), engine.Help("Tell about a lease.")),
+		engine.Write("leases/lookup", e.lookupLease, engine.ID("leases-read-lease"), engine.Help("Tell about a lease.")),
 		engine.List("leases/lookup/{prefix...}", e.listLeases, engine.Sudo, engine.ID("leases-look-up"), engine.Help("List leases below a path.")),
 		engine.Write("leases/renew", e.renewLease, engine.ID("leases-renew-lease"), engine.Help("Renew a lease.")),
 		engine.Write("leases/renew/{url_lease_id...}", e.renewLease, engine.ID("leases-renew-lease-with-id"), engine.Help("Renew a lease.")),

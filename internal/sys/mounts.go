@@ -236,6 +236,8 @@ func (e *Engine) enable(ctx context.Context, call *engine.Call, in enableIn, aut
 	if err != nil {
 		return nil, err
 	}
+	// The command line sends null for none, and sees it again.
+	row.HasOptions = string(call.Request.Params.Get("options")) != "null"
 	shown := mount.Canonical(in.Path)
 	if !auth {
 		for _, r := range reserved {
@@ -282,7 +284,7 @@ func (e *Engine) newRow(in enableIn, auth bool) (*mount.Row, error) {
 	}
 	row := &mount.Row{
 		Path: prefixOf(auth) + mount.Canonical(in.Path), Type: typ, Description: in.Description, Options: in.Options,
-		HasOptions: true, Local: in.Local, SealWrap: in.SealWrap, EntropyAccess: in.EntropyAccess, Config: *cfg,
+		Local: in.Local, SealWrap: in.SealWrap, EntropyAccess: in.EntropyAccess, Config: *cfg,
 	}
 	if typ == "kv-v1" || typ == "kv-v2" {
 		row.Type = "kv"
