@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"arca/internal/engine"
+	"arca/internal/namespace"
 	"arca/internal/storage"
 	"arca/internal/token"
 )
@@ -86,7 +87,27 @@ func (a *Active) WrappingToken(tx storage.Tx, text string, now time.Time) (*toke
 	if e.Wrapped == nil {
 		return nil, errNotWrapping
 	}
-	return e, nil
+	return e, a.open(tx, e)
+}
+
+// open refuses a wrapping token whose namespace is gone or locked. One that the
+// body of a request names comes by no other check of where it belongs.
+func (a *Active) open(tx storage.Tx, e *token.Entry) error {
+	n, err := a.Namespaces.ByID(tx, e.NamespaceID)
+	if errors.Is(err, namespace.ErrNotFound) {
+		return errNotWrapping
+	}
+	if err != nil || n.IsRoot() {
+		return err
+	}
+	p, err := a.Namespaces.Resolve(tx, n.Path)
+	if err != nil {
+		return err
+	}
+	if p.IsLocked() {
+		return errLocked(p.Locked)
+	}
+	return nil
 }
 
 func (a *Active) openJWT(tx storage.Tx, text string) (string, error) {

@@ -214,6 +214,27 @@ func TestNamespaceLock(t *testing.T) {
 	}
 }
 
+// What a locked namespace wrapped stays shut, too, when a request elsewhere names
+// the wrapping token in its body.
+func TestNamespaceLockHoldsWrapped(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/namespaces/a", s.Root, nil)
+	s.Must("POST", "sys/namespaces/b", s.Root, nil, nsHeader, "a")
+	for _, format := range []string{"", "jwt"} {
+		id := field(t, s.Must("POST", "sys/wrapping/wrap", s.Root, map[string]any{"k": "v"}, nsHeader, "a/b",
+			"X-Vault-Wrap-TTL", "60", "X-Vault-Wrap-Format", format), "wrap_info", "token")
+		s.Must("POST", "sys/namespaces/api-lock/lock/a", s.Root, nil)
+		for _, path := range []string{"sys/wrapping/lookup", "sys/wrapping/unwrap", "sys/wrapping/rewrap"} {
+			if code, out := s.Do("POST", path, s.Root, map[string]any{"token": id}); code != 503 {
+				t.Errorf("%s of a locked namespace's token (format %q): %d %v", path, format, code, out)
+			}
+		}
+		s.Must("POST", "sys/namespaces/api-lock/unlock/a", s.Root, nil)
+		s.Must("POST", "sys/wrapping/unwrap", s.Root, map[string]any{"token": id})
+	}
+}
+
 // Deleting a namespace makes its tokens and paths invalid at once, and nothing
 // of it stays in the store.
 func TestNamespaceDelete(t *testing.T) {
