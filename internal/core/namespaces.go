@@ -46,7 +46,8 @@ func (a *Active) DeleteNamespace(tx storage.Tx, n *namespace.Namespace, now time
 }
 
 // endNamespace is the lease.Handler for NamespaceKind: one lease after another
-// is taken back while its mount is still there, and then everything goes.
+// is taken back while its mount is still there, one token after another is taken
+// out of its parent's children, and then everything goes.
 func (a *Active) endNamespace(ctx context.Context, tx storage.Tx, it lease.Item) error {
 	if err := lease.Cancel(tx, it); err != nil {
 		return err
@@ -67,6 +68,12 @@ func (a *Active) endNamespace(ctx context.Context, tx storage.Tx, it lease.Item)
 		if err := a.RevokeLease(ctx, tx, e, true); err != nil {
 			return err
 		}
+	}
+	if !more {
+		more, err = a.Tokens.RemoveSome(tx, it.NS, leaseBatch)
+	}
+	if err != nil {
+		return err
 	}
 	if more {
 		it.Due = time.Now()

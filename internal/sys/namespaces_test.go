@@ -267,6 +267,10 @@ func TestNamespaceDelete(t *testing.T) {
 			ids = append(ids, field(t, s.Must("POST", "auth/token/create", s.Root,
 				map[string]any{"policies": []string{"default"}, "no_parent": true, "ttl": "1h"}, nsHeader, "a"), "auth", "client_token"))
 		}
+		for range 70 { // whose parent lives on in another namespace
+			ids = append(ids, field(t, s.Must("POST", "auth/token/create", s.Root,
+				map[string]any{"policies": []string{"default"}, "ttl": "1h"}, nsHeader, "a"), "auth", "client_token"))
+		}
 		batch := field(t, s.Must("POST", "auth/token/create", s.Root, map[string]any{"policies": []string{"default"}, "type": "batch"}, nsHeader, "a"),
 			"auth", "client_token")
 		s.Must("DELETE", "sys/namespaces/a", s.Root, nil)

@@ -147,6 +147,26 @@ func (s *Store) CleanUp(_ context.Context, tx storage.Tx, it lease.Item) error {
 	return s.removeChildren(tx, it.NS, it.ID, time.Now(), &left)
 }
 
+// RemoveSome removes up to n tokens of a namespace that has ended, one by one, as
+// parents that live on in other namespaces have them in their records. It reports
+// whether there are more.
+func (s *Store) RemoveSome(tx storage.Tx, ns string, n int) (more bool, err error) {
+	keys, more, err := first(tx, entryKey(ns, ""), n)
+	if err != nil {
+		return false, err
+	}
+	for _, key := range keys {
+		e, err := s.cache.Get(tx, entryKey(ns, key))
+		if err != nil {
+			return false, err
+		}
+		if err := s.remove(tx, e); err != nil {
+			return false, err
+		}
+	}
+	return more, nil
+}
+
 // RevokeAlone removes a token and leaves its children alive, as orphans.
 func (s *Store) RevokeAlone(tx storage.Tx, e *Entry, now time.Time) error {
 	if err := s.remove(tx, e); err != nil {
