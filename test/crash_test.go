@@ -251,7 +251,7 @@ func (w *writer) verify(t *testing.T) {
 		}
 	}
 	for _, id := range w.opened {
-		a, err := w.n.call(t.Context(), "POST", "sys/wrapping/unwrap", "", map[string]any{"token": id})
+		a, err := w.n.call(t.Context(), "POST", "sys/wrapping/unwrap", w.n.root, map[string]any{"token": id})
 		if err != nil || a.code != 400 {
 			t.Errorf("an opened wrapping opens again: status %d, %v, %v", a.code, a.body, err)
 		}

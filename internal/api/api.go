@@ -140,6 +140,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h[namespaceHeader] = ns[:1] // clients show it with an error
 	}
 	res, err := d.Core.Handle(ctx, req)
+	if req.Limit != nil {
+		showLimit(h, req.Limit, err != nil && errs.Is(err, errs.Limited))
+	}
 	if err != nil {
 		if req.Op == 0 && errs.Is(err, errs.Invalid) {
 			h["Content-Type"] = jsonType
@@ -159,6 +162,17 @@ var (
 	noStore  = []string{"no-store"}
 	jsonType = []string{"application/json"}
 )
+
+// showLimit tells a client how it stands with a rate limit.
+func showLimit(h http.Header, l *engine.Limit, refused bool) {
+	reset := strconv.FormatInt(int64((l.Reset+time.Second-1)/time.Second), 10)
+	h.Set("X-Ratelimit-Limit", strconv.Itoa(l.Limit))
+	h.Set("X-Ratelimit-Remaining", strconv.Itoa(l.Remaining))
+	h.Set("X-Ratelimit-Reset", reset)
+	if refused {
+		h.Set("Retry-After", reset)
+	}
+}
 
 // streams are the paths whose answers last as long as the client listens.
 func streams(rest string) bool {

@@ -24,6 +24,7 @@ import (
 	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/policy"
+	"arca/internal/quota"
 	"arca/internal/seal"
 	"arca/internal/storage"
 	"arca/internal/token"
@@ -144,6 +145,7 @@ type Active struct {
 	Policies   *policy.Store
 	Tokens     *token.Store
 	Audit      *audit.Broker
+	Quotas     *quota.Keeper
 	Queue      *lease.Queue
 
 	lockouts lockouts
@@ -265,6 +267,12 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		_ = a.DB.Close() // nothing was written
 		return err
 	}
+	if a.Quotas, err = quota.NewKeeper(a.DB, c.log); err != nil {
+		a.Audit.Close()
+		a.cancel()
+		_ = a.DB.Close() // nothing was written
+		return err
+	}
 	a.Queue = lease.NewQueue(lease.Config{DB: a.DB, Log: c.log, Handlers: map[string]lease.Handler{
 		token.QueueKind:     a.Tokens.Expire,
 		token.CleanupKind:   a.Tokens.CleanUp,
@@ -297,6 +305,7 @@ func (c *Core) Shut() error {
 	// Whoever still comes finds the context done. The seal's manager may be one
 	// of them, and would wait here for the gate while Seal waits for it.
 	a.gate.Unlock()
+	a.Quotas.Close()
 	err := a.DB.Close()
 	a.Audit.Close()
 	c.seal.Seal() // wipes the keys

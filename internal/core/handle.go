@@ -135,6 +135,9 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if (req.Op == engine.OpUpdate || req.Op == engine.OpCreate) && strings.HasSuffix(req.Path, "/") {
 		return nil, errTrailing
 	}
+	if err := h.limit(ctx); err != nil {
+		return h.report(nil, err)
+	}
 	res, err := h.transact(ctx)
 	h.countLogin(err)
 	if err != nil && h.used && !h.silent {

@@ -63,6 +63,11 @@ type (
 	LoginNamer interface {
 		LoginName(call *Call) string
 	}
+	// A RoleNamer says for which of its roles a login is tried; "" is none that
+	// exists. Call has no caller.
+	RoleNamer interface {
+		LoginRole(ctx context.Context, call *Call) (string, error)
+	}
 	// A Hall is an engine of the hall itself (sys, auth/token, identity,
 	// cubbyhole): its Tx covers the whole store, not the keys of one mount.
 	Hall interface{ Hall() }

@@ -66,9 +66,19 @@ type Request struct {
 	WrapTTL    time.Duration // 0: no wrapping asked for
 	WrapFormat string        // "" or "jwt"
 
+	// Limit is filled by the hall where a quota bounds the client and says that it
+	// shall be told.
+	Limit *Limit
+
 	Header map[string][]string // canonical names; for audit and passthrough
 	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
 	TLS    *tls.ConnectionState
+}
+
+// A Limit is how a client stands with a rate limit.
+type Limit struct {
+	Limit, Remaining int
+	Reset            time.Duration // until it may ask afresh
 }
 
 // A Response is what a handler answers; nil is an answer without content.

@@ -88,7 +88,7 @@ func TestCoercions(t *testing.T) {
 	t.Run("float", func(t *testing.T) {
 		check(t, "", `0.5`, 0.5, "")
 		check(t, "", `"0.5"`, 0.5, "")
-		check(t, "", `"x"`, 0.0, "'' cannot parse value as 'float64': invalid syntax")
+		check(t, "", `"x"`, 0.0, "'' cannot parse value as 'float64': strconv.ParseFloat: invalid syntax")
 	})
 	t.Run("duration", func(t *testing.T) {
 		check(t, "", `60`, time.Minute, "")

@@ -28,6 +28,19 @@ func (*Engine) LoginName(call *engine.Call) string {
 	return id
 }
 
+// LoginRole implements engine.RoleNamer.
+func (e *Engine) LoginRole(_ context.Context, call *engine.Call) (string, error) {
+	id := e.LoginName(call)
+	if id == "" {
+		return "", nil
+	}
+	name, err := call.Tx.Get(idKey(id))
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", nil
+	}
+	return string(name), err
+}
+
 func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
 	if in.RoleID == "" {
 		return nil, errs.New(errs.Failed, "missing role_id")

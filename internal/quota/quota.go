@@ -1,0 +1,375 @@
+// Package quota bounds how often a client may ask: rate limits for all, for a
+// namespace, a mount, a path or a role of an auth method, as
+// https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas has
+// them.
+//
+// The rules are few and lie in the root namespace ("quota/rule/<name>",
+// "quota/config"); they are compiled into one immutable set whenever they
+// change. Without a rule a request pays for one atomic load. What clients have
+// used is counted in memory, by address, and bounded.
+package quota
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/namespace"
+	"arca/internal/storage"
+)
+
+// Bounds.
+const (
+	MaxRules   = 1000
+	maxClients = 1 << 16 // that one rule remembers
+)
+
+var (
+	dir       = namespace.Prefix(namespace.RootID) + "quota/"
+	ruleDir   = dir + "rule/"
+	configKey = dir + "config"
+)
+
+// A Rule is a rate limit as it is stored.
+type Rule struct {
+	Version     int           `json:"v"`
+	Name        string        `json:"name"`
+	Path        string        `json:"path"` // as it was given: namespace, mount, path below
+	Role        string        `json:"role,omitempty"`
+	Rate        float64       `json:"rate"` // requests of one client
+	Interval    time.Duration `json:"interval"`
+	Block       time.Duration `json:"block,omitempty"`
+	Inheritable bool          `json:"inheritable,omitempty"`
+
+	// What the path means: resolved when the rule is written.
+	Namespace string `json:"ns,omitempty"`    // path: "a/b/"
+	Mount     string `json:"mount,omitempty"` // "kv/", "auth/approle/"
+	Below     string `json:"below,omitempty"` // "data/team", "data/*"
+}
+
+// same reports whether two rules are about the same requests.
+func (r *Rule) same(o *Rule) bool {
+	return r.Namespace == o.Namespace && r.Mount == o.Mount && r.Below == o.Below && r.Role == o.Role
+}
+
+// weight orders rules: the most special one that fits counts, and no other.
+func (r *Rule) weight() int {
+	n := len(r.Namespace)
+	if r.Mount != "" {
+		n += 1 << 16
+	}
+	if r.Below != "" {
+		n += 1<<17 + len(r.Below)
+	}
+	if r.Role != "" {
+		n += 1 << 20
+	}
+	return n
+}
+
+// A Target is what a request is about.
+type Target struct {
+	Namespace string // path
+	Mount     string
+	Below     string // the path below the mount
+	Role      string // for which a login is tried, where that is known
+}
+
+func (r *Rule) fits(t *Target) bool {
+	switch {
+	case r.Namespace != t.Namespace && !(r.Mount == "" && r.Inheritable && strings.HasPrefix(t.Namespace, r.Namespace)):
+		return false
+	case r.Mount != "" && r.Mount != t.Mount:
+		return false
+	case r.Role != "" && r.Role != t.Role:
+		return false
+	}
+	if prefix, ok := strings.CutSuffix(r.Below, "*"); ok {
+		return strings.HasPrefix(t.Below, prefix)
+	}
+	return r.Below == "" || r.Below == t.Below
+}
+
+// Config is sys/quotas/config.
+type Config struct {
+	Version int      `json:"v"`
+	Audit   bool     `json:"audit"`
+	Headers bool     `json:"headers"`
+	Exempt  []string `json:"exempt"` // paths; one that ends with / covers all below
+}
+
+// DefaultExempt are the paths that no quota bounds unless configured.
+func DefaultExempt() []string {
+	return []string{
+		"sys/generate-recovery-token/attempt", "sys/generate-recovery-token/update", "sys/generate-root/attempt",
+		"sys/generate-root/update", "sys/health", "sys/seal-status", "sys/unseal",
+	}
+}
+
+// A set is all the rules, the most special first. It is immutable.
+type set struct {
+	config *Config
+	rules  []*counted
+}
+
+// counted is a rule with what its clients have used.
+type counted struct {
+	Rule
+	mu      sync.Mutex
+	clients map[netip.Addr]*window // guarded by mu
+}
+
+// A window is one interval of one client.
+type window struct {
+	start   time.Time
+	used    int
+	blocked time.Time // until then
+}
+
+// A Keeper holds requests to the rules. Safe for concurrent use.
+type Keeper struct {
+	db     *storage.DB
+	log    *slog.Logger
+	set    atomic.Pointer[set]
+	mu     sync.Mutex // held while the set changes
+	cancel func()
+}
+
+// NewKeeper reads the rules of db and follows their changes until Close.
+func NewKeeper(db *storage.DB, log *slog.Logger) (*Keeper, error) {
+	k := &Keeper{db: db, log: log}
+	k.set.Store(&set{config: &Config{}})
+	k.cancel = db.Watch(dir, func(storage.Change) {
+		if err := k.follow(); err != nil {
+			k.log.Error("read quotas; those in use stay", "error", err)
+		}
+	})
+	if err := k.follow(); err != nil {
+		k.cancel()
+		return nil, err
+	}
+	return k, nil
+}
+
+// Close ends following the store.
+func (k *Keeper) Close() { k.cancel() }
+
+// follow brings the set in line with the store. A rule that has not changed keeps
+// its counts.
+func (k *Keeper) follow() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := &set{}
+	err := k.db.View(context.Background(), func(tx storage.Tx) (err error) {
+		if next.config, err = ReadConfig(tx); err != nil {
+			return err
+		}
+		rules, err := List(tx)
+		for _, r := range rules {
+			next.rules = append(next.rules, &counted{Rule: *r, clients: map[netip.Addr]*window{}})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	old := k.set.Load()
+	for i, r := range next.rules {
+		for _, have := range old.rules {
+			if have.Rule == r.Rule {
+				next.rules[i] = have
+			}
+		}
+	}
+	slices.SortStableFunc(next.rules, func(a, b *counted) int { return b.weight() - a.weight() })
+	k.set.Store(next)
+	return nil
+}
+
+// Any reports whether there is a rule at all.
+func (k *Keeper) Any() bool { return len(k.set.Load().rules) > 0 }
+
+// A Verdict says how a client stands with the rule that counts.
+type Verdict struct {
+	Allowed   bool
+	Rule      string // its name; "" is no rule
+	Limit     int
+	Remaining int
+	Reset     time.Duration // until the client may ask afresh
+	Headers   bool          // tell the client
+	Audit     bool          // record a refusal
+}
+
+// Take counts a request of a client against the most special rule that fits.
+func (k *Keeper) Take(t *Target, path string, client netip.Addr, now time.Time) Verdict {
+	s := k.set.Load()
+	if exempt(s.config.Exempt, path) {
+		return Verdict{Allowed: true}
+	}
+	for _, r := range s.rules {
+		if r.fits(t) {
+			v := r.take(client.Unmap(), now)
+			v.Headers, v.Audit = s.config.Headers, s.config.Audit
+			return v
+		}
+	}
+	return Verdict{Allowed: true}
+}
+
+func exempt(list []string, path string) bool {
+	for _, e := range list {
+		if e == path || strings.HasSuffix(e, "/") && strings.HasPrefix(path, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *counted) take(client netip.Addr, now time.Time) Verdict {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.clients[client]
+	if w == nil {
+		c.makeRoom(now)
+		w = &window{start: now}
+		c.clients[client] = w
+	}
+	if !now.Before(w.start.Add(c.Interval)) {
+		w.start, w.used = now, 0
+	}
+	limit := int(math.Ceil(c.Rate))
+	v := Verdict{Rule: c.Name, Limit: limit, Reset: w.start.Add(c.Interval).Sub(now)}
+	switch {
+	case now.Before(w.blocked):
+		v.Reset = w.blocked.Sub(now)
+		return v
+	case w.used >= limit:
+		if c.Block > 0 {
+			w.blocked = now.Add(c.Block)
+			v.Reset = c.Block
+		}
+		return v
+	}
+	w.used++
+	v.Allowed, v.Remaining = true, limit-w.used
+	return v
+}
+
+// makeRoom keeps the number of clients bounded. mu is held.
+func (c *counted) makeRoom(now time.Time) {
+	if len(c.clients) < maxClients {
+		return
+	}
+	for a, w := range c.clients {
+		if !now.Before(w.start.Add(c.Interval)) && !now.Before(w.blocked) {
+			delete(c.clients, a)
+		}
+	}
+	for a := range c.clients { // all are fresh: some begin anew
+		if len(c.clients) < maxClients {
+			return
+		}
+		delete(c.clients, a)
+	}
+}
+
+// ErrNotFound is a rule that does not exist.
+var ErrNotFound = errs.New(errs.NotFound, "not found")
+
+// Get reads a rule by its name.
+func Get(tx storage.Tx, name string) (*Rule, error) {
+	raw, err := tx.Get(ruleDir + name)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Rule{}
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("decode quota: %w", err)
+	}
+	return r, nil
+}
+
+// List reads all rules.
+func List(tx storage.Tx) ([]*Rule, error) {
+	var out []*Rule
+	for kv, err := range tx.Scan(ruleDir, "") {
+		if err != nil {
+			return nil, err
+		}
+		r := &Rule{}
+		if err := json.Unmarshal(kv.Value, r); err != nil {
+			return nil, fmt.Errorf("decode quota: %w", err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// Names lists the names of the rules.
+func Names(tx storage.Tx, after string, limit int) ([]string, error) {
+	return tx.List(ruleDir, after, limit)
+}
+
+// Put stores a rule. Two about the same requests are refused.
+func Put(tx storage.Tx, r *Rule) error {
+	rules, err := List(tx)
+	if err != nil {
+		return err
+	}
+	for _, o := range rules {
+		if o.Name != r.Name && o.same(r) {
+			return errs.New(errs.Invalid, "quota rule with similar properties exists under the name %q", o.Name)
+		}
+	}
+	if len(rules) >= MaxRules {
+		return errs.New(errs.Invalid, "there are %d quotas already, and no more can be made", len(rules))
+	}
+	r.Version = 1
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return tx.Put(ruleDir+r.Name, raw)
+}
+
+// Delete removes a rule.
+func Delete(tx storage.Tx, name string) error { return tx.Delete(ruleDir + name) }
+
+// ReadConfig reads the configuration, or its defaults.
+func ReadConfig(tx storage.Tx) (*Config, error) {
+	raw, err := tx.Get(configKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return &Config{Exempt: DefaultExempt()}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{}
+	if err := json.Unmarshal(raw, c); err != nil {
+		return nil, fmt.Errorf("decode the configuration of quotas: %w", err)
+	}
+	return c, nil
+}
+
+// WriteConfig stores the configuration.
+func WriteConfig(tx storage.Tx, c *Config) error {
+	c.Version = 1
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return tx.Put(configKey, raw)
+}
