@@ -112,7 +112,7 @@ func (f *field) coerce(dst reflect.Value, raw json.RawMessage) error {
 		}
 		x, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			return fmt.Errorf("'' cannot parse value as 'float64': %w", errors.Unwrap(err))
+			return fmt.Errorf("'' cannot parse value as 'float64': strconv.ParseFloat: %w", errors.Unwrap(err))
 		}
 		dst.SetFloat(x)
 	case kindDuration:
