@@ -191,6 +191,9 @@ func TestPoliciesAndAccess(t *testing.T) {
 	want(t, code, body, 200, "<li>dev/</li>", "token/")
 	code, body = b.post("/ui/access/namespaces", "name", "sys")
 	want(t, code, body, 400, "reserved", "dev/")
+	// S3-17: AppRole is enabled by the interface, too.
+	code, body = b.post("/ui/access/enable", "type", "approle", "path", "")
+	want(t, code, body, 200, "<td>approle/</td>")
 	code, body = b.post("/ui/access/enable", "type", "nosuch")
 	want(t, code, body, 400, "nosuch")
 	code, body = b.post("/ui/logout")

@@ -60,7 +60,6 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Read("role/{role_name}/role-id", e.readRoleID, engine.ID("app-role-read-role-id"), engine.Help("Read the role's id.")),
 		engine.Write("role/{role_name}/role-id", e.writeRoleID, engine.ID("app-role-write-role-id"), engine.Help("Give the role another id.")),
 		engine.Write("role/{role_name}/secret-id", e.makeSecretID, engine.ID("app-role-write-secret-id"), engine.Help("Make a secret id.")),
-		engine.Read("role/{role_name}/secret-id", e.noRead, engine.Help("Refused: a secret id is made by a write.")),
 		engine.List("role/{role_name}/secret-id", e.listSecretIDs, engine.ID("app-role-list-secret-ids"), engine.Help("List the accessors of the secret ids.")),
 		engine.Write("role/{role_name}/custom-secret-id", e.makeCustomSecretID, engine.ID("app-role-write-custom-secret-id"),
 			engine.Help("Register a secret id of the caller's choice.")),
@@ -105,8 +104,6 @@ const maxIDBytes = 512
 var (
 	errNotFound = errs.New(errs.NotFound, "not found")
 	errBadLogin = errs.New(errs.Invalid, "invalid role or secret ID")
-	errReadMake = errs.New(errs.Unsupported,
-		"1 error occurred:\n\t* unsupported operation: reading makes no secret id; use 'vault write -f' on this path\n\n")
 )
 
 func getRole(tx storage.Tx, name string) (*role, error) {

@@ -66,9 +66,8 @@ func TestServerRole(t *testing.T) {
 	if got := fmt.Sprint(arcatest.Dig(again, "auth", "lease_duration")); got != "300" {
 		t.Errorf("renewed for %s", got)
 	}
-	// Trap T3: reading makes no secret id, and the answer names what does.
-	code, out := s.Do("GET", path+"/secret-id", s.Root, nil)
-	if code != 405 || !strings.Contains(fmt.Sprint(out["errors"]), "vault write -f") {
+	// Trap T3: reading makes no secret id; the command line names what does.
+	if code, out := s.Do("GET", path+"/secret-id", s.Root, nil); code != 405 {
 		t.Errorf("read: %d %v", code, out)
 	}
 	s.Must("DELETE", path, s.Root, nil)

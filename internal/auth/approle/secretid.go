@@ -113,10 +113,6 @@ func (e *Engine) makeCustomSecretID(_ context.Context, call *engine.Call, in mak
 	return e.register(call, &in)
 }
 
-func (e *Engine) noRead(context.Context, *engine.Call, nameIn) (*engine.Response, error) {
-	return nil, errReadMake
-}
-
 func (e *Engine) register(call *engine.Call, in *makeIn) (*engine.Response, error) {
 	r, err := getRole(call.Tx, in.Name)
 	if errors.Is(err, storage.ErrNotFound) {
