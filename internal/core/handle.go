@@ -344,7 +344,7 @@ func fromOneOf(req *engine.Request, tok *token.Entry) bool {
 // allow decides whether the caller may do this. A path without a route is
 // refused like any other to who has no right to it.
 func (h *handling) allow(ctx context.Context, routeErr error) error {
-	if h.route != nil && h.route.RootOnly && h.route.Always && !h.ns.IsRoot() {
+	if h.route != nil && h.route.RootOnly && h.route.NoToken && !h.ns.IsRoot() {
 		return errRootOnly
 	}
 	if h.route != nil && h.route.NoToken {

@@ -76,6 +76,8 @@ func TestNamespacesAreApart(t *testing.T) {
 		{"service", "POST", "sys/seal", "a", 400, ""},
 		{"service", "GET", "sys/raw/", "a", 404, ""}, // not enabled; never a way into the store
 		{"service", "GET", "sys/audit", "a", 400, ""},
+		{"root", "POST", "sys/decode-token", "a", 400, ""},
+		{"root", "GET", "sys/ha-status", "a", 400, ""},
 		{"service", "POST", "auth/token/create", "b", 403, ""},
 		{"service", "GET", "auth/token/lookup-self", "b", 200, ""},
 		{"batch", "GET", "kv/x", "a", 200, "a"},

@@ -25,7 +25,7 @@ func (e *Engine) observeRoutes() []engine.Route {
 		engine.Read("host-info", e.hostInfo, engine.RootOnly, engine.ID("collect-host-information"), engine.Help("Tell about the machine.")),
 		engine.Read("in-flight-req", e.inFlight, engine.Sudo, engine.RootOnly, engine.ID("collect-in-flight-request-information"),
 			engine.Help("List the requests that are being served.")),
-		engine.List("version-history", e.versionHistory, engine.ID("version-history"), engine.Help("List the versions that served this store.")),
+		engine.List("version-history", e.versionHistory, engine.RootOnly, engine.ID("version-history"), engine.Help("List the versions that served this store.")),
 		engine.Read("internal/counters/entities", e.countEntities, engine.ID("internal-count-entities"), engine.Help("Count the entities.")),
 		engine.Read("internal/counters/tokens", e.countTokens, engine.ID("internal-count-tokens"), engine.Help("Count the service tokens.")),
 		engine.Read("internal/counters/requests", gone, engine.ID("internal-count-requests"), engine.Help("Gone.")),

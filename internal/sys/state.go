@@ -28,7 +28,7 @@ func (e *Engine) stateRoutes() []engine.Route {
 		engine.Read("leader", e.leader, engine.Always, engine.ID("leader-status"), engine.Help("Tell which node is active.")),
 		engine.Write("step-down", e.stepDown, engine.Always, engine.RootOnly, engine.ID("step-down-leader"),
 			engine.Help("Let another node become active.")),
-		engine.Read("ha-status", e.haStatus, engine.TopLevel, engine.ID("ha-status"), engine.Help("List the nodes of the cluster.")),
+		engine.Read("ha-status", e.haStatus, engine.TopLevel, engine.RootOnly, engine.ID("ha-status"), engine.Help("List the nodes of the cluster.")),
 	}
 }
 
