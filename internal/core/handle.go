@@ -50,6 +50,7 @@ type handling struct {
 	below  string // the path from the token's namespace to the request's
 	judged policy.Verdict
 
+	asked   any  // what the handler has learned outside
 	acted   bool // a route that acts on the outside was run
 	audited bool // the request's record is written
 	silent  bool // ... could not be, so that nothing else is recorded
@@ -149,9 +150,29 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	return h.report(res, err)
 }
 
-// transact runs the request in a transaction: one that only reads for what
-// reads, until it turns out to write after all.
-func (h *handling) transact(ctx context.Context) (res *engine.Response, err error) {
+// transact runs the request in a transaction, and once more when its handler has
+// asked somebody outside meanwhile.
+func (h *handling) transact(ctx context.Context) (*engine.Response, error) {
+	res, err := h.transaction(ctx)
+	var q *engine.Question
+	if !errors.As(err, &q) {
+		return res, err
+	}
+	outside, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.a.ctx, cancel)() // sealing does not wait for others
+	if h.asked, err = q.Run(outside); err != nil {
+		return nil, err
+	}
+	if res, err = h.transaction(ctx); errors.As(err, &q) {
+		return nil, errs.New(errs.Internal, "a handler asks again and again")
+	}
+	return res, err
+}
+
+// transaction is one that only reads for what reads, until it turns out to write
+// after all.
+func (h *handling) transaction(ctx context.Context) (res *engine.Response, err error) {
 	attempt := func(tx storage.Tx) error {
 		res, err = h.attempt(ctx, tx)
 		return err
@@ -221,6 +242,7 @@ func (h *handling) find(tx storage.Tx) error {
 	h.entry, h.route = nil, nil
 	h.call = &engine.Call{
 		Request: h.req, Op: h.req.Op, Now: h.now, Desks: h.a, Done: h.a.Done(), NamespaceID: h.ns.ID, NamespacePath: h.ns.Path,
+		Asked: h.asked,
 	}
 	e, rest, err := h.a.Mounts.Route(tx, h.ns.ID, h.req.Path)
 	if errors.Is(err, storage.ErrNotFound) {

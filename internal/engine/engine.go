@@ -124,6 +124,8 @@ type Call struct {
 	NamespaceID, NamespacePath string
 	// Desks are the hall's desks (*core.Active), for rooms of the hall.
 	Desks any
+	// Asked is the result of the handler's Ask; nil before.
+	Asked any
 	// Done is closed when the node seals or the client is gone: what streams
 	// an answer ends then.
 	Done <-chan struct{}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 
 	"arca/internal/errs"
@@ -26,6 +27,20 @@ func IsBadCredentials(err error) bool {
 	var bad *badCredentials
 	return errors.As(err, &bad)
 }
+
+// Ask is what a handler returns that has to ask somebody outside before it can
+// answer: the hall gives the transaction up, runs fn, and runs the handler again
+// with the result in Call.Asked. So nobody's slowness keeps a transaction open,
+// and a conflict does not ask twice. An error of fn is the request's.
+func Ask(fn func(ctx context.Context) (any, error)) error { return &Question{Run: fn} }
+
+// A Question is what Ask returns.
+type Question struct {
+	Run func(ctx context.Context) (any, error)
+}
+
+// Error implements error.
+func (*Question) Error() string { return "the handler asks outside of the transaction first" }
 
 // Paging are the parameters of a listing that pages.
 type Paging struct {
