@@ -29,7 +29,7 @@ const (
 // Files of the pod in which this server may run.
 const (
 	localCA  = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-	localJWT = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // a path
+	localJWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 )
 
 // A review is what a cluster has said: of which account, by which cluster.
