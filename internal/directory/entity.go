@@ -66,6 +66,12 @@ func (Engine) writeEntity(_ context.Context, call *engine.Call, in entityIn) (*e
 	return answer(map[string]any{"id": e.ID, "name": e.Name, "aliases": nil}), nil
 }
 
+// writeNamedEntity serves the path of a name; see nameIn.
+func (e Engine) writeNamedEntity(ctx context.Context, call *engine.Call, in entityIn) (*engine.Response, error) {
+	in.ID = ""
+	return e.writeEntity(ctx, call, in)
+}
+
 func (Engine) readEntity(_ context.Context, call *engine.Call, in keyIn) (*engine.Response, error) {
 	e, err := in.entity(call)
 	if err != nil {

@@ -101,6 +101,12 @@ func (in *groupIn) apply(call *engine.Call, old, g *identity.Group) error {
 	return nil
 }
 
+// writeNamedGroup serves the path of a name; see nameIn.
+func (e Engine) writeNamedGroup(ctx context.Context, call *engine.Call, in groupIn) (*engine.Response, error) {
+	in.ID = ""
+	return e.writeGroup(ctx, call, in)
+}
+
 func (Engine) readGroup(_ context.Context, call *engine.Call, in keyIn) (*engine.Response, error) {
 	g, err := in.group(call)
 	if err != nil {

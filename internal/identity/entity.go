@@ -114,7 +114,7 @@ func (s *Store) PutEntity(tx storage.Tx, old, e *Entity, now time.Time) error {
 	if len(e.Aliases) > maxAliases {
 		return errs.New(errs.Invalid, "an entity has at most %d aliases", maxAliases)
 	}
-	if old == nil || !strings.EqualFold(old.Name, e.Name) {
+	if old == nil || entityNameKey(e.NamespaceID, old.Name) != entityNameKey(e.NamespaceID, e.Name) {
 		if other, err := s.EntityByName(tx, e.NamespaceID, e.Name); err == nil && other.ID != e.ID {
 			return errs.New(errs.Invalid, "entity name is already in use")
 		} else if err != nil && !errors.Is(err, ErrNotFound) {

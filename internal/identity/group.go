@@ -3,7 +3,6 @@ package identity
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"arca/internal/errs"
@@ -82,7 +81,7 @@ func (s *Store) PutGroup(tx storage.Tx, old, g *Group, now time.Time) error {
 	if slices.Contains(g.Policies, "root") {
 		return errs.New(errs.Invalid, "policies cannot contain root")
 	}
-	if old == nil || !strings.EqualFold(old.Name, g.Name) {
+	if old == nil || groupNameKey(g.NamespaceID, old.Name) != groupNameKey(g.NamespaceID, g.Name) {
 		if other, err := s.GroupByName(tx, g.NamespaceID, g.Name); err == nil && other.ID != g.ID {
 			return errs.New(errs.Invalid, "group name is already in use")
 		} else if err != nil && !errors.Is(err, ErrNotFound) {
@@ -347,7 +346,8 @@ func (s *Store) DeleteGroup(tx storage.Tx, g *Group, now time.Time) error {
 }
 
 // RefreshGroups makes an entity a member of those external groups whose aliases
-// at a mount are given, and of no other external groups of that mount.
+// at a mount are given, and of no other external groups of that mount, or of none:
+// no login could take an entity out of a group that has lost its alias.
 func (s *Store) RefreshGroups(tx storage.Tx, ns, entity, accessor string, aliases []Alias) error {
 	var want []string
 	for _, a := range aliases {
@@ -369,7 +369,7 @@ func (s *Store) RefreshGroups(tx storage.Tx, ns, entity, accessor string, aliase
 		if err != nil {
 			return err
 		}
-		if g.External && g.Alias != nil && g.Alias.MountAccessor == accessor && !slices.Contains(want, id) {
+		if g.External && (g.Alias == nil || g.Alias.MountAccessor == accessor) && !slices.Contains(want, id) {
 			if err := s.leave(tx, ns, id, entity); err != nil {
 				return err
 			}
