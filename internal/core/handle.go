@@ -47,7 +47,6 @@ type handling struct {
 	shown  *token.Entry     // that came along where none is needed; for the audit record only
 	person *identity.Person // behind tok; nil for nobody in particular
 	acl    *policy.ACL
-	below  string // the path from the token's namespace to the request's
 	judged policy.Verdict
 
 	asked   any  // what the handler has learned outside
@@ -306,7 +305,7 @@ func (h *handling) identify(tx storage.Tx) error {
 	h.call.Caller = &engine.Caller{
 		Accessor: tok.Accessor, DisplayName: tok.DisplayName, EntityID: tok.EntityID, Policies: inForce(tok, h.person),
 		Meta: tok.Meta, Type: tok.Type, Root: h.acl.Root(), Key: tok.Key, NamespaceID: tok.NamespaceID,
-		Wrapping: tok.Wrapped != nil, Below: h.below,
+		Wrapping: tok.Wrapped != nil,
 	}
 	if tok.NumUses == 0 {
 		return nil
@@ -385,7 +384,7 @@ func (h *handling) allow(ctx context.Context, routeErr error) error {
 	if h.entry != nil && h.call.Path == "" && !strings.HasSuffix(path, "/") {
 		path += "/" // a mount's name without its slash
 	}
-	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: h.below + path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
+	v := h.acl.Allows(&policy.Request{Op: h.call.Op, Path: h.ns.Path + path, Params: h.req.Params, WrapTTL: h.req.WrapTTL})
 	h.judged = v
 	if !v.Allowed {
 		return errDenied
@@ -462,7 +461,7 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 		rec.Op = h.call.Op
 	}
 	if h.person != nil {
-		rec.Identity = h.person.Policies
+		rec.Identity = h.person.PoliciesIn(h.tok.NamespaceID)
 	}
 	if err := h.a.Audit.Log(rec); err != nil {
 		h.c.log.Error("no audit device took the record of a request, which is refused", "id", h.req.ID, "error", err)

@@ -6,6 +6,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/identity"
+	"arca/internal/namespace"
 	"arca/internal/policy"
 	"arca/internal/storage"
 	"arca/internal/token"
@@ -17,7 +18,7 @@ func (a *Active) PersonOf(tx storage.Tx, tok *token.Entry) (*identity.Person, er
 	if tok.EntityID == "" {
 		return nil, nil
 	}
-	p, err := a.Identity.Person(tx, tok.NamespaceID, tok.EntityID)
+	p, err := a.Identity.Person(tx, tok.EntityID)
 	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrDisabled) {
 		return nil, token.ErrBad
 	}
@@ -35,19 +36,78 @@ func (a *Active) ACLOf(tx storage.Tx, tok *token.Entry) (*policy.ACL, error) {
 }
 
 func (a *Active) aclOf(tx storage.Tx, tok *token.Entry, p *identity.Person) (*policy.ACL, error) {
-	set := policy.Set{NamespaceID: tok.NamespaceID, Names: inForce(tok, p)}
-	if p == nil {
-		return a.Policies.ACL(tx, set, nil)
+	var buf [4]policy.Set
+	own, err := a.Namespaces.ByID(tx, tok.NamespaceID)
+	if errors.Is(err, namespace.ErrNotFound) {
+		return nil, token.ErrBad
 	}
-	return a.Policies.ACL(tx, set, p)
+	if err != nil {
+		return nil, err
+	}
+	sets := append(buf[:0], policy.Set{NamespaceID: own.ID, Path: own.Path, Names: inForce(tok, p)})
+	if p == nil {
+		return a.Policies.ACL(tx, sets, nil)
+	}
+	for _, id := range p.Elsewhere(own.ID) {
+		n, ok, err := a.holds(tx, own, id)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			sets = append(sets, policy.Set{NamespaceID: id, Path: n.Path, Names: p.PoliciesIn(id)})
+		}
+	}
+	return a.Policies.ACL(tx, sets, p)
+}
+
+// holds reports whether policies of another namespace hold for tokens of this
+// one: when one of the two is above the other, or everywhere, as
+// https://developer.hashicorp.com/vault/api-docs/system/config-group-policy-application
+// has it.
+func (a *Active) holds(tx storage.Tx, own *namespace.Namespace, id string) (*namespace.Namespace, bool, error) {
+	n, err := a.Namespaces.ByID(tx, id)
+	if errors.Is(err, namespace.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	_, below := n.Below(own)
+	_, above := own.Below(n)
+	if below || above {
+		return n, true, nil
+	}
+	all, err := a.Identity.AllNamespaces(tx)
+	return n, all, err
+}
+
+// ElsewherePolicies are the policies of other namespaces that hold for a token,
+// by the paths of these.
+func (a *Active) ElsewherePolicies(tx storage.Tx, tok *token.Entry, p *identity.Person) (map[string][]string, error) {
+	out := map[string][]string{}
+	if p == nil {
+		return out, nil
+	}
+	own, err := a.Namespaces.ByID(tx, tok.NamespaceID)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range p.Elsewhere(own.ID) {
+		if n, ok, err := a.holds(tx, own, id); err != nil {
+			return nil, err
+		} else if ok {
+			out[n.Path] = p.PoliciesIn(id)
+		}
+	}
+	return out, nil
 }
 
 // inForce names a token's policies with those of who stands behind it, sorted.
 func inForce(tok *token.Entry, p *identity.Person) []string {
-	if p == nil || len(p.Policies) == 0 {
+	if p == nil || len(p.PoliciesIn(tok.NamespaceID)) == 0 {
 		return tok.Policies
 	}
-	return union(tok.Policies, p.Policies)
+	return union(tok.Policies, p.PoliciesIn(tok.NamespaceID))
 }
 
 func union(a, b []string) []string {
@@ -86,9 +146,9 @@ func (h *handling) alias(a *engine.Alias) identity.Alias {
 // ShowIdentity adds to the answer's account of a token what its entity adds.
 func (a *Active) ShowIdentity(tx storage.Tx, auth *engine.Auth, tok *token.Entry) error {
 	p, err := a.PersonOf(tx, tok)
-	if err != nil || p == nil || len(p.Policies) == 0 {
+	if err != nil || p == nil || len(p.PoliciesIn(tok.NamespaceID)) == 0 {
 		return err
 	}
-	auth.IdentityPolicies, auth.Policies = p.Policies, union(tok.Policies, p.Policies)
+	auth.IdentityPolicies, auth.Policies = p.PoliciesIn(tok.NamespaceID), inForce(tok, p)
 	return nil
 }

@@ -44,10 +44,8 @@ func errLocked(path string) error {
 }
 
 // reach decides whether a token may be used in the request's namespace: its own,
-// or one below. It sets the path between the two, which the token's policies
-// have in front.
+// one below, or any where policies of groups hold in all namespaces.
 func (h *handling) reach(tx storage.Tx, tok *token.Entry) error {
-	h.below = ""
 	if tok.NamespaceID == h.ns.ID {
 		return nil
 	}
@@ -61,12 +59,13 @@ func (h *handling) reach(tx storage.Tx, tok *token.Entry) error {
 	if h.aboutItself(tok) {
 		return h.goHome(tx, own)
 	}
-	below, ok := h.ns.Below(own)
-	if !ok {
-		return errDenied
+	if _, ok := h.ns.Below(own); ok {
+		return nil
 	}
-	h.below = below
-	return nil
+	if all, err := h.a.Identity.AllNamespaces(tx); err != nil || all {
+		return err
+	}
+	return errDenied
 }
 
 // aboutItself reports whether a request is about nothing but the token with

@@ -104,10 +104,8 @@ type Caller struct {
 	LastUse     bool // this request spends the last use of its token
 	// Key names the token's record; it is a keyed hash, never the token.
 	Key string
-	// NamespaceID is the namespace that the token belongs to; Below is the path
-	// from there to the request's namespace, "" when they are the same. The
-	// caller's policies have it in front of their paths.
-	NamespaceID, Below string
+	// NamespaceID is the namespace that the token belongs to.
+	NamespaceID string
 }
 
 // A Call is one run of a handler.

@@ -147,12 +147,12 @@ func (s *Store) DeleteEntity(tx storage.Tx, e *Entity) error {
 			return err
 		}
 	}
-	direct, err := s.DirectGroups(tx, ns, e.ID)
+	direct, err := s.DirectGroups(tx, e.ID)
 	if err != nil {
 		return err
 	}
 	for _, g := range direct {
-		if err := tx.Delete(memberDir(ns, g) + e.ID); err != nil {
+		if err := tx.Delete(memberDir(NamespaceOf(g), g) + e.ID); err != nil {
 			return err
 		}
 	}
@@ -228,7 +228,7 @@ func (s *Store) DeleteAlias(tx storage.Tx, e *Entity, aliasID string, now time.T
 // whose id the first is found from then on.
 func (s *Store) Merge(tx storage.Tx, to, from *Entity, now time.Time) (*Entity, error) {
 	ns := to.NamespaceID
-	groups, err := s.DirectGroups(tx, ns, from.ID)
+	groups, err := s.DirectGroups(tx, from.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +250,7 @@ func (s *Store) Merge(tx storage.Tx, to, from *Entity, now time.Time) (*Entity, 
 		}
 	}
 	for _, id := range groups {
-		if err := s.join(tx, ns, id, to.ID); err != nil {
+		if err := s.join(tx, id, to.ID); err != nil {
 			return nil, err
 		}
 	}

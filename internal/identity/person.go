@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"arca/internal/errs"
 	"arca/internal/storage"
 )
 
@@ -19,17 +20,36 @@ type Person struct {
 	// that they are in; Groups are both.
 	Direct, Inherited []string
 	Groups            []*Group
-	// Policies are those of the entity and its groups, sorted.
-	Policies []string
 
-	list    *[]string // as it was read
-	version string
+	policies map[string][]string // by namespace, sorted
+	list     *[]string           // as it was read
+	version  string
+}
+
+// PoliciesIn are the policies of a namespace that the entity and its groups
+// have, sorted.
+func (p *Person) PoliciesIn(ns string) []string { return p.policies[ns] }
+
+// Elsewhere lists the namespaces other than ns whose policies the person has.
+func (p *Person) Elsewhere(ns string) []string {
+	if _, here := p.policies[ns]; len(p.policies) == 0 || here && len(p.policies) == 1 {
+		return nil
+	}
+	var out []string
+	for id := range p.policies {
+		if id != ns {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Person finds who stands behind an entity id, also one that was merged into
 // another. The error is ErrNotFound when there is nobody any more, ErrDisabled
-// when the entity is switched off.
-func (s *Store) Person(tx storage.Tx, ns, id string) (*Person, error) {
+// when the entity is switched off. The id tells the entity's namespace.
+func (s *Store) Person(tx storage.Tx, id string) (*Person, error) {
+	ns := NamespaceOf(id)
 	e, err := s.Entity(tx, ns, id)
 	if errors.Is(err, ErrNotFound) && validID(id) {
 		var into string
@@ -80,7 +100,13 @@ func (s *Store) same(tx storage.Tx, p *Person) bool {
 // meet puts a person together.
 func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) {
 	p := &Person{Entity: e, list: list}
-	policies := slices.Clone(e.Policies)
+	policies := map[string][]string{}
+	add := func(ns string, names []string) {
+		if len(names) > 0 {
+			policies[ns] = append(policies[ns], names...)
+		}
+	}
+	add(e.NamespaceID, e.Policies)
 	version := e.ID + e.Rev
 	var queue []string
 	if list != nil {
@@ -88,12 +114,16 @@ func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) 
 	}
 	direct := len(queue)
 	seen := map[string]bool{}
-	for i := 0; i < len(queue) && len(p.Groups) < maxGroups; i++ {
+	for i := 0; i < len(queue); i++ {
 		if seen[queue[i]] {
 			continue
 		}
 		seen[queue[i]] = true
-		g, err := s.Group(tx, e.NamespaceID, queue[i])
+		if len(p.Groups) == maxInherited {
+			// To leave some out would leave out what they deny.
+			return nil, errs.New(errs.Failed, "the entity %s is in more than %d groups, counting those by which it is in others", e.ID, maxInherited)
+		}
+		g, err := s.Group(tx, NamespaceOf(queue[i]), queue[i])
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -106,11 +136,14 @@ func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) 
 		} else {
 			p.Inherited = append(p.Inherited, g.ID)
 		}
-		policies = append(policies, g.Policies...)
+		add(g.NamespaceID, g.Policies)
 		version += "/" + g.ID + g.Rev
 		queue = append(queue, g.Parents...)
 	}
-	p.Policies, p.version = CleanPolicies(policies), version
+	for ns := range policies {
+		policies[ns] = CleanPolicies(policies[ns])
+	}
+	p.policies, p.version = policies, version
 	return p, nil
 }
 
@@ -119,7 +152,7 @@ func (p *Person) Version() string { return p.version }
 
 // Resolve implements policy.Subject: it replaces what stands between {{ and }}.
 // A path with a directive that has no value for this person means nothing to
-// them, and neither has one whose value would become a wildcard.
+// them.
 func (p *Person) Resolve(path string) (string, bool) {
 	var out strings.Builder
 	for {
@@ -133,7 +166,7 @@ func (p *Person) Resolve(path string) (string, bool) {
 			return "", false
 		}
 		value, ok := p.value(strings.TrimSpace(directive))
-		if !ok || value == "" || strings.ContainsRune(value, '*') || slices.Contains(strings.Split(value, "/"), "+") {
+		if !ok || value == "" {
 			return "", false
 		}
 		out.WriteString(value)

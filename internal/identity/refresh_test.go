@@ -43,9 +43,9 @@ func TestRefreshWithoutAlias(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		p, err := s.Person(tx, "root", e.ID)
-		if err == nil && len(p.Policies) != 0 {
-			t.Errorf("policies %v, want none", p.Policies)
+		p, err := s.Person(tx, e.ID)
+		if err == nil && len(p.PoliciesIn("root")) != 0 {
+			t.Errorf("policies %v, want none", p.PoliciesIn("root"))
 		}
 		return err
 	})

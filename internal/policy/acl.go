@@ -24,10 +24,17 @@ type ACL struct {
 
 type wildRule struct {
 	*Rule
-	parts []string // of Path without its *
-	open  bool     // Path ends with *
-	first int      // index of the first +
-	plus  int      // number of +
+	parts []part
+	open  bool // ends with *, which the last part does not have
+	first int  // index of the first + in Path
+	plus  int  // number of +
+}
+
+// A part is one segment of a pattern's path. What a template stands for is
+// always text, also when it looks like a wildcard.
+type part struct {
+	text string
+	any  bool // +
 }
 
 // A Request is what an ACL judges.
@@ -47,43 +54,57 @@ type Verdict struct {
 	Rule *Rule
 }
 
-// Compile merges policies. Templates of identity are resolved with resolve,
-// which returns false for a path that has no meaning for this caller; nil
-// drops all templated paths.
+// A placed policy is one with the path of its namespace, "" or "a/b/", which
+// stands in front of the paths of its rules.
+type placed struct {
+	*Policy
+	under string
+}
+
+// Compile merges policies of the root namespace. Templates of identity are
+// resolved with resolve, which returns false for a path that has no meaning for
+// this caller; nil drops all templated paths.
 func Compile(policies []*Policy, resolve func(path string) (string, bool)) *ACL {
+	ps := make([]placed, len(policies))
+	for i, p := range policies {
+		ps[i] = placed{p, ""}
+	}
+	return compile(ps, resolve)
+}
+
+func compile(policies []placed, resolve func(path string) (string, bool)) *ACL {
+	if resolve == nil {
+		resolve = func(path string) (string, bool) { return path, !strings.Contains(path, "{{") }
+	}
 	a := &ACL{exact: map[string]*Rule{}, prefix: map[string]*Rule{}}
-	wild := map[string]*Rule{}
+	wild := map[string]*wildRule{}
 	for _, p := range policies {
 		if p.Name == "root" {
 			return &ACL{root: true}
 		}
 		for i := range p.Rules {
 			r := p.Rules[i] // a copy, as merging changes it
-			if r.Templated {
-				if resolve == nil {
-					continue
-				}
-				path, ok := resolve(r.Path)
-				if !ok {
-					continue
-				}
-				r.Path = path
-			}
 			r.From = []string{p.Name}
+			if r.Wild {
+				if w, ok := newWild(&r, p.under, resolve); ok {
+					merge(wild, w.key(), w, func(have *wildRule) { have.merge(w.Rule) })
+				}
+				continue
+			}
+			path := r.Path
+			if r.Templated {
+				var ok bool
+				if path, ok = resolve(path); !ok {
+					continue
+				}
+			}
+			r.Path = p.under + path
 			into := a.exact
-			switch {
-			case r.Wild:
-				into = wild
-			case r.Prefix:
+			if r.Prefix {
 				into = a.prefix
 			}
-			if have := into[r.Path]; have != nil {
-				have.merge(&r)
-			} else {
-				r.Allowed, r.Denied = cloneParams(r.Allowed), cloneParams(r.Denied)
-				r.Required = slices.Clone(r.Required)
-				into[r.Path] = &r
-			}
+			r.own()
+			merge(into, r.Path, &r, func(have *Rule) { have.merge(&r) })
 		}
 	}
 	for path := range a.prefix {
@@ -91,24 +112,115 @@ func Compile(policies []*Policy, resolve func(path string) (string, bool)) *ACL 
 	}
 	sort.Sort(sort.Reverse(sort.IntSlice(a.lens)))
 	a.lens = slices.Compact(a.lens)
-	for _, r := range wild {
-		a.wild = append(a.wild, newWild(r))
+	for _, w := range wild {
+		a.wild = append(a.wild, w)
 	}
 	sort.Slice(a.wild, func(i, j int) bool { return a.wild[j].less(a.wild[i]) })
 	return a
 }
 
-func newWild(r *Rule) *wildRule {
-	w := &wildRule{Rule: r, first: strings.IndexByte(r.Path, '+')}
+func merge[T any](into map[string]*T, key string, v *T, with func(have *T)) {
+	if have := into[key]; have != nil {
+		with(have)
+	} else {
+		into[key] = v
+	}
+}
+
+// own gives a copy of a rule what merging may change.
+func (r *Rule) own() {
+	r.Allowed, r.Denied, r.Required = cloneParams(r.Allowed), cloneParams(r.Denied), slices.Clone(r.Required)
+}
+
+// newWild compiles a rule with + below the path of its namespace; false is one
+// that has no meaning for the caller.
+func newWild(r *Rule, under string, resolve func(path string) (string, bool)) (*wildRule, bool) {
+	w := &wildRule{Rule: r, first: -1}
 	path, open := strings.CutSuffix(r.Path, "*")
 	w.open = open
-	w.parts = strings.Split(path, "/")
-	for _, p := range w.parts {
-		if p == "+" {
+	var text strings.Builder
+	add := func(p part) {
+		if len(w.parts) > 0 {
+			text.WriteByte('/')
+		}
+		if p.any {
+			if w.first < 0 {
+				w.first = text.Len()
+			}
 			w.plus++
 		}
+		text.WriteString(p.text)
+		w.parts = append(w.parts, p)
 	}
-	return w
+	if under != "" {
+		for name := range strings.SplitSeq(strings.TrimSuffix(under, "/"), "/") {
+			add(part{text: name})
+		}
+	}
+	for _, s := range segments(path) {
+		if s == "+" {
+			add(part{s, true})
+			continue
+		}
+		value, ok := resolve(s)
+		if !ok {
+			return nil, false
+		}
+		for name := range strings.SplitSeq(value, "/") {
+			add(part{text: name})
+		}
+	}
+	r.Path = text.String()
+	if open {
+		r.Path += "*"
+	}
+	r.own()
+	return w, true
+}
+
+// segments splits a path at its slashes, but for those within a template.
+func segments(path string) []string {
+	var out []string
+	for {
+		slash := strings.IndexByte(path, '/')
+		from := 0
+		for {
+			begin := strings.Index(path[from:], "{{")
+			if begin < 0 || slash < 0 || from+begin > slash {
+				break
+			}
+			end := strings.Index(path[from+begin:], "}}")
+			if end < 0 {
+				return append(out, path)
+			}
+			if from += begin + end + 2; slash < from {
+				if slash = strings.IndexByte(path[from:], '/'); slash >= 0 {
+					slash += from
+				}
+			}
+		}
+		if slash < 0 {
+			return append(out, path)
+		}
+		out, path = append(out, path[:slash]), path[slash+1:]
+	}
+}
+
+// key tells apart patterns that only look the same, one with a wildcard and one
+// with a text of the same letter.
+func (w *wildRule) key() string {
+	var b strings.Builder
+	for _, p := range w.parts {
+		if p.any {
+			b.WriteByte(0)
+		}
+		b.WriteString(p.text)
+		b.WriteByte('/')
+	}
+	if w.open {
+		b.WriteByte(0)
+	}
+	return b.String()
 }
 
 // less orders patterns by priority, as Vault documents it: P1 is lower than P2
@@ -130,12 +242,12 @@ func (w *wildRule) less(v *wildRule) bool {
 
 func (w *wildRule) match(path string) bool {
 	for i, want := range w.parts {
-		part, rest, more := strings.Cut(path, "/")
+		name, rest, more := strings.Cut(path, "/")
 		last := i == len(w.parts)-1
 		switch {
 		case last && w.open:
-			return strings.HasPrefix(path, want) // an empty want matches the rest
-		case want != "+" && want != part:
+			return strings.HasPrefix(path, want.text) // an empty want matches the rest
+		case !want.any && want.text != name:
 			return false
 		case last:
 			return !more
@@ -442,11 +554,11 @@ func (a *ACL) Below(mount string) bool {
 func (w *wildRule) reaches(mount string) bool {
 	rest := strings.TrimSuffix(mount, "/")
 	for i, want := range w.parts {
-		part, left, more := strings.Cut(rest, "/")
+		name, left, more := strings.Cut(rest, "/")
 		if i == len(w.parts)-1 && w.open {
-			return strings.HasPrefix(part, want) || strings.HasPrefix(rest, want)
+			return strings.HasPrefix(name, want.text) || strings.HasPrefix(rest, want.text)
 		}
-		if want != "+" && want != part {
+		if !want.any && want.text != name {
 			return false
 		}
 		if !more {

@@ -269,6 +269,47 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+// What a template stands for is text: it never is a wildcard, and a rule that
+// denies does not get lost because of it.
+func TestTemplateValues(t *testing.T) {
+	t.Parallel()
+	text := path("kv/*", "read") + path("kv/{{v}}", "deny") + path("pre/*", "read") + path("pre/{{v}}*", "deny") +
+		path("wild/*", "read") + path("wild/+/{{v}}", "deny") + path("op*", "read") + path("open/+/{{v}}*", "deny") + path("wild/+/+", "list")
+	for _, value := range []string{"*", "+", "a*", "*/b", "+/x", "a/+", "plain", "a/*/b"} {
+		a := Compile(mustParse(t, text), func(p string) (string, bool) { return strings.ReplaceAll(p, "{{v}}", value), true })
+		for path, want := range map[string]bool{
+			"kv/" + value: false, "kv/other": true, "kv/aX": true,
+			"pre/" + value: false, "pre/" + value + "x": false, "pre/other": true,
+			"wild/z/" + value: false, "wild/z/other": false, "wild/z/other/y": true,
+			"open/z/" + value: false, "open/z/" + value + "x": false, "open/z/other": true,
+		} {
+			if got := a.Allows(&Request{Op: engine.OpRead, Path: path}).Allowed; got != want {
+				t.Errorf("value %q, path %q: %t, want %t", value, path, got, want)
+			}
+		}
+		if !strings.Contains(value, "/") && value != "+" && slices.Equal(a.Capabilities("wild/z/"+value), a.Capabilities("wild/z/other")) {
+			t.Errorf("value %q was taken for a wildcard", value)
+		}
+	}
+}
+
+func TestSegments(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string][]string{
+		"":                {""},
+		"a":               {"a"},
+		"a/+/b/":          {"a", "+", "b", ""},
+		"a/{{x/y}}/b":     {"a", "{{x/y}}", "b"},
+		"{{x/y}}z{{/}}/b": {"{{x/y}}z{{/}}", "b"},
+		"a/{{x/y":         {"a", "{{x/y"},
+		"a}}/{{b}}/c":     {"a}}", "{{b}}", "c"},
+	} {
+		if got := segments(path); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", path, got, want)
+		}
+	}
+}
+
 // Which mounts a caller may see: those in which something is granted.
 func TestBelow(t *testing.T) {
 	t.Parallel()

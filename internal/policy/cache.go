@@ -24,7 +24,7 @@ type aclCache struct {
 }
 
 type compiled struct {
-	from    []*Policy
+	from    []placed
 	subject string
 	acl     *ACL
 }
@@ -33,7 +33,7 @@ func newACLCache() *aclCache {
 	return &aclCache{seed: maphash.MakeSeed(), acls: map[uint64]*compiled{}}
 }
 
-func (c *aclCache) get(ps []*Policy, subject Subject) *ACL {
+func (c *aclCache) get(ps []placed, subject Subject) *ACL {
 	who := ""
 	var resolve func(string) (string, bool)
 	if subject != nil {
@@ -42,7 +42,7 @@ func (c *aclCache) get(ps []*Policy, subject Subject) *ACL {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
 	for _, p := range ps {
-		maphash.WriteComparable(&h, p)
+		maphash.WriteComparable(&h, p.Policy)
 	}
 	h.WriteString(who)
 	sum := h.Sum64()
@@ -52,7 +52,7 @@ func (c *aclCache) get(ps []*Policy, subject Subject) *ACL {
 	if have != nil && have.subject == who && slices.Equal(have.from, ps) {
 		return have.acl
 	}
-	fresh := &compiled{from: slices.Clone(ps), subject: who, acl: Compile(ps, resolve)}
+	fresh := &compiled{from: slices.Clone(ps), subject: who, acl: compile(ps, resolve)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if have := c.acls[sum]; have != nil {

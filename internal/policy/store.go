@@ -165,6 +165,7 @@ func (s *Store) List(tx storage.Tx, ns, after string, limit int) ([]string, erro
 // A Set names the policies of one namespace.
 type Set struct {
 	NamespaceID string
+	Path        string   // of the namespace: "" or "a/b/"
 	Names       []string // sorted
 }
 
@@ -173,27 +174,33 @@ type Set struct {
 type Subject interface {
 	// Version changes whenever a resolution might.
 	Version() string
-	// Resolve replaces the templates in a path; false drops the path.
+	// Resolve replaces the templates in a path by their values, which stand for
+	// nothing but themselves; false drops the path.
 	Resolve(path string) (string, bool)
 }
 
 // ACL compiles the policies of a caller, or returns the compiled form while
-// none of them has changed. Policies that do not exist count for nothing.
-func (s *Store) ACL(tx storage.Tx, set Set, subject Subject) (*ACL, error) {
-	if slices.Contains(set.Names, RootName) {
+// none of them has changed. Policies that do not exist count for nothing. The
+// first set is that of the caller's token; only there is a policy root, and only
+// in the root namespace. Paths that the ACL judges begin with that of their
+// namespace.
+func (s *Store) ACL(tx storage.Tx, sets []Set, subject Subject) (*ACL, error) {
+	if len(sets) > 0 && slices.Contains(sets[0].Names, RootName) {
 		return &ACL{root: true}, nil
 	}
-	var buf [8]*Policy
+	var buf [8]placed
 	ps := buf[:0]
-	for _, name := range set.Names {
-		p, err := s.policies.Get(tx, dir(set.NamespaceID)+name)
-		if errors.Is(err, storage.ErrNotFound) {
-			continue
+	for _, set := range sets {
+		for _, name := range set.Names {
+			p, err := s.policies.Get(tx, dir(set.NamespaceID)+name)
+			if errors.Is(err, storage.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			ps = append(ps, placed{p, set.Path})
 		}
-		if err != nil {
-			return nil, err
-		}
-		ps = append(ps, p)
 	}
 	return s.acls.get(ps, subject), nil
 }

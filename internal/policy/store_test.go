@@ -135,7 +135,7 @@ func TestACLCache(t *testing.T) {
 	acl := func(who Subject, names ...string) (a *ACL) {
 		t.Helper()
 		err := db.View(t.Context(), func(tx storage.Tx) (err error) {
-			a, err = s.ACL(tx, Set{"root", names}, who)
+			a, err = s.ACL(tx, []Set{{"root", "", names}}, who)
 			return err
 		})
 		if err != nil {
@@ -169,6 +169,14 @@ func TestACLCache(t *testing.T) {
 	}
 }
 
+func inRoot(ps ...*Policy) []placed {
+	out := make([]placed, len(ps))
+	for i, p := range ps {
+		out[i].Policy = p
+	}
+	return out
+}
+
 // The cache is bounded by what it holds, not only by the number of ACLs.
 func TestACLCacheBounds(t *testing.T) {
 	t.Parallel()
@@ -182,9 +190,9 @@ func TestACLCacheBounds(t *testing.T) {
 		if i == 0 {
 			ps = mustParse(t, text.String())
 		}
-		c.get(ps, nil)
+		c.get(inRoot(ps...), nil)
 		if i > 0 {
-			c.get(append(ps, mustParse(t, path("x", "read"))...), nil)
+			c.get(inRoot(append(ps, mustParse(t, path("x", "read"))...)...), nil)
 		}
 		if c.rules > maxRules || len(c.acls) > maxACLs {
 			t.Fatalf("%d rules in %d ACLs", c.rules, len(c.acls))
@@ -192,7 +200,7 @@ func TestACLCacheBounds(t *testing.T) {
 	}
 	big := mustParse(t, text.String())
 	for i := range 2 * maxRules / 3000 {
-		c.get([]*Policy{big[0], {Name: fmt.Sprint(i)}}, nil)
+		c.get(inRoot(big[0], &Policy{Name: fmt.Sprint(i)}), nil)
 		if c.rules > maxRules {
 			t.Fatalf("%d rules in %d ACLs", c.rules, len(c.acls))
 		}
@@ -220,7 +228,7 @@ func BenchmarkACLCacheHit(b *testing.B) {
 	b.ReportAllocs()
 	err := db.View(context.Background(), func(tx storage.Tx) error {
 		for b.Loop() {
-			if _, err := s.ACL(tx, Set{"root", []string{"default", "team"}}, nil); err != nil {
+			if _, err := s.ACL(tx, []Set{{"root", "", []string{"default", "team"}}}, nil); err != nil {
 				return err
 			}
 		}

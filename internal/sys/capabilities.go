@@ -82,13 +82,12 @@ func (in *capabilitiesIn) answer(call *engine.Call, t *token.Entry, err error) (
 	if err != nil {
 		return nil, err
 	}
-	below, err := way(call, t)
-	if err != nil {
+	if err := reaches(call, t); err != nil {
 		return nil, err
 	}
 	out := make(map[string]any, len(in.Paths)+1)
 	for _, p := range in.Paths {
-		out[p] = acl.Capabilities(below + p)
+		out[p] = acl.Capabilities(call.NamespacePath + p)
 	}
 	if len(in.Paths) == 1 {
 		out["capabilities"] = out[in.Paths[0]]

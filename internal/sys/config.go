@@ -20,6 +20,10 @@ func (e *Engine) configRoutes() []engine.Route {
 		engine.Write("config/cors", e.writeCORS, engine.Sudo, engine.RootOnly, engine.ID("cors-configure"), engine.Help("Let browsers of other origins in.")),
 		engine.Delete("config/cors", e.deleteCORS, engine.Sudo, engine.RootOnly, engine.ID("cors-delete-configuration"), engine.Help("Let no other origins in.")),
 		engine.List("config/ui/headers", e.listUIHeaders, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-list"), engine.Help("List the headers of the user interface.")),
+		engine.Read("config/group-policy-application", e.readGroupPolicies, engine.RootOnly, engine.TopLevel,
+			engine.Help("Tell for which tokens policies of groups hold.")),
+		engine.Write("config/group-policy-application", e.writeGroupPolicies, engine.RootOnly,
+			engine.Help("Let policies of groups hold in the namespaces above and below only, or in any.")),
 		engine.Read("config/ui/headers/{header}", e.readUIHeader, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-read-configuration"),
 			engine.Help("Read a header of the user interface.")),
 		engine.Write("config/ui/headers/{header}", e.writeUIHeader, engine.Sudo, engine.RootOnly, engine.ID("ui-headers-configure"),
@@ -160,4 +164,34 @@ func (e *Engine) sanitized(context.Context, *engine.Call, engine.None) (*engine.
 		return nil, engine.ErrPath
 	}
 	return data(e.core.Config().Sanitized()), nil
+}
+
+// The modes of https://developer.hashicorp.com/vault/api-docs/system/config-group-policy-application.
+const (
+	modeHierarchy = "within_namespace_hierarchy"
+	modeAny       = "any"
+)
+
+type groupPoliciesIn struct {
+	Mode string `api:"group_policy_application_mode" help:"within_namespace_hierarchy or any."`
+}
+
+func (e *Engine) readGroupPolicies(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	all, err := desks(call).Identity.AllNamespaces(call.Tx)
+	if err != nil {
+		return nil, err
+	}
+	mode := modeHierarchy
+	if all {
+		mode = modeAny
+	}
+	return data(map[string]any{"group_policy_application_mode": mode}), nil
+}
+
+func (e *Engine) writeGroupPolicies(_ context.Context, call *engine.Call, in groupPoliciesIn) (*engine.Response, error) {
+	switch in.Mode {
+	case modeHierarchy, modeAny:
+		return nil, desks(call).Identity.SetAllNamespaces(call.Tx, in.Mode == modeAny)
+	}
+	return nil, errs.New(errs.Invalid, "group_policy_application_mode is %s or %s, not %q", modeHierarchy, modeAny, in.Mode)
 }

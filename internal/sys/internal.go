@@ -42,7 +42,7 @@ func viewerOf(call *engine.Call, t *token.Entry, err error) (viewer, error) {
 	if err != nil {
 		return viewer{}, err
 	}
-	below, err := way(call, t)
+	err = reaches(call, t)
 	if errs.Is(err, errs.Invalid) {
 		return viewer{}, token.ErrBad // of a namespace that is not above
 	}
@@ -50,7 +50,7 @@ func viewerOf(call *engine.Call, t *token.Entry, err error) (viewer, error) {
 		return viewer{}, err
 	}
 	acl, err := aclOf(call, t)
-	return viewer{acl, below}, err
+	return viewer{acl, call.NamespacePath}, err
 }
 
 // anyViewer is the holder of the request's token, or nobody.

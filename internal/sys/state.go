@@ -168,7 +168,6 @@ func (e *Engine) haStatus(_ context.Context, _ *engine.Call, _ engine.None) (*en
 	}}}), nil
 }
 
-// lookup finds a token that a client named in the body of a request.
 // lookup finds a token of the call's namespace, or of one below it.
 func lookup(call *engine.Call, id string) (*token.Entry, error) {
 	t, err := desks(call).Tokens.Lookup(call.Tx, id, call.Now)
@@ -193,24 +192,23 @@ func self(call *engine.Call) (*token.Entry, error) {
 	return desks(call).Tokens.Lookup(call.Tx, call.Request.Token, call.Now)
 }
 
-// way is the path from a token's namespace to that of the call, which the
-// token's policies have in front of their paths.
-func way(call *engine.Call, t *token.Entry) (string, error) {
+// reaches refuses to judge what a token may do in the call's namespace when it
+// cannot be used there.
+func reaches(call *engine.Call, t *token.Entry) error {
 	if t.NamespaceID == ns(call) {
-		return "", nil
+		return nil
 	}
 	n, err := desks(call).Namespaces.ByID(call.Tx, t.NamespaceID)
 	if errors.Is(err, namespace.ErrNotFound) {
-		return "", token.ErrBad
+		return token.ErrBad
 	}
-	if err != nil {
-		return "", err
+	if err != nil || strings.HasPrefix(call.NamespacePath, n.Path) {
+		return err
 	}
-	below, ok := strings.CutPrefix(call.NamespacePath, n.Path)
-	if !ok {
-		return "", errs.New(errs.Invalid, "the token belongs to a namespace below this one: ask there")
+	if all, err := desks(call).Identity.AllNamespaces(call.Tx); err != nil || all {
+		return err
 	}
-	return below, nil
+	return errs.New(errs.Invalid, "the token belongs to a namespace below this one: ask there")
 }
 
 func aclOf(call *engine.Call, t *token.Entry) (*policy.ACL, error) {

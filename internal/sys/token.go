@@ -138,7 +138,7 @@ func (e *Tokens) make(_ context.Context, call *engine.Call, in *createIn, r *rol
 	if err != nil {
 		return nil, err
 	}
-	v := acl.Allows(&policy.Request{Op: engine.OpUpdate, Path: call.Caller.Below + call.Request.Path})
+	v := acl.Allows(&policy.Request{Op: engine.OpUpdate, Path: call.NamespacePath + call.Request.Path})
 	m := &making{e: e, call: call, in: in, role: r, parent: parent, sudo: v.Root || v.Sudo}
 	m.entry = &token.Entry{
 		Path: strings.TrimSuffix(call.Request.Path, "/"), Meta: in.Meta, DisplayName: "token", NumUses: in.NumUses, Created: call.Now,
@@ -452,7 +452,7 @@ func (m *making) finish() (*engine.Response, error) {
 // stands behind its parent.
 func (m *making) person() error {
 	if m.in.EntityAlias == "" {
-		if m.entry.Parent != "" && m.parent.NamespaceID == m.entry.NamespaceID {
+		if m.entry.Parent != "" {
 			m.entry.EntityID = m.parent.EntityID
 		}
 		return nil

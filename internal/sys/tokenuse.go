@@ -85,12 +85,27 @@ func show(call *engine.Call, t *token.Entry, id string) (*engine.Response, error
 		}
 		b = append(b, raw...)
 	}
-	if p, err := desks(call).PersonOf(call.Tx, t); err != nil && !isBad(err) {
+	p, err := desks(call).PersonOf(call.Tx, t)
+	if err != nil && !isBad(err) {
 		return nil, err
-	} else if p != nil && len(p.Policies) > 0 {
-		b = append(b, `,"identity_policies":`...)
-		b = engine.AppendStrings(b, p.Policies)
-		b = append(b, `,"external_namespace_policies":{}`...)
+	}
+	if err == nil && p != nil {
+		elsewhere, err := desks(call).ElsewherePolicies(call.Tx, t, p)
+		if err != nil {
+			return nil, err
+		}
+		here := p.PoliciesIn(t.NamespaceID)
+		if len(here) > 0 {
+			b = append(b, `,"identity_policies":`...)
+			b = engine.AppendStrings(b, here)
+		}
+		if len(here) > 0 || len(elsewhere) > 0 {
+			raw, err := json.Marshal(elsewhere)
+			if err != nil {
+				return nil, err
+			}
+			b = append(append(b, `,"external_namespace_policies":`...), raw...)
+		}
 	}
 	if t.Path != "auth/token/root" {
 		moment(`,"issue_time":`, t.Created)
