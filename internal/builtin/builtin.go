@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"arca/internal/auth/approle"
+	"arca/internal/auth/jwt"
 	"arca/internal/auth/kubernetes"
 	"arca/internal/auth/userpass"
 	"arca/internal/core"
@@ -111,4 +112,6 @@ func (k *Catalog) Parts(fn func(auth bool, e engine.Engine, routes *engine.Table
 func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}} }
 
 // auths lists the auth methods.
-func auths() []engine.Engine { return []engine.Engine{approle.New(), kubernetes.New(), userpass.New()} }
+func auths() []engine.Engine {
+	return []engine.Engine{approle.New(), jwt.New("jwt"), jwt.New("oidc"), kubernetes.New(), userpass.New()}
+}

@@ -21,6 +21,7 @@ import (
 	"arca/internal/identity"
 	"arca/internal/lease"
 	"arca/internal/logging"
+	"arca/internal/mfa"
 	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/policy"
@@ -141,6 +142,7 @@ type Active struct {
 	Ring       *barrier.Keyring
 	Namespaces *namespace.Store
 	Identity   *identity.Store
+	MFA        *mfa.Store
 	Mounts     *mount.Table
 	Policies   *policy.Store
 	Tokens     *token.Store
@@ -194,6 +196,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	a.DB = storage.Open(barrier.New(keepOpen{c.cfg.Backend}, ring), c.cfg.DB)
 	a.Namespaces = namespace.NewStore(a.DB)
 	a.Identity = identity.NewStore(a.DB)
+	a.MFA = mfa.NewStore(a.DB)
 	a.Mounts = mount.NewTable(a.DB, mount.TableConfig{
 		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,
 	})

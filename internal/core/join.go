@@ -18,8 +18,8 @@ import (
 // of a login, a lease, the wrapping of the whole.
 func (h *handling) join(tx storage.Tx, res *engine.Response) (*engine.Response, error) {
 	if res.Auth != nil && !res.Auth.Made {
-		if err := h.makeToken(tx, res); err != nil {
-			return nil, err
+		if wait, err := h.admit(tx, res); err != nil || wait {
+			return res, err
 		}
 	}
 	if res.Lease != nil {
@@ -55,43 +55,21 @@ func Sanitize(names []string, addDefault bool) []string {
 	return slices.Compact(out)
 }
 
-// makeToken creates the token that a login asks for.
-func (h *handling) makeToken(tx storage.Tx, res *engine.Response) error {
+// admit creates the token that a login asks for, unless it has to show more.
+func (h *handling) admit(tx storage.Tx, res *engine.Response) (wait bool, err error) {
 	auth, m := res.Auth, h.entry.Mount
 	policies := Sanitize(auth.Policies, !auth.NoDefaultPolicy)
 	if slices.Contains(policies, policy.RootName) {
-		return errs.New(errs.Invalid, "auth methods cannot create root tokens")
+		return false, errs.New(errs.Invalid, "auth methods cannot create root tokens")
 	}
-	ttl, warnings, err := token.TTL(token.TTLQuery{
-		Now: h.now, SystemDefault: m.DefaultTTL, SystemMax: m.MaxTTL, Backend: auth.TTL, Period: auth.Period,
-		BackendMax: auth.MaxTTL, ExplicitMax: auth.ExplicitMaxTTL,
-	})
-	if err != nil {
-		return err
-	}
-	res.Warnings = append(res.Warnings, warnings...)
 	if err := h.meet(tx, auth); err != nil {
-		return err
+		return false, err
 	}
-	e := &token.Entry{
-		Policies: policies, Path: h.req.Path, Meta: auth.Metadata, DisplayName: displayName(h.ns.Path, m, auth.DisplayName),
-		NumUses: auth.NumUses, Created: h.now, CreationTTL: ttl, Expires: h.now.Add(ttl), Period: auth.Period,
-		ExplicitMax: auth.ExplicitMaxTTL, MaxTTL: auth.MaxTTL, Renewable: auth.Renewable, EntityID: auth.EntityID,
-		BoundCIDRs: auth.BoundCIDRs, Mount: m.Accessor, Internal: auth.InternalData, NamespaceID: h.ns.ID,
-		Type: loginType(auth.Type, m.TokenType),
+	l := &login{auth: *auth, policies: policies, accessor: m.Accessor, path: h.req.Path, ns: h.ns}
+	if wait, err := h.secondFactor(tx, res, l); err != nil || wait {
+		return wait, err
 	}
-	if e.Batch() {
-		e.Renewable = false
-		if auth.NumUses > 0 || auth.Period > 0 {
-			return errs.New(errs.Invalid, "batch tokens cannot have a use limit or a period")
-		}
-	}
-	id, err := h.a.Tokens.Create(tx, e, "")
-	if err != nil {
-		return err
-	}
-	FillAuth(auth, e, id, ttl)
-	return h.a.ShowIdentity(tx, auth, e)
+	return false, h.a.makeToken(tx, res, l, m, h.now)
 }
 
 // loginType decides between service and batch: the role's word counts, unless

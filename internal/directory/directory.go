@@ -57,6 +57,7 @@ func (e Engine) Routes() []engine.Route {
 		engine.Write("group-alias/id/{id}", e.writeGroupAlias, engine.ID("group-update-alias-by-id"), engine.Help("Change the alias of a group.")),
 		engine.Delete("group-alias/id/{id}", e.deleteGroupAlias, engine.ID("group-delete-alias-by-id"), engine.Help("Delete the alias of a group.")),
 	}
+	routes = append(routes, e.mfaRoutes()...)
 	// Aliases of entities have an older path, too.
 	for _, name := range []string{"entity-alias", "alias"} {
 		routes = append(routes,

@@ -105,7 +105,7 @@ func (Engine) deleteEntity(_ context.Context, call *engine.Call, in keyIn) (*eng
 	if err != nil {
 		return nil, err
 	}
-	return nil, store(call).DeleteEntity(call.Tx, e)
+	return nil, remove(call, e)
 }
 
 type deleteEntitiesIn struct {
@@ -124,7 +124,7 @@ func (Engine) deleteEntities(_ context.Context, call *engine.Call, in deleteEnti
 		if err != nil {
 			return nil, err
 		}
-		if err := store(call).DeleteEntity(call.Tx, e); err != nil {
+		if err := remove(call, e); err != nil {
 			return nil, err
 		}
 	}
@@ -187,6 +187,9 @@ func (Engine) mergeEntities(_ context.Context, call *engine.Call, in mergeIn) (*
 			return nil, err
 		}
 		if to, from, err = in.settle(call, to, from); err != nil {
+			return nil, err
+		}
+		if err := desks(call).MFA.DeleteSecrets(call.Tx, from.ID); err != nil {
 			return nil, err
 		}
 		if to, err = s.Merge(call.Tx, to, from, call.Now); err != nil {
@@ -268,4 +271,12 @@ func (Engine) lookupEntity(_ context.Context, call *engine.Call, in lookupIn) (*
 		return nil, err
 	}
 	return showEntity(call, e)
+}
+
+// remove deletes an entity with its secrets.
+func remove(call *engine.Call, e *identity.Entity) error {
+	if err := desks(call).MFA.DeleteSecrets(call.Tx, e.ID); err != nil {
+		return err
+	}
+	return store(call).DeleteEntity(call.Tx, e)
 }

@@ -13,7 +13,7 @@ import (
 
 // Entity finds an entity by its id. The error is ErrNotFound when there is none.
 func (s *Store) Entity(tx storage.Tx, ns, id string) (*Entity, error) {
-	if !validID(id) {
+	if !ValidID(id) {
 		return nil, ErrNotFound
 	}
 	return get(s.entities, tx, entityKey(ns, id))
@@ -30,7 +30,7 @@ func (s *Store) EntityByName(tx storage.Tx, ns, name string) (*Entity, error) {
 
 // EntityByAlias finds an entity by its name at an auth mount.
 func (s *Store) EntityByAlias(tx storage.Tx, ns, accessor, name string) (*Entity, *Alias, error) {
-	if !validID(accessor) || len(name) > maxNameBytes {
+	if !ValidID(accessor) || len(name) > maxNameBytes {
 		return nil, nil, ErrNotFound
 	}
 	text, err := get(s.texts, tx, factorKey(ns, accessor, name))
@@ -43,7 +43,7 @@ func (s *Store) EntityByAlias(tx storage.Tx, ns, accessor, name string) (*Entity
 
 // EntityByAliasID finds the entity that has an alias.
 func (s *Store) EntityByAliasID(tx storage.Tx, ns, aliasID string) (*Entity, *Alias, error) {
-	if !validID(aliasID) {
+	if !ValidID(aliasID) {
 		return nil, nil, ErrNotFound
 	}
 	id, err := get(s.texts, tx, aliasKey(ns, aliasID))
@@ -97,7 +97,7 @@ func (s *Store) CountEntities(tx storage.Tx, ns string, limit int) (int, error) 
 
 // NewEntity makes the record of an entity, not yet stored.
 func (s *Store) NewEntity(ns string, now time.Time) *Entity {
-	return &Entity{ID: newID(ns), Name: newName("entity", ns), Created: now, NamespaceID: ns}
+	return &Entity{ID: NewID(ns), Name: newName("entity", ns), Created: now, NamespaceID: ns}
 }
 
 // PutEntity stores an entity that replaces old, which is nil for a new one.
@@ -179,7 +179,7 @@ func (s *Store) unindex(tx storage.Tx, ns string, a *Alias) error {
 }
 
 // NewAlias makes the record of an alias, not yet stored.
-func (s *Store) NewAlias(ns string, now time.Time) Alias { return Alias{ID: newID(ns), Created: now} }
+func (s *Store) NewAlias(ns string, now time.Time) Alias { return Alias{ID: NewID(ns), Created: now} }
 
 // PutAlias gives an entity an alias, new or in place of the one with its id, and
 // returns the entity as it now is. The caller has made sure that no other entity
@@ -275,7 +275,7 @@ func (s *Store) Login(tx storage.Tx, ns string, l *Login, now time.Time) (e *Ent
 		created = true
 		e = s.NewEntity(ns, now)
 		a := l.Alias
-		a.ID, a.Created, a.Updated = newID(ns), now, now
+		a.ID, a.Created, a.Updated = NewID(ns), now, now
 		if err := checkName("alias name", a.Name); err != nil {
 			return nil, false, err
 		}

@@ -12,7 +12,7 @@ import (
 
 // Group finds a group by its id. The error is ErrNotFound when there is none.
 func (s *Store) Group(tx storage.Tx, ns, id string) (*Group, error) {
-	if !validID(id) {
+	if !ValidID(id) {
 		return nil, ErrNotFound
 	}
 	return get(s.groups, tx, groupKey(ns, id))
@@ -29,7 +29,7 @@ func (s *Store) GroupByName(tx storage.Tx, ns, name string) (*Group, error) {
 
 // GroupByAlias finds an external group by its name at an auth mount.
 func (s *Store) GroupByAlias(tx storage.Tx, ns, accessor, name string) (*Group, error) {
-	if !validID(accessor) || len(name) > maxNameBytes {
+	if !ValidID(accessor) || len(name) > maxNameBytes {
 		return nil, ErrNotFound
 	}
 	id, err := get(s.texts, tx, groupFactor(ns, accessor, name))
@@ -41,7 +41,7 @@ func (s *Store) GroupByAlias(tx storage.Tx, ns, accessor, name string) (*Group, 
 
 // GroupByAliasID finds the group that has an alias.
 func (s *Store) GroupByAliasID(tx storage.Tx, ns, aliasID string) (*Group, error) {
-	if !validID(aliasID) {
+	if !ValidID(aliasID) {
 		return nil, ErrNotFound
 	}
 	id, err := get(s.texts, tx, groupAliasKey(ns, aliasID))
@@ -68,7 +68,7 @@ func (s *Store) GroupAliasIDs(tx storage.Tx, ns, after string, limit int) ([]str
 
 // NewGroup makes the record of a group, not yet stored.
 func (s *Store) NewGroup(ns string, now time.Time) *Group {
-	return &Group{ID: newID(ns), Name: newName("group", ns), Created: now, NamespaceID: ns}
+	return &Group{ID: NewID(ns), Name: newName("group", ns), Created: now, NamespaceID: ns}
 }
 
 // PutGroup stores a group that replaces old, which is nil for a new one.

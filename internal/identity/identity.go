@@ -199,8 +199,8 @@ func memberDir(ns, group string) string    { return dir(ns) + "gm/" + group + "/
 func groupAliasKey(ns, id string) string   { return dir(ns) + "ga/" + id }
 func groupFactor(ns, acc, n string) string { return dir(ns) + "gf/" + acc + "/" + n }
 
-// newID makes an id; outside the root namespace it names the namespace.
-func newID(ns string) string {
+// NewID makes an id; outside the root namespace it names the namespace.
+func NewID(ns string) string {
 	id := uuid.NewString()
 	if ns != namespace.RootID {
 		id += "." + ns
@@ -220,8 +220,8 @@ func newName(kind, ns string) string {
 	return kind + "_" + hex.EncodeToString(b[:]) + "." + ns
 }
 
-// validID refuses ids from outside that cannot be one: they become part of keys.
-func validID(id string) bool { return id != "" && len(id) <= 128 && !strings.Contains(id, "/") }
+// ValidID refuses ids from outside that cannot be one: they become part of keys.
+func ValidID(id string) bool { return id != "" && len(id) <= 128 && !strings.Contains(id, "/") }
 
 func checkName(what, name string) error {
 	switch {

@@ -51,7 +51,7 @@ func (p *Person) Elsewhere(ns string) []string {
 func (s *Store) Person(tx storage.Tx, id string) (*Person, error) {
 	ns := NamespaceOf(id)
 	e, err := s.Entity(tx, ns, id)
-	if errors.Is(err, ErrNotFound) && validID(id) {
+	if errors.Is(err, ErrNotFound) && ValidID(id) {
 		var into string
 		if into, err = get(s.texts, tx, mergedKey(ns, id)); err == nil {
 			e, err = s.Entity(tx, ns, into)

@@ -1,0 +1,240 @@
+package core
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/identity"
+	"arca/internal/mfa"
+	"arca/internal/namespace"
+	"arca/internal/storage"
+	"arca/internal/token"
+)
+
+// mfaHeader brings second factors along with a login: METHOD[:CODE], where METHOD
+// is an id or a name, and CODE may begin with "passcode=".
+const mfaHeader = "X-Vault-Mfa"
+
+// A login is what a token is made of, once all factors are shown.
+type login struct {
+	auth     engine.Auth
+	policies []string
+	accessor string
+	path     string
+	ns       *namespace.Namespace
+}
+
+// enforced lists the enforcements that a login is subject to.
+func (a *Active) enforced(tx storage.Tx, ns string, m *engine.Mount, entity string) ([]*mfa.Enforcement, error) {
+	all, err := a.MFA.Enforcements(tx, ns)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	var person *identity.Person
+	if entity != "" {
+		if person, err = a.Identity.Person(tx, entity); err != nil {
+			return nil, err
+		}
+	}
+	inGroup := func(id string) bool {
+		return person != nil && (slices.Contains(person.Direct, id) || slices.Contains(person.Inherited, id))
+	}
+	var out []*mfa.Enforcement
+	for _, e := range all {
+		if slices.Contains(e.Accessors, m.Accessor) || slices.Contains(e.Types, m.Type) ||
+			entity != "" && slices.Contains(e.Entities, entity) || slices.ContainsFunc(e.Groups, inGroup) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// secondFactor decides what a login that has shown its first factor still needs.
+// It reports true when the answer is that there is more to show; the token is not
+// made then.
+func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (wait bool, err error) {
+	list, err := h.a.enforced(tx, h.ns.ID, h.entry.Mount, l.auth.EntityID)
+	if err != nil || len(list) == 0 {
+		return false, err
+	}
+	if l.auth.EntityID == "" {
+		return false, errNoToken // nobody of whom a second factor is known
+	}
+	if given := h.req.Header[mfaHeader]; len(given) > 0 {
+		creds, err := parseFactors(given)
+		if err != nil {
+			return false, errNoToken
+		}
+		if err := h.a.show(tx, h.call, list, l.auth.EntityID, creds, h.now); err != nil {
+			if errs.Is(err, errs.Denied) {
+				return false, errNoToken
+			}
+			return false, err
+		}
+		return false, nil
+	}
+	id := uuid.NewString()
+	constraints := map[string]any{}
+	names := make([]string, 0, len(list))
+	for _, e := range list {
+		ways := make([]map[string]any, 0, len(e.Methods))
+		for _, m := range e.Methods {
+			ways = append(ways, map[string]any{"type": "totp", "id": m, "uses_passcode": true})
+		}
+		constraints[e.Name] = map[string]any{"any": ways}
+		names = append(names, e.Name)
+	}
+	h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID, Names: names}, h.now)
+	res.Auth = &engine.Auth{
+		Made: true, MFARequirement: map[string]any{"mfa_request_id": id, "mfa_constraints": constraints},
+	}
+	res.Warn("A login request was issued that is subject to MFA validation. Please make sure to validate the login by sending " +
+		"another request to mfa/validate endpoint.")
+	return true, nil
+}
+
+// factors are codes by the id or name of their method.
+type factors map[string][]string
+
+func parseFactors(lines []string) (factors, error) {
+	out := factors{}
+	if len(lines) > 100 {
+		return nil, errs.New(errs.Invalid, "more than 100 MFA credentials")
+	}
+	for _, line := range lines {
+		name, code, _ := strings.Cut(line, ":")
+		if name == "" {
+			return nil, errs.New(errs.Invalid, "MFA credentials have the form METHOD[:CODE]")
+		}
+		out[name] = append(out[name], strings.TrimPrefix(code, "passcode="))
+	}
+	return out, nil
+}
+
+// show checks that the codes satisfy each enforcement, by one of its methods. The
+// error of those that do not is of kind Denied.
+func (a *Active) show(tx storage.Tx, call *engine.Call, list []*mfa.Enforcement, entity string, f factors, now time.Time) error {
+	used := map[string]bool{} // codes that this request has shown count for all its enforcements
+	for _, e := range list {
+		satisfied, named := false, false
+		for _, id := range e.Methods {
+			m, err := a.MFA.Method(tx, id)
+			if errors.Is(err, mfa.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			codes := f[m.ID]
+			if len(codes) == 0 && m.Name != "" {
+				codes = f[m.Name]
+			}
+			if len(codes) == 0 || codes[0] == "" {
+				continue
+			}
+			named = true
+			if used[id] {
+				satisfied = true
+				break
+			}
+			ok, err := a.MFA.Take(tx, m, entity, codes[0], now)
+			if err != nil {
+				return err
+			}
+			if ok {
+				satisfied, used[id] = true, true
+				break
+			}
+		}
+		if satisfied {
+			continue
+		}
+		if !named {
+			first := e.Methods[0]
+			name := ""
+			if m, err := a.MFA.Method(tx, first); err == nil {
+				name = m.Name
+			}
+			return errs.New(errs.Denied, "failed to satisfy enforcement %s. error: failed to sanitize MFA creds, %s", e.Name,
+				errs.List(errs.Denied, "failed to find MFA credentials associated with an MFA method ID "+first+", method name "+name).Error())
+		}
+		return errs.New(errs.Denied, "failed to satisfy enforcement %s. error: %s", e.Name, errs.List(errs.Denied,
+			"MFA credentials not supplied or incorrect", "login MFA validation failed for methodID: ["+strings.Join(e.Methods, " ")+"]").Error())
+	}
+	call.After(func() { a.MFA.Forgive(entity, used) })
+	return nil
+}
+
+// FinishLogin makes the token of a login that has waited for its second factor,
+// which are codes by method. The error is of kind Denied when these do not do.
+func (a *Active) FinishLogin(tx storage.Tx, call *engine.Call, id string, codes map[string][]string) (*engine.Response, error) {
+	bad := errs.New(errs.Invalid, "invalid request ID")
+	w := a.MFA.Waiter(id, call.Now)
+	if w == nil {
+		return nil, bad
+	}
+	l, ok := w.Login.(*login)
+	if !ok || l.ns.ID != call.NamespaceID {
+		return nil, bad
+	}
+	// All is as it is now: what was switched off meanwhile makes no token.
+	m, err := a.Mounts.ByAccessor(tx, l.ns.ID, l.accessor)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, bad
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.enforced(tx, l.ns.ID, m.Mount, w.EntityID)
+	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrDisabled) {
+		return nil, bad
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.show(tx, call, list, w.EntityID, codes, call.Now); err != nil {
+		return nil, err
+	}
+	call.After(func() { a.MFA.Done(id) })
+	auth := l.auth // the login may be finished again when this attempt is not the last
+	res := &engine.Response{Auth: &auth}
+	return res, a.makeToken(tx, res, l, m.Mount, call.Now)
+}
+
+// makeToken makes the token of a login.
+func (a *Active) makeToken(tx storage.Tx, res *engine.Response, l *login, m *engine.Mount, now time.Time) error {
+	auth := res.Auth
+	ttl, warnings, err := token.TTL(token.TTLQuery{
+		Now: now, SystemDefault: m.DefaultTTL, SystemMax: m.MaxTTL, Backend: auth.TTL, Period: auth.Period,
+		BackendMax: auth.MaxTTL, ExplicitMax: auth.ExplicitMaxTTL,
+	})
+	if err != nil {
+		return err
+	}
+	res.Warnings = append(res.Warnings, warnings...)
+	e := &token.Entry{
+		Policies: l.policies, Path: l.path, Meta: auth.Metadata, DisplayName: displayName(l.ns.Path, m, auth.DisplayName),
+		NumUses: auth.NumUses, Created: now, CreationTTL: ttl, Expires: now.Add(ttl), Period: auth.Period,
+		ExplicitMax: auth.ExplicitMaxTTL, MaxTTL: auth.MaxTTL, Renewable: auth.Renewable, EntityID: auth.EntityID,
+		BoundCIDRs: auth.BoundCIDRs, Mount: m.Accessor, Internal: auth.InternalData, NamespaceID: l.ns.ID,
+		Type: loginType(auth.Type, m.TokenType),
+	}
+	if e.Batch() {
+		e.Renewable = false
+		if auth.NumUses > 0 || auth.Period > 0 {
+			return errs.New(errs.Invalid, "batch tokens cannot have a use limit or a period")
+		}
+	}
+	id, err := a.Tokens.Create(tx, e, "")
+	if err != nil {
+		return err
+	}
+	FillAuth(auth, e, id, ttl)
+	return a.ShowIdentity(tx, auth, e)
+}

@@ -1,0 +1,196 @@
+package core_test
+
+import (
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"arca/internal/arcatest"
+)
+
+// guarded is a server on which ann's logins need a code.
+type guarded struct {
+	*arcatest.Server
+	t              *testing.T
+	method, entity string
+	secret         string
+}
+
+func newGuarded(t *testing.T) *guarded {
+	t.Helper()
+	g := &guarded{Server: arcatest.New(t, arcatest.Config{}), t: t}
+	g.Must("POST", "sys/auth/userpass", g.Root, map[string]any{"type": "userpass"})
+	g.Must("POST", "auth/userpass/users/ann", g.Root, map[string]any{"password": "correct", "token_policies": "p"})
+	out := g.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"})
+	g.entity, _ = arcatest.Dig(out, "auth", "entity_id").(string)
+	out = g.Must("POST", "identity/mfa/method/totp", g.Root, map[string]any{"issuer": "I", "method_name": "codes", "skew": 0})
+	g.method, _ = arcatest.Dig(out, "data", "method_id").(string)
+	out = g.Must("POST", "identity/mfa/method/totp/admin-generate", g.Root, map[string]any{"method_id": g.method, "entity_id": g.entity})
+	text, _ := arcatest.Dig(out, "data", "url").(string)
+	u, err := url.Parse(text)
+	if err != nil || u.Query().Get("secret") == "" {
+		t.Fatalf("url %q: %v", text, err)
+	}
+	g.secret = u.Query().Get("secret")
+	g.Must("POST", "identity/mfa/login-enforcement/all", g.Root, map[string]any{"mfa_method_ids": g.method, "auth_method_types": "userpass"})
+	return g
+}
+
+// code is the code at a time.
+func (g *guarded) code(at time.Time) string {
+	g.t.Helper()
+	code, err := totp.GenerateCode(g.secret, at)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return code
+}
+
+// begin logs in with the password and returns the id under which the login waits.
+func (g *guarded) begin() string {
+	g.t.Helper()
+	out := g.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"})
+	if tok := arcatest.Dig(out, "auth", "client_token"); tok != "" {
+		g.t.Fatalf("a token without a code: %v", out)
+	}
+	id, _ := arcatest.Dig(out, "auth", "mfa_requirement", "mfa_request_id").(string)
+	return id
+}
+
+func (g *guarded) validate(id, code string) (int, map[string]any) {
+	return g.Do("POST", "sys/mfa/validate", "", map[string]any{"mfa_request_id": id, "mfa_payload": map[string]any{g.method: []string{code}}})
+}
+
+// A login with two factors takes both, a code only once, and forgets those who
+// come too late.
+func TestMFATwoPhases(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		id := g.begin()
+		code := g.code(time.Now())
+		status, out := g.validate(id, code)
+		tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+		if status != 200 || tok == "" {
+			t.Fatalf("status %d: %v", status, out)
+		}
+		out = g.Must("GET", "auth/token/lookup-self", tok, nil)
+		if arcatest.Dig(out, "data", "path") != "auth/userpass/login/ann" || arcatest.Dig(out, "data", "entity_id") != g.entity {
+			t.Errorf("token %v", out)
+		}
+		if status, _ := g.validate(id, code); status != 400 {
+			t.Errorf("a finished login again: status %d", status)
+		}
+		if status, _ := g.validate(g.begin(), code); status != 403 {
+			t.Errorf("the code again: status %d", status)
+		}
+		time.Sleep(time.Minute)
+		id = g.begin()
+		if status, _ := g.validate(id, g.code(time.Now().Add(-time.Minute))); status != 403 {
+			t.Errorf("an old code: status %d", status)
+		}
+		late := g.begin()
+		time.Sleep(6 * time.Minute)
+		if status, _ := g.validate(late, g.code(time.Now())); status != 400 {
+			t.Errorf("a login that waited too long: status %d", status)
+		}
+		// Who is switched off meanwhile does not get in.
+		id = g.begin()
+		g.Must("POST", "identity/entity/id/"+g.entity, g.Root, map[string]any{"disabled": true})
+		if status, out := g.validate(id, g.code(time.Now())); status != 400 {
+			t.Errorf("an entity switched off: status %d: %v", status, out)
+		}
+	})
+}
+
+// Wrong codes lock the entity's method for a while, also when they come at once.
+func TestMFAGuessing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		id := g.begin()
+		var wg sync.WaitGroup
+		var let atomic.Int32
+		right := g.code(time.Now())
+		for i := range 50 {
+			wg.Go(func() {
+				code := strings.Repeat("0", 5) + string(rune('0'+i%10))
+				if code == right {
+					return
+				}
+				if status, _ := g.validate(id, code); status != 403 {
+					let.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if let.Load() != 0 {
+			t.Errorf("%d wrong codes were not refused", let.Load())
+		}
+		if status, _ := g.validate(id, right); status != 403 {
+			t.Errorf("the right code after too many wrong ones: status %d", status)
+		}
+		time.Sleep(5*time.Minute + time.Second)
+		if status, out := g.validate(g.begin(), g.code(time.Now())); status != 200 {
+			t.Errorf("after the wait: status %d: %v", status, out)
+		}
+	})
+}
+
+// A code is good for one login, however many come with it at once.
+func TestMFAOnceInParallel(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		g.Must("POST", "identity/mfa/method/totp/"+g.method, g.Root, map[string]any{"issuer": "I", "skew": 0, "max_validation_attempts": 1000})
+		code := g.code(time.Now())
+		var wg sync.WaitGroup
+		var let atomic.Int32
+		for range 10 {
+			id := g.begin()
+			wg.Go(func() {
+				if status, _ := g.validate(id, code); status == 200 {
+					let.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if let.Load() != 1 {
+			t.Errorf("one code let %d logins in", let.Load())
+		}
+	})
+}
+
+// Enforcements by group and entity, by a name, and of another namespace's method.
+func TestMFAEnforcements(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	g.Must("DELETE", "identity/mfa/login-enforcement/all", g.Root, nil)
+	g.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"})
+	out := g.Must("POST", "identity/group", g.Root, map[string]any{"member_entity_ids": g.entity})
+	group := arcatest.Dig(out, "data", "id")
+	g.Must("POST", "identity/mfa/login-enforcement/grp", g.Root, map[string]any{"mfa_method_ids": g.method, "identity_group_ids": group})
+	g.begin()
+	if code, out := g.Do("DELETE", "identity/mfa/method/totp/"+g.method, g.Root, nil); code != 500 {
+		t.Errorf("a method in use was deleted: %d %v", code, out)
+	}
+	if code, _ := g.Do("POST", "identity/mfa/method/duo", g.Root, map[string]any{"secret_key": "s"}); code != 400 {
+		t.Errorf("a method that is not supported: %d", code)
+	}
+	g.Must("POST", "sys/namespaces/ns1", g.Root, nil)
+	if code, _ := g.Do("POST", "ns1/sys/mfa/validate", "", map[string]any{"mfa_request_id": g.begin()}); code != 400 {
+		t.Errorf("a login of another namespace: %d", code)
+	}
+	if code, _ := g.Do("GET", "ns1/identity/mfa/method/totp/"+g.method, g.Root, nil); code != 404 {
+		t.Errorf("a method of another namespace: %d", code)
+	}
+	// An entity that is gone takes its secret along.
+	g.Must("DELETE", "identity/entity/id/"+g.entity, g.Root, nil)
+	g.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"})
+}
