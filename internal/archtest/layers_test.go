@@ -34,7 +34,7 @@ func layers() []layer {
 		{name: "hall", packages: []string{"core"}, may: []string{"storage", "barrier", "seal", "contract", "desks"}},
 		{name: "rooms", packages: []string{"secrets/...", "auth/..."}, may: []string{"storage", "contract", "tools"}},
 		{name: "tools", packages: []string{"keyring", "certs", "grant"}, may: []string{"storage", "contract"}, among: true},
-		{name: "hall's room", packages: []string{"sys", "directory"}, may: []string{"storage", "barrier", "seal", "contract", "desks", "hall"}},
+		{name: "hall's room", packages: []string{"sys", "directory", "issuer"}, among: true, may: []string{"storage", "barrier", "seal", "contract", "desks", "hall"}},
 		{name: "builtin", packages: []string{"builtin"}, may: []string{"contract", "hall", "rooms", "hall's room"}},
 		{name: "wire", packages: []string{"wire"}},
 		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract", "wire"}},

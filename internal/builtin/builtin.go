@@ -45,7 +45,7 @@ type Catalog struct {
 func New(c *core.Core) *Catalog {
 	system := sys.New(c)
 	k := &Catalog{secrets: map[string]part{}, auth: map[string]part{}, sys: system}
-	for _, e := range append([]engine.Engine{system, sys.Cubbyhole{}, directory.Engine{}}, secrets()...) {
+	for _, e := range append([]engine.Engine{system, sys.Cubbyhole{}, directory.New()}, secrets()...) {
 		k.secrets[e.Type()] = newPart(e)
 	}
 	for _, e := range append([]engine.Engine{sys.NewTokens(c)}, auths()...) {

@@ -343,3 +343,6 @@ func (c *Core) enter() (*Active, error) {
 }
 
 func (a *Active) leave() { a.gate.RUnlock() }
+
+// APIAddr is the address at which clients reach this node: scheme, host, port.
+func (a *Active) APIAddr() string { return a.core.cfg.APIAddr }

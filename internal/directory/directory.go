@@ -12,11 +12,15 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/identity"
+	"arca/internal/issuer"
 	"arca/internal/storage"
 )
 
 // An Engine serves identity/.
-type Engine struct{}
+type Engine struct{ issuer *issuer.Issuer }
+
+// New makes the room, with the issuer of identity tokens.
+func New() Engine { return Engine{issuer.New()} }
 
 // Type implements engine.Engine.
 func (Engine) Type() string { return "identity" }
@@ -57,7 +61,7 @@ func (e Engine) Routes() []engine.Route {
 		engine.Write("group-alias/id/{id}", e.writeGroupAlias, engine.ID("group-update-alias-by-id"), engine.Help("Change the alias of a group.")),
 		engine.Delete("group-alias/id/{id}", e.deleteGroupAlias, engine.ID("group-delete-alias-by-id"), engine.Help("Delete the alias of a group.")),
 	}
-	routes = append(routes, e.mfaRoutes()...)
+	routes = append(append(routes, e.mfaRoutes()...), e.issuer.Routes()...)
 	// Aliases of entities have an older path, too.
 	for _, name := range []string{"entity-alias", "alias"} {
 		routes = append(routes,

@@ -272,3 +272,10 @@ func (s *Store) GroupsOf(tx storage.Tx, e *Entity) (direct, inherited []string, 
 	}
 	return p.Direct, p.Inherited, nil
 }
+
+// Value is what a directive of a template stands for, "" when the person has no
+// such thing.
+func (p *Person) Value(directive string) string {
+	v, _ := p.value(directive)
+	return v
+}
