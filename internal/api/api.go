@@ -62,8 +62,11 @@ type Config struct {
 	UI http.Handler
 	// RequireRequestHeader demands X-Vault-Request: true (agents use it).
 	RequireRequestHeader bool
-	// Metrics may be read without a token at sys/metrics.
-	UnauthenticatedMetrics bool
+	// Without a token may be read: sys/metrics, sys/in-flight-req, sys/pprof.
+	UnauthenticatedMetrics, UnauthenticatedInFlight, UnauthenticatedProfiles bool
+	// DisallowMetrics refuses sys/metrics at this listener; MetricsOnly refuses all
+	// else.
+	DisallowMetrics, MetricsOnly bool
 }
 
 // CORS as sys/config/cors has it.
@@ -154,6 +157,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 const (
+	metricsPath     = "sys/metrics"
 	namespaceHeader = "X-Vault-Namespace"
 	maxEchoBytes    = 1 << 10
 )
@@ -237,6 +241,12 @@ func (d *door) request(r *incoming, rest string) (*engine.Request, error) {
 	if err := d.operation(r.Request, req); err != nil {
 		return nil, err
 	}
+	if d.DisallowMetrics && rest == metricsPath || d.MetricsOnly && rest != metricsPath {
+		return nil, errs.New(errs.NotFound, "")
+	}
+	req.Open = req.Op == engine.OpRead && (d.UnauthenticatedMetrics && rest == metricsPath ||
+		d.UnauthenticatedInFlight && rest == "sys/in-flight-req" ||
+		d.UnauthenticatedProfiles && (rest == "sys/pprof" || strings.HasPrefix(rest, "sys/pprof/")))
 	if v := r.Header["X-Vault-Wrap-Ttl"]; len(v) > 0 && v[0] != "" {
 		ttl, err := wrapTTL(v[0])
 		if err != nil {

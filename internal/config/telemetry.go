@@ -1,13 +1,13 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"arca/internal/config/source"
 )
 
-// Telemetry is the telemetry stanza. Its sinks come with a later version; what
-// sys/metrics shows needs none.
+// Telemetry is the telemetry stanza.
 type Telemetry struct {
 	StatsiteAddr        string        `conf:"statsite_address"`
 	StatsdAddr          string        `conf:"statsd_address"`
@@ -68,4 +68,25 @@ func (t *Telemetry) SetConfig(it source.Item, d *source.Decoder) error {
 	in.Raw = rawMap(it.Value)
 	*t = Telemetry(in)
 	return nil
+}
+
+// Allowed decides which metrics are told, by prefix_filter ("+vault.token",
+// "-vault.expire"; the longest that fits counts) and filter_default; nil is all.
+func (t *Telemetry) Allowed() func(name string) bool {
+	standard := t.FilterDefault == nil || *t.FilterDefault
+	if len(t.PrefixFilter) == 0 {
+		if standard {
+			return nil
+		}
+		return func(string) bool { return false }
+	}
+	return func(name string) bool {
+		longest, allowed := -1, standard
+		for _, rule := range t.PrefixFilter {
+			if len(rule) > 1 && len(rule) > longest && strings.HasPrefix(name, rule[1:]) {
+				longest, allowed = len(rule), rule[0] == '+'
+			}
+		}
+		return allowed
+	}
 }

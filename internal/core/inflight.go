@@ -34,6 +34,19 @@ func (f *flights) shard(h *handling) int {
 	return int(h.req.ID[0]) & 15
 }
 
+// count is how many requests are inside.
+func (f *flights) count() (n int) {
+	for i := range f.shards {
+		s := &f.shards[i]
+		s.mu.Lock()
+		for h := s.first; h != nil; h = h.next {
+			n++
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
+
 func (f *flights) add(h *handling) {
 	s := &f.shards[f.shard(h)]
 	s.mu.Lock()

@@ -69,7 +69,7 @@ func (h *handling) admit(tx storage.Tx, res *engine.Response) (wait bool, err er
 	if wait, err := h.secondFactor(tx, res, l); err != nil || wait {
 		return wait, err
 	}
-	return false, h.a.makeToken(tx, res, l, m, h.now)
+	return false, h.a.makeToken(tx, h.call, res, l, m)
 }
 
 // loginType decides between service and batch: the role's word counts, unless

@@ -144,6 +144,7 @@ func (h *handling) countLogin(err error) {
 	f.last, f.reset = h.now, rule.CounterReset
 	if f.count >= rule.Threshold {
 		f.until = h.now.Add(rule.Duration)
+		h.c.meters.lockedOut.Add(1)
 		h.c.log.Warn("a user is locked out after too many wrong passwords", "mount", h.entry.Path, "namespace", h.ns.Path, "until", f.until)
 	}
 }

@@ -204,12 +204,12 @@ func (a *Active) FinishLogin(tx storage.Tx, call *engine.Call, id string, codes 
 	call.After(func() { a.MFA.Done(id) })
 	auth := l.auth // the login may be finished again when this attempt is not the last
 	res := &engine.Response{Auth: &auth}
-	return res, a.makeToken(tx, res, l, m.Mount, call.Now)
+	return res, a.makeToken(tx, call, res, l, m.Mount)
 }
 
 // makeToken makes the token of a login.
-func (a *Active) makeToken(tx storage.Tx, res *engine.Response, l *login, m *engine.Mount, now time.Time) error {
-	auth := res.Auth
+func (a *Active) makeToken(tx storage.Tx, call *engine.Call, res *engine.Response, l *login, m *engine.Mount) error {
+	auth, now := res.Auth, call.Now
 	ttl, warnings, err := token.TTL(token.TTLQuery{
 		Now: now, SystemDefault: m.DefaultTTL, SystemMax: m.MaxTTL, Backend: auth.TTL, Period: auth.Period,
 		BackendMax: auth.MaxTTL, ExplicitMax: auth.ExplicitMaxTTL,
@@ -235,6 +235,7 @@ func (a *Active) makeToken(tx storage.Tx, res *engine.Response, l *login, m *eng
 	if err != nil {
 		return err
 	}
+	a.CountToken(call, e, m, l.ns.Path)
 	FillAuth(auth, e, id, ttl)
 	return a.ShowIdentity(tx, auth, e)
 }

@@ -30,6 +30,7 @@ func (h *handling) limit(ctx context.Context) error {
 	if v.Allowed {
 		return nil
 	}
+	h.c.meters.limited.Add(1)
 	h.silent = !v.Audit
 	return errs.New(errs.Limited, "request path %q: rate limit quota exceeded", h.orig.Path)
 }

@@ -70,6 +70,10 @@ type Request struct {
 	// shall be told.
 	Limit *Limit
 
+	// Open says that the door serves this path without a token, as its listener's
+	// configuration has it: sys/metrics, sys/pprof, sys/in-flight-req.
+	Open bool
+
 	Header map[string][]string // canonical names; for audit and passthrough
 	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
 	TLS    *tls.ConnectionState

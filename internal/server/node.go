@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"arca/internal/api"
 	"arca/internal/builtin"
@@ -19,6 +20,7 @@ import (
 	"arca/internal/mlock"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
+	"arca/internal/telemetry"
 	"arca/internal/token"
 	"arca/internal/ui"
 )
@@ -37,6 +39,8 @@ type node struct {
 	dev       *devServer // nil in production
 	nodeID    string     // of raft storage
 	pid       string     // the file that was written, "" for none
+
+	stopMetrics context.CancelFunc // nil before there are any
 }
 
 // open builds a node up to where it can serve. On an error nothing is left open.
@@ -145,6 +149,7 @@ func (n *node) openCore() error {
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
 		Lockouts:      lockouts(cfg),
+		Metrics:       n.metrics(),
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {
@@ -158,6 +163,27 @@ func (n *node) openCore() error {
 	catalog.Bind(c)
 	n.core = c
 	return nil
+}
+
+// metrics is where the node's metrics are kept, and handed on to the servers that
+// the configuration names.
+func (n *node) metrics() *telemetry.Registry {
+	t := &n.cfg.Telemetry
+	retention := t.PrometheusRetention
+	if _, set := t.Raw["prometheus_retention_time"]; t.Raw != nil && !set {
+		retention = 24 * time.Hour
+	}
+	r := telemetry.New(telemetry.Config{
+		Prefix: t.MetricsPrefix, Hostname: !t.DisableHostname, HostnameLabel: t.EnableHostnameLabel, Allowed: t.Allowed(), Retention: retention,
+	})
+	if t.CirconusToken != "" || t.StackdriverProject != "" {
+		n.log.Named("telemetry").Warn("circonus and stackdriver are not supported: metrics go to statsite, statsd, dogstatsd and Prometheus")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stopMetrics = cancel
+	r.Start(ctx, telemetry.Sinks{Statsite: t.StatsiteAddr, Statsd: t.StatsdAddr, DogStatsD: t.DogStatsDAddr, DogStatsDTags: t.DogStatsDTags},
+		n.log.Named("telemetry"))
+	return r
 }
 
 // lockouts are the rules of the configuration, as the core takes them.
@@ -206,7 +232,9 @@ func (n *node) openListeners() error {
 			CORS:                   n.cors,
 			Headers:                listener.HeaderSetter(s, extra),
 			RequireRequestHeader:   s.RequireHeader,
-			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics,
+			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics, UnauthenticatedInFlight: s.Profiling.InFlight || s.InFlight.Unauthenticated,
+			UnauthenticatedProfiles: s.Profiling.Unauthenticated,
+			DisallowMetrics:         s.Telemetry.DisallowMetrics, MetricsOnly: s.Telemetry.MetricsOnly,
 		}
 		if t := s.ReadTimeout; t != nil {
 			if door.BodyTimeout = *t; *t == 0 {
@@ -271,6 +299,9 @@ func (n *node) close() {
 		_ = l.Close() // ends with the process anyway
 	}
 	n.closeStore()
+	if n.stopMetrics != nil {
+		n.stopMetrics()
+	}
 	n.removePID()
 	if n.log != nil {
 		_ = n.log.Close() // nowhere to report it

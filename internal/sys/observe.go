@@ -3,7 +3,9 @@ package sys
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -14,6 +16,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/telemetry"
 	"arca/internal/version"
 )
 
@@ -22,6 +25,7 @@ func (e *Engine) observeRoutes() []engine.Route {
 	routes := []engine.Route{
 		engine.Read("pprof", e.pprofIndex, engine.Sudo, engine.RootOnly, engine.ID("pprof-index"), engine.Help("List the profiles.")),
 		engine.Read("pprof/{name...}", e.pprof, engine.Sudo, engine.RootOnly, engine.NoParamWarn, engine.ID("pprof"), engine.Help("Take a profile.")),
+		engine.Read("metrics", e.metrics, engine.RootOnly, engine.ID("metrics"), engine.Help("Tell the metrics of this node.")),
 		engine.Read("host-info", e.hostInfo, engine.RootOnly, engine.ID("collect-host-information"), engine.Help("Tell about the machine.")),
 		engine.Read("in-flight-req", e.inFlight, engine.Sudo, engine.RootOnly, engine.ID("collect-in-flight-request-information"),
 			engine.Help("List the requests that are being served.")),
@@ -31,6 +35,33 @@ func (e *Engine) observeRoutes() []engine.Route {
 		engine.Read("internal/counters/requests", gone, engine.ID("internal-count-requests"), engine.Help("Gone.")),
 	}
 	return append(routes, e.specRoutes()...)
+}
+
+type metricsIn struct {
+	Format string `api:"format" help:"prometheus, or JSON when absent."`
+}
+
+// S3-56
+func (e *Engine) metrics(_ context.Context, _ *engine.Call, in metricsIn) (*engine.Response, error) {
+	refuse := func(why string) (*engine.Response, error) {
+		return &engine.Response{Raw: &engine.Raw{Status: http.StatusBadRequest, ContentType: "text/plain", Body: []byte(why)}}, nil
+	}
+	r := e.core.Metrics()
+	if r == nil {
+		return nil, errs.New(errs.Unavailable, "nothing is measured here")
+	}
+	switch in.Format {
+	case "":
+		raw, err := r.JSON()
+		return &engine.Response{Raw: &engine.Raw{Body: raw}}, err
+	case "prometheus":
+		raw, err := r.Prometheus()
+		if errors.Is(err, telemetry.ErrPrometheus) {
+			return refuse(err.Error())
+		}
+		return &engine.Response{Raw: &engine.Raw{ContentType: "text/plain; version=0.0.4; charset=utf-8", Body: raw}}, err
+	}
+	return refuse(fmt.Sprintf("metric response format %q unknown", in.Format))
 }
 
 func gone(context.Context, *engine.Call, engine.None) (*engine.Response, error) {

@@ -441,6 +441,7 @@ func (m *making) finish() (*engine.Response, error) {
 		return nil, err
 	}
 	auth := &engine.Auth{}
+	d.CountToken(m.call, t, m.call.Mount, m.call.NamespacePath)
 	core.FillAuth(auth, t, id, t.CreationTTL)
 	if err := d.ShowIdentity(m.call.Tx, auth, t); err != nil {
 		return nil, err
