@@ -20,6 +20,8 @@ type ACL struct {
 	prefix map[string]*Rule
 	lens   []int       // lengths of the keys of prefix, longest first
 	wild   []*wildRule // most specific first
+	// void are rules whose templates have no value for the caller.
+	void []Source
 }
 
 type wildRule struct {
@@ -52,6 +54,9 @@ type Verdict struct {
 	Root    bool
 	// Rule is the rule that decided; nil when no path matched.
 	Rule *Rule
+	// Why says what the request fails; Param names the parameter, if it is one.
+	Why   Why
+	Param string
 }
 
 // A placed policy is one with the path of its namespace, "" or "a/b/", which
@@ -85,9 +90,15 @@ func compile(policies []placed, resolve func(path string) (string, bool)) *ACL {
 		for i := range p.Rules {
 			r := p.Rules[i] // a copy, as merging changes it
 			r.From = []string{p.Name}
+			r.Sources = []Source{{
+				Policy: p.Name, Namespace: p.under, Line: r.Line, Pattern: r.Pattern(), Capabilities: r.Capabilities,
+			}}
 			if r.Wild {
 				if w, ok := newWild(&r, p.under, resolve); ok {
+					r.resolved(p.under)
 					merge(wild, w.key(), w, func(have *wildRule) { have.merge(w.Rule) })
+				} else {
+					a.void = append(a.void, r.Sources...)
 				}
 				continue
 			}
@@ -95,10 +106,12 @@ func compile(policies []placed, resolve func(path string) (string, bool)) *ACL {
 			if r.Templated {
 				var ok bool
 				if path, ok = resolve(path); !ok {
+					a.void = append(a.void, r.Sources...)
 					continue
 				}
 			}
 			r.Path = p.under + path
+			r.resolved(p.under)
 			into := a.exact
 			if r.Prefix {
 				into = a.prefix
@@ -124,6 +137,13 @@ func merge[T any](into map[string]*T, key string, v *T, with func(have *T)) {
 		with(have)
 	} else {
 		into[key] = v
+	}
+}
+
+// resolved notes what a rule's templates stand for.
+func (r *Rule) resolved(under string) {
+	if r.Templated {
+		r.Sources[0].Resolved = strings.TrimPrefix(r.Pattern(), under)
 	}
 }
 
@@ -278,8 +298,9 @@ func (r *Rule) merge(o *Rule) {
 			r.From = append(r.From, name)
 		}
 	}
+	r.Sources = append(r.Sources, o.Sources...)
 	if r.Capabilities&Deny != 0 || o.Capabilities&Deny != 0 {
-		*r = Rule{Path: r.Path, Prefix: r.Prefix, Wild: r.Wild, Capabilities: Deny, From: r.From}
+		*r = Rule{Path: r.Path, Prefix: r.Prefix, Wild: r.Wild, Capabilities: Deny, From: r.From, Sources: r.Sources}
 		return
 	}
 	r.Capabilities |= o.Capabilities
@@ -381,57 +402,62 @@ func (a *ACL) Allows(q *Request) Verdict {
 		return Verdict{Allowed: true}
 	}
 	r := a.find(q.Op, q.Path)
-	if r == nil || r.Capabilities&Deny != 0 {
-		return Verdict{Rule: r}
+	if r == nil {
+		return Verdict{Why: NoRule}
+	}
+	if r.Capabilities&Deny != 0 {
+		return Verdict{Rule: r, Why: Denied}
 	}
 	v := Verdict{Rule: r, Sudo: r.Capabilities&Sudo != 0}
-	if r.Capabilities&needed[q.Op] == 0 {
+	switch {
+	case r.Capabilities&needed[q.Op] == 0:
+		v.Why = NoCapability
 		return v
-	}
-	if r.MaxWrap > 0 && (q.WrapTTL == 0 || q.WrapTTL > r.MaxWrap) {
-		return v
-	}
-	if r.MinWrap > 0 && q.WrapTTL < r.MinWrap {
+	case r.MaxWrap > 0 && (q.WrapTTL == 0 || q.WrapTTL > r.MaxWrap), r.MinWrap > 0 && q.WrapTTL < r.MinWrap:
+		v.Why = WrapTTL
 		return v
 	}
 	switch q.Op { //nolint:exhaustive // only these carry parameters to be checked
 	case engine.OpCreate, engine.OpUpdate, engine.OpPatch, engine.OpRead:
-		v.Allowed = r.allowsParams(q.Params)
-	default:
-		v.Allowed = true
+		v.Why, v.Param = r.judge(q.Params)
 	}
+	v.Allowed = v.Why == Granted
 	return v
 }
 
-func (r *Rule) allowsParams(params param.Object) bool {
+// judge looks at a request's parameters, and names the one that is refused.
+func (r *Rule) judge(params param.Object) (Why, string) {
 	for _, name := range r.Required {
 		// Engines know their parameters in lower case: FOO does not stand for foo.
 		if params.Get(strings.ToLower(name)) == nil {
-			return false
+			return ParamRequired, name
 		}
 	}
 	if len(params) == 0 || len(r.Denied) == 0 && len(r.Allowed) == 0 {
-		return true
+		return Granted, ""
 	}
 	if _, all := r.Denied["*"]; all {
-		return false
+		return ParamDenied, params[0].Key
 	}
 	for i := range params {
 		if values, named := r.Denied[strings.ToLower(params[i].Key)]; named && listed(params[i].Value, values) {
-			return false
+			return ParamDenied, params[i].Key
 		}
 	}
 	if len(r.Allowed) == 0 {
-		return true
+		return Granted, ""
 	}
 	_, all := r.Allowed["*"]
 	for i := range params {
 		values, named := r.Allowed[strings.ToLower(params[i].Key)]
-		if !named && !all || named && !listed(params[i].Value, values) {
-			return false
+		switch {
+		case !named && !all:
+			return ParamNotAllowed, params[i].Key
+		case named && !listed(params[i].Value, values):
+			return ValueNotAllowed, params[i].Key
 		}
 	}
-	return true
+	return Granted, ""
 }
 
 // listed reports whether a parameter's value is among values; an empty list

@@ -85,7 +85,28 @@ type Rule struct {
 	Denied       map[string][]any
 	Required     []string
 	Templated    bool
+	Line         int      // of its path in the policy's text, from 1
 	From         []string // names of the policies it comes from
+	// Sources are the rules that a compiled one was merged from.
+	Sources []Source
+}
+
+// A Source is a rule as it stands in a policy.
+type Source struct {
+	Policy       string
+	Namespace    string // path of the policy's namespace: "" or "a/b/"
+	Line         int
+	Pattern      string // with its wildcards and templates
+	Resolved     string // the pattern without templates; "" when it had none
+	Capabilities Capability
+}
+
+// Pattern is a rule's path with its wildcards, as written.
+func (r *Rule) Pattern() string {
+	if r.Prefix {
+		return r.Path + "*"
+	}
+	return r.Path
 }
 
 // A Policy is a parsed policy. It is immutable.
@@ -194,6 +215,9 @@ func parseRule(item *ast.ObjectItem) (Rule, error) {
 		return Rule{}, fmt.Errorf("%s%w", where, err)
 	}
 	r := Rule{Path: strings.TrimPrefix(key, "/"), Required: b.Required}
+	if len(item.Keys) > 0 {
+		r.Line = item.Keys[0].Pos().Line
+	}
 	if strings.Contains(r.Path, "+*") {
 		return r, fmt.Errorf("path %q: invalid use of wildcards ('+*' is forbidden)", r.Path)
 	}
