@@ -33,6 +33,9 @@ func (c *call) client() (*api.Client, error) {
 		}
 	}
 	client.SetToken(token)
+	if c.globals.explain {
+		client = client.WithRequestCallbacks(c.noteRequest)
+	}
 	c.cached = client
 	return client, nil
 }

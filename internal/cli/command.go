@@ -61,6 +61,7 @@ type call struct {
 	globals *globals
 
 	cached *api.Client
+	sent   *sentRequest // the last one, noted for -explain
 }
 
 // An exitError carries the exit code. A nil err prints nothing.
@@ -111,7 +112,10 @@ func (a *app) run(ctx context.Context, cmd *command, args []string) int {
 		return exitUsage
 	}
 	c := &call{app: a, ctx: ctx, cmd: cmd, args: positional, flags: f, globals: g}
-	return a.report(runCommand(c))
+	err = runCommand(c)
+	code := a.report(err)
+	c.explain(err)
+	return code
 }
 
 // report prints an error and returns the exit code that goes with it. The two

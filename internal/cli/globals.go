@@ -24,6 +24,7 @@ type globals struct {
 	policyOverride        bool
 	outputCurl, outputHCL bool
 	nonInteractive        bool
+	explain               bool
 	field, format         string
 	detailed              bool
 	ptrs                  globalPtrs
@@ -62,6 +63,7 @@ func declareShared(f *flagSet, groups int) *globals {
 		boolean("policy-override", "Override soft-mandatory policies.")
 		boolean("output-curl-string", "Print the request as a curl command instead of sending it.")
 		boolean("output-policy", "Print the policy the request needs instead of sending it.")
+		boolean("explain", "When the server refuses (403), ask it why and print the answer to standard error.")
 		boolean("non-interactive", "Never ask on the terminal.")
 	}
 	if groups&withField != 0 {
@@ -113,6 +115,7 @@ func (g *globals) complete(f *flagSet, env environ) {
 	g.policyOverride = boolean("policy-override", "")
 	g.outputCurl = boolean("output-curl-string", "")
 	g.outputHCL = boolean("output-policy", "")
+	g.explain = boolean("explain", "")
 	g.nonInteractive = boolean("non-interactive", "")
 	g.field = str("field", "")
 	g.detailed = boolean("detailed", "VAULT_DETAILED")

@@ -20,6 +20,7 @@ func commands(cfg Config) []command {
 		authHelpCommand(),
 		auditEnableCommand(), auditDisableCommand(), auditListCommand(),
 		policyReadCommand(), policyWriteCommand(), policyListCommand(), policyDeleteCommand(), policyFmtCommand(),
+		policyExplainCommand(),
 		tokenCreateCommand(), tokenLookupCommand(), tokenRenewCommand(), tokenRevokeCommand(),
 		tokenCapabilitiesCommand(),
 		leaseLookupCommand(), leaseRenewCommand(), leaseRevokeCommand(),

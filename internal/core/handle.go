@@ -242,7 +242,7 @@ func (h *handling) find(tx storage.Tx) error {
 	h.entry, h.route = nil, nil
 	h.call = &engine.Call{
 		Request: h.req, Op: h.req.Op, Now: h.now, Desks: h.a, Done: h.a.Done(), NamespaceID: h.ns.ID, NamespacePath: h.ns.Path,
-		Asked: h.asked,
+		Asked: h.asked, SentNamespace: h.orig.Namespace,
 	}
 	e, rest, err := h.a.Mounts.Route(tx, h.ns.ID, h.req.Path)
 	if errors.Is(err, storage.ErrNotFound) {

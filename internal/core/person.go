@@ -37,6 +37,19 @@ func (a *Active) ACLOf(tx storage.Tx, tok *token.Entry) (*policy.ACL, error) {
 
 func (a *Active) aclOf(tx storage.Tx, tok *token.Entry, p *identity.Person) (*policy.ACL, error) {
 	var buf [4]policy.Set
+	sets, err := a.setsOf(tx, tok, p, buf[:0])
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return a.Policies.ACL(tx, sets, nil)
+	}
+	return a.Policies.ACL(tx, sets, p)
+}
+
+// setsOf appends the policies in force for a token, those of its own namespace
+// first.
+func (a *Active) setsOf(tx storage.Tx, tok *token.Entry, p *identity.Person, sets []policy.Set) ([]policy.Set, error) {
 	own, err := a.Namespaces.ByID(tx, tok.NamespaceID)
 	if errors.Is(err, namespace.ErrNotFound) {
 		return nil, token.ErrBad
@@ -44,9 +57,9 @@ func (a *Active) aclOf(tx storage.Tx, tok *token.Entry, p *identity.Person) (*po
 	if err != nil {
 		return nil, err
 	}
-	sets := append(buf[:0], policy.Set{NamespaceID: own.ID, Path: own.Path, Names: inForce(tok, p)})
+	sets = append(sets, policy.Set{NamespaceID: own.ID, Path: own.Path, Names: inForce(tok, p)})
 	if p == nil {
-		return a.Policies.ACL(tx, sets, nil)
+		return sets, nil
 	}
 	for _, id := range p.Elsewhere(own.ID) {
 		n, ok, err := a.holds(tx, own, id)
@@ -57,7 +70,7 @@ func (a *Active) aclOf(tx storage.Tx, tok *token.Entry, p *identity.Person) (*po
 			sets = append(sets, policy.Set{NamespaceID: id, Path: n.Path, Names: p.PoliciesIn(id)})
 		}
 	}
-	return a.Policies.ACL(tx, sets, p)
+	return sets, nil
 }
 
 // holds reports whether policies of another namespace hold for tokens of this

@@ -32,10 +32,15 @@ func (h *handling) place(tx storage.Tx) error {
 		r.Namespace, r.Path = h.ns.Path, p.Rest
 		h.req = &r
 	}
-	if p.IsLocked() && p.Rest != unlockPath && !strings.HasPrefix(p.Rest, unlockPath+"/") {
+	if p.IsLocked() && !unlocks(p.Rest) {
 		return errLocked(p.Locked)
 	}
 	return nil
+}
+
+// unlocks reports whether a path is served in a locked namespace.
+func unlocks(path string) bool {
+	return path == unlockPath || strings.HasPrefix(path, unlockPath+"/")
 }
 
 func errLocked(path string) error {
@@ -59,10 +64,7 @@ func (h *handling) reach(tx storage.Tx, tok *token.Entry) error {
 	if h.aboutItself(tok) {
 		return h.goHome(tx, own)
 	}
-	if _, ok := h.ns.Below(own); ok {
-		return nil
-	}
-	if all, err := h.a.Identity.AllNamespaces(tx); err != nil || all {
+	if ok, err := h.a.reaches(tx, own.ID, h.ns); err != nil || ok {
 		return err
 	}
 	return errDenied
@@ -73,7 +75,7 @@ func (h *handling) reach(tx storage.Tx, tok *token.Entry) error {
 // wherever they were sent.
 func (h *handling) aboutItself(tok *token.Entry) bool {
 	switch h.req.Path {
-	case "auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self":
+	case "auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self", "sys/policies/explain-self":
 		return true
 	case "sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap", "cubbyhole/response":
 		return tok.Wrapped != nil

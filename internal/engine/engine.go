@@ -120,6 +120,8 @@ type Call struct {
 	// NamespaceID and NamespacePath ("" for the root, else "a/b/") are those of
 	// the request.
 	NamespaceID, NamespacePath string
+	// SentNamespace is the one that the request's header named.
+	SentNamespace string
 	// Desks are the hall's desks (*core.Active), for rooms of the hall.
 	Desks any
 	// Asked is the result of the handler's Ask; nil before.

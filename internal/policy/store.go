@@ -30,6 +30,7 @@ path "auth/token/revoke-self" { capabilities = ["update"] }
 
 # Ask what it may do.
 path "sys/capabilities-self"         { capabilities = ["update"] }
+path "sys/policies/explain-self"     { capabilities = ["update"] }
 path "sys/internal/ui/resultant-acl" { capabilities = ["read"] }
 
 # Read its own entity.
