@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"arca/internal/auth/approle"
+	"arca/internal/auth/cert"
 	"arca/internal/auth/jwt"
 	"arca/internal/auth/kubernetes"
 	"arca/internal/auth/userpass"
@@ -113,5 +114,5 @@ func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}} }
 
 // auths lists the auth methods.
 func auths() []engine.Engine {
-	return []engine.Engine{approle.New(), jwt.New("jwt"), jwt.New("oidc"), kubernetes.New(), userpass.New()}
+	return []engine.Engine{approle.New(), cert.New(), jwt.New("jwt"), jwt.New("oidc"), kubernetes.New(), userpass.New()}
 }

@@ -300,7 +300,9 @@ func (e *Tokens) askMethod(ctx context.Context, call *engine.Call, t *token.Entr
 		Policies: t.Policies, Metadata: t.Meta, InternalData: t.Internal, TTL: t.CreationTTL, MaxTTL: t.MaxTTL, Period: t.Period,
 		ExplicitMaxTTL: t.ExplicitMax, DisplayName: t.DisplayName, EntityID: t.EntityID,
 	}
-	if err := r.RenewAuth(ctx, d.CallFor(call.Tx, m), auth); err != nil {
+	to := d.CallFor(call.Tx, m)
+	to.Request, to.Asked = call.Request, call.Asked
+	if err := r.RenewAuth(ctx, to, auth); err != nil {
 		return err
 	}
 	q.Backend, q.BackendMax, q.Period = auth.TTL, auth.MaxTTL, auth.Period

@@ -1,0 +1,293 @@
+package cert_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"arca/internal/arcatest"
+)
+
+// An identity is a certificate with its key.
+type identity struct {
+	*x509.Certificate
+	key *ecdsa.PrivateKey
+}
+
+var serial atomic.Int64
+
+// issue makes a certificate signed by a parent, or by itself.
+func issue(t *testing.T, name string, parent *identity, change func(*x509.Certificate)) *identity {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1000 + serial.Add(1)), Subject: pkix.Name{CommonName: name, OrganizationalUnit: []string{"eng"}},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if change != nil {
+		change(c)
+	}
+	signer, signKey := c, key
+	if parent != nil {
+		signer, signKey = parent.Certificate, parent.key
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, c, signer, key.Public(), signKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &identity{out, key}
+}
+
+func authority(c *x509.Certificate) {
+	c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
+	c.ExtKeyUsage, c.DNSNames = nil, nil
+}
+
+func pemOf(ids ...*identity) string {
+	var b bytes.Buffer
+	for _, i := range ids {
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: i.Raw}) // a buffer takes all
+	}
+	return b.String()
+}
+
+type site struct {
+	*arcatest.Server
+	t *testing.T
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{arcatest.New(t, arcatest.Config{}), t}
+	s.Must("POST", "sys/auth/cert", s.Root, map[string]any{"type": "cert"})
+	return s
+}
+
+// post sends a request over a connection with client certificates.
+func (s *site) post(path, token string, body any, peers ...*identity) (int, map[string]any) {
+	s.t.Helper()
+	raw, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/v1/"+path, bytes.NewReader(raw))
+	r.Header.Set("X-Vault-Token", token)
+	r.TLS = &tls.ConnectionState{}
+	for _, p := range peers {
+		r.TLS.PeerCertificates = append(r.TLS.PeerCertificates, p.Certificate)
+	}
+	w := httptest.NewRecorder()
+	s.Handler.ServeHTTP(w, r)
+	var out map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil && w.Body.Len() > 0 {
+		s.t.Fatal(err)
+	}
+	return w.Code, out
+}
+
+func (s *site) login(want int, what string, body map[string]any, peers ...*identity) map[string]any {
+	s.t.Helper()
+	code, out := s.post("auth/cert/login", "", body, peers...)
+	if code != want {
+		s.t.Errorf("%s: status %d: %v, want %d", what, code, out, want)
+	}
+	return out
+}
+
+// Who an authority has signed gets in, nobody else.
+func TestAuthority(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	mid := issue(t, "mid", ca, authority)
+	s.Must("POST", "auth/cert/certs/eng", s.Root, map[string]any{"certificate": pemOf(ca), "token_policies": "p", "allowed_organizational_units": "eng"})
+	leaf := issue(t, "a.example.com", ca, nil)
+	s.login(200, "signed by the authority", nil, leaf)
+	s.login(200, "by name", map[string]any{"name": "ENG"}, leaf)
+	below := issue(t, "b.example.com", mid, nil)
+	s.login(200, "signed by one that it signed", nil, below, mid)
+	s.login(400, "without the one between", nil, below)
+	s.login(400, "by itself", nil, issue(t, "a.example.com", nil, nil))
+	s.login(400, "by an authority of the same name", nil, issue(t, "a.example.com", issue(t, "ca", nil, authority), nil))
+	s.login(400, "by a client", nil, issue(t, "x.example.com", leaf, nil), leaf)
+	s.login(400, "of another unit", nil, issue(t, "c.example.com", ca, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"ops"} }))
+	s.login(400, "too old", nil, issue(t, "d.example.com", ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }))
+	s.login(400, "for servers only", nil, issue(t, "e.example.com", ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
+	s.login(400, "no certificate", nil)
+	many := []*identity{leaf}
+	for range 10 {
+		many = append(many, mid)
+	}
+	s.login(400, "too many certificates", nil, many...)
+	// Another entry of the same authority serves whom the first does not.
+	s.Must("POST", "auth/cert/certs/ops", s.Root, map[string]any{"certificate": pemOf(ca), "allowed_organizational_units": "ops", "token_policies": "q"})
+	out := s.login(200, "of the other entry", nil, issue(t, "c.example.com", ca, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"ops"} }))
+	if arcatest.Dig(out, "auth", "metadata", "cert_name") != "ops" {
+		t.Errorf("by %v", out)
+	}
+}
+
+// What an entry demands of names and extensions.
+func TestConstraints(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	text, err := asn1.Marshal("blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := issue(t, "web.example.com", ca, func(c *x509.Certificate) {
+		c.EmailAddresses = []string{"web@example.com"}
+		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Value: text}}
+	})
+	for name, want := range map[string]int{
+		`allowed_names=*.example.com`: 200, `allowed_names=other`: 400, `allowed_common_names=web.*`: 200, `allowed_common_names=x*`: 400,
+		`allowed_dns_sans=web.example.com`: 200, `allowed_dns_sans=*.org`: 400, `allowed_email_sans=*@example.com`: 200, `allowed_email_sans=a@b`: 400,
+		`allowed_uri_sans=*`: 400, `required_extensions=1.2.3.4:bl*`: 200, `required_extensions=1.2.3.4:red`: 400,
+		`required_extensions=1.2.3.5:*`: 400, `required_extensions=hex:1.2.3.4:*626c7565`: 200, `required_extensions=hex:1.2.3.4:00`: 400,
+	} {
+		param, value, _ := bytes.Cut([]byte(name), []byte("="))
+		s.Must("POST", "auth/cert/certs/one", s.Root, map[string]any{
+			"certificate": pemOf(ca), "allowed_metadata_extensions": "1.2.3.4",
+			"allowed_names": "", "allowed_common_names": "", "allowed_dns_sans": "", "allowed_email_sans": "", "allowed_uri_sans": "", "required_extensions": "",
+		})
+		s.Must("POST", "auth/cert/certs/one", s.Root, map[string]any{string(param): string(value)})
+		out := s.login(want, name, nil, leaf)
+		if want == 200 && arcatest.Dig(out, "auth", "metadata", "1-2-3-4") != "blue" {
+			t.Errorf("metadata %v", out)
+		}
+	}
+}
+
+// Who a CRL revokes is out at once, at renewals too; who is not stays.
+func TestCRL(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	good, bad := issue(t, "good", ca, nil), issue(t, "bad", ca, nil)
+	s.Must("POST", "auth/cert/certs/all", s.Root, map[string]any{"certificate": pemOf(ca)})
+	out := s.login(200, "before", nil, bad)
+	tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: bad.SerialNumber, RevocationTime: time.Now()}},
+	}, ca.Certificate, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: crl}))
+	s.Must("POST", "auth/cert/crls/one", s.Root, map[string]any{"crl": text})
+	s.login(400, "revoked", nil, bad)
+	s.login(200, "not revoked", nil, good)
+	if code, _ := s.post("auth/token/renew-self", tok, nil, bad); code != 400 {
+		t.Errorf("renewal of a revoked one: status %d", code)
+	}
+	read := s.Must("GET", "auth/cert/crls/one", s.Root, nil)
+	if list, _ := arcatest.Dig(read, "data", "serials").(map[string]any); len(list) != 1 {
+		t.Errorf("serials %v", read)
+	}
+	s.Must("DELETE", "auth/cert/crls/one", s.Root, nil)
+	s.login(200, "after the CRL is gone", nil, bad)
+}
+
+// Responders are asked, and believed only if they may be.
+func TestOCSP(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	leaf := issue(t, "web", ca, nil)
+	var status, asked atomic.Int32
+	var signer atomic.Pointer[identity]
+	signer.Store(ca)
+	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if status.Load() < 0 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		raw, _ := io.ReadAll(r.Body)
+		q, err := ocsp.ParseRequest(raw)
+		if err != nil {
+			return
+		}
+		by := signer.Load()
+		answer, err := ocsp.CreateResponse(by.Certificate, by.Certificate, ocsp.Response{
+			Status: int(status.Load()), SerialNumber: q.SerialNumber, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), RevokedAt: time.Now(),
+		}, by.key)
+		if err == nil {
+			_, _ = w.Write(answer) // the client sees what is missing
+		}
+	}))
+	defer responder.Close()
+	entry := map[string]any{"certificate": pemOf(ca), "ocsp_enabled": true, "ocsp_servers_override": responder.URL}
+	s.Must("POST", "auth/cert/certs/one", s.Root, entry)
+	s.login(200, "good", nil, leaf)
+	if asked.Load() != 1 {
+		t.Errorf("asked %d times", asked.Load())
+	}
+	status.Store(ocsp.Revoked)
+	s.login(400, "revoked", nil, leaf)
+	status.Store(ocsp.Unknown)
+	s.login(400, "unknown", nil, leaf)
+	status.Store(-1)
+	s.login(400, "no answer", nil, leaf)
+	s.Must("POST", "auth/cert/certs/one", s.Root, map[string]any{"ocsp_fail_open": true})
+	s.login(200, "no answer, but fail open", nil, leaf)
+	s.Must("POST", "auth/cert/certs/one", s.Root, map[string]any{"ocsp_fail_open": false})
+	status.Store(ocsp.Good)
+	other := issue(t, "ca", nil, authority)
+	signer.Store(other)
+	s.login(400, "signed by another", nil, leaf)
+	s.Must("POST", "auth/cert/certs/one", s.Root, map[string]any{"ocsp_ca_certificates": pemOf(other)})
+	s.login(200, "signed by one who may", nil, leaf)
+}
+
+// A token is renewed with the certificate that got it.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	with := func(id byte) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.SubjectKeyId = []byte{id} }
+	}
+	a, b := issue(t, "a", ca, with(1)), issue(t, "b", ca, with(2))
+	s.Must("POST", "auth/cert/certs/all", s.Root, map[string]any{"certificate": pemOf(ca), "token_policies": "p"})
+	out := s.login(200, "a", nil, a)
+	tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+	for _, c := range []struct {
+		peers []*identity
+		want  int
+	}{{[]*identity{a}, 200}, {[]*identity{b}, 400}, {nil, 400}} {
+		if code, out := s.post("auth/token/renew-self", tok, nil, c.peers...); code != c.want {
+			t.Errorf("renewal: status %d: %v, want %d", code, out, c.want)
+		}
+	}
+	s.Must("POST", "auth/cert/certs/all", s.Root, map[string]any{"token_policies": "q"})
+	if code, _ := s.post("auth/token/renew-self", tok, nil, a); code != 400 {
+		t.Errorf("renewal after a change of policies: status %d", code)
+	}
+}
