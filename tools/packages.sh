@@ -8,6 +8,7 @@ for p in bash curl jq openssl; do
 	has "$p" || packages="$packages $p"
 done
 /usr/bin/python3 -c 'import hvac' >/dev/null 2>&1 || packages="$packages python3-hvac"
+[ -x /usr/sbin/slapd ] || packages="$packages slapd"
 [ -n "$packages" ] || exit 0
 
 say() { echo "packages.sh: $*" >&2; }

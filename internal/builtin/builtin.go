@@ -9,6 +9,7 @@ import (
 	"arca/internal/auth/cert"
 	"arca/internal/auth/jwt"
 	"arca/internal/auth/kubernetes"
+	"arca/internal/auth/ldap"
 	"arca/internal/auth/userpass"
 	"arca/internal/core"
 	"arca/internal/directory"
@@ -114,5 +115,5 @@ func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}} }
 
 // auths lists the auth methods.
 func auths() []engine.Engine {
-	return []engine.Engine{approle.New(), cert.New(), jwt.New("jwt"), jwt.New("oidc"), kubernetes.New(), userpass.New()}
+	return []engine.Engine{approle.New(), cert.New(), jwt.New("jwt"), jwt.New("oidc"), kubernetes.New(), ldap.New(), userpass.New()}
 }

@@ -67,7 +67,7 @@ func (g *Grant) Apply(p *Params, l *Legacy) (warnings []string, err error) {
 	set(g, &g.TTL, p.TTL, l.TTL, OldTTL)
 	set(g, &g.MaxTTL, p.MaxTTL, l.MaxTTL, OldMaxTTL)
 	set(g, &g.Policies, p.Policies, l.Policies, OldPolicies)
-	g.Policies = sanitize(g.Policies)
+	g.Policies = Clean(g.Policies)
 	var texts []string
 	if set(g, &texts, p.BoundCIDRs, l.BoundCIDRs, OldBoundCIDRs) {
 		if g.BoundCIDRs, err = ParsePrefixes(texts); err != nil {
@@ -107,8 +107,8 @@ func set[T any](g *Grant, to *T, newer, older *T, name string) bool {
 	return true
 }
 
-// sanitize brings names of policies into the stored form.
-func sanitize(names []string) []string {
+// Clean brings names of policies into the stored form.
+func Clean(names []string) []string {
 	out := make([]string, 0, len(names))
 	for _, n := range names {
 		if n = strings.ToLower(strings.TrimSpace(n)); n != "" {
@@ -238,7 +238,7 @@ func (g *Grant) Renew(auth *engine.Auth) {
 // gives; the policy default does not count.
 func (g *Grant) Covers(policies []string) bool {
 	plain := func(in []string) []string {
-		return slices.DeleteFunc(sanitize(in), func(s string) bool { return s == "default" })
+		return slices.DeleteFunc(Clean(in), func(s string) bool { return s == "default" })
 	}
 	return slices.Equal(plain(g.Policies), plain(policies))
 }

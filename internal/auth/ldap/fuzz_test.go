@@ -1,0 +1,34 @@
+package ldap
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// What people type never becomes part of a filter's structure, and what a server
+// calls a group is a name.
+func FuzzNames(f *testing.F) {
+	for _, s := range []string{"ann", "*", "ann)(uid=*", "cn=Ops,ou=groups", "cn=a+cn=b", `cn=a\2cb`, "\x00", "ou=x"} {
+		f.Add(s)
+	}
+	c := standard()
+	f.Fuzz(func(t *testing.T, name string) {
+		text, err := filter(c.UserFilter, map[string]string{"UserAttr": "uid", "Username": name})
+		if err != nil {
+			return
+		}
+		if strings.Count(text, "(") != 1 || strings.Count(text, ")") != 1 || strings.Contains(text, "*") {
+			t.Errorf("%q made %q", name, text)
+		}
+		if p, err := ldap.CompileFilter(text); err == nil && p.Tag != ldap.FilterEqualityMatch {
+			t.Errorf("%q made a filter of another kind: %q", name, text)
+		}
+		if groupName(name) == "" && name != "" {
+			if dn, err := ldap.ParseDN(name); err != nil || len(dn.RDNs) == 0 {
+				t.Errorf("the group %q has no name", name)
+			}
+		}
+	})
+}

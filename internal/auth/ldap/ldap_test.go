@@ -1,0 +1,315 @@
+package ldap_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"arca/internal/arcatest"
+)
+
+// A slapd is Debian's LDAP server, run by a test in a folder of its own.
+type slapd struct {
+	url, tlsURL, ca string
+}
+
+const people = `dn: dc=example,dc=org
+objectClass: dcObject
+objectClass: organization
+o: Example
+dc: example
+
+dn: ou=people,dc=example,dc=org
+objectClass: organizationalUnit
+ou: people
+
+dn: ou=groups,dc=example,dc=org
+objectClass: organizationalUnit
+ou: groups
+
+dn: uid=ann,ou=people,dc=example,dc=org
+objectClass: inetOrgPerson
+uid: ann
+cn: Ann
+sn: A
+userPassword: correct
+
+dn: uid=bob,ou=people,dc=example,dc=org
+objectClass: inetOrgPerson
+uid: bob
+cn: Bob
+sn: B
+userPassword: other
+
+dn: cn=Ops,ou=groups,dc=example,dc=org
+objectClass: groupOfNames
+cn: Ops
+member: uid=ann,ou=people,dc=example,dc=org
+
+dn: cn=all,ou=groups,dc=example,dc=org
+objectClass: groupOfNames
+cn: all
+member: uid=ann,ou=people,dc=example,dc=org
+member: uid=bob,ou=people,dc=example,dc=org
+`
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
+}
+
+// certificate makes the server's own, which vouches for itself.
+func certificate(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "slapd"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+	for name, content := range map[string][]byte{"cert.pem": text, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return string(text)
+}
+
+func startSlapd(t *testing.T) *slapd {
+	t.Helper()
+	const server, add, schema = "/usr/sbin/slapd", "/usr/sbin/slapadd", "/etc/ldap/schema/"
+	for _, file := range []string{server, add, schema + "inetorgperson.schema"} {
+		if _, err := os.Stat(file); err != nil {
+			t.Skipf("the package slapd is not installed: %v", err)
+		}
+	}
+	dir := t.TempDir()
+	s := &slapd{ca: certificate(t, dir)}
+	conf := filepath.Join(dir, "slapd.conf")
+	text := ""
+	for _, name := range []string{"core", "cosine", "inetorgperson"} {
+		text += "include " + schema + name + ".schema\n"
+	}
+	text += fmt.Sprintf(`pidfile %[1]s/pid
+modulepath /usr/lib/ldap
+moduleload back_mdb
+TLSCACertificateFile %[1]s/cert.pem
+TLSCertificateFile %[1]s/cert.pem
+TLSCertificateKeyFile %[1]s/key.pem
+database mdb
+maxsize 10485760
+suffix "dc=example,dc=org"
+rootdn "cn=admin,dc=example,dc=org"
+rootpw lookup-secret
+directory %[1]s/db
+access to attrs=userPassword by anonymous auth by * none
+access to * by users read by * none
+`, dir)
+	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill := exec.Command(add, "-f", conf)
+	fill.Stdin = strings.NewReader(people)
+	if out, err := fill.CombinedOutput(); err != nil {
+		t.Fatalf("slapadd: %v\n%s", err, out)
+	}
+	plain, secured := freePort(t), freePort(t)
+	s.url, s.tlsURL = fmt.Sprintf("ldap://127.0.0.1:%d", plain), fmt.Sprintf("ldaps://127.0.0.1:%d", secured)
+	ctx, cancel := context.WithCancel(context.Background())
+	var log bytes.Buffer
+	run := exec.CommandContext(ctx, server, "-f", conf, "-h", s.url+"/ "+s.tlsURL+"/", "-d", "0")
+	run.Stdout, run.Stderr = &log, &log
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = run.Wait() // it was killed
+	})
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", secured))
+		if err == nil {
+			conn.Close()
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("slapd does not answer: %v\n%s", err, log.String())
+		}
+	}
+}
+
+type site struct {
+	*arcatest.Server
+	t *testing.T
+}
+
+func newSite(t *testing.T, config map[string]any) *site {
+	t.Helper()
+	s := &site{arcatest.New(t, arcatest.Config{}), t}
+	s.Must("POST", "sys/auth/ldap", s.Root, map[string]any{"type": "ldap"})
+	all := map[string]any{
+		"userdn": "ou=people,dc=example,dc=org", "groupdn": "ou=groups,dc=example,dc=org", "userattr": "uid", "token_policies": "base",
+		"binddn": "cn=admin,dc=example,dc=org", "bindpass": "lookup-secret", "request_timeout": 5, "connection_timeout": 5,
+	}
+	for k, v := range config {
+		all[k] = v
+	}
+	s.Must("POST", "auth/ldap/config", s.Root, all)
+	return s
+}
+
+func (s *site) login(want int, name, password string) map[string]any {
+	s.t.Helper()
+	code, out := s.Do("POST", "auth/ldap/login/"+name, "", map[string]any{"password": password})
+	if code != want {
+		s.t.Errorf("login of %q: status %d: %v, want %d", name, code, out, want)
+	}
+	return out
+}
+
+func policies(out map[string]any) string { return fmt.Sprint(arcatest.Dig(out, "auth", "policies")) }
+
+// People log in against a real server, with the policies of their groups.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	s := newSite(t, map[string]any{"url": "ldap://127.0.0.1:1," + d.url})
+	s.Must("POST", "auth/ldap/groups/OPS", s.Root, map[string]any{"policies": "operators"})
+	s.Must("POST", "auth/ldap/groups/local", s.Root, map[string]any{"policies": "local"})
+	s.Must("POST", "auth/ldap/users/Bob", s.Root, map[string]any{"policies": "bobs", "groups": "local"})
+	ann := s.login(200, "ann", "correct")
+	if got := policies(ann); got != "[base default operators]" {
+		t.Errorf("ann has %s", got)
+	}
+	if got := policies(s.login(200, "bob", "other")); got != "[base bobs default local]" {
+		t.Errorf("bob has %s", got)
+	}
+	s.login(400, "ann", "other")
+	s.login(400, "ann", "")
+	s.login(400, "nobody", "correct")
+	// Names are names, not filters.
+	for _, name := range []string{"*", "a*", "ann)(uid=*", "ann)(|(uid=bob", "ann%00", "uid=ann%2Cou=people%2Cdc=example%2Cdc=org", "%5C61nn"} {
+		s.login(400, name, "correct")
+	}
+	out := s.Must("GET", "auth/ldap/config", s.Root, nil)
+	if strings.Contains(fmt.Sprint(out), "lookup-secret") {
+		t.Errorf("the configuration shows the password: %v", out)
+	}
+	// External groups follow the server's.
+	mounts := s.Must("GET", "sys/auth", s.Root, nil)
+	group := s.Must("POST", "identity/group", s.Root, map[string]any{"type": "external", "policies": "external"})
+	s.Must("POST", "identity/group-alias", s.Root, map[string]any{
+		"name": "ops", "mount_accessor": arcatest.Dig(mounts, "data", "ldap/", "accessor"), "canonical_id": arcatest.Dig(group, "data", "id"),
+	})
+	if got := policies(s.login(200, "ann", "correct")); got != "[base default external operators]" {
+		t.Errorf("ann has %s", got)
+	}
+	// A token is renewed until policies change.
+	tok, _ := arcatest.Dig(ann, "auth", "client_token").(string)
+	s.Must("POST", "auth/token/renew-self", tok, nil)
+	s.Must("POST", "auth/ldap/groups/ops", s.Root, map[string]any{"policies": "fewer"})
+	if code, _ := s.Do("POST", "auth/token/renew-self", tok, nil); code != 400 {
+		t.Errorf("renewal after a change: status %d", code)
+	}
+	// Too many wrong passwords lock the name, not others.
+	for range 6 {
+		s.Do("POST", "auth/ldap/login/ann", "", map[string]any{"password": "wrong"})
+	}
+	s.login(403, "ann", "correct")
+	s.login(200, "bob", "other")
+}
+
+// The ways to bind, and the protection of the connection.
+func TestBindAndTLS(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	for name, c := range map[string]struct {
+		config map[string]any
+		want   int
+	}{
+		"as the user":              {map[string]any{"url": d.url, "binddn": "", "bindpass": ""}, 200},
+		"starttls":                 {map[string]any{"url": d.url, "starttls": true, "certificate": d.ca}, 200},
+		"starttls, unknown server": {map[string]any{"url": d.url, "starttls": true}, 503},
+		"ldaps":                    {map[string]any{"url": d.tlsURL, "certificate": d.ca}, 200},
+		"ldaps, unknown server":    {map[string]any{"url": d.tlsURL}, 503},
+		"ldaps, whoever it is":     {map[string]any{"url": d.tlsURL, "insecure_tls": true}, 200},
+		"the wrong bindpass":       {map[string]any{"url": d.url, "bindpass": "wrong"}, 400},
+		"another filter":           {map[string]any{"url": d.url, "userfilter": "(&(objectClass=person)({{.UserAttr}}={{.Username}}))"}, 200},
+		"a filter for nobody":      {map[string]any{"url": d.url, "userfilter": "(uid=nobody)"}, 400},
+		"a filter for all":         {map[string]any{"url": d.url, "userfilter": "(uid=*)"}, 400},
+		"pages":                    {map[string]any{"url": d.url, "max_page_size": 1}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newSite(t, c.config).login(c.want, "ann", "correct")
+		})
+	}
+}
+
+// A server that hangs or talks nonsense holds up its own logins only.
+func TestHostileServer(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	nonsense := [][]byte{nil, []byte("HTTP/1.1 200 OK\r\n\r\n"), {0x30, 0x84, 0xff, 0xff, 0xff, 0xff}, bytes.Repeat([]byte{0x30}, 1<<16)}
+	go func() {
+		for i := 0; ; i++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write(nonsense[i%len(nonsense)]) // whether it takes it or not
+		}
+	}()
+	s := newSite(t, map[string]any{"url": "ldap://" + l.Addr().String(), "request_timeout": 1, "connection_timeout": 1})
+	done := make(chan int)
+	for range nonsense {
+		go func() {
+			code, _ := s.Do("POST", "auth/ldap/login/ann", "", map[string]any{"password": "correct"})
+			done <- code
+		}()
+	}
+	s.Must("GET", "auth/token/lookup-self", s.Root, nil)
+	for range nonsense {
+		if code := <-done; code < 400 {
+			t.Errorf("status %d", code)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package ldap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/grant"
+	"arca/internal/storage"
+)
+
+type loginIn struct {
+	Username string `api:"username" help:"Name of the user."`
+	Password string `api:"password" help:"Password of the user."`
+}
+
+var (
+	errDenied = errs.New(errs.Denied, "permission denied")
+	errBad    = errs.New(errs.Invalid, "ldap operation failed: failed to bind as user")
+	errSearch = errs.New(errs.Invalid, "ldap operation failed: unable to retrieve user bind DN")
+)
+
+// LoginName implements engine.LoginNamer.
+func (*Engine) LoginName(call *engine.Call) string {
+	_, name, found := strings.Cut(call.Path, "/")
+	if !found {
+		return ""
+	}
+	return strings.ToLower(name)
+}
+
+// An account is what the server has told of who logs in, by which configuration.
+type account struct {
+	by, dn string
+	name   string // the attribute userattr, as the server has it
+	groups []string
+}
+
+// by is a configuration as one text.
+func (c *config) by() string {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return "" // it holds nothing that cannot be encoded
+	}
+	return string(raw)
+}
+
+func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
+	c, err := get[config](call.Tx, configKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errs.New(errs.Invalid, "ldap backend not configured")
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case in.Username == "" || len(in.Username) > 512:
+		return nil, errs.New(errs.Invalid, "a username has 1 to 512 bytes")
+	case in.Password == "" && !c.AllowNullBind:
+		return nil, errs.New(errs.Invalid, "password cannot be of zero length when passwordless binds are being denied")
+	case len(in.Password) > 4096:
+		return nil, errs.New(errs.Invalid, "the password is longer than 4096 bytes")
+	case !c.Allows(call.Request.Remote.Addr()):
+		return nil, errDenied
+	}
+	got, ok := call.Asked.(account)
+	if !ok {
+		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.ask(ctx, c, in.Username, in.Password) })
+	}
+	if got.by != c.by() {
+		return nil, errDenied
+	}
+	policies, groups, err := c.merge(call.Tx, in.Username, got.groups)
+	if err != nil {
+		return nil, err
+	}
+	name := c.fold(in.Username)
+	auth := c.Auth()
+	auth.Policies = policies
+	auth.DisplayName = in.Username
+	auth.Metadata = map[string]string{"username": in.Username}
+	auth.InternalData = map[string]any{"groups": got.groups}
+	auth.Alias = &engine.Alias{Name: name, MountAccessor: call.Mount.Accessor, MountType: call.Mount.Type, Metadata: map[string]string{"name": in.Username}}
+	if !c.NameAsAlias && got.name != "" {
+		auth.Alias.Name = got.name
+	}
+	auth.GroupAliases = make([]engine.Alias, 0, len(groups))
+	for _, g := range groups {
+		auth.GroupAliases = append(auth.GroupAliases, engine.Alias{Name: g, MountAccessor: call.Mount.Accessor, MountType: call.Mount.Type})
+	}
+	res := &engine.Response{Auth: auth}
+	if len(groups) == 0 {
+		res.Warn("no LDAP groups found in groupDN \"" + c.GroupDN + "\"; only policies from locally-defined groups available")
+	}
+	return res, nil
+}
+
+// merge adds to the server's groups those that are written here, and to the
+// grant's policies those of the user and the groups.
+func (c *config) merge(tx storage.Tx, username string, server []string) (policies, groups []string, err error) {
+	u, err := stored(tx, "user/"+c.fold(username))
+	if err != nil {
+		return nil, nil, err
+	}
+	policies = append(slices.Clone(c.Policies), u.Policies...)
+	for _, g := range append(slices.Clone(server), u.Groups...) {
+		groups = append(groups, c.fold(g))
+	}
+	slices.Sort(groups)
+	groups = slices.Compact(groups)
+	for _, name := range groups {
+		if len(name) > 512 {
+			continue // no group here has such a name
+		}
+		g, err := stored(tx, "group/"+name)
+		if err != nil {
+			return nil, nil, err
+		}
+		policies = append(policies, g.Policies...)
+	}
+	return grant.Clean(policies), groups, nil
+}
+
+// RenewAuth implements engine.AuthRenewer. The server is not asked again: the
+// password that it would want is not kept. Policies are those that the groups of
+// the login have now.
+func (*Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth) error {
+	c, err := get[config](call.Tx, configKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return engine.ErrNotRenewed
+	}
+	if err != nil {
+		return err
+	}
+	var server []string
+	list, _ := auth.InternalData["groups"].([]any)
+	for _, g := range list {
+		if name, ok := g.(string); ok {
+			server = append(server, name)
+		}
+	}
+	policies, _, err := c.merge(call.Tx, auth.Metadata["username"], server)
+	if err != nil {
+		return err
+	}
+	now := grant.Grant{Policies: policies}
+	if !now.Covers(auth.Policies) {
+		return errs.New(errs.Invalid, "policies have changed, not renewing")
+	}
+	c.Renew(auth)
+	return nil
+}

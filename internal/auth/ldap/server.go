@@ -1,0 +1,308 @@
+package ldap
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+)
+
+// Bounds on what a server may cost.
+const (
+	maxGroups  = 1000
+	maxEntries = 10_000
+)
+
+var errReach = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
+
+// ask finds the user at the server, binds as them, and fetches their groups.
+func (e *Engine) ask(ctx context.Context, c *config, username, password string) (any, error) {
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	default:
+		return nil, errs.New(errs.Unavailable, "too many logins wait for LDAP servers")
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	conn.SetTimeout(c.RequestTime)
+	dn, err := c.bindDN(conn, username)
+	if err != nil {
+		return nil, err
+	}
+	if err := bind(conn, dn, password, c.AllowNullBind); err != nil {
+		if ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
+			return nil, engine.BadCredentials(errBad)
+		}
+		return nil, errBad
+	}
+	if err := c.rebind(conn); err != nil {
+		return nil, err
+	}
+	userDN := dn
+	if c.UPNDomain != "" {
+		if userDN, err = c.searchUser(conn, username+"@"+c.UPNDomain, "userPrincipalName"); err != nil {
+			return nil, err
+		}
+	}
+	groups, err := c.groups(conn, userDN, username)
+	if err != nil {
+		return nil, err
+	}
+	return account{by: c.by(), dn: userDN, name: c.alias(conn, userDN), groups: groups}, nil
+}
+
+func bind(conn *ldap.Conn, dn, password string, allowEmpty bool) error {
+	if password == "" && allowEmpty {
+		return conn.UnauthenticatedBind(dn)
+	}
+	return conn.Bind(dn, password)
+}
+
+// dial connects to the first server that answers.
+func (c *config) dial(ctx context.Context) (*ldap.Conn, error) {
+	for text := range strings.SplitSeq(c.URL, ",") {
+		u, err := url.Parse(strings.TrimSpace(text))
+		if err != nil {
+			continue
+		}
+		cfg, err := c.tls(u.Hostname())
+		if err != nil {
+			return nil, err
+		}
+		if conn, err := c.connect(ctx, u, cfg); err == nil {
+			return conn, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errReach
+}
+
+func (c *config) connect(ctx context.Context, u *url.URL, cfg *tls.Config) (*ldap.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.ConnectTime)
+	defer cancel()
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"ldap": "389", "ldaps": "636"}[u.Scheme]
+	}
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "ldaps" {
+		secured := tls.Client(raw, cfg)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		raw = secured
+	}
+	conn := ldap.NewConn(&boundedConn{Conn: raw, left: maxBytes, until: time.Now().Add(c.ConnectTime + 4*c.RequestTime)}, u.Scheme == "ldaps")
+	conn.Start()
+	if u.Scheme == "ldap" && c.StartTLS {
+		conn.SetTimeout(c.ConnectTime)
+		if err := conn.StartTLS(cfg); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// maxBytes is what a server may send within one login.
+const maxBytes = 16 << 20
+
+// boundedConn ends a connection on which too much comes, or too late.
+type boundedConn struct {
+	net.Conn
+	left  int
+	until time.Time
+}
+
+// Read implements net.Conn.
+func (b *boundedConn) Read(p []byte) (int, error) {
+	if err := b.SetReadDeadline(b.until); err != nil {
+		return 0, err
+	}
+	n, err := b.Conn.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, errors.New("the server sends too much")
+	}
+	return n, err
+}
+
+func (c *config) tls(host string) (*tls.Config, error) {
+	least, _ := tlsVersion(c.TLSMin)
+	most, _ := tlsVersion(c.TLSMax)
+	out := &tls.Config{ServerName: host, MinVersion: max(least, tls.VersionTLS12), MaxVersion: most, InsecureSkipVerify: c.Insecure} //nolint:gosec // as the administrator says
+	if c.Certificate != "" {
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM([]byte(c.Certificate)) {
+			return nil, errReach
+		}
+	}
+	if c.ClientCert != "" {
+		pair, err := tls.X509KeyPair([]byte(c.ClientCert), []byte(c.ClientKey))
+		if err != nil {
+			return nil, errReach
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+// bindDN is the name with which to bind as a user.
+func (c *config) bindDN(conn *ldap.Conn, username string) (string, error) {
+	switch {
+	case c.DiscoverDN || c.BindDN != "" && c.BindPass != "":
+		if c.BindDN != "" {
+			if err := conn.Bind(c.BindDN, c.BindPass); err != nil {
+				return "", errs.New(errs.Invalid, "ldap operation failed: failed to bind with binddn")
+			}
+		}
+		return c.searchUser(conn, username, c.UserAttr)
+	case c.UPNDomain != "":
+		return username + "@" + c.UPNDomain, nil
+	}
+	return c.UserAttr + "=" + ldap.EscapeDN(username) + "," + c.UserDN, nil
+}
+
+// rebind goes on as who may look for groups, if that is not the user.
+func (c *config) rebind(conn *ldap.Conn) error {
+	var err error
+	switch {
+	case c.AnonymousGrps:
+		err = conn.UnauthenticatedBind("")
+	case c.BindDN != "" && c.BindPass != "":
+		err = conn.Bind(c.BindDN, c.BindPass)
+	}
+	if err != nil {
+		return errs.New(errs.Invalid, "ldap operation failed: failed to bind for the search of groups")
+	}
+	return nil
+}
+
+// filter fills a filter's template in with values that stand for nothing but
+// themselves (RFC 4515).
+func filter(text string, values map[string]string) (string, error) {
+	t, err := template.New("filter").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return "", err
+	}
+	escaped := make(map[string]string, len(values))
+	for k, v := range values {
+		escaped[k] = ldap.EscapeFilter(v)
+	}
+	var out strings.Builder
+	err = t.Execute(&out, escaped)
+	return out.String(), err
+}
+
+func (c *config) search(conn *ldap.Conn, base, filter string, most int, attributes ...string) ([]*ldap.Entry, error) {
+	req := ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, slices.Index(derefs, c.Deref), most, int(c.RequestTime/time.Second), false, filter, attributes, nil)
+	var res *ldap.SearchResult
+	var err error
+	if c.PageSize > 0 && most == 0 {
+		res, err = conn.SearchWithPaging(req, uint32(c.PageSize))
+	} else {
+		res, err = conn.Search(req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(res.Entries) > maxEntries {
+		return nil, errors.New("too many entries")
+	}
+	return res.Entries, nil
+}
+
+// searchUser finds the one entry of a user.
+func (c *config) searchUser(conn *ldap.Conn, username, attr string) (string, error) {
+	text, err := filter(c.UserFilter, map[string]string{"UserAttr": attr, "Username": username})
+	if err != nil {
+		return "", errs.New(errs.Invalid, "ldap operation failed: userfilter cannot be filled in")
+	}
+	entries, err := c.search(conn, c.UserDN, text, 2, c.UserAttr)
+	if err != nil || len(entries) != 1 {
+		return "", errSearch
+	}
+	return entries[0].DN, nil
+}
+
+// alias is the user's name as the server has it, "" when it does not tell.
+func (c *config) alias(conn *ldap.Conn, dn string) string {
+	req := ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, int(c.RequestTime/time.Second), false, "(objectClass=*)", []string{c.UserAttr}, nil)
+	res, err := conn.Search(req)
+	if err != nil || len(res.Entries) != 1 {
+		return ""
+	}
+	values := res.Entries[0].GetEqualFoldAttributeValues(c.UserAttr)
+	if len(values) != 1 || len(values[0]) > 512 {
+		return ""
+	}
+	return values[0]
+}
+
+// groups are the names of a user's groups.
+func (c *config) groups(conn *ldap.Conn, userDN, username string) ([]string, error) {
+	if c.GroupDN == "" || c.GroupFilter == "" {
+		return nil, nil
+	}
+	text, err := filter(c.GroupFilter, map[string]string{"UserDN": userDN, "Username": username})
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "ldap operation failed: groupfilter cannot be filled in")
+	}
+	entries, err := c.search(conn, c.GroupDN, text, 0, c.GroupAttr)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "ldap operation failed: the search of groups failed")
+	}
+	var out []string
+	for _, entry := range entries {
+		values := entry.GetEqualFoldAttributeValues(c.GroupAttr)
+		if len(values) == 0 {
+			values = []string{entry.DN}
+		}
+		for _, v := range values {
+			if name := groupName(v); name != "" && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	if len(out) > maxGroups {
+		return nil, errs.New(errs.Invalid, "ldap operation failed: the user is in more than %d groups", maxGroups)
+	}
+	return out, nil
+}
+
+// groupName is the first common name of a DN, or a text that is none.
+func groupName(text string) string {
+	dn, err := ldap.ParseDN(text)
+	if err != nil || len(dn.RDNs) == 0 {
+		return text
+	}
+	for _, rdn := range dn.RDNs {
+		for _, a := range rdn.Attributes {
+			if strings.EqualFold(a.Type, "cn") {
+				return a.Value
+			}
+		}
+	}
+	return text
+}
