@@ -55,6 +55,17 @@ func loginMethods() []loginMethod {
 				"role    role to log in to\njwt     the token; jwt=@file and jwt=- work\nmount   where the method is mounted (also -path)",
 		},
 		{
+			name: "oidc", login: loginOIDC,
+			help: "Usage: vault login -method=oidc [options] [role=NAME]\n\n" +
+				"role            role to log in to; the mount's default by default\n" +
+				"mount           where the method is mounted (also -path)\n" +
+				"listenaddress   address to listen on for the provider's answer; localhost\n" +
+				"port            port to listen on; 8250, 0 for any that is free\n" +
+				"callbackhost, callbackport, callbackmethod\n" +
+				"                parts of the address to which the provider sends back; those of the listener\n" +
+				"skip_browser    true to open no browser: the address is printed",
+		},
+		{
 			name: "kubernetes", login: loginKubernetes,
 			help: "Usage: vault login -method=kubernetes [options] role=NAME [jwt=TOKEN]\n\n" +
 				"role    role to log in to\njwt     service account token; the pod's own by default\n" +
