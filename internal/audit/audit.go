@@ -83,8 +83,9 @@ type Broker struct {
 
 // A set is what is enabled. It is immutable.
 type set struct {
-	devices []*device
-	headers []header
+	devices   []*device
+	headers   []header
+	selective bool // not every device takes every record
 }
 
 // NewBroker opens the devices that the store names. It fails when there are
@@ -176,7 +177,9 @@ func (b *Broker) follow() {
 	old := b.set.Load()
 	next := &set{}
 	for _, r := range rows {
-		next.devices = append(next.devices, b.find(old, r))
+		d := b.find(old, r)
+		next.devices = append(next.devices, d)
+		next.selective = next.selective || d.filter != nil || d.fallback
 	}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		next.headers = append(next.headers, newHeader(name, headers[name]))
@@ -233,7 +236,13 @@ func (b *Broker) make(r row) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDevice(r, s, newEncoder(st, r.Salt, b.version), b.log, b.cfg.Wait), nil
+	sel, err := parseSelection(r.Options)
+	if err != nil {
+		return nil, err
+	}
+	d := newDevice(r, s, newEncoder(st, r.Salt, b.version), b.log, b.cfg.Wait)
+	d.selection = sel
+	return d, nil
 }
 
 // prepare makes the device of a new row, opens it and writes a record to try it.
@@ -331,11 +340,18 @@ func (b *Broker) Log(r *Record) error {
 	}
 }
 
-// offer gives a record to all devices and waits for the first that has it.
+// offer gives a record to the devices that take it and waits for the first that
+// has it. One that no device wants is not recorded, as in Vault: to have all, a
+// device must have no filter, or be the fallback.
 func (b *Broker) offer(s *set, r *Record) error {
+	var room [4]*device
+	chosen := s.choose(r, room[:0])
+	if len(chosen) == 0 {
+		return nil
+	}
 	e := &entry{done: make(chan error, 1)}
-	e.left.Store(int32(len(s.devices)))
-	for _, d := range s.devices {
+	e.left.Store(int32(len(chosen)))
+	for _, d := range chosen {
 		d.offer(e, r, s.headers)
 	}
 	t := b.timers.Get().(*time.Timer)

@@ -53,6 +53,7 @@ type item struct {
 
 // A device is an enabled audit device: a queue and the goroutine that writes.
 type device struct {
+	selection
 	row  row
 	enc  *encoder
 	sink sink

@@ -20,6 +20,7 @@ type style struct {
 	accessor bool // hmac_accessor
 	elide    bool // elide_list_responses
 	jsonx    bool // format=jsonx
+	exclude  []exclusion
 }
 
 // A header is a request header that is recorded.
@@ -66,6 +67,9 @@ func (e *encoder) encode(r *Record, headers []header) line {
 	m := e.hasher.pool.Get().(*mac)
 	w := writer{e: e, r: r, m: m, b: (*buf)[:0]}
 	w.record(headers)
+	if len(e.exclude) > 0 {
+		w.b = excluded(e.exclude, w.b)
+	}
 	if e.jsonx {
 		w.b = appendJSONx(nil, w.b)
 	}

@@ -42,12 +42,9 @@ func parseStyle(o map[string]string) (style, error) {
 		// (CVE-2025-6000).
 		return s, errs.New(errs.Invalid, "audit log prefixing is not allowed")
 	}
-	for _, name := range []string{"filter", "fallback", "exclude"} {
-		if o[name] != "" {
-			return s, errs.New(errs.Invalid, "the option %s is not supported yet", name)
-		}
-	}
-	return s, nil
+	var err error
+	s.exclude, err = parseExclude(o["exclude"])
+	return s, err
 }
 
 func flag(o map[string]string, name string, into *bool) error {

@@ -98,6 +98,9 @@ func (b *Broker) Enable(tx storage.Tx, requestID string, d Device) error {
 		Local: d.Local, Salt: make([]byte, saltBytes),
 	}
 	_, _ = rand.Read(r.Salt) // never fails
+	if err := onlyFallback(tx, r.Options); err != nil {
+		return err
+	}
 	dev, err := b.prepare(r)
 	if err != nil {
 		return err
@@ -108,6 +111,24 @@ func (b *Broker) Enable(tx storage.Tx, requestID string, d Device) error {
 		return err
 	}
 	return tx.Put(deviceDir+r.Path, raw)
+}
+
+// onlyFallback refuses a second device that takes what no other wants.
+func onlyFallback(tx storage.Tx, options map[string]string) error {
+	s, err := parseSelection(options)
+	if err != nil || !s.fallback {
+		return err
+	}
+	rows, err := readRows(tx)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if have, err := parseSelection(r.Options); err == nil && have.fallback {
+			return errs.New(errs.Invalid, "%s is the fallback device already: there can be one", r.Path)
+		}
+	}
+	return nil
 }
 
 // free refuses a path that a device has, or that lies above or below one.

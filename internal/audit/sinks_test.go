@@ -192,7 +192,6 @@ func TestOptions(t *testing.T) {
 		{"file", map[string]string{"file_path": "discard", "format": "xml"}, `unknown format type "xml"`},
 		{"file", map[string]string{"file_path": "discard", "log_raw": "maybe"}, `strconv.ParseBool: parsing "maybe": invalid syntax`},
 		{"file", map[string]string{"file_path": "discard", "prefix": "#!"}, "audit log prefixing is not allowed"},
-		{"file", map[string]string{"file_path": "discard", "filter": "x"}, "the option filter is not supported yet"},
 		{"socket", nil, "address is required"},
 		{"socket", map[string]string{"address": "x", "write_timeout": "soon"}, `time: invalid duration "soon"`},
 		{"file", map[string]string{"file_path": "discard", "format": "jsonx", "log_raw": "true", "hmac_accessor": "false", "elide_list_responses": "1"}, ""},

@@ -13,7 +13,13 @@ func auditEnableCommand() command {
 		about: `Starts to record every request and answer to a file, socket or syslog.
 
     $ vault audit enable file file_path=/var/log/vault/audit.log
-    $ vault audit enable -path=net socket address=10.0.0.5:9090 socket_type=tcp`,
+    $ vault audit enable -path=net socket address=10.0.0.5:9090 socket_type=tcp
+
+A device takes the records that its filter matches, all without one; fallback=true
+takes what no other does; exclude leaves fields out.
+
+    $ vault audit enable -path=kv file file_path=/var/log/vault/kv.log filter='mount_type == kv'
+    $ vault audit enable -path=rest file file_path=/var/log/vault/rest.log fallback=true`,
 		setup: func(f *flagSet) runFunc {
 			path := f.String("path", "", "path", "Name of the device; its type by default.")
 			description := f.String("description", "", "text", "What it is for.")
