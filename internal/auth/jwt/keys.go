@@ -98,6 +98,7 @@ type place struct {
 
 	fetching sync.Mutex // held while fetching: one at a time
 	mu       sync.Mutex
+	failure  error               // of the last attempt, nil when it went well; guarded by mu
 	keys     *jose.JSONWebKeySet // guarded by mu, as are the times
 	fetched  time.Time
 	tried    time.Time
@@ -106,39 +107,47 @@ type place struct {
 // current returns the keys, fetched when they are old, or when again says that
 // those at hand did not do.
 func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, error) {
-	look := func() (*jose.JSONWebKeySet, bool) {
+	look := func() (keys *jose.JSONWebKeySet, settled bool, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		fresh := p.keys != nil && time.Since(p.fetched) < freshFor && !again
-		return p.keys, fresh || p.keys != nil && time.Since(p.tried) < pause
+		switch lately := time.Since(p.tried) < pause; {
+		case p.keys != nil && (lately || time.Since(p.fetched) < freshFor && !again):
+			return p.keys, true, nil
+		case p.failure != nil && lately:
+			return nil, true, p.failure // those who wait do not try one after another
+		}
+		return p.keys, false, nil
 	}
-	keys, good := look()
-	if good {
-		return keys, nil
+	keys, settled, err := look()
+	if settled {
+		return keys, err
 	}
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
-	if keys, good = look(); good { // by another, meanwhile
-		return keys, nil
+	if keys, settled, err = look(); settled { // by another, meanwhile
+		return keys, err
 	}
-	if err := p.fetch(ctx); err != nil {
+	if err := p.refresh(ctx); err != nil {
 		return nil, err
 	}
-	keys, _ = look()
-	return keys, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keys, nil
 }
 
-// refresh fetches the keys now.
+// refresh fetches the keys now, and notes how that went.
 func (p *place) refresh(ctx context.Context) error {
-	p.fetching.Lock()
-	defer p.fetching.Unlock()
-	return p.fetch(ctx)
+	err := p.fetch(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tried, p.failure = time.Now(), err
+	if ctx.Err() != nil {
+		p.failure = nil // the client is gone, the provider may be well
+	}
+	return err
 }
 
 func (p *place) fetch(ctx context.Context) error {
-	p.mu.Lock()
-	p.tried = time.Now()
-	p.mu.Unlock()
 	url := p.url
 	if p.issuer != "" {
 		var doc struct {

@@ -22,6 +22,8 @@ import (
 	"text/template"
 	"time"
 
+	ber "github.com/go-asn1-ber/asn1-ber"
+
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
@@ -41,7 +43,11 @@ var (
 const maxAsked = 64
 
 // New makes the method.
-func New() *Engine { return &Engine{make(chan struct{}, maxAsked)} }
+func New() *Engine {
+	// The library would make room for as much as a packet says that it holds.
+	ber.MaxPacketLengthBytes = maxBytes
+	return &Engine{make(chan struct{}, maxAsked)}
+}
 
 // Type implements engine.Engine.
 func (*Engine) Type() string { return "ldap" }
