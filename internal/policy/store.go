@@ -186,7 +186,7 @@ type Subject interface {
 // in the root namespace. Paths that the ACL judges begin with that of their
 // namespace.
 func (s *Store) ACL(tx storage.Tx, sets []Set, subject Subject) (*ACL, error) {
-	if len(sets) > 0 && slices.Contains(sets[0].Names, RootName) {
+	if len(sets) > 0 && sets[0].NamespaceID == namespace.RootID && slices.Contains(sets[0].Names, RootName) {
 		return &ACL{root: true}, nil
 	}
 	var buf [8]placed
