@@ -20,7 +20,7 @@ func commands(cfg Config) []command {
 		authHelpCommand(),
 		auditEnableCommand(), auditDisableCommand(), auditListCommand(),
 		policyReadCommand(), policyWriteCommand(), policyListCommand(), policyDeleteCommand(), policyFmtCommand(),
-		policyExplainCommand(),
+		policyExplainCommand(), policyTestCommand(),
 		tokenCreateCommand(), tokenLookupCommand(), tokenRenewCommand(), tokenRevokeCommand(),
 		tokenCapabilitiesCommand(),
 		leaseLookupCommand(), leaseRenewCommand(), leaseRevokeCommand(),

@@ -60,7 +60,12 @@ func loginOIDC(c *call, client *api.Client, params map[string]string) (*api.Secr
 		Handler: oidcHandler(ctx, client, params["mount"], nonce, got),
 	}
 	go func() { _ = server.Serve(l) }() // ends with the listener
-	defer server.Close()
+	defer func() {
+		// The browser gets its page before the listener goes.
+		last, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), 2*time.Second)
+		defer cancel()
+		_ = server.Shutdown(last) // what is left ends with the process
+	}()
 	if params["skip_browser"] != "true" {
 		c.errorf("Complete the login via your OIDC provider. Launching browser to:\n\n    %s\n\n", page)
 		if err := openBrowser(ctx, page); err != nil {

@@ -16,7 +16,8 @@ func TestLoginOIDC(t *testing.T) {
 	t.Parallel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var nonce, page string
+	var mu sync.Mutex
+	var nonce, page string // guarded by mu
 	back := func(redirect, code string) {
 		defer wg.Done()
 		res, err := http.Get(redirect + "?" + url.Values{"state": {"st"}, "code": {code}}.Encode()) //nolint:noctx // our own listener
@@ -25,6 +26,8 @@ func TestLoginOIDC(t *testing.T) {
 			return
 		}
 		res.Body.Close()
+		mu.Lock()
+		defer mu.Unlock()
 		page = res.Status
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +41,9 @@ func TestLoginOIDC(t *testing.T) {
 			if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Nonce == "" {
 				t.Errorf("auth_url: %+v, %v", in, err)
 			}
+			mu.Lock()
 			nonce = in.Nonce
+			mu.Unlock()
 			if in.Role == "none" {
 				_, _ = w.Write([]byte(`{"data":{"auth_url":""}}`)) // the client sees what is missing
 				return
@@ -48,6 +53,8 @@ func TestLoginOIDC(t *testing.T) {
 			_, _ = w.Write([]byte(`{"data":{"auth_url":"https://login.example.com/authorize"}}`)) // as above
 		case strings.HasSuffix(r.URL.Path, "/oidc/callback"):
 			q := r.URL.Query()
+			mu.Lock()
+			defer mu.Unlock()
 			if q.Get("client_nonce") != nonce || q.Get("state") != "st" {
 				t.Errorf("callback: %v", q)
 			}

@@ -163,3 +163,20 @@ func (a *Active) PolicySets(tx storage.Tx, tok *token.Entry) ([]policy.Set, erro
 	}
 	return a.setsOf(tx, tok, p, nil)
 }
+
+// ProposedACL is what a token could do with other texts of some policies of a
+// namespace, by name.
+func (a *Active) ProposedACL(tx storage.Tx, tok *token.Entry, ns string, texts map[string]*policy.Policy) (*policy.ACL, error) {
+	p, err := a.PersonOf(tx, tok)
+	if err != nil {
+		return nil, err
+	}
+	sets, err := a.setsOf(tx, tok, p, nil)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return a.Policies.Proposed(tx, sets, nil, ns, texts)
+	}
+	return a.Policies.Proposed(tx, sets, p, ns, texts)
+}

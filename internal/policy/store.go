@@ -180,6 +180,36 @@ type Subject interface {
 	Resolve(path string) (string, bool)
 }
 
+// Proposed is ACL as it would be with other texts of some policies of a namespace,
+// by name, also of policies that do not exist. Nothing of it is kept.
+func (s *Store) Proposed(tx storage.Tx, sets []Set, subject Subject, ns string, texts map[string]*Policy) (*ACL, error) {
+	if len(sets) > 0 && sets[0].NamespaceID == namespace.RootID && slices.Contains(sets[0].Names, RootName) {
+		return &ACL{root: true}, nil
+	}
+	var ps []placed
+	for _, set := range sets {
+		for _, name := range set.Names {
+			p := texts[name]
+			if p == nil || set.NamespaceID != ns {
+				var err error
+				p, err = s.policies.Get(tx, dir(set.NamespaceID)+name)
+				if errors.Is(err, storage.ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return nil, err
+				}
+			}
+			ps = append(ps, placed{p, set.Path})
+		}
+	}
+	var resolve func(string) (string, bool)
+	if subject != nil {
+		resolve = subject.Resolve
+	}
+	return compile(ps, resolve), nil
+}
+
 // ACL compiles the policies of a caller, or returns the compiled form while
 // none of them has changed. Policies that do not exist count for nothing. The
 // first set is that of the caller's token; only there is a policy root, and only

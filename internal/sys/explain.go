@@ -46,6 +46,30 @@ type explainIn struct {
 	Accessor string   `api:"accessor" help:"Accessor of the token."`
 	EntityID string   `api:"entity_id" help:"Id of an entity, with no policies but its own and its groups'."`
 	Policies []string `api:"policies" help:"Names of policies."`
+	// Proposed are texts to judge by in place of those that are stored.
+	Proposed map[string]string `api:"proposed" help:"Texts of policies by name, to judge by in place of what is stored."`
+}
+
+const maxProposed = 20
+
+// texts parses the proposed policies.
+func (in *explainIn) texts() (map[string]*policy.Policy, error) {
+	if len(in.Proposed) > maxProposed {
+		return nil, errs.New(errs.Invalid, "at most %d policies can be proposed at a time", maxProposed)
+	}
+	out := make(map[string]*policy.Policy, len(in.Proposed))
+	for name, text := range in.Proposed {
+		name = strings.ToLower(strings.TrimSpace(name))
+		if name == "" || name == policy.RootName {
+			return nil, errs.New(errs.Invalid, "%q is no name of a policy that could be written", name)
+		}
+		p, err := policy.Parse(name, text)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = p
+	}
+	return out, nil
 }
 
 // A subject is for whom a request is judged.
@@ -56,6 +80,8 @@ type subject struct {
 	// shown is the path of the namespace whose policies, with those below, the
 	// asker may see.
 	shown string
+	// proposed are texts in place of stored ones, nil for none.
+	proposed map[string]*policy.Policy
 }
 
 func (e *Engine) explainSelf(_ context.Context, call *engine.Call, in explainSelfIn) (*engine.Response, error) {
@@ -81,6 +107,9 @@ func (e *Engine) explain(_ context.Context, call *engine.Call, in explainIn) (*e
 		return nil, err
 	}
 	s.shown = call.NamespacePath
+	if s.proposed, err = in.texts(); err != nil {
+		return nil, err
+	}
 	return in.answer(call, s)
 }
 
@@ -191,7 +220,7 @@ func (in *explainSelfIn) answer(call *engine.Call, s subject) (*engine.Response,
 		x := &core.Account{Reason: s.refused, Op: q.Op, Namespace: q.Namespace, Path: q.Path}
 		return data(account(x, q, s)), nil
 	}
-	acl, err := aclOf(call, s.token)
+	acl, err := s.acl(call)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +230,13 @@ func (in *explainSelfIn) answer(call *engine.Call, s subject) (*engine.Response,
 	}
 	out := account(x, q, s)
 	return data(out), s.policies(call, out)
+}
+
+func (s *subject) acl(call *engine.Call) (*policy.ACL, error) {
+	if len(s.proposed) > 0 {
+		return desks(call).ProposedACL(call.Tx, s.token, ns(call), s.proposed)
+	}
+	return aclOf(call, s.token)
 }
 
 // policies adds the names of the policies in force, and of those that do not
@@ -214,8 +250,9 @@ func (s *subject) policies(call *engine.Call, out map[string]any) error {
 	for _, set := range sets {
 		for _, name := range set.Names {
 			_, err := desks(call).Policies.Get(call.Tx, set.NamespaceID, name)
+			proposed := s.proposed[name] != nil && set.NamespaceID == ns(call)
 			switch {
-			case err == nil:
+			case err == nil, proposed:
 				names = append(names, set.Path+name)
 			case errors.Is(err, storage.ErrNotFound):
 				missing = append(missing, set.Path+name)

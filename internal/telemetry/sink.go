@@ -70,6 +70,8 @@ func (r *Registry) run(ctx context.Context, makers map[string]func() (metrics.Me
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			r.sending.Lock()
+			defer r.sending.Unlock()
 			r.sinks.Store(nil)
 			for _, s := range sinks {
 				if stop, ok := s.(metrics.ShutdownSink); ok {

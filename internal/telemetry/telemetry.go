@@ -50,6 +50,8 @@ type Registry struct {
 	series sync.Map // of id to *series
 	count  atomic.Int64
 	sinks  atomic.Pointer[[]metrics.MetricSink]
+	// sending is read-held by those who hand values on.
+	sending sync.RWMutex
 
 	mu     sync.Mutex
 	gauges []func(set func(name string, v float64, labels ...Label)) // guarded by mu
@@ -332,8 +334,13 @@ func (r *Registry) labels(in []Label) []metrics.Label {
 
 // forward hands a value on to the servers that take metrics, if there are any.
 func (r *Registry) forward(fn func(metrics.MetricSink), parts []string) {
+	if r.sinks.Load() == nil || !r.allowed(strings.Join(parts, ".")) {
+		return
+	}
+	r.sending.RLock() // a sink that is shut down must not be sent to
+	defer r.sending.RUnlock()
 	sinks := r.sinks.Load()
-	if sinks == nil || !r.allowed(strings.Join(parts, ".")) {
+	if sinks == nil {
 		return
 	}
 	for _, s := range *sinks {
