@@ -314,6 +314,9 @@ func (c *Config) Check() error {
 			return source.Errorf(s.Pos, `seal %q comes with a later version of arca; leave the stanza out to use key shares (seal "shamir")`, s.Type)
 		}
 	}
+	if err := c.Telemetry.check(); err != nil {
+		return err
+	}
 	for i := range c.Listeners {
 		if err := c.Listeners[i].check(); err != nil {
 			return err

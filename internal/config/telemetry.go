@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"arca/internal/config/source"
+	"arca/internal/errs"
+	"arca/internal/param"
 )
 
 // Telemetry is the telemetry stanza.
@@ -67,6 +69,36 @@ func (t *Telemetry) SetConfig(it source.Item, d *source.Decoder) error {
 	}
 	in.Raw = rawMap(it.Value)
 	*t = Telemetry(in)
+	return nil
+}
+
+// UsagePeriod is how often what is costly to count is counted; 0 is never.
+func (t *Telemetry) UsagePeriod() time.Duration {
+	if t.Raw == nil || t.UsageGaugePeriod == "none" {
+		return 0
+	}
+	if d, err := param.ParseDuration(t.UsageGaugePeriod); err == nil && d > 0 {
+		return max(d, time.Minute)
+	}
+	return 10 * time.Minute
+}
+
+// Epsilon is the width in time of a bucket of leases; 0 is the default.
+func (t *Telemetry) Epsilon() time.Duration {
+	d, _ := param.ParseDuration(t.LeaseMetricsEpsilon) // was checked
+	return d
+}
+
+// check refuses periods that are none.
+func (t *Telemetry) check() error {
+	for name, v := range map[string]string{"usage_gauge_period": t.UsageGaugePeriod, "lease_metrics_epsilon": t.LeaseMetricsEpsilon} {
+		if v == "" || v == "none" {
+			continue
+		}
+		if _, err := param.ParseDuration(v); err != nil {
+			return errs.New(errs.Invalid, "telemetry: %s: %w", name, err)
+		}
+	}
 	return nil
 }
 

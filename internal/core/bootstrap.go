@@ -72,7 +72,7 @@ func (a *Active) Furnish(ctx context.Context, tx storage.Tx, ns string) error {
 
 // rootToken makes a root token that never expires.
 func (a *Active) rootToken(tx storage.Tx, id string) (string, error) {
-	return a.Tokens.Create(tx, &token.Entry{
+	return a.MakeToken(tx, &token.Entry{
 		Policies: []string{policy.RootName}, Path: "auth/token/root", DisplayName: "root",
 		Created: time.Now(), NamespaceID: namespace.RootID,
 	}, id)
@@ -114,7 +114,7 @@ func (c *Core) DevSetup(ctx context.Context, first, rootID string, withKV bool) 
 				Policies: []string{policy.RootName}, Path: "auth/token/create", DisplayName: "token",
 				Created: time.Now(), NamespaceID: namespace.RootID,
 			}
-			if id, err = a.Tokens.Create(tx, e, rootID); err != nil {
+			if id, err = a.MakeToken(tx, e, rootID); err != nil {
 				return errs.New(errs.Invalid, "create the development root token: %w", err)
 			}
 			old, err := a.Tokens.Lookup(tx, first, time.Now())

@@ -59,6 +59,8 @@ type Config struct {
 	Sanitized func() map[string]any
 	// Metrics takes what is measured; nil is nothing.
 	Metrics *telemetry.Registry
+	// Usage is about gauges that are costly to find.
+	Usage Usage
 	// Storage settings of the transaction layer; zero is good.
 	DB storage.Config
 }
@@ -198,7 +200,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.DB = storage.Open(barrier.New(keepOpen{c.cfg.Backend}, ring), c.cfg.DB)
+	a.DB = storage.Open(c.meters.measure(barrier.New(keepOpen{c.cfg.Backend}, ring)), c.cfg.DB)
 	a.Namespaces = namespace.NewStore(a.DB)
 	a.Identity = identity.NewStore(a.DB)
 	a.MFA = mfa.NewStore(a.DB)
@@ -261,6 +263,7 @@ func (keepOpen) Close() error { return nil }
 func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Cluster) error {
 	c.changes.Lock()
 	defer c.changes.Unlock()
+	defer c.meters.opened.Since(c.meters.clock())
 	if c.active.Load() != nil {
 		return nil
 	}
@@ -294,6 +297,9 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	}})
 	a.Go(a.Queue.Run)
 	a.Go(c.seal.Run)
+	if c.cfg.Metrics != nil && c.cfg.Usage.Period > 0 {
+		a.Go(a.watchUsage)
+	}
 	c.active.Store(a)
 	return nil
 }

@@ -326,6 +326,7 @@ func (h *handling) identify(tx storage.Tx) error {
 }
 
 func (h *handling) lookup(tx storage.Tx) (*token.Entry, error) {
+	defer h.c.meters.looked.Since(h.c.meters.clock())
 	tok, err := h.a.Caller(tx, h.req, h.now)
 	if errors.Is(err, token.ErrBad) {
 		return nil, errNoToken

@@ -109,6 +109,7 @@ func FillAuth(auth *engine.Auth, e *token.Entry, id string, ttl time.Duration) {
 
 // makeLease registers the lease on a secret.
 func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
+	defer h.c.meters.registered.Since(h.c.meters.clock())
 	l, m := res.Lease, h.entry.Mount
 	if h.tok != nil && h.tok.Batch() {
 		return errs.New(errs.Invalid, "batch tokens cannot hold leases of this kind")
@@ -135,6 +136,7 @@ func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
 		}
 	}
 	l.ID, l.TTL, l.Issued, l.Expires = e.ID, e.Expires.Sub(h.now), e.Issued, e.Expires
+	h.countLease(m, ttl)
 	return lease.Put(tx, e, time.Time{})
 }
 
@@ -174,7 +176,7 @@ func (a *Active) NewWrapping(tx storage.Tx, ns string, in WrapInput) (*engine.Wr
 		Expires: in.Now.Add(in.TTL), ExplicitMax: in.TTL, NamespaceID: ns,
 		Wrapped: &token.Wrapped{CreationPath: in.Path, TTL: in.TTL, JWT: in.JWT, Body: in.Body},
 	}
-	id, err := a.Tokens.Create(tx, e, "")
+	id, err := a.MakeToken(tx, e, "")
 	if err != nil {
 		return nil, err
 	}

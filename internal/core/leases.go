@@ -39,7 +39,11 @@ func (a *Active) expireLease(ctx context.Context, tx storage.Tx, it lease.Item) 
 	if e.Expires.After(time.Now()) {
 		return nil // renewed; it has another place in the index
 	}
-	return a.RevokeLease(ctx, tx, e, false)
+	if err := a.RevokeLease(ctx, tx, e, false); err != nil {
+		return err
+	}
+	tx.OnCommit(func() { a.core.meters.expired.Add(1) })
+	return nil
 }
 
 // leaseFailed lets a lease that could not be revoked wait, longer each time,
@@ -58,6 +62,7 @@ func (a *Active) leaseFailed(_ context.Context, tx storage.Tx, it lease.Item, ca
 	was := e.Expires
 	e.Expires = time.Now().UTC().Add(firstBackoff << e.Attempts)
 	e.Attempts++
+	a.core.meters.notExpired.Add(1)
 	e.Error = cause.Error()
 	return lease.Put(tx, e, was)
 }
@@ -65,6 +70,7 @@ func (a *Active) leaseFailed(_ context.Context, tx storage.Tx, it lease.Item, ca
 // RevokeLease takes back what a lease gave and removes it. With force a failure
 // of the engine is ignored.
 func (a *Active) RevokeLease(ctx context.Context, tx storage.Tx, e *lease.Entry, force bool) error {
+	defer a.core.meters.takenBack.Since(a.core.meters.clock())
 	m, _, err := a.Mounts.Route(tx, e.NamespaceID, e.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
@@ -86,6 +92,7 @@ func (a *Active) RevokeLease(ctx context.Context, tx storage.Tx, e *lease.Entry,
 // RenewLease extends a lease by increment (0: the mount's default) and returns
 // the engine's answer with the lease as it now is.
 func (a *Active) RenewLease(ctx context.Context, tx storage.Tx, e *lease.Entry, increment time.Duration, now time.Time) (*engine.Response, error) {
+	defer a.core.meters.renewed.Since(a.core.meters.clock())
 	switch {
 	case e.Irrevocable(), !e.Expires.IsZero() && !now.Before(e.Expires), e.Attempts > 0:
 		return nil, errs.New(errs.Invalid, "lease expired")

@@ -1,11 +1,14 @@
 package core
 
 import (
+	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"arca/internal/engine"
+	"arca/internal/storage"
 	"arca/internal/telemetry"
 	"arca/internal/token"
 )
@@ -16,7 +19,13 @@ type meters struct {
 	handled, logins, auditedRequests, auditedResponses  *telemetry.Timer
 	failedRequests, failedResponses, limited, lockedOut *telemetry.Counter
 
+	get, list, put                 *telemetry.Timer // of the barrier
+	opened, created, looked        *telemetry.Timer
+	registered, renewed, takenBack *telemetry.Timer
+	expired, notExpired            *telemetry.Counter
+
 	routes sync.Map // of routeID to *telemetry.Timer
+	usage  atomic.Pointer[[]counted]
 }
 
 type routeID struct {
@@ -35,6 +44,10 @@ func newMeters(r *telemetry.Registry, c *Core) *meters {
 	m.failedRequests, m.failedResponses = r.Counter(nil, "audit", "log_request_failure"), r.Counter(nil, "audit", "log_response_failure")
 	m.limited = r.Counter(nil, "quota", "rate_limit", "violation")
 	m.lockedOut = r.Counter(nil, "core", "user_lockouts")
+	m.get, m.list, m.put = r.Timer(nil, "barrier", "get"), r.Timer(nil, "barrier", "list"), r.Timer(nil, "barrier", "put")
+	m.opened, m.created, m.looked = r.Timer(nil, "core", "post_unseal"), r.Timer(nil, "token", "create"), r.Timer(nil, "token", "lookup")
+	m.registered, m.renewed, m.takenBack = r.Timer(nil, "expire", "register"), r.Timer(nil, "expire", "renew"), r.Timer(nil, "expire", "revoke")
+	m.expired, m.notExpired = r.Counter(nil, "expire", "lease_expiration"), r.Counter(nil, "expire", "lease_expiration", "error")
 	r.Gauges(func(set func(string, float64, ...telemetry.Label)) {
 		truth := map[bool]float64{true: 1}
 		a := c.active.Load()
@@ -43,6 +56,11 @@ func newMeters(r *telemetry.Registry, c *Core) *meters {
 		set("core.in_flight_requests", float64(c.flights.count()))
 		if a != nil {
 			set("core.locked_users", float64(len(a.LockedUsers("", "", time.Now()))))
+		}
+		if list := m.usage.Load(); list != nil {
+			for _, g := range *list {
+				set(g.name, float64(g.value), g.labels...)
+			}
 		}
 	})
 	return m
@@ -62,6 +80,14 @@ func (m *meters) done(h *handling) {
 	if h.entry != nil {
 		m.route(h).At(h.now, now)
 	}
+}
+
+// clock is the time, where anything is measured.
+func (m *meters) clock() (now time.Time) {
+	if m.registry != nil {
+		now = time.Now()
+	}
+	return now
 }
 
 // route is the timer of an operation at a mount: "route.read.secret-".
@@ -85,12 +111,8 @@ func (a *Active) CountToken(call *engine.Call, e *token.Entry, m *engine.Mount, 
 		return
 	}
 	call.After(func() {
-		ns := strings.TrimSuffix(nsPath, "/")
-		if ns == "" {
-			ns = "root"
-		}
 		r.Counter([]telemetry.Label{
-			{Name: "namespace", Value: ns},
+			{Name: "namespace", Value: namespaceLabel(nsPath)},
 			{Name: "auth_method", Value: m.Type},
 			{Name: "mount_point", Value: m.Path},
 			{Name: "creation_ttl", Value: telemetry.Age(e.CreationTTL)},
@@ -99,5 +121,93 @@ func (a *Active) CountToken(call *engine.Call, e *token.Entry, m *engine.Mount, 
 	})
 }
 
+// namespaceLabel is what a namespace is called in labels.
+func namespaceLabel(path string) string {
+	if path == "" {
+		return "root"
+	}
+	return strings.TrimSuffix(path, "/")
+}
+
+// CountLease counts a lease that a request has made.
+func (h *handling) countLease(m *engine.Mount, ttl time.Duration) {
+	r := h.c.meters.registry
+	if r == nil {
+		return
+	}
+	ns := namespaceLabel(h.ns.Path)
+	h.call.After(func() {
+		r.Counter([]telemetry.Label{
+			{Name: "namespace", Value: ns},
+			{Name: "secret_engine", Value: m.Type},
+			{Name: "mount_point", Value: m.Path},
+			{Name: "creation_ttl", Value: telemetry.Age(ttl)},
+		}, "secret", "lease", "creation").Add(1)
+	})
+}
+
+// measure takes the times of the store behind the barrier.
+func (m *meters) measure(b storage.Backend) storage.Backend {
+	if m.registry == nil {
+		return b
+	}
+	return measured{b, m}
+}
+
+type measured struct {
+	storage.Backend
+	m *meters
+}
+
+// Get implements storage.Backend.
+func (b measured) Get(ctx context.Context, key string) ([]byte, error) {
+	defer b.m.get.Since(time.Now())
+	return b.Backend.Get(ctx, key)
+}
+
+// Scan implements storage.Backend.
+func (b measured) Scan(ctx context.Context, o storage.ScanOptions) (storage.Iterator, error) {
+	defer b.m.list.Since(time.Now())
+	return b.Backend.Scan(ctx, o)
+}
+
+// Apply implements storage.Backend.
+func (b measured) Apply(ctx context.Context, batch storage.Batch) error {
+	defer b.m.put.Since(time.Now())
+	return b.Backend.Apply(ctx, batch)
+}
+
+// Snapshot implements storage.Backend.
+func (b measured) Snapshot(ctx context.Context) (storage.Snapshot, error) {
+	s, err := b.Backend.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return measuredSnapshot{s, b.m}, nil
+}
+
+type measuredSnapshot struct {
+	storage.Snapshot
+	m *meters
+}
+
+// Get implements storage.Snapshot.
+func (s measuredSnapshot) Get(ctx context.Context, key string) ([]byte, error) {
+	defer s.m.get.Since(time.Now())
+	return s.Snapshot.Get(ctx, key)
+}
+
+// Scan implements storage.Snapshot.
+func (s measuredSnapshot) Scan(ctx context.Context, o storage.ScanOptions) (storage.Iterator, error) {
+	defer s.m.list.Since(time.Now())
+	return s.Snapshot.Scan(ctx, o)
+}
+
 // Metrics is where this node's metrics are kept; nil when they are not.
 func (c *Core) Metrics() *telemetry.Registry { return c.meters.registry }
+
+// MakeToken stores a new token, or seals a batch token, and returns its id.
+func (a *Active) MakeToken(tx storage.Tx, e *token.Entry, id string) (string, error) {
+	defer a.core.meters.created.Since(a.core.meters.clock())
+	return a.Tokens.Create(tx, e, id)
+}

@@ -231,7 +231,7 @@ func (a *Active) makeToken(tx storage.Tx, call *engine.Call, res *engine.Respons
 			return errs.New(errs.Invalid, "batch tokens cannot have a use limit or a period")
 		}
 	}
-	id, err := a.Tokens.Create(tx, e, "")
+	id, err := a.MakeToken(tx, e, "")
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,10 @@ type (
 	Revoker interface {
 		Revoke(ctx context.Context, call *Call, lease *Lease) error
 	}
+	// Counter tells how many secrets a mount has, counting up to limit.
+	Counter interface {
+		Count(ctx context.Context, call *Call, limit int) (int, error)
+	}
 	// An AuthRenewer checks the renewal of a token made by a login: an error
 	// refuses it. It may change auth's TTLs and policies.
 	AuthRenewer interface {

@@ -10,6 +10,7 @@ package lease
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -45,6 +46,21 @@ func parseItem(key string) (Item, error) {
 		return Item{}, fmt.Errorf("bad due-time key %q: %w", key, err)
 	}
 	return Item{Due: time.UnixMilli(ms).UTC(), Kind: parts[1], NS: parts[2], ID: parts[3]}, nil
+}
+
+// Items goes over all items in the order of time.
+func Items(tx storage.Tx) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		for key, err := range tx.Sub(QueuePrefix).Keys("", "") {
+			if err != nil {
+				yield(Item{}, err)
+				return
+			}
+			if it, err := parseItem(key); err == nil && !yield(it, nil) { // one that is not ours is nothing to count
+				return
+			}
+		}
+	}
 }
 
 // Schedule adds an item within a transaction over the whole store.

@@ -148,7 +148,11 @@ func (n *node) openCore() error {
 		Backend: b, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
-		Lockouts:      lockouts(cfg),
+		Lockouts: lockouts(cfg),
+		Usage: core.Usage{
+			Period: cfg.Telemetry.UsagePeriod(), Epsilon: cfg.Telemetry.Epsilon(), Buckets: cfg.Telemetry.LeaseBuckets,
+			Namespaces: cfg.Telemetry.AddLeaseNamespaces, Most: cfg.Telemetry.MaximumGauge,
+		},
 		Metrics:       n.metrics(),
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },

@@ -436,7 +436,7 @@ func (m *making) finish() (*engine.Response, error) {
 	if err := m.person(); err != nil {
 		return nil, err
 	}
-	id, err := d.Tokens.Create(m.call.Tx, t, m.in.ID)
+	id, err := d.MakeToken(m.call.Tx, t, m.in.ID)
 	if err != nil {
 		return nil, err
 	}
