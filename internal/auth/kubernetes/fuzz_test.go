@@ -2,8 +2,12 @@ package kubernetes
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // A token comes from outside: it is read or refused, and never belongs to an
@@ -18,11 +22,11 @@ func FuzzToken(f *testing.F) {
 	r := &role{Names: []string{"b*"}, Namespaces: []string{"a"}}
 	c := &config{SkipIssuer: true}
 	f.Fuzz(func(t *testing.T, payload string) {
-		a, _, err := c.read("h."+base64.RawURLEncoding.EncodeToString([]byte(payload))+".s", time.Unix(1e9, 0), r)
-		if err == nil && (a.namespace != "a" || a.name == "" || a.name[0] != 'b' || a.uid == "") {
-			t.Errorf("%q is %+v", payload, a)
+		q, err := c.read("h."+base64.RawURLEncoding.EncodeToString([]byte(payload))+".s", time.Unix(1e9, 0), r)
+		if err == nil && (q.account.namespace != "a" || !strings.HasPrefix(q.account.name, "b") || q.account.uid == "") {
+			t.Errorf("%q is %+v", payload, q.account)
 		}
-		if _, _, err := c.read(payload, time.Unix(1e9, 0), r); err == nil && len(payload) < 8 {
+		if _, err := c.read(payload, time.Unix(1e9, 0), r); err == nil && len(payload) < 8 {
 			t.Errorf("%q was read", payload)
 		}
 	})
@@ -50,4 +54,104 @@ func TestMatch(t *testing.T) {
 			t.Errorf("%q with %q: %t", c.pattern, c.value, got)
 		}
 	}
+}
+
+// A selector is read or refused, and chooses no namespace without labels unless it
+// says what must be absent.
+func FuzzSelector(f *testing.F) {
+	for _, s := range []string{
+		`{"matchLabels":{"a":"b"}}`, "matchLabels:\n  a: b\n", `{"matchExpressions":[{"key":"a","operator":"In","values":["b"]}]}`,
+		"matchExpressions:\n- {key: a, operator: DoesNotExist}\n", "a: &a [*a]", "{}", "matchLabels: {a: 1}", "- 1", "",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSelector(text)
+		if err != nil {
+			return
+		}
+		absent := len(s.Labels) == 0
+		for _, r := range s.Expressions {
+			absent = absent && (r.Operator == opNotIn || r.Operator == opAbsent)
+		}
+		if s.fits(nil) != absent {
+			t.Errorf("%q chooses a namespace without labels", text)
+		}
+	})
+}
+
+// Keys that a cluster publishes are public, for signatures, and have a name.
+func FuzzKeys(f *testing.F) {
+	for _, s := range []string{
+		`{"keys":[]}`, `{"keys":[{"kty":"EC","crv":"P-256","kid":"k","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}`,
+		`{"keys":[{"kty":"oct","k":"AAAA","kid":"k"}]}`, `{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB","kid":"k","use":"enc"}]}`, `[]`, ``,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		for _, k := range parseKeys(raw) {
+			if !k.IsPublic() || k.KeyID == "" || k.Use == "enc" {
+				t.Errorf("%q has %+v", raw, k)
+			}
+		}
+	})
+}
+
+func TestSelector(t *testing.T) {
+	t.Parallel()
+	labels := map[string]string{"team": "a", "stage": "prod", "empty": ""}
+	for _, c := range []struct {
+		text string
+		want bool
+	}{
+		{`{"matchLabels":{"team":"a"}}`, true},
+		{`{"matchLabels":{"team":"a","stage":"dev"}}`, false},
+		{`{"matchLabels":{"none":""}}`, false},
+		{"matchLabels:\n  empty: \"\"\n", true},
+		{"matchExpressions:\n- key: team\n  operator: In\n  values: [b, a]\n", true},
+		{"matchExpressions:\n- {key: team, operator: NotIn, values: [a]}\n", false},
+		{"matchExpressions:\n- {key: none, operator: NotIn, values: [a]}\n", true},
+		{"matchExpressions:\n- {key: empty, operator: Exists}\n", true},
+		{"matchExpressions:\n- {key: team, operator: DoesNotExist}\n", false},
+		{"matchLabels: {team: a}\nmatchExpressions:\n- {key: stage, operator: In, values: [dev]}\n", false},
+	} {
+		s, err := parseSelector(c.text)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if got := s.fits(labels); got != c.want {
+			t.Errorf("%s: %t", c.text, got)
+		}
+	}
+}
+
+// Keys are fetched when they are old or one is missing, but not at every look.
+func TestWhenKeysAreFetched(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPublished()
+		want := func(step, id string, found, fetch bool) {
+			t.Helper()
+			if list, f := p.named(id); (len(list) > 0) != found || f != fetch {
+				t.Errorf("%s: %d keys, fetch %t", step, len(list), f)
+			}
+		}
+		want("none yet", "a", false, true)
+		p.keys, p.fetched = []jose.JSONWebKey{{KeyID: "a"}}, time.Now()
+		want("at hand", "a", true, false)
+		want("unknown", "b", false, false)
+		time.Sleep(pause)
+		want("unknown, later", "b", false, true)
+		want("at hand, later", "a", true, false)
+		time.Sleep(freshFor)
+		want("old", "a", false, true)
+		if !p.mayTry() || p.mayTry() {
+			t.Error("the cluster is asked again at once")
+		}
+		time.Sleep(pause)
+		if !p.mayTry() {
+			t.Error("the cluster is not asked again")
+		}
+	})
 }

@@ -2,10 +2,14 @@
 //
 // The cluster is asked whether a token is good (TokenReview), with the reviewer's
 // token or, without one, with the caller's own; with pem_keys the token's
-// signature is checked here as well. The cluster is asked outside of any
-// transaction, with bounds on time, size and number, so that one that hangs holds
-// up its own logins only. The behaviour follows
-// https://developer.hashicorp.com/vault/api-docs/auth/kubernetes.
+// signature is checked here as well. With use_published_keys the cluster is not
+// asked about each token: its signature is checked by the keys that the cluster
+// publishes, which needs no reviewer, and learns later that an account is gone:
+// when the token ends. Namespaces are named, or chosen by their labels.
+//
+// The cluster is asked outside of any transaction, with bounds on time, size and
+// number, so that one that hangs holds up its own logins only. The behaviour
+// follows https://developer.hashicorp.com/vault/api-docs/auth/kubernetes.
 //
 // Keys within a mount: "config", "role/<name>".
 package kubernetes
@@ -66,6 +70,7 @@ type config struct {
 	Issuer     string   `json:"issuer,omitempty"`
 	SkipIssuer bool     `json:"skip_issuer,omitempty"`
 	NoLocal    bool     `json:"no_local,omitempty"` // not from the pod's own files
+	Published  bool     `json:"published,omitempty"`
 }
 
 const configKey = "config"
@@ -96,10 +101,14 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	if keys == nil {
 		keys = []string{}
 	}
-	return &engine.Response{Data: map[string]any{
+	out := map[string]any{
 		"kubernetes_host": c.Host, "kubernetes_ca_cert": c.CA, "pem_keys": keys, "issuer": c.Issuer,
 		"disable_iss_validation": c.SkipIssuer, "disable_local_ca_jwt": c.NoLocal, "token_reviewer_jwt_set": c.Reviewer != "",
-	}}, nil
+	}
+	if c.Published { // an addition of ours: clients that do not use it see what Vault shows
+		out["use_published_keys"] = true
+	}
+	return &engine.Response{Data: out}, nil
 }
 
 type configIn struct {
@@ -110,6 +119,7 @@ type configIn struct {
 	Issuer     string   `api:"issuer" help:"Issuer of the tokens, where that is checked."`
 	SkipIssuer *bool    `api:"disable_iss_validation" help:"Do not check the issuer; true when absent."`
 	NoLocal    bool     `api:"disable_local_ca_jwt" help:"Do not use the files of the pod in which this server runs."`
+	Published  bool     `api:"use_published_keys" help:"Check tokens by the keys that the cluster publishes, instead of asking it about each."`
 }
 
 const maxPEMBytes = 64 << 10
@@ -120,6 +130,12 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	}
 	if u, err := url.Parse(in.Host); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, errs.New(errs.Invalid, "kubernetes_host %q is no URL, such as https://10.0.0.1:6443", in.Host)
+	}
+	switch {
+	case in.Published && len(in.PEMKeys) > 0:
+		return nil, errs.New(errs.Invalid, "use_published_keys and pem_keys exclude each other")
+	case in.Published && !strings.HasPrefix(in.Host, "https://"):
+		return nil, errs.New(errs.Invalid, "use_published_keys needs a kubernetes_host that begins with https://")
 	}
 	if in.NoLocal && in.CA == "" {
 		return nil, errs.New(errs.Invalid, "kubernetes_ca_cert must be given when disable_local_ca_jwt is true")
@@ -138,6 +154,7 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	c := config{
 		Version: 1, Host: strings.TrimSuffix(in.Host, "/"), CA: in.CA, Reviewer: in.Reviewer, PEMKeys: in.PEMKeys, Issuer: in.Issuer,
 		SkipIssuer: in.SkipIssuer == nil || *in.SkipIssuer, NoLocal: in.NoLocal,
+		Published: in.Published,
 	}
 	raw, err := json.Marshal(c)
 	if err != nil {
@@ -170,6 +187,7 @@ type role struct {
 	Version    int      `json:"v"`
 	Names      []string `json:"names"`
 	Namespaces []string `json:"namespaces"`
+	Selector   string   `json:"selector,omitempty"` // of namespaces beside those, as it was written
 	Audience   string   `json:"audience,omitempty"`
 	AliasName  bool     `json:"alias_name,omitempty"` // the alias is namespace and name, not the uid
 	grant.Grant
@@ -200,7 +218,7 @@ type roleIn struct {
 	nameIn
 	Names      *[]string      `api:"bound_service_account_names" help:"Names of the service accounts; * is a wildcard."`
 	Namespaces *[]string      `api:"bound_service_account_namespaces" help:"Their namespaces; * is a wildcard."`
-	Selector   string         `api:"bound_service_account_namespace_selector" help:"Refused: name the namespaces."`
+	Selector   *string        `api:"bound_service_account_namespace_selector" help:"Label selector, in JSON or YAML, of namespaces beside those."`
 	Audience   *string        `api:"audience" help:"Audience that the token must have."`
 	AliasFrom  *string        `api:"alias_name_source" help:"serviceaccount_uid or serviceaccount_name."`
 	NumUses    *int           `api:"num_uses" help:"Older name of token_num_uses."`
@@ -241,13 +259,17 @@ func (e *Engine) readRole(_ context.Context, call *engine.Call, in nameIn) (*eng
 	if err != nil {
 		return nil, err
 	}
+	namespaces := r.Namespaces
+	if namespaces == nil {
+		namespaces = []string{}
+	}
 	source := sourceUID
 	if r.AliasName {
 		source = sourceName
 	}
 	out := map[string]any{
-		"bound_service_account_names": r.Names, "bound_service_account_namespaces": r.Namespaces,
-		"bound_service_account_namespace_selector": "", "alias_name_source": source,
+		"bound_service_account_names": r.Names, "bound_service_account_namespaces": namespaces,
+		"bound_service_account_namespace_selector": r.Selector, "alias_name_source": source,
 	}
 	if r.Audience != "" {
 		out["audience"] = r.Audience
@@ -280,8 +302,13 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 }
 
 func (r *role) apply(in *roleIn) (warnings []string, err error) {
-	if in.Selector != "" {
-		return nil, errs.New(errs.Invalid, "bound_service_account_namespace_selector is not supported: name the namespaces in bound_service_account_namespaces")
+	if in.Selector != nil {
+		r.Selector = strings.TrimSpace(*in.Selector)
+	}
+	if r.Selector != "" {
+		if _, err := parseSelector(r.Selector); err != nil {
+			return nil, err
+		}
 	}
 	if in.Names != nil {
 		r.Names = *in.Names
@@ -292,8 +319,8 @@ func (r *role) apply(in *roleIn) (warnings []string, err error) {
 	switch {
 	case len(r.Names) == 0:
 		return nil, errs.New(errs.Invalid, "%q can not be empty", "bound_service_account_names")
-	case len(r.Namespaces) == 0:
-		return nil, errs.New(errs.Invalid, "%q can not be empty", "bound_service_account_namespaces")
+	case len(r.Namespaces) == 0 && r.Selector == "":
+		return nil, errs.New(errs.Invalid, "%q can not be empty if %q is not set", "bound_service_account_namespaces", "bound_service_account_namespace_selector")
 	case len(r.Names) > 1000 || len(r.Namespaces) > 1000:
 		return nil, errs.New(errs.Invalid, "a role has at most 1000 names and 1000 namespaces")
 	}

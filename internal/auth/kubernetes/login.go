@@ -51,18 +51,18 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	if !r.Allows(call.Request.Remote.Addr()) {
 		return nil, errDenied
 	}
-	account, audiences, err := c.read(in.JWT, call.Now, r)
+	q, err := c.read(in.JWT, call.Now, r)
 	if err != nil {
 		return nil, err
 	}
-	// The review is of this token by this cluster: when the configuration has
+	// The review is of this token by this cluster: when configuration or role have
 	// changed while it was asked, it counts for nothing.
 	if reviewed, ok := call.Asked.(review); !ok {
-		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.clusters.review(ctx, c, in.JWT, audiences, account) })
-	} else if reviewed != (review{c.Host, c.CA, *account}) {
+		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.clusters.judge(ctx, c, q) })
+	} else if reviewed != (review{c.Host, c.CA, c.Published, q.selector, q.account}) {
 		return nil, errDenied
 	}
-	return &engine.Response{Auth: r.auth(call, in.Role, account)}, nil
+	return &engine.Response{Auth: r.auth(call, in.Role, &q.account)}, nil
 }
 
 // auth is the token that a service account gets.

@@ -32,10 +32,13 @@ const (
 	localJWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 )
 
-// A review is what a cluster has said: of which account, by which cluster.
+// A review is what a cluster has said: of which account, by which cluster, and
+// how; selector is the one by which the account's namespace was chosen, if any.
 type review struct {
-	host, ca string
-	account  account
+	host, ca  string
+	published bool
+	selector  string
+	account   account
 }
 
 type clusterKey struct {
@@ -45,8 +48,19 @@ type clusterKey struct {
 
 // A cluster is a client of one cluster's API.
 type cluster struct {
-	client *http.Client
-	slots  chan struct{}
+	client    *http.Client
+	slots     chan struct{}
+	published *published
+}
+
+// enter takes one of the slots, which leave gives back.
+func (c *cluster) enter() (leave func(), err error) {
+	select {
+	case c.slots <- struct{}{}:
+		return func() { <-c.slots }, nil
+	default:
+		return nil, errs.New(errs.Unavailable, "too many logins wait for the cluster")
+	}
 }
 
 // clusters are the clients, made when needed.
@@ -72,7 +86,7 @@ func (k *clusters) get(host, ca string) (*cluster, error) {
 			delete(k.known, old)
 		}
 	}
-	c := &cluster{slots: make(chan struct{}, maxReviews), client: &http.Client{
+	c := &cluster{slots: make(chan struct{}, maxReviews), published: newPublished(), client: &http.Client{
 		Timeout:       reviewTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -106,37 +120,77 @@ type tokenReview struct {
 	} `json:"status"`
 }
 
-// review asks the cluster whether token is good and belongs to a. Whatever goes
-// wrong is a refusal.
-func (k *clusters) review(ctx context.Context, c *config, token string, audiences []string, a *account) (any, error) {
-	ca, bearer := c.CA, c.Reviewer
-	if !c.NoLocal {
-		ca, bearer = local(ca, localCA), local(bearer, localJWT)
+// access is what the configuration has for reaching the cluster, or else the pod
+// in which this server runs: the authority, and a token that may be "".
+func (c *config) access() (ca, bearer string) {
+	if c.NoLocal {
+		return c.CA, c.Reviewer
 	}
+	return local(c.CA, localCA), local(c.Reviewer, localJWT)
+}
+
+// A question is what is asked of a cluster: whether a token is good and belongs to
+// an account, and whether a selector chooses the account's namespace.
+type question struct {
+	token     string
+	payload   []byte // the token's claims
+	audiences []string
+	account   account
+	selector  string // "" when the account's namespace is named
+}
+
+// judge asks. Whatever goes wrong is a refusal.
+func (k *clusters) judge(ctx context.Context, c *config, q *question) (any, error) {
+	var err error
+	if c.Published {
+		err = k.verify(ctx, c, q.token, q.payload)
+	} else {
+		err = k.review(ctx, c, q)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if q.selector != "" {
+		s, err := parseSelector(q.selector)
+		if err != nil {
+			return nil, err
+		}
+		labels, err := k.labels(ctx, c, q.token, q.account.namespace)
+		if err != nil {
+			return nil, err
+		}
+		if !s.fits(labels) {
+			return nil, errNamespace
+		}
+	}
+	return review{c.Host, c.CA, c.Published, q.selector, q.account}, nil
+}
+
+// review asks the cluster whether the token is good and belongs to the account.
+func (k *clusters) review(ctx context.Context, c *config, q *question) error {
+	ca, bearer := c.access()
 	if bearer == "" {
-		bearer = token
+		bearer = q.token
 	}
 	to, err := k.get(c.Host, ca)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	select {
-	case to.slots <- struct{}{}:
-		defer func() { <-to.slots }()
-	default:
-		return nil, errs.New(errs.Unavailable, "too many logins wait for the cluster")
-	}
-	said, err := to.ask(ctx, c.Host, bearer, token, audiences)
+	leave, err := to.enter()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	user := "system:serviceaccount:" + a.namespace + ":" + a.name
+	defer leave()
+	said, err := to.ask(ctx, c.Host, bearer, q.token, q.audiences)
+	if err != nil {
+		return err
+	}
 	switch {
-	case !said.Status.Authenticated, said.Status.Error != "", said.Status.User.Username != user, said.Status.User.UID != a.uid,
-		!common(audiences, said.Status.Audiences):
-		return nil, errDenied
+	case !said.Status.Authenticated, said.Status.Error != "", said.Status.User.Username != q.account.user(), said.Status.User.UID != q.account.uid,
+		!common(q.audiences, said.Status.Audiences):
+		return errDenied
 	}
-	return review{c.Host, c.CA, *a}, nil
+	return nil
 }
 
 // common reports whether the cluster, where it names audiences, names one of
@@ -168,25 +222,39 @@ func (c *cluster) ask(ctx context.Context, host, bearer, token string, audiences
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, host+"/apis/authentication.k8s.io/v1/tokenreviews", bytes.NewReader(body))
+	raw, err := c.send(ctx, http.MethodPost, host+"/apis/authentication.k8s.io/v1/tokenreviews", bearer, body)
 	if err != nil {
-		return nil, errDenied
-	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(bearer))
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	res, err := c.client.Do(req)
-	if err != nil {
-		return nil, errDenied // the text could hold what was sent
-	}
-	defer res.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(res.Body, maxReviewBytes+1))
-	if err != nil || len(raw) > maxReviewBytes || res.StatusCode/100 != 2 {
-		return nil, errDenied
+		return nil, err
 	}
 	out := &tokenReview{}
 	if json.Unmarshal(raw, out) != nil {
 		return nil, errDenied
 	}
 	return out, nil
+}
+
+// send makes one request; a bearer of "" is none. Whatever is no success is
+// errDenied: other words could hold what was sent.
+func (c *cluster) send(ctx context.Context, method, url, bearer string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, errDenied
+	}
+	if bearer = strings.TrimSpace(bearer); bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	res, err := c.client.Do(req)
+	if err != nil {
+		return nil, errDenied
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxReviewBytes+1))
+	if err != nil || len(raw) > maxReviewBytes || res.StatusCode/100 != 2 {
+		return nil, errDenied
+	}
+	return raw, nil
 }

@@ -21,9 +21,13 @@ const (
 // An account is a service account, as its token names it.
 type account struct{ namespace, name, uid, secret string }
 
+// user is the account's name among the users of its cluster.
+func (a *account) user() string { return "system:serviceaccount:" + a.namespace + ":" + a.name }
+
 // claims of a service account's token, in the older form and in that of today.
 type claims struct {
 	Issuer    string   `json:"iss"`
+	Subject   string   `json:"sub"`
 	Audience  audience `json:"aud"`
 	Expires   *float64 `json:"exp"`
 	NotBefore *float64 `json:"nbf"`
@@ -94,36 +98,44 @@ func (c *config) payload(token string) ([]byte, error) {
 }
 
 // read finds out whose token it is and for whom it was made, and checks what the
-// role demands of it.
-func (c *config) read(token string, now time.Time, r *role) (*account, []string, error) {
+// role demands of it. What is left to ask of the cluster it returns.
+func (c *config) read(token string, now time.Time, r *role) (*question, error) {
 	raw, err := c.payload(token)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var cl claims
 	if json.Unmarshal(raw, &cl) != nil {
-		return nil, nil, errDenied
+		return nil, errDenied
 	}
 	if err := c.check(&cl, now, r); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	a := &account{cl.OldNamespace, cl.OldName, cl.OldUID, cl.OldSecret}
+	a := account{cl.OldNamespace, cl.OldName, cl.OldUID, cl.OldSecret}
 	if a.namespace == "" && a.name == "" {
-		a = &account{cl.Kubernetes.Namespace, cl.Kubernetes.Account.Name, cl.Kubernetes.Account.UID, ""}
+		a = account{cl.Kubernetes.Namespace, cl.Kubernetes.Account.Name, cl.Kubernetes.Account.UID, ""}
+	}
+	q := &question{token: token, payload: raw, audiences: cl.Audience, account: a}
+	if !matches(r.Namespaces, a.namespace) {
+		q.selector = r.Selector
 	}
 	switch {
 	case a.namespace == "" || a.name == "" || a.uid == "":
-		return nil, nil, errDenied
-	case !matches(r.Namespaces, a.namespace):
-		return nil, nil, errs.New(errs.Denied, "namespace not authorized")
+		return nil, errDenied
+	case c.Published && cl.Subject != a.user():
+		return nil, errDenied
+	case q.selector == "" && !matches(r.Namespaces, a.namespace):
+		return nil, errNamespace
 	case !matches(r.Names, a.name):
-		return nil, nil, errs.New(errs.Denied, "service account name not authorized")
+		return nil, errs.New(errs.Denied, "service account name not authorized")
 	}
 	if r.Audience != "" {
-		return a, []string{r.Audience}, nil
+		q.audiences = []string{r.Audience}
 	}
-	return a, cl.Audience, nil
+	return q, nil
 }
+
+var errNamespace = errs.New(errs.Denied, "namespace not authorized")
 
 // check holds the claims to times, issuer and audience.
 func (c *config) check(cl *claims, now time.Time, r *role) error {
@@ -133,6 +145,11 @@ func (c *config) check(cl *claims, now time.Time, r *role) error {
 		issuer = defaultIssuer
 	}
 	switch {
+	// Nobody but the token itself says here until when it is good, and for whom.
+	case c.Published && cl.Expires == nil:
+		return errs.New(errs.Denied, "invalid expiration time (exp) claim: a token without one needs a review by the cluster")
+	case c.Published && r.Audience == "":
+		return errs.New(errs.Denied, "the role needs an audience, as the cluster's published keys are used")
 	case !c.SkipIssuer && cl.Issuer != issuer:
 		return errs.New(errs.Denied, "invalid issuer (iss) claim")
 	case cl.Expires != nil && seconds > *cl.Expires+leeway.Seconds():
