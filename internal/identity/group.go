@@ -169,18 +169,21 @@ func (s *Store) join(tx storage.Tx, group, entity string) error {
 	if err != nil {
 		return err
 	}
-	ns := NamespaceOf(group)
-	same := 0
+	ns, own := NamespaceOf(group), NamespaceOf(entity)
+	same, away := 0, 0
 	for _, id := range list {
 		if NamespaceOf(id) == ns {
 			same++
 		}
+		if NamespaceOf(id) != own {
+			away++
+		}
 	}
-	switch { // one namespace alone cannot fill an entity's list
+	switch { // other namespaces cannot fill up what the entity's own may need
 	case same >= maxGroups:
 		return errs.New(errs.Invalid, "an entity is a member of at most %d groups", maxGroups)
-	case len(list) >= maxDirect:
-		return errs.New(errs.Invalid, "an entity is a member of at most %d groups of all namespaces", maxDirect)
+	case ns != own && away >= maxAway:
+		return errs.New(errs.Invalid, "an entity is a member of at most %d groups of other namespaces", maxAway)
 	}
 	if err := tx.Put(memberDir(ns, group)+entity, []byte{1}); err != nil {
 		return err
@@ -236,6 +239,17 @@ func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.
 		}
 		c := m.Clone()
 		c.Parents = fn(c.Parents)
+		if len(c.Parents) > len(m.Parents) && m.NamespaceID != g.NamespaceID {
+			away := 0
+			for _, p := range c.Parents {
+				if NamespaceOf(p) != m.NamespaceID {
+					away++
+				}
+			}
+			if away > maxGroups {
+				return errs.New(errs.Invalid, "the group %s is in more than %d groups of other namespaces", id, maxGroups)
+			}
+		}
 		return s.write(tx, c, now)
 	}
 	for _, id := range g.Members {

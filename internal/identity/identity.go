@@ -51,7 +51,7 @@ const (
 	maxNameBytes = 512
 	maxAliases   = 1000
 	maxGroups    = 1000   // of one namespace of which an entity is a direct member
-	maxDirect    = 4000   // of all namespaces
+	maxAway      = 3000   // of namespaces other than its own
 	maxInherited = 10_000 // with the groups that these are in
 	maxMetadata  = 64
 	maxValue     = 512

@@ -108,22 +108,43 @@ func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) 
 	}
 	add(e.NamespaceID, e.Policies)
 	version := e.ID + e.Rev
-	var queue []string
-	if list != nil {
-		queue = slices.Clone(*list)
+	// Groups of the entity's own namespace come first: those of others, who may take
+	// it in as they like, can neither push these out nor make their number too large.
+	var home, away []string
+	sort := func(ids []string) {
+		for _, id := range ids {
+			if NamespaceOf(id) == e.NamespaceID {
+				home = append(home, id)
+			} else {
+				away = append(away, id)
+			}
+		}
 	}
-	direct := len(queue)
+	direct := map[string]bool{}
+	if list != nil {
+		direct = set(*list)
+		sort(*list)
+	}
 	seen := map[string]bool{}
-	for i := 0; i < len(queue); i++ {
-		if seen[queue[i]] {
+	here, elsewhere := 0, 0
+	for len(home) > 0 || len(away) > 0 && elsewhere < maxInherited {
+		var id string
+		if len(home) > 0 {
+			id, home = home[0], home[1:]
+		} else {
+			id, away = away[0], away[1:]
+		}
+		if seen[id] {
 			continue
 		}
-		seen[queue[i]] = true
-		if len(p.Groups) == maxInherited {
+		seen[id] = true
+		if NamespaceOf(id) != e.NamespaceID {
+			elsewhere++
+		} else if here++; here > maxInherited {
 			// To leave some out would leave out what they deny.
 			return nil, errs.New(errs.Failed, "the entity %s is in more than %d groups, counting those by which it is in others", e.ID, maxInherited)
 		}
-		g, err := s.Group(tx, NamespaceOf(queue[i]), queue[i])
+		g, err := s.Group(tx, NamespaceOf(id), id)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -131,14 +152,14 @@ func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) 
 			return nil, err
 		}
 		p.Groups = append(p.Groups, g)
-		if i < direct {
+		if direct[id] {
 			p.Direct = append(p.Direct, g.ID)
 		} else {
 			p.Inherited = append(p.Inherited, g.ID)
 		}
 		add(g.NamespaceID, g.Policies)
 		version += "/" + g.ID + g.Rev
-		queue = append(queue, g.Parents...)
+		sort(g.Parents)
 	}
 	for ns := range policies {
 		policies[ns] = CleanPolicies(policies[ns])

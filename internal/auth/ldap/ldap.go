@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 
@@ -42,10 +43,13 @@ var (
 // maxAsked bounds how many logins ask servers at a time.
 const maxAsked = 64
 
+// boundPackets bounds, once for the program, how much room the library makes for a
+// packet: it believes what the packet says of its length.
+var boundPackets = sync.OnceFunc(func() { ber.MaxPacketLengthBytes = maxBytes })
+
 // New makes the method.
 func New() *Engine {
-	// The library would make room for as much as a packet says that it holds.
-	ber.MaxPacketLengthBytes = maxBytes
+	boundPackets()
 	return &Engine{make(chan struct{}, maxAsked)}
 }
 
