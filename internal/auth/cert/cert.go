@@ -14,7 +14,7 @@
 //	cert/<name>                     an entry
 //	sub/<hash of subject>/<name>    entries by the subjects of their certificates
 //	crl/<name>                      what a CRL says of itself
-//	rev/<hash of issuer>/<serial>/<crl>  a revoked certificate
+//	rev/<hash of issuer>/<serial>/<crl>   a revoked certificate, by the issuer's name
 //	revs/<crl>/<hash of issuer>/<serial> the same by CRL
 package cert
 
@@ -46,7 +46,7 @@ var (
 )
 
 // New makes the method.
-func New() *Engine { return &Engine{responders{slots: make(chan struct{}, maxAsked)}} }
+func New() *Engine { return &Engine{newResponders()} }
 
 // Type implements engine.Engine.
 func (*Engine) Type() string { return "cert" }
@@ -160,6 +160,7 @@ type entry struct {
 	OCSPOpen    bool          `json:"ocsp_open,omitempty"`
 	OCSPAll     bool          `json:"ocsp_all,omitempty"`
 	OCSPMaxAge  time.Duration `json:"ocsp_max_age,omitempty"`
+	OCSPRetries int           `json:"ocsp_retries,omitempty"`
 	grant.Grant
 
 	name  string
@@ -245,6 +246,7 @@ type entryIn struct {
 	OCSPOpen    *bool          `api:"ocsp_fail_open" help:"Let in when nobody answers."`
 	OCSPAll     *bool          `api:"ocsp_query_all_servers" help:"Ask all; one that says revoked is enough."`
 	OCSPMaxAge  *time.Duration `api:"ocsp_this_update_max_age" help:"How old an answer may be; 0 is what it says."`
+	OCSPRetries *int           `api:"ocsp_max_retries" help:"How often one is asked again that does not answer; at most 10."`
 	grant.Params
 	grant.Legacy
 	Period *time.Duration `api:"period" help:"Older name of token_period."`
@@ -287,6 +289,9 @@ func (e *Engine) read(_ context.Context, call *engine.Call, in nameIn) (*engine.
 	}
 	if en.OCSPMaxAge > 0 {
 		out["ocsp_this_update_max_age"] = int64(en.OCSPMaxAge / time.Second)
+	}
+	if en.OCSPRetries > 0 {
+		out["ocsp_max_retries"] = en.OCSPRetries
 	}
 	en.Show(out)
 	return &engine.Response{Data: out}, nil
@@ -355,6 +360,10 @@ func (en *entry) apply(in *entryIn) (warnings []string, err error) {
 	take(&en.OCSPOpen, in.OCSPOpen)
 	take(&en.OCSPAll, in.OCSPAll)
 	take(&en.OCSPMaxAge, in.OCSPMaxAge)
+	take(&en.OCSPRetries, in.OCSPRetries)
+	if en.OCSPMaxAge < 0 || en.OCSPRetries < 0 || en.OCSPRetries > maxRetries {
+		return nil, errs.New(errs.Invalid, "ocsp_this_update_max_age is not negative, and ocsp_max_retries from 0 to %d", maxRetries)
+	}
 	if en.certs, err = parse(en.Certificate); err != nil {
 		return nil, errs.New(errs.Invalid, "failed to parse certificate")
 	}

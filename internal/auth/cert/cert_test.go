@@ -214,6 +214,155 @@ func TestCRL(t *testing.T) {
 	s.login(200, "after the CRL is gone", nil, bad)
 }
 
+// An authority made by OpenSSL writes its name as UTF-8, also where a plainer
+// encoding would do: its CRL revokes all the same.
+func TestCRLOfUTF8Name(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	name, err := asn1.Marshal(pkix.RDNSequence{{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte("plain")}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := issue(t, "ca", nil, func(c *x509.Certificate) {
+		authority(c)
+		c.RawSubject = name
+	})
+	bad := issue(t, "bad", ca, nil)
+	if !bytes.Equal(bad.RawIssuer, name) {
+		t.Fatal("the name was written in another way")
+	}
+	s.Must("POST", "auth/cert/certs/all", s.Root, map[string]any{"certificate": pemOf(ca)})
+	s.login(200, "before", nil, bad)
+	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: bad.SerialNumber, RevocationTime: time.Now()}},
+	}, ca.Certificate, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Must("POST", "auth/cert/crls/one", s.Root, map[string]any{"crl": string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: crl}))})
+	s.login(400, "revoked", nil, bad)
+	read := s.Must("GET", "auth/cert/crls/one", s.Root, nil)
+	if arcatest.Dig(read, "data", "serials", bad.SerialNumber.String()) == nil {
+		t.Errorf("serials %v", read)
+	}
+}
+
+// An OCSP responder for tests: it answers as its answer says.
+type responder struct {
+	*httptest.Server
+	asked  atomic.Int32
+	answer atomic.Pointer[func(q *ocsp.Request) ([]byte, error)]
+}
+
+func newResponder(t *testing.T, answer func(q *ocsp.Request) ([]byte, error)) *responder {
+	t.Helper()
+	r := &responder{}
+	r.answer.Store(&answer)
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.asked.Add(1)
+		raw, _ := io.ReadAll(req.Body)
+		q, err := ocsp.ParseRequest(raw)
+		if err != nil {
+			return
+		}
+		out, err := (*r.answer.Load())(q)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		_, _ = w.Write(out) // the client sees what is missing
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// says is an answer signed by who brings their certificate along, or else by ca.
+func says(ca, by *identity, status int, change func(*ocsp.Response)) func(q *ocsp.Request) ([]byte, error) {
+	return func(q *ocsp.Request) ([]byte, error) {
+		out := ocsp.Response{Status: status, SerialNumber: q.SerialNumber, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), RevokedAt: time.Now()}
+		if change != nil {
+			change(&out)
+		}
+		if by == nil {
+			return ocsp.CreateResponse(ca.Certificate, ca.Certificate, out, ca.key)
+		}
+		out.Certificate = by.Certificate
+		return ocsp.CreateResponse(ca.Certificate, by.Certificate, out, by.key)
+	}
+}
+
+// Who may answer for an authority, and for how long an answer holds.
+func TestOCSPSigners(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	leaf := issue(t, "web", ca, nil)
+	forAnswers := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} }
+	for name, c := range map[string]struct {
+		by     *identity
+		change func(*ocsp.Response)
+		want   int
+	}{
+		"the authority":       {nil, nil, 200},
+		"who is named for it": {issue(t, "ocsp", ca, forAnswers), nil, 200},
+		"a client of its own": {leaf, nil, 400},
+		"another client":      {issue(t, "other", ca, nil), nil, 400},
+		"another's":           {issue(t, "ocsp", issue(t, "ca", nil, authority), forAnswers), nil, 400},
+		"named, but not any more": {issue(t, "ocsp", ca, func(c *x509.Certificate) {
+			forAnswers(c)
+			c.NotAfter = time.Now().Add(-time.Minute)
+		}), nil, 400},
+		"about another":   {nil, func(r *ocsp.Response) { r.SerialNumber = big.NewInt(1) }, 400},
+		"old":             {nil, func(r *ocsp.Response) { r.NextUpdate = time.Now().Add(-time.Minute) }, 400},
+		"of tomorrow":     {nil, func(r *ocsp.Response) { r.ThisUpdate = time.Now().Add(time.Hour) }, 400},
+		"undated":         {nil, func(r *ocsp.Response) { r.NextUpdate = time.Time{} }, 200},
+		"undated and old": {nil, func(r *ocsp.Response) { r.ThisUpdate, r.NextUpdate = time.Now().Add(-48*time.Hour), time.Time{} }, 400},
+	} {
+		r := newResponder(t, says(ca, c.by, ocsp.Good, c.change))
+		s.Must("POST", "auth/cert/certs/one", s.Root, map[string]any{"certificate": pemOf(ca), "ocsp_enabled": true, "ocsp_servers_override": r.URL})
+		s.login(c.want, name, nil, leaf)
+	}
+}
+
+// With ocsp_query_all_servers all must say that a certificate is good; retries are
+// as many as the entry says; what is asked for one entry does for none other.
+func TestOCSPServers(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	leaf := issue(t, "web", ca, nil)
+	good, bad := newResponder(t, says(ca, nil, ocsp.Good, nil)), newResponder(t, says(ca, nil, ocsp.Revoked, nil))
+	broken := newResponder(t, func(*ocsp.Request) ([]byte, error) { return nil, io.EOF })
+	entry := map[string]any{"certificate": pemOf(ca), "ocsp_enabled": true, "ocsp_max_retries": 2}
+	try := func(want int, what string, all bool, servers ...string) {
+		t.Helper()
+		entry["ocsp_servers_override"], entry["ocsp_query_all_servers"] = append([]string{}, servers...), all
+		s.Must("POST", "auth/cert/certs/one", s.Root, entry)
+		s.login(want, what, nil, leaf)
+	}
+	try(200, "the first does", false, good.URL, bad.URL)
+	try(400, "all, one says revoked", true, good.URL, bad.URL)
+	try(400, "all, one is silent", true, good.URL, broken.URL)
+	if n := broken.asked.Load(); n != 3 {
+		t.Errorf("asked %d times", n)
+	}
+	try(200, "another helps", false, broken.URL, good.URL)
+	try(200, "all agree", true, good.URL, good.URL+"/")
+	try(400, "none there", false)
+	// The first entry cannot be asked about, the second can.
+	try(400, "broken", false, broken.URL)
+	s.Must("POST", "auth/cert/certs/two", s.Root, map[string]any{"certificate": pemOf(ca), "ocsp_enabled": true, "ocsp_servers_override": good.URL})
+	out := s.login(200, "by the second entry", nil, leaf)
+	if got := arcatest.Dig(out, "auth", "metadata", "cert_name"); got != "two" {
+		t.Errorf("logged in by %v", got)
+	}
+	s.login(400, "by the first only", map[string]any{"name": "one"}, leaf)
+	if code, _ := s.Do("POST", "auth/cert/certs/one", s.Root, map[string]any{"ocsp_max_retries": 100}); code != 400 {
+		t.Errorf("100 retries: %d", code)
+	}
+}
+
 // Responders are asked, and believed only if they may be.
 func TestOCSP(t *testing.T) {
 	t.Parallel()

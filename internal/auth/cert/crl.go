@@ -34,10 +34,22 @@ func revokedKey(issuer, serial, name string) string {
 	return "rev/" + issuer + "/" + serial + "/" + name
 }
 
+// nameHash stands for an issuer's name, however its texts are encoded: a CRL and
+// the certificates that it revokes need not agree in that (RFC 5280, section 7.1).
+func nameHash(raw []byte) string {
+	var name pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(raw, &name); err == nil && len(rest) == 0 {
+		if same, err := asn1.Marshal(name); err == nil {
+			return hash(same)
+		}
+	}
+	return hash(raw)
+}
+
 // revoked reports whether a CRL names a certificate of a chain.
 func revoked(tx storage.Tx, chain []*x509.Certificate) (bool, error) {
 	for _, c := range chain {
-		names, err := tx.List("rev/"+hash(c.RawIssuer)+"/"+c.SerialNumber.Text(16)+"/", "", 1)
+		names, err := tx.List("rev/"+nameHash(c.RawIssuer)+"/"+c.SerialNumber.String()+"/", "", 1)
 		if err != nil || len(names) > 0 {
 			return true, err
 		}
@@ -108,11 +120,11 @@ func (e *Engine) writeCRL(ctx context.Context, call *engine.Call, in crlIn) (*en
 	}
 	issuer, err := asn1.Marshal(list.TBSCertList.Issuer)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "failed to parse CRL: %s", err.Error())
+		return nil, errs.New(errs.Invalid, "failed to parse CRL: the issuer's name: %s", err.Error())
 	}
-	c := crl{Version: 1, Issuer: hash(issuer), Next: list.TBSCertList.NextUpdate}
+	c := crl{Version: 1, Issuer: nameHash(issuer), Next: list.TBSCertList.NextUpdate}
 	for i := range entries {
-		serial := entries[i].SerialNumber.Text(16)
+		serial := entries[i].SerialNumber.String()
 		if err := call.Tx.Put(revokedKey(c.Issuer, serial, in.Name), []byte{1}); err != nil {
 			return nil, err
 		}

@@ -50,8 +50,8 @@ func shown(r *engine.Request) (leaf *x509.Certificate, rest []*x509.Certificate,
 	return peers[0], peers[1:], nil
 }
 
-func (e *Engine) login(ctx context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
-	en, leaf, err := e.admit(ctx, call, in.Name)
+func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
+	en, leaf, err := e.admit(call, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (e *Engine) login(ctx context.Context, call *engine.Call, in loginIn) (*eng
 }
 
 // RenewAuth implements engine.AuthRenewer.
-func (e *Engine) RenewAuth(ctx context.Context, call *engine.Call, auth *engine.Auth) error {
+func (e *Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth) error {
 	c, err := getConfig(call.Tx)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (e *Engine) RenewAuth(ctx context.Context, call *engine.Call, auth *engine.
 		}
 	} else {
 		var leaf *x509.Certificate
-		en, leaf, err = e.admit(ctx, call, name)
+		en, leaf, err = e.admit(call, name)
 		if err == nil && (auth.InternalData["subject_key_id"] != colons(leaf.SubjectKeyId) ||
 			auth.InternalData["authority_key_id"] != colons(leaf.AuthorityKeyId)) {
 			return errs.New(errs.Invalid, "client identity during renewal not matching client identity used during login")
@@ -115,7 +115,7 @@ type candidate struct {
 
 // admit finds the entry by which the client's certificate is good: the one that
 // is named, or any.
-func (e *Engine) admit(_ context.Context, call *engine.Call, name string) (*entry, *x509.Certificate, error) {
+func (e *Engine) admit(call *engine.Call, name string) (*entry, *x509.Certificate, error) {
 	leaf, rest, err := shown(call.Request)
 	if err != nil {
 		return nil, nil, err
@@ -125,13 +125,12 @@ func (e *Engine) admit(_ context.Context, call *engine.Call, name string) (*entr
 		return nil, nil, err
 	}
 	trusted := false
+	asked, _ := call.Asked.(map[verdict]bool)
+	var pending []*candidate
 	for _, en := range entries {
 		chains := en.chains(leaf, rest, call.Now)
-		if len(chains) == 0 {
-			continue
-		}
-		trusted = true
-		if !en.fits(leaf) {
+		trusted = trusted || len(chains) > 0
+		if len(chains) == 0 || !en.fits(leaf) {
 			continue
 		}
 		for _, chain := range chains {
@@ -139,25 +138,35 @@ func (e *Engine) admit(_ context.Context, call *engine.Call, name string) (*entr
 			if err != nil {
 				return nil, nil, err
 			}
-			if bad {
+			c := &candidate{en, chain}
+			switch {
+			case bad:
 				continue
-			}
-			if en.OCSP {
-				ok, err := e.stillGood(call, &candidate{en, chain})
-				if err != nil {
-					return nil, nil, err
-				}
-				if !ok {
-					continue
-				}
+			case en.OCSP && call.Asked == nil:
+				pending = append(pending, c)
+				continue
+			case en.OCSP && !asked[c.verdict()]: // also one that came up meanwhile
+				continue
+			case len(pending) > 0: // those before it come first
+				return nil, nil, e.ask(pending, call.Now)
 			}
 			return en, leaf, nil
 		}
 	}
-	if trusted {
+	switch {
+	case len(pending) > 0:
+		return nil, nil, e.ask(pending, call.Now)
+	case trusted:
 		return nil, nil, errNoChain
 	}
 	return nil, nil, errUnknown
+}
+
+// ask has responders asked about candidates, outside of the transaction.
+func (e *Engine) ask(list []*candidate, now time.Time) error {
+	return engine.Ask(func(ctx context.Context) (any, error) {
+		return e.responders.judge(ctx, list[:min(len(list), maxCandidates)], now)
+	})
 }
 
 // entriesFor finds the entries that have a certificate which the client's could
