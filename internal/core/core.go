@@ -292,6 +292,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		PrefixKind:          a.revokeMore,
 		MoveKind:            forgetMove,
 		NamespaceKind:       a.endNamespace,
+		AssignKind:          a.assign,
 	}, Failed: map[string]func(context.Context, storage.Tx, lease.Item, error) error{
 		lease.QueueKind: a.leaseFailed,
 	}})

@@ -224,7 +224,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 		return nil, err
 	}
 	if res != nil {
-		if res, err = h.join(tx, res); err != nil {
+		if res, err = h.join(ctx, tx, res); err != nil {
 			return nil, err
 		}
 	}

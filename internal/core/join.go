@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -16,9 +17,9 @@ import (
 
 // join adds to the transaction what the handler's answer asks for: the token
 // of a login, a lease, the wrapping of the whole.
-func (h *handling) join(tx storage.Tx, res *engine.Response) (*engine.Response, error) {
+func (h *handling) join(ctx context.Context, tx storage.Tx, res *engine.Response) (*engine.Response, error) {
 	if res.Auth != nil && !res.Auth.Made {
-		if wait, err := h.admit(tx, res); err != nil || wait {
+		if wait, err := h.admit(ctx, tx, res); err != nil || wait {
 			return res, err
 		}
 	}
@@ -56,7 +57,7 @@ func Sanitize(names []string, addDefault bool) []string {
 }
 
 // admit creates the token that a login asks for, unless it has to show more.
-func (h *handling) admit(tx storage.Tx, res *engine.Response) (wait bool, err error) {
+func (h *handling) admit(ctx context.Context, tx storage.Tx, res *engine.Response) (wait bool, err error) {
 	auth, m := res.Auth, h.entry.Mount
 	policies := Sanitize(auth.Policies, !auth.NoDefaultPolicy)
 	if slices.Contains(policies, policy.RootName) {
@@ -66,6 +67,11 @@ func (h *handling) admit(tx storage.Tx, res *engine.Response) (wait bool, err er
 		return false, err
 	}
 	l := &login{auth: *auth, policies: policies, accessor: m.Accessor, path: h.req.Path, ns: h.ns}
+	if h.a.Quotas.AnyLeases() {
+		if l.role, err = h.loginRole(ctx, tx, h.entry, h.call.Path); err != nil {
+			return false, err
+		}
+	}
 	if wait, err := h.secondFactor(tx, res, l); err != nil || wait {
 		return wait, err
 	}
@@ -136,6 +142,9 @@ func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
 		}
 	}
 	l.ID, l.TTL, l.Issued, l.Expires = e.ID, e.Expires.Sub(h.now), e.Issued, e.Expires
+	if err := h.a.boundLease(tx, e); err != nil {
+		return err
+	}
 	h.countLease(m, ttl)
 	return lease.Put(tx, e, time.Time{})
 }

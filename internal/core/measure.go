@@ -19,6 +19,7 @@ type meters struct {
 	handled, logins, auditedRequests, auditedResponses  *telemetry.Timer
 	failedRequests, failedResponses, limited, lockedOut *telemetry.Counter
 
+	leasesLimited                  *telemetry.Counter
 	get, list, put                 *telemetry.Timer // of the barrier
 	opened, created, looked        *telemetry.Timer
 	registered, renewed, takenBack *telemetry.Timer
@@ -42,6 +43,7 @@ func newMeters(r *telemetry.Registry, c *Core) *meters {
 	m.logins = r.Timer(nil, "core", "handle_login_request")
 	m.auditedRequests, m.auditedResponses = r.Timer(nil, "audit", "log_request"), r.Timer(nil, "audit", "log_response")
 	m.failedRequests, m.failedResponses = r.Counter(nil, "audit", "log_request_failure"), r.Counter(nil, "audit", "log_response_failure")
+	m.leasesLimited = r.Counter(nil, "quota", "lease_count", "violation")
 	m.limited = r.Counter(nil, "quota", "rate_limit", "violation")
 	m.lockedOut = r.Counter(nil, "core", "user_lockouts")
 	m.get, m.list, m.put = r.Timer(nil, "barrier", "get"), r.Timer(nil, "barrier", "list"), r.Timer(nil, "barrier", "put")
@@ -209,5 +211,8 @@ func (c *Core) Metrics() *telemetry.Registry { return c.meters.registry }
 // MakeToken stores a new token, or seals a batch token, and returns its id.
 func (a *Active) MakeToken(tx storage.Tx, e *token.Entry, id string) (string, error) {
 	defer a.core.meters.created.Since(a.core.meters.clock())
+	if err := a.boundToken(tx, e); err != nil {
+		return "", err
+	}
 	return a.Tokens.Create(tx, e, id)
 }

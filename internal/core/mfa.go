@@ -13,6 +13,7 @@ import (
 	"arca/internal/identity"
 	"arca/internal/mfa"
 	"arca/internal/namespace"
+	"arca/internal/quota"
 	"arca/internal/storage"
 	"arca/internal/token"
 )
@@ -27,6 +28,7 @@ type login struct {
 	policies []string
 	accessor string
 	path     string
+	role     string // where quotas want to know it
 	ns       *namespace.Namespace
 }
 
@@ -230,6 +232,9 @@ func (a *Active) makeToken(tx storage.Tx, call *engine.Call, res *engine.Respons
 		if auth.NumUses > 0 || auth.Period > 0 {
 			return errs.New(errs.Invalid, "batch tokens cannot have a use limit or a period")
 		}
+	}
+	if l.role != "" {
+		e.Quota = &quota.Stamp{Role: l.role}
 	}
 	id, err := a.MakeToken(tx, e, "")
 	if err != nil {

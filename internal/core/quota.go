@@ -7,6 +7,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/quota"
 	"arca/internal/storage"
@@ -57,10 +58,15 @@ func (h *handling) target(ctx context.Context, tx storage.Tx, t *quota.Target) e
 		return err
 	}
 	t.Mount, t.Below = m.Path, rest
-	namer, ok := m.Engine.(engine.RoleNamer)
-	if !ok || !strings.HasPrefix(rest, "login") {
-		return nil
-	}
-	t.Role, err = namer.LoginRole(ctx, &engine.Call{Tx: tx.Sub(m.Prefix), Mount: m.Mount, Request: h.orig, Path: rest, Now: h.now})
+	t.Role, err = h.loginRole(ctx, tx, m, rest)
 	return err
+}
+
+// loginRole is the role for which a login is tried; "" where that is not known.
+func (h *handling) loginRole(ctx context.Context, tx storage.Tx, m *mount.Entry, path string) (string, error) {
+	namer, ok := m.Engine.(engine.RoleNamer)
+	if !ok || !strings.HasPrefix(path, "login") {
+		return "", nil
+	}
+	return namer.LoginRole(ctx, &engine.Call{Tx: tx.Sub(m.Prefix), Mount: m.Mount, Request: h.orig, Path: path, Now: h.now})
 }

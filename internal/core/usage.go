@@ -7,6 +7,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/lease"
 	"arca/internal/namespace"
+	"arca/internal/quota"
 	"arca/internal/storage"
 	"arca/internal/telemetry"
 	"arca/internal/token"
@@ -95,9 +96,31 @@ func (a *Active) usage(ctx context.Context, now time.Time) ([]counted, error) {
 		}
 		return err
 	}
-	err := a.DB.View(ctx, func(tx storage.Tx) error { return below(tx, namespace.Root()) })
+	err := a.DB.View(ctx, func(tx storage.Tx) error {
+		if err := countQuotas(tx, c); err != nil {
+			return err
+		}
+		return below(tx, namespace.Root())
+	})
 	c.add("identity.num_entities", entities)
 	return c.list, err
+}
+
+// countQuotas tells how far the quotas for leases are used up.
+func countQuotas(tx storage.Tx, c *counting) error {
+	rules, err := quota.List(tx, quota.Leases)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		n, err := quota.Count(tx, r.ID)
+		if err != nil {
+			return err
+		}
+		c.add("quota.lease_count.counter", n, label("name", r.Name), label("path", r.Path))
+		c.add("quota.lease_count.max", r.Max, label("name", r.Name), label("path", r.Path))
+	}
+	return nil
 }
 
 // countNamespace counts what a namespace holds and returns how many entities.

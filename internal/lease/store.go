@@ -9,6 +9,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/namespace"
+	"arca/internal/quota"
 	"arca/internal/storage"
 )
 
@@ -38,6 +39,9 @@ type Entry struct {
 	Renewable   bool           `json:"r,omitempty"`
 	Attempts    int            `json:"n,omitempty"` // failed revocations
 	Error       string         `json:"err,omitempty"`
+
+	// Quota tells for which quota the lease counts; nil is none.
+	Quota *quota.Stamp `json:"q,omitempty"`
 
 	NamespaceID string `json:"-"`
 }
@@ -120,6 +124,9 @@ func Delete(tx storage.Tx, e *Entry) error {
 			return err
 		}
 	}
+	if err := quota.Release(tx, e.Quota); err != nil {
+		return err
+	}
 	if e.Expires.IsZero() {
 		return nil
 	}
@@ -144,6 +151,20 @@ func IDs(tx storage.Tx, ns, prefix string, limit int) (ids []string, more bool, 
 		ids = append(ids, key[len(root):])
 	}
 	return ids, false, nil
+}
+
+// Some returns up to limit ids behind after, and where to go on, "" at the end.
+func Some(tx storage.Tx, ns, after string, limit int) (ids []string, next string, err error) {
+	for id, err := range tx.Sub(dir(ns)).Keys("", after) {
+		if err != nil {
+			return nil, "", err
+		}
+		if len(ids) == limit {
+			return ids, ids[limit-1], nil
+		}
+		ids = append(ids, id)
+	}
+	return ids, "", nil
 }
 
 // OfToken returns up to limit leases of a token as namespace and id.

@@ -169,6 +169,19 @@ func (s *Store) Descend(tx storage.Tx, p *Place, path string) error {
 	}
 }
 
+// Next returns the id of a namespace behind that with an id, in an order that means
+// nothing but is always the same and begins with the root; "" is the end.
+func (s *Store) Next(tx storage.Tx, id string) (string, error) {
+	if id == RootID {
+		id = ""
+	}
+	ids, err := tx.List(recordKey(""), id, 1)
+	if err != nil || len(ids) == 0 {
+		return "", err
+	}
+	return ids[0], nil
+}
+
 // List returns the children of a namespace in the order of their names, those
 // behind after, at most limit of them (0: all).
 func (s *Store) List(tx storage.Tx, parent *Namespace, after string, limit int) ([]*Namespace, error) {

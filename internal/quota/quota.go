@@ -1,12 +1,14 @@
-// Package quota bounds how often a client may ask: rate limits for all, for a
-// namespace, a mount, a path or a role of an auth method, as
-// https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas has
+// Package quota bounds how often a client may ask, and how many leases there may
+// be: for all, for a namespace, a mount, a path or a role of an auth method, as
+// https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas and
+// https://developer.hashicorp.com/vault/api-docs/system/lease-count-quotas have
 // them.
 //
 // The rules are few and lie in the root namespace ("quota/rule/<name>",
-// "quota/config"); they are compiled into one immutable set whenever they
+// "quota/lease/<name>", "quota/config"); they are compiled into one immutable set whenever they
 // change. Without a rule a request pays for one atomic load. What clients have
-// used is counted in memory, by address, and bounded.
+// used is counted in memory, by address, and bounded; leases are counted in the
+// store, in the transactions that make and end them.
 package quota
 
 import (
@@ -23,6 +25,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"arca/internal/errs"
 	"arca/internal/namespace"
 	"arca/internal/storage"
@@ -36,11 +40,26 @@ const (
 
 var (
 	dir       = namespace.Prefix(namespace.RootID) + "quota/"
-	ruleDir   = dir + "rule/"
 	configKey = dir + "config"
 )
 
-// A Rule is a rate limit as it is stored.
+// A Kind says what a rule bounds.
+type Kind string
+
+// The kinds of rules, as the API has them.
+const (
+	Rate   Kind = "rate-limit"
+	Leases Kind = "lease-count"
+)
+
+func (k Kind) dir() string {
+	if k == Leases {
+		return dir + "lease/"
+	}
+	return dir + "rule/"
+}
+
+// A Rule is a quota as it is stored.
 type Rule struct {
 	Version     int           `json:"v"`
 	Name        string        `json:"name"`
@@ -50,6 +69,8 @@ type Rule struct {
 	Interval    time.Duration `json:"interval"`
 	Block       time.Duration `json:"block,omitempty"`
 	Inheritable bool          `json:"inheritable,omitempty"`
+	Max         int           `json:"max,omitempty"` // leases
+	ID          string        `json:"id,omitempty"`  // of a rule for leases; another one when it is about others
 
 	// What the path means: resolved when the rule is written.
 	Namespace string `json:"ns,omitempty"`    // path: "a/b/"
@@ -120,6 +141,7 @@ func DefaultExempt() []string {
 type set struct {
 	config *Config
 	rules  []*counted
+	leases []*Rule
 }
 
 // counted is a rule with what its clients have used.
@@ -174,7 +196,10 @@ func (k *Keeper) follow() error {
 		if next.config, err = ReadConfig(tx); err != nil {
 			return err
 		}
-		rules, err := List(tx)
+		if next.leases, err = List(tx, Leases); err != nil {
+			return err
+		}
+		rules, err := List(tx, Rate)
 		for _, r := range rules {
 			next.rules = append(next.rules, &counted{Rule: *r, clients: map[netip.Addr]*window{}})
 		}
@@ -192,11 +217,12 @@ func (k *Keeper) follow() error {
 		}
 	}
 	slices.SortStableFunc(next.rules, func(a, b *counted) int { return b.weight() - a.weight() })
+	slices.SortStableFunc(next.leases, func(a, b *Rule) int { return b.weight() - a.weight() })
 	k.set.Store(next)
 	return nil
 }
 
-// Any reports whether there is a rule at all.
+// Any reports whether there is a rate limit at all.
 func (k *Keeper) Any() bool { return len(k.set.Load().rules) > 0 }
 
 // A Verdict says how a client stands with the rule that counts.
@@ -287,8 +313,8 @@ func (c *counted) makeRoom(now time.Time) {
 var ErrNotFound = errs.New(errs.NotFound, "not found")
 
 // Get reads a rule by its name.
-func Get(tx storage.Tx, name string) (*Rule, error) {
-	raw, err := tx.Get(ruleDir + name)
+func Get(tx storage.Tx, kind Kind, name string) (*Rule, error) {
+	raw, err := tx.Get(kind.dir() + name)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, ErrNotFound
 	}
@@ -302,10 +328,10 @@ func Get(tx storage.Tx, name string) (*Rule, error) {
 	return r, nil
 }
 
-// List reads all rules.
-func List(tx storage.Tx) ([]*Rule, error) {
+// List reads all rules of a kind.
+func List(tx storage.Tx, kind Kind) ([]*Rule, error) {
 	var out []*Rule
-	for kv, err := range tx.Scan(ruleDir, "") {
+	for kv, err := range tx.Scan(kind.dir(), "") {
 		if err != nil {
 			return nil, err
 		}
@@ -319,34 +345,74 @@ func List(tx storage.Tx) ([]*Rule, error) {
 }
 
 // Names lists the names of the rules.
-func Names(tx storage.Tx, after string, limit int) ([]string, error) {
-	return tx.List(ruleDir, after, limit)
+func Names(tx storage.Tx, kind Kind, after string, limit int) ([]string, error) {
+	return tx.List(kind.dir(), after, limit)
 }
 
-// Put stores a rule. Two about the same requests are refused.
-func Put(tx storage.Tx, r *Rule) error {
-	rules, err := List(tx)
+// Put stores a rule. Two of a kind about the same requests are refused. moved says
+// that leases must be assigned to their rules anew.
+func Put(tx storage.Tx, kind Kind, r *Rule) (moved bool, err error) {
+	rules, err := List(tx, kind)
 	if err != nil {
-		return err
+		return false, err
 	}
+	var old *Rule
 	for _, o := range rules {
-		if o.Name != r.Name && o.same(r) {
-			return errs.New(errs.Invalid, "quota rule with similar properties exists under the name %q", o.Name)
+		if o.Name == r.Name {
+			old = o
+		} else if o.same(r) {
+			return false, errs.New(errs.Invalid, "quota rule with similar properties exists under the name %q", o.Name)
 		}
 	}
-	if len(rules) >= MaxRules {
-		return errs.New(errs.Invalid, "there are %d quotas already, and no more can be made", len(rules))
+	if old == nil && len(rules) >= MaxRules {
+		return false, errs.New(errs.Invalid, "there are %d quotas already, and no more can be made", len(rules))
+	}
+	if kind == Leases {
+		if moved, err = count(tx, old, r); err != nil {
+			return false, err
+		}
 	}
 	r.Version = 1
 	raw, err := json.Marshal(r)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return tx.Put(ruleDir+r.Name, raw)
+	return moved, tx.Put(kind.dir()+r.Name, raw)
 }
 
-// Delete removes a rule.
-func Delete(tx storage.Tx, name string) error { return tx.Delete(ruleDir + name) }
+// count gives a rule for leases its id and count, those of the old one where both
+// are about the same leases.
+func count(tx storage.Tx, old, r *Rule) (moved bool, err error) {
+	if old != nil && old.same(r) && old.Inheritable == r.Inheritable {
+		r.ID = old.ID
+		return false, nil
+	}
+	if old != nil {
+		if err := tx.Delete(countDir + old.ID); err != nil {
+			return false, err
+		}
+	}
+	r.ID = uuid.NewString()
+	return true, tx.Put(countDir+r.ID, []byte("0"))
+}
+
+// Delete removes a rule. moved is as with Put.
+func Delete(tx storage.Tx, kind Kind, name string) (moved bool, err error) {
+	r, err := Get(tx, kind, name)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if r.ID != "" {
+		moved, err = true, tx.Delete(countDir+r.ID)
+	}
+	if err != nil {
+		return false, err
+	}
+	return moved, tx.Delete(kind.dir() + name)
+}
 
 // ReadConfig reads the configuration, or its defaults.
 func ReadConfig(tx storage.Tx) (*Config, error) {

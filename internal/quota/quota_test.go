@@ -24,7 +24,7 @@ func TestTake(t *testing.T) {
 		t.Helper()
 		err := db.Update(t.Context(), func(tx storage.Tx) error {
 			for i := range rules {
-				if err := Put(tx, &rules[i]); err != nil {
+				if _, err := Put(tx, Rate, &rules[i]); err != nil {
 					return err
 				}
 			}
@@ -85,7 +85,7 @@ func TestTake(t *testing.T) {
 		t.Errorf("%d clients are remembered", n)
 	}
 	// A rule that goes bounds nobody any more.
-	if err := db.Update(t.Context(), func(tx storage.Tx) error { return Delete(tx, "mount") }); err != nil {
+	if err := db.Update(t.Context(), func(tx storage.Tx) error { _, err := Delete(tx, Rate, "mount"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if v := k.Take(&Target{Mount: "kv/", Below: "x"}, "kv/x", one, now); v.Rule != "all" {

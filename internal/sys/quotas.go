@@ -12,18 +12,26 @@ import (
 	"arca/internal/storage"
 )
 
-// quotaRoutes bound how often clients may ask.
+// quotaRoutes bound how often clients may ask, and how many leases there may be.
 func (e *Engine) quotaRoutes() []engine.Route {
 	return []engine.Route{
 		engine.Read("quotas/config", e.readQuotaConfig, engine.RootOnly, engine.ID("rate-limit-quotas-read-configuration"),
 			engine.Help("Read what holds for all quotas.")),
 		engine.Write("quotas/config", e.writeQuotaConfig, engine.RootOnly, engine.ID("rate-limit-quotas-configure"),
 			engine.Help("Set what holds for all quotas.")),
-		engine.List("quotas/rate-limit", e.listQuotas, engine.RootOnly, engine.ID("rate-limit-quotas-list"), engine.Help("List the rate limits.")),
+		engine.List("quotas/rate-limit", listQuotas(quota.Rate), engine.RootOnly, engine.ID("rate-limit-quotas-list"), engine.Help("List the rate limits.")),
 		engine.Read("quotas/rate-limit/{name}", e.readQuota, engine.RootOnly, engine.ID("rate-limit-quotas-read"), engine.Help("Read a rate limit.")),
 		engine.Write("quotas/rate-limit/{name}", e.writeQuota, engine.RootOnly, engine.ID("rate-limit-quotas-write"), engine.Help("Write a rate limit.")),
-		engine.Delete("quotas/rate-limit/{name}", e.deleteQuota, engine.RootOnly, engine.ID("rate-limit-quotas-delete"),
+		engine.Delete("quotas/rate-limit/{name}", deleteQuota(quota.Rate), engine.RootOnly, engine.ID("rate-limit-quotas-delete"),
 			engine.Help("Delete a rate limit.")),
+		engine.List("quotas/lease-count", listQuotas(quota.Leases), engine.RootOnly, engine.ID("lease-count-quotas-list"),
+			engine.Help("List the quotas for leases.")),
+		engine.Read("quotas/lease-count/{name}", e.readLeaseQuota, engine.RootOnly, engine.ID("lease-count-quotas-read"),
+			engine.Help("Read a quota for leases, with how many there are.")),
+		engine.Write("quotas/lease-count/{name}", e.writeLeaseQuota, engine.RootOnly, engine.ID("lease-count-quotas-write"),
+			engine.Help("Bound how many leases there may be.")),
+		engine.Delete("quotas/lease-count/{name}", deleteQuota(quota.Leases), engine.RootOnly, engine.ID("lease-count-quotas-delete"),
+			engine.Help("Delete a quota for leases.")),
 	}
 }
 
@@ -60,20 +68,22 @@ func (e *Engine) writeQuotaConfig(_ context.Context, call *engine.Call, in quota
 	return nil, quota.WriteConfig(call.Tx, c)
 }
 
-func (e *Engine) listQuotas(_ context.Context, call *engine.Call, in paging) (*engine.Response, error) {
-	names, err := quota.Names(call.Tx, in.After, in.Limit)
-	if err != nil {
-		return nil, err
+func listQuotas(kind quota.Kind) engine.Handler[paging] {
+	return func(_ context.Context, call *engine.Call, in paging) (*engine.Response, error) {
+		names, err := quota.Names(call.Tx, kind, in.After, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		return keys(names)
 	}
-	return keys(names)
 }
 
 type quotaNameIn struct {
-	Name string `api:"name" help:"Name of the rate limit."`
+	Name string `api:"name" help:"Name of the quota."`
 }
 
 func (e *Engine) readQuota(_ context.Context, call *engine.Call, in quotaNameIn) (*engine.Response, error) {
-	r, err := quota.Get(call.Tx, in.Name)
+	r, err := quota.Get(call.Tx, quota.Rate, in.Name)
 	if errors.Is(err, quota.ErrNotFound) {
 		return nil, errNotFound
 	}
@@ -108,16 +118,70 @@ func (e *Engine) writeQuota(_ context.Context, call *engine.Call, in quotaIn) (*
 	if err := resolve(call, r); err != nil {
 		return nil, err
 	}
+	if err := inherit(r, in.Inheritable); err != nil {
+		return nil, err
+	}
+	_, err := quota.Put(call.Tx, quota.Rate, r)
+	return nil, err
+}
+
+// inherit decides whether a quota holds for the namespaces below.
+func inherit(r *quota.Rule, wanted *bool) error {
 	switch {
 	case r.Path == "":
 		r.Inheritable = true // holds for all
-	case in.Inheritable != nil && *in.Inheritable:
+	case wanted != nil && *wanted:
 		if r.Mount != "" {
-			return nil, errs.New(errs.Invalid, "only quotas of namespaces can be configured as inheritable")
+			return errs.New(errs.Invalid, "only quotas of namespaces can be configured as inheritable")
 		}
 		r.Inheritable = true
 	}
-	return nil, quota.Put(call.Tx, r)
+	return nil
+}
+
+func (e *Engine) readLeaseQuota(_ context.Context, call *engine.Call, in quotaNameIn) (*engine.Response, error) {
+	r, err := quota.Get(call.Tx, quota.Leases, in.Name)
+	if errors.Is(err, quota.ErrNotFound) {
+		return nil, errNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, err := quota.Count(call.Tx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return data(map[string]any{
+		"name": r.Name, "type": string(quota.Leases), "path": r.Path, "role": r.Role, "max_leases": r.Max, "counter": n,
+		"inheritable": r.Inheritable,
+	}), nil
+}
+
+type leaseQuotaIn struct {
+	quotaNameIn
+	Type        string `api:"type" help:"lease-count."`
+	Path        string `api:"path" help:"Namespace, mount or path that it holds for; all when empty."`
+	Role        string `api:"role" help:"Role of the auth method at path, for whose logins it holds."`
+	Max         int    `api:"max_leases" help:"How many leases there may be."`
+	Inheritable *bool  `api:"inheritable" help:"Whether it holds for the namespaces below."`
+}
+
+func (e *Engine) writeLeaseQuota(_ context.Context, call *engine.Call, in leaseQuotaIn) (*engine.Response, error) {
+	if in.Max <= 0 {
+		return nil, errs.New(errs.Invalid, "'max_leases' is invalid")
+	}
+	r := &quota.Rule{Name: in.Name, Path: in.Path, Role: in.Role, Max: in.Max}
+	if err := resolve(call, r); err != nil {
+		return nil, err
+	}
+	if err := inherit(r, in.Inheritable); err != nil {
+		return nil, err
+	}
+	moved, err := quota.Put(call.Tx, quota.Leases, r)
+	if err != nil || !moved {
+		return nil, err
+	}
+	return nil, desks(call).AssignLeases(call.Tx, call.Now)
 }
 
 // resolve finds what a quota's path means: a namespace, then a mount, then a path.
@@ -160,6 +224,12 @@ func resolve(call *engine.Call, r *quota.Rule) error {
 	return nil
 }
 
-func (e *Engine) deleteQuota(_ context.Context, call *engine.Call, in quotaNameIn) (*engine.Response, error) {
-	return nil, quota.Delete(call.Tx, in.Name)
+func deleteQuota(kind quota.Kind) engine.Handler[quotaNameIn] {
+	return func(_ context.Context, call *engine.Call, in quotaNameIn) (*engine.Response, error) {
+		moved, err := quota.Delete(call.Tx, kind, in.Name)
+		if err != nil || !moved {
+			return nil, err
+		}
+		return nil, desks(call).AssignLeases(call.Tx, call.Now)
+	}
 }

@@ -1,8 +1,12 @@
 package sys_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"arca/internal/arcatest"
 )
@@ -50,4 +54,143 @@ func TestQuotas(t *testing.T) {
 	if code, _ := s.Do("GET", "sys/quotas/config", s.Root, nil, nsHeader, "a"); code != 400 {
 		t.Errorf("quotas of a namespace: %d", code)
 	}
+}
+
+// awaitCount waits until a quota for leases counts n.
+func awaitCount(t *testing.T, s *arcatest.Server, name, want string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		got := fmt.Sprint(arcatest.Dig(s.Must("GET", "sys/quotas/lease-count/"+name, s.Root, nil), "data", "counter"))
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s counts %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestLeaseCountQuotas(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/namespaces/a", s.Root, nil)
+	s.Must("POST", "sys/auth/approle", s.Root, map[string]any{"type": "approle"})
+	for _, r := range []string{"r", "q"} {
+		s.Must("POST", "auth/approle/role/"+r, s.Root, map[string]any{"bind_secret_id": false, "secret_id_bound_cidrs": "0.0.0.0/0", "token_ttl": "1h"})
+	}
+	id := map[string]string{}
+	for _, r := range []string{"r", "q"} {
+		id[r] = field(t, s.Must("GET", "auth/approle/role/"+r+"/role-id", s.Root, nil), "data", "role_id")
+	}
+	login := func(r string) (int, map[string]any) {
+		return s.Do("POST", "auth/approle/login", "", map[string]any{"role_id": id[r]})
+	}
+	must := func(r string) string {
+		t.Helper()
+		code, out := login(r)
+		if code != 200 {
+			t.Fatalf("login of %s: %d %v", r, code, out)
+		}
+		return field(t, out, "auth", "client_token")
+	}
+	first := must("r") // before there is a quota
+	for _, c := range []struct {
+		name string
+		body map[string]any
+		want string
+	}{
+		{"bad", map[string]any{"max_leases": 0}, "'max_leases' is invalid"},
+		{"all", map[string]any{"max_leases": 1000}, ""},
+		{"all2", map[string]any{"max_leases": 5}, "exists under the name \"all\""},
+		{"mount", map[string]any{"path": "auth/approle", "max_leases": 3}, ""},
+		{"role", map[string]any{"path": "auth/approle", "role": "q", "max_leases": 1}, ""},
+		{"inherit", map[string]any{"path": "auth/token", "inheritable": true, "max_leases": 1}, "inheritable"},
+		{"ns", map[string]any{"path": "a/", "inheritable": true, "max_leases": 2}, ""},
+	} {
+		code, out := s.Do("POST", "sys/quotas/lease-count/"+c.name, s.Root, c.body)
+		if (code == 204) != (c.want == "") || !strings.Contains(firstError(out), c.want) {
+			t.Errorf("%s: %d %v", c.name, code, out)
+		}
+	}
+	got := s.Must("GET", "sys/quotas/lease-count/role", s.Root, nil)["data"]
+	if text := fmt.Sprint(got); text != "map[counter:0 inheritable:false max_leases:1 name:role path:auth/approle role:q type:lease-count]" {
+		t.Error(text)
+	}
+	awaitCount(t, s, "mount", "1") // what was there already
+	second := must("r")
+	must("r")
+	code, out := login("r")
+	if code != 429 || firstError(out) != `request path "auth/approle/login": lease count quota exceeded` {
+		t.Errorf("one too many: %d %v", code, out)
+	}
+	must("q")
+	if code, _ := login("q"); code != 429 {
+		t.Errorf("one too many of a role: %d", code)
+	}
+	awaitCount(t, s, "mount", "3")
+	awaitCount(t, s, "role", "1")
+	// A root token is made all the same; batch tokens are refused, and do not count.
+	s.Must("POST", "sys/quotas/lease-count/tokens", s.Root, map[string]any{"path": "auth/token", "max_leases": 1})
+	batch := map[string]any{"type": "batch", "ttl": "1h", "policies": "default"}
+	s.Must("POST", "auth/token/create", s.Root, batch)
+	s.Must("POST", "auth/token/create", s.Root, map[string]any{"ttl": "1h", "policies": "default"})
+	awaitCount(t, s, "tokens", "1")
+	if code, _ := s.Do("POST", "auth/token/create", s.Root, batch); code != 429 {
+		t.Errorf("a batch token beyond the quota: %d", code)
+	}
+	s.Must("POST", "auth/token/create", s.Root, nil)
+	// Of a namespace; with it they go.
+	for range 2 {
+		s.Must("POST", "auth/token/create", s.Root, map[string]any{"ttl": "1h", "policies": "default"}, nsHeader, "a")
+	}
+	if code, _ := s.Do("POST", "auth/token/create", s.Root, map[string]any{"ttl": "1h", "policies": "default"}, nsHeader, "a"); code != 429 {
+		t.Errorf("beyond the quota of a namespace: %d", code)
+	}
+	s.Must("DELETE", "sys/namespaces/a", s.Root, nil)
+	awaitCount(t, s, "ns", "0")
+
+	// Revoking makes room, one by one and below a prefix, also after a restart.
+	s.Must("POST", "auth/token/revoke-self", first, nil)
+	awaitCount(t, s, "mount", "2")
+	if err := s.Core.Shut(); err != nil {
+		t.Fatal(err)
+	}
+	s.Unseal()
+	awaitCount(t, s, "mount", "2")
+	s.Must("POST", "auth/token/renew-self", second, nil)
+	must("r")
+	if code, _ := login("r"); code != 429 {
+		t.Errorf("after a restart: %d", code)
+	}
+	// What counted for a quota that is gone counts for the next.
+	s.Must("DELETE", "sys/quotas/lease-count/role", s.Root, nil)
+	awaitCount(t, s, "mount", "4")
+	s.Must("POST", "sys/quotas/lease-count/mount", s.Root, map[string]any{"path": "auth/approle", "max_leases": 5})
+	awaitCount(t, s, "mount", "4")
+	must("q")
+	s.Must("POST", "sys/leases/revoke-prefix/auth/approle", s.Root, nil)
+	awaitCount(t, s, "mount", "0")
+	s.Must("LIST", "sys/quotas/lease-count", s.Root, nil)
+}
+
+// Of many at the same time no more are made than a quota allows, and those that
+// expire make room.
+func TestLeaseCountQuotaRaced(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/quotas/lease-count/all", s.Root, map[string]any{"max_leases": 10})
+	var work sync.WaitGroup
+	var made atomic.Int32
+	for range 40 {
+		work.Go(func() {
+			if code, _ := s.Do("POST", "auth/token/create", s.Root, map[string]any{"ttl": "1s", "policies": "default"}); code == 200 {
+				made.Add(1)
+			}
+		})
+	}
+	work.Wait()
+	if made.Load() != 10 {
+		t.Errorf("%d tokens were made", made.Load())
+	}
+	awaitCount(t, s, "all", "0")
 }

@@ -74,6 +74,7 @@ func (e *Entry) encode() ([]byte, error) {
 	text(`,"m":`, e.Mount)
 	other(`,"i":`, len(e.Internal) > 0, e.Internal)
 	other(`,"w":`, e.Wrapped != nil, e.Wrapped)
+	other(`,"q":`, e.Quota != nil, e.Quota)
 	text(`,"ns":`, e.NamespaceID)
 	return append(b, '}'), err
 }

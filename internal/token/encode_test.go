@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"arca/internal/engine"
+	"arca/internal/quota"
 )
 
 // TestEncode reads what encode writes, with every field set and with none.
@@ -19,6 +20,7 @@ func TestEncode(t *testing.T) {
 		ExplicitMax: 3, MaxTTL: 4, Renewable: true, Type: engine.TokenBatch, Role: "role", EntityID: "e",
 		BoundCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Mount: "m", Internal: map[string]any{"x": "y"},
 		Wrapped: &Wrapped{CreationPath: "a/b", TTL: 5, JWT: true, Body: json.RawMessage(`{"a":1}`)}, NamespaceID: "ns",
+		Quota: &quota.Stamp{Rule: "q", Role: "r"},
 	}
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"arca/internal/lease"
+	"arca/internal/quota"
 	"arca/internal/storage"
 )
 
@@ -40,6 +41,9 @@ func (s *Store) remove(tx storage.Tx, e *Entry) error {
 		if err := tx.Delete(k); err != nil {
 			return err
 		}
+	}
+	if err := quota.Release(tx, e.Quota); err != nil {
+		return err
 	}
 	if !e.Expires.IsZero() {
 		if err := lease.Cancel(tx, due(e.Expires, ns, e.Key)); err != nil {
@@ -336,6 +340,26 @@ func TidyAll(ctx context.Context, db *storage.DB, s *Store, ns string) (removed 
 		}
 		after = next
 	}
+}
+
+// Some returns up to limit tokens of a namespace behind after, valid or not, in the
+// order of their keys, and where to go on, "" at the end.
+func (s *Store) Some(tx storage.Tx, ns, after string, limit int) (list []*Entry, next string, err error) {
+	keys, err := tx.List(entryKey(ns, ""), after, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, key := range keys {
+		e, err := s.cache.Get(tx, entryKey(ns, key))
+		if err != nil {
+			return nil, "", err
+		}
+		list = append(list, e)
+	}
+	if len(keys) == limit {
+		next = keys[limit-1]
+	}
+	return list, next, nil
 }
 
 // Count counts the service tokens of a namespace, up to limit.

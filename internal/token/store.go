@@ -24,6 +24,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/lease"
 	"arca/internal/namespace"
+	"arca/internal/quota"
 	"arca/internal/storage"
 )
 
@@ -66,6 +67,9 @@ type Entry struct {
 	Internal map[string]any `json:"i,omitempty"`
 	// Wrapped describes the answer that a wrapping token stands for.
 	Wrapped *Wrapped `json:"w,omitempty"`
+
+	// Quota tells for which quota the token counts among the leases; nil is none.
+	Quota *quota.Stamp `json:"q,omitempty"`
 
 	NamespaceID string `json:"ns,omitempty"` // in batch tokens; of others the key says it
 	Key         string `json:"-"`            // of the record; "" for batch tokens
