@@ -130,7 +130,17 @@ func (s *snapshot) Scan(_ context.Context, o storage.ScanOptions) (storage.Itera
 	return s.store.scan(s.snap, o)
 }
 
-func (s *snapshot) Close() error { return s.snap.Close() }
+// Close runs beside the caller like commit: parked work may hold what it needs.
+func (s *snapshot) Close() error {
+	done := make(chan error, 1)
+	go func() { done <- s.snap.Close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.store.fault.done:
+		return nil // the store has failed, and with it all that a snapshot could hold
+	}
+}
 
 func (s *Store) get(r pebble.Reader, key string) ([]byte, error) {
 	value, closer, err := r.Get([]byte(key))
