@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	goldap "github.com/go-ldap/ldap/v3"
+
 	"arca/internal/arcatest"
 )
 
@@ -251,6 +253,78 @@ func TestLogin(t *testing.T) {
 	}
 	s.login(403, "ann", "correct")
 	s.login(200, "bob", "other")
+}
+
+// admin is a connection with which a test changes the directory.
+func (d *slapd) admin(t *testing.T) *goldap.Conn {
+	t.Helper()
+	conn, err := goldap.DialURL(d.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.Bind("cn=admin,dc=example,dc=org", "lookup-secret"); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// A renewal holds a token to what the server says of its user now, without the
+// user's password, where somebody can look users up.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	admin := d.admin(t)
+	renew := func(s *site, out map[string]any, want int, what string) {
+		t.Helper()
+		tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+		if code, out := s.Do("POST", "auth/token/renew-self", tok, nil); code != want {
+			t.Errorf("%s: status %d: %v, want %d", what, code, out, want)
+		}
+	}
+	s := newSite(t, map[string]any{"url": d.url})
+	alone := newSite(t, map[string]any{"url": d.url, "binddn": "", "bindpass": ""})
+	for _, site := range []*site{s, alone} {
+		site.Must("POST", "auth/ldap/groups/ops", site.Root, map[string]any{"policies": "operators"})
+	}
+	ann, bob, annAlone := s.login(200, "ann", "correct"), s.login(200, "bob", "other"), alone.login(200, "ann", "correct")
+	renew(s, ann, 200, "as it was")
+	out := goldap.NewModifyRequest("cn=Ops,ou=groups,dc=example,dc=org", nil)
+	out.Replace("member", []string{"uid=bob,ou=people,dc=example,dc=org"})
+	if err := admin.Modify(out); err != nil {
+		t.Fatal(err)
+	}
+	renew(s, ann, 400, "out of a group")
+	renew(s, bob, 400, "into a group")
+	renew(alone, annAlone, 200, "nobody can look up")
+	bob = s.login(200, "bob", "other")
+	renew(s, bob, 200, "with the groups of today")
+	if err := admin.Del(goldap.NewDelRequest("uid=bob,ou=people,dc=example,dc=org", nil)); err != nil {
+		t.Fatal(err)
+	}
+	renew(s, bob, 400, "gone")
+	ann = s.login(200, "ann", "correct")
+	s.Must("POST", "auth/ldap/config", s.Root, map[string]any{"url": "ldap://127.0.0.1:1"})
+	renew(s, ann, 503, "no server")
+}
+
+// A user has one spelling, so that too many wrong passwords lock it out, and what
+// is said of a user who is not there is what is said of a wrong password.
+func TestSpellings(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	s := newSite(t, map[string]any{"url": d.url})
+	for _, name := range []string{"%20ann", "ann%20", "ann%20%20", "a%E2%80%8Bnn", "%EF%BD%81nn", "an%C2%ADn", "ann%EF%B8%8F"} {
+		s.login(400, name, "correct")
+	}
+	wrong, gone := s.login(400, "ann", "wrong"), s.login(400, "nobody", "wrong")
+	if fmt.Sprint(wrong) != fmt.Sprint(gone) {
+		t.Errorf("%v, but %v", wrong, gone)
+	}
+	for _, name := range []string{"Ann", "ANN", "aNN", "anN"} {
+		s.login(400, name, "wrong")
+	}
+	s.login(403, "ann", "correct")
 }
 
 // The ways to bind, and the protection of the connection.

@@ -6,6 +6,11 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
@@ -22,20 +27,36 @@ var (
 	errDenied = errs.New(errs.Denied, "permission denied")
 	errBad    = errs.New(errs.Invalid, "ldap operation failed: failed to bind as user")
 	errSearch = errs.New(errs.Invalid, "ldap operation failed: unable to retrieve user bind DN")
+	errGone   = errs.New(errs.Invalid, "the user is not at the LDAP server any more, not renewing")
+	errSpell  = errs.New(errs.Invalid, "the username has a character, or blanks, that LDAP servers take for others or for none")
 )
 
 // LoginName implements engine.LoginNamer.
 func (*Engine) LoginName(call *engine.Call) string {
 	_, name, found := strings.Cut(call.Path, "/")
-	if !found {
+	if !found || !plain(name) {
 		return ""
 	}
-	return strings.ToLower(name)
+	return cases.Fold().String(name)
+}
+
+// plain reports whether a name has one spelling only, but for case: servers compare
+// without blanks at the ends, and without regard to how characters are composed
+// (RFC 4518). A user who has a spelling for each try would never be locked out,
+// and would not be who is meant by a user's own policies.
+func plain(name string) bool {
+	if strings.Join(strings.Fields(name), " ") != name || !norm.NFKC.IsNormalString(name) || !utf8.ValidString(name) {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return unicode.In(r, unicode.C, unicode.Variation_Selector) || unicode.IsSpace(r) && r != ' ' || r == '\u034f' || r == '\u1806' || r == '\ufffc'
+	})
 }
 
 // An account is what the server has told of who logs in, by which configuration.
 type account struct {
-	by, dn string
+	by, username, dn string
+
 	name   string // the attribute userattr, as the server has it
 	groups []string
 }
@@ -60,6 +81,8 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	switch {
 	case in.Username == "" || len(in.Username) > 512:
 		return nil, errs.New(errs.Invalid, "a username has 1 to 512 bytes")
+	case !plain(in.Username):
+		return nil, errSpell
 	case in.Password == "" && !c.AllowNullBind:
 		return nil, errs.New(errs.Invalid, "password cannot be of zero length when passwordless binds are being denied")
 	case len(in.Password) > 4096:
@@ -71,7 +94,7 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	if !ok {
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.ask(ctx, c, in.Username, in.Password) })
 	}
-	if got.by != c.by() {
+	if got.by != c.by() || got.username != in.Username {
 		return nil, errDenied
 	}
 	policies, groups, err := c.merge(call.Tx, in.Username, got.groups)
@@ -125,10 +148,11 @@ func (c *config) merge(tx storage.Tx, username string, server []string) (policie
 	return grant.Clean(policies), groups, nil
 }
 
-// RenewAuth implements engine.AuthRenewer. The server is not asked again: the
-// password that it would want is not kept. Policies are those that the groups of
-// the login have now.
-func (*Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth) error {
+// RenewAuth implements engine.AuthRenewer. Where binddn or discoverdn lets this
+// server look users up, it asks whether the user is still there, and for their
+// groups of today. The user's password, with which Vault logs in again, is not
+// kept: without somebody to look up, the groups are those of the login.
+func (e *Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth) error {
 	c, err := get[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return engine.ErrNotRenewed
@@ -136,14 +160,19 @@ func (*Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth
 	if err != nil {
 		return err
 	}
-	var server []string
-	list, _ := auth.InternalData["groups"].([]any)
-	for _, g := range list {
-		if name, ok := g.(string); ok {
-			server = append(server, name)
+	username := auth.Metadata["username"]
+	groups := strs(auth.InternalData["groups"])
+	if c.canLookUp() {
+		got, ok := call.Asked.(account)
+		switch {
+		case !ok:
+			return engine.Ask(func(ctx context.Context) (any, error) { return e.again(ctx, c, username) })
+		case got.by != c.by() || got.username != username:
+			return errDenied
 		}
+		groups = got.groups
 	}
-	policies, _, err := c.merge(call.Tx, auth.Metadata["username"], server)
+	policies, _, err := c.merge(call.Tx, username, groups)
 	if err != nil {
 		return err
 	}
@@ -153,4 +182,16 @@ func (*Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth
 	}
 	c.Renew(auth)
 	return nil
+}
+
+// strs are the texts of a list that was stored.
+func strs(v any) []string {
+	list, _ := v.([]any)
+	var out []string
+	for _, x := range list {
+		if text, ok := x.(string); ok {
+			out = append(out, text)
+		}
+	}
+	return out
 }

@@ -28,6 +28,49 @@ var errReach = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
 
 // ask finds the user at the server, binds as them, and fetches their groups.
 func (e *Engine) ask(ctx context.Context, c *config, username, password string) (any, error) {
+	return e.with(ctx, c, func(conn *ldap.Conn) (any, error) {
+		dn, err := c.bindDN(conn, username)
+		if err != nil {
+			return nil, err
+		}
+		if err := bind(conn, dn, password, c.AllowNullBind); err != nil {
+			if ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
+				return nil, engine.BadCredentials(errBad)
+			}
+			return nil, errBad
+		}
+		if err := c.rebind(conn); err != nil {
+			return nil, err
+		}
+		return c.account(conn, dn, username)
+	})
+}
+
+// again finds a user and their groups without their password; only a
+// configuration that can look up allows it.
+func (e *Engine) again(ctx context.Context, c *config, username string) (any, error) {
+	return e.with(ctx, c, func(conn *ldap.Conn) (any, error) {
+		dn, err := c.bindDN(conn, username)
+		if errors.Is(err, errBad) {
+			return nil, errGone
+		}
+		if err != nil {
+			return nil, err
+		}
+		if c.AnonymousGrps {
+			if err := c.rebind(conn); err != nil {
+				return nil, err
+			}
+		}
+		return c.account(conn, dn, username)
+	})
+}
+
+// canLookUp reports whether users are found by somebody else than themselves.
+func (c *config) canLookUp() bool { return c.DiscoverDN || c.BindDN != "" && c.BindPass != "" }
+
+// with calls fn with a connection to a server, which ends with ctx.
+func (e *Engine) with(ctx context.Context, c *config, fn func(conn *ldap.Conn) (any, error)) (any, error) {
 	select {
 	case e.slots <- struct{}{}:
 		defer func() { <-e.slots }()
@@ -41,30 +84,22 @@ func (e *Engine) ask(ctx context.Context, c *config, username, password string) 
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	conn.SetTimeout(c.RequestTime)
-	dn, err := c.bindDN(conn, username)
-	if err != nil {
-		return nil, err
-	}
-	if err := bind(conn, dn, password, c.AllowNullBind); err != nil {
-		if ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
-			return nil, engine.BadCredentials(errBad)
-		}
-		return nil, errBad
-	}
-	if err := c.rebind(conn); err != nil {
-		return nil, err
-	}
-	userDN := dn
+	return fn(conn)
+}
+
+// account is what the server tells of the user with this name.
+func (c *config) account(conn *ldap.Conn, dn, username string) (any, error) {
+	var err error
 	if c.UPNDomain != "" {
-		if userDN, err = c.searchUser(conn, username+"@"+c.UPNDomain, "userPrincipalName"); err != nil {
+		if dn, err = c.searchUser(conn, username+"@"+c.UPNDomain, "userPrincipalName"); err != nil {
 			return nil, err
 		}
 	}
-	groups, err := c.groups(conn, userDN, username)
+	groups, err := c.groups(conn, dn, username)
 	if err != nil {
 		return nil, err
 	}
-	return account{by: c.by(), dn: userDN, name: c.alias(conn, userDN), groups: groups}, nil
+	return account{by: c.by(), username: username, dn: dn, name: c.alias(conn, dn), groups: groups}, nil
 }
 
 func bind(conn *ldap.Conn, dn, password string, allowEmpty bool) error {
@@ -171,7 +206,7 @@ func (c *config) tls(host string) (*tls.Config, error) {
 // bindDN is the name with which to bind as a user.
 func (c *config) bindDN(conn *ldap.Conn, username string) (string, error) {
 	switch {
-	case c.DiscoverDN || c.BindDN != "" && c.BindPass != "":
+	case c.canLookUp():
 		if c.BindDN != "" {
 			if err := conn.Bind(c.BindDN, c.BindPass); err != nil {
 				return "", errs.New(errs.Invalid, "ldap operation failed: failed to bind with binddn")
@@ -240,8 +275,11 @@ func (c *config) searchUser(conn *ldap.Conn, username, attr string) (string, err
 		return "", errs.New(errs.Invalid, "ldap operation failed: userfilter cannot be filled in")
 	}
 	entries, err := c.search(conn, c.UserDN, text, 2, c.UserAttr)
-	if err != nil || len(entries) != 1 {
+	switch {
+	case err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject), len(entries) > 1:
 		return "", errSearch
+	case len(entries) == 0:
+		return "", errBad // as with a wrong password: who is here is nobody's business
 	}
 	return entries[0].DN, nil
 }
