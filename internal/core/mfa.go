@@ -44,13 +44,17 @@ func (a *Active) enforced(tx storage.Tx, ns string, m *engine.Mount, entity stri
 			return nil, err
 		}
 	}
+	// Who was merged into another is still who an enforcement names.
+	named := func(id string) bool {
+		return entity != "" && (id == entity || person != nil && slices.Contains(person.Entity.MergedIDs, id))
+	}
 	inGroup := func(id string) bool {
 		return person != nil && (slices.Contains(person.Direct, id) || slices.Contains(person.Inherited, id))
 	}
 	var out []*mfa.Enforcement
 	for _, e := range all {
 		if slices.Contains(e.Accessors, m.Accessor) || slices.Contains(e.Types, m.Type) ||
-			entity != "" && slices.Contains(e.Entities, entity) || slices.ContainsFunc(e.Groups, inGroup) {
+			slices.ContainsFunc(e.Entities, named) || slices.ContainsFunc(e.Groups, inGroup) {
 			out = append(out, e)
 		}
 	}
@@ -83,16 +87,14 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 	}
 	id := uuid.NewString()
 	constraints := map[string]any{}
-	names := make([]string, 0, len(list))
 	for _, e := range list {
 		ways := make([]map[string]any, 0, len(e.Methods))
 		for _, m := range e.Methods {
 			ways = append(ways, map[string]any{"type": "totp", "id": m, "uses_passcode": true})
 		}
 		constraints[e.Name] = map[string]any{"any": ways}
-		names = append(names, e.Name)
 	}
-	h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID, Names: names}, h.now)
+	h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now)
 	res.Auth = &engine.Auth{
 		Made: true, MFARequirement: map[string]any{"mfa_request_id": id, "mfa_constraints": constraints},
 	}

@@ -139,13 +139,6 @@ func orNullMap(m map[string]string) any {
 	return m
 }
 
-func orEmpty(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // mountOf finds the auth mount with an accessor.

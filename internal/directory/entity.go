@@ -8,6 +8,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/identity"
+	"arca/internal/param"
 )
 
 type entityIn struct {
@@ -90,10 +91,10 @@ func showEntity(call *engine.Call, e *identity.Entity) (*engine.Response, error)
 		return nil, err
 	}
 	return answer(map[string]any{
-		"id": e.ID, "name": e.Name, "namespace_id": e.NamespaceID, "metadata": orNullMap(e.Metadata), "policies": orEmpty(e.Policies),
+		"id": e.ID, "name": e.Name, "namespace_id": e.NamespaceID, "metadata": orNullMap(e.Metadata), "policies": param.OrEmpty(e.Policies),
 		"disabled": e.Disabled, "aliases": aliases, "creation_time": stamp(e.Created), "last_update_time": stamp(e.Updated),
-		"merged_entity_ids": orNull(e.MergedIDs), "direct_group_ids": orEmpty(direct), "inherited_group_ids": orEmpty(inherited),
-		"group_ids": orEmpty(slices.Concat(direct, inherited)),
+		"merged_entity_ids": orNull(e.MergedIDs), "direct_group_ids": param.OrEmpty(direct), "inherited_group_ids": param.OrEmpty(inherited),
+		"group_ids": param.OrEmpty(slices.Concat(direct, inherited)),
 	}), nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/identity"
+	"arca/internal/param"
 )
 
 type groupIn struct {
@@ -126,7 +127,7 @@ func showGroup(call *engine.Call, g *identity.Group) (*engine.Response, error) {
 	}
 	return answer(map[string]any{
 		"id": g.ID, "name": g.Name, "namespace_id": g.NamespaceID, "type": groupType(g), "metadata": orNullMap(g.Metadata),
-		"policies": orEmpty(g.Policies), "member_entity_ids": orNull(members), "member_group_ids": orNull(g.Members),
+		"policies": param.OrEmpty(g.Policies), "member_entity_ids": orNull(members), "member_group_ids": orNull(g.Members),
 		"parent_group_ids": orNull(g.Parents), "alias": alias, "modify_index": g.ModifyIndex,
 		"creation_time": stamp(g.Created), "last_update_time": stamp(g.Updated),
 	}), nil

@@ -18,6 +18,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/identity"
 	"arca/internal/mfa"
+	"arca/internal/param"
 )
 
 // mfaRoutes serve the second factors of logins
@@ -351,8 +352,8 @@ func (Engine) writeEnforcement(_ context.Context, call *engine.Call, in enforcem
 
 func showEnforcement(call *engine.Call, e *mfa.Enforcement) map[string]any {
 	return map[string]any{
-		"id": e.ID, "name": e.Name, "mfa_method_ids": e.Methods, "auth_method_accessors": orEmpty(e.Accessors),
-		"auth_method_types": orEmpty(e.Types), "identity_group_ids": orEmpty(e.Groups), "identity_entity_ids": orEmpty(e.Entities),
+		"id": e.ID, "name": e.Name, "mfa_method_ids": e.Methods, "auth_method_accessors": param.OrEmpty(e.Accessors),
+		"auth_method_types": param.OrEmpty(e.Types), "identity_group_ids": param.OrEmpty(e.Groups), "identity_entity_ids": param.OrEmpty(e.Entities),
 		"namespace_id": call.NamespaceID, "namespace_path": call.NamespacePath,
 	}
 }

@@ -25,7 +25,11 @@ func TestGroupsOfOthers(t *testing.T) {
 		}
 		var full []string
 		for i := range maxAway {
-			full = append(full, fmt.Sprintf("%d.Tenan%d", i, i%10))
+			g := s.NewGroup(fmt.Sprintf("Tenan%d", i%10), now)
+			if err := s.PutGroup(tx, nil, g, now); err != nil {
+				return err
+			}
+			full = append(full, g.ID)
 		}
 		if err := put(tx, memberOfKey("root", e.ID), full); err != nil {
 			return err
@@ -42,6 +46,13 @@ func TestGroupsOfOthers(t *testing.T) {
 		}
 		if err := s.SetMembers(tx, ours, []string{e.ID}); err != nil {
 			t.Errorf("the own group: %v", err)
+		}
+		// Groups that are gone with their namespace make room.
+		if err := tx.Delete(groupKey(NamespaceOf(full[0]), full[0])); err != nil {
+			return err
+		}
+		if err := s.SetMembers(tx, theirs, []string{e.ID}); err != nil {
+			t.Errorf("a place is free: %v", err)
 		}
 		p, err := s.Person(tx, e.ID)
 		if err == nil && len(p.PoliciesIn("root")) != 1 {

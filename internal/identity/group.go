@@ -169,6 +169,11 @@ func (s *Store) join(tx storage.Tx, group, entity string) error {
 	if err != nil {
 		return err
 	}
+	if len(list) >= maxGroups {
+		if list, err = s.living(tx, list); err != nil {
+			return err
+		}
+	}
 	ns, own := NamespaceOf(group), NamespaceOf(entity)
 	same, away := 0, 0
 	for _, id := range list {
@@ -194,6 +199,20 @@ func (s *Store) join(tx storage.Tx, group, entity string) error {
 	list = append(slices.Clone(list), group)
 	slices.Sort(list)
 	return put(tx, memberOfKey(NamespaceOf(entity), entity), list)
+}
+
+// living leaves out groups that are gone with their namespaces, which nobody has
+// taken off the lists of members elsewhere.
+func (s *Store) living(tx storage.Tx, groups []string) ([]string, error) {
+	out := make([]string, 0, len(groups))
+	for _, id := range groups {
+		if _, err := s.Group(tx, NamespaceOf(id), id); err == nil {
+			out = append(out, id)
+		} else if !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (s *Store) leave(tx storage.Tx, group, entity string) error {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +19,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/identity"
+	"arca/internal/redirect"
 	"arca/internal/storage"
 	"arca/internal/token"
 )
@@ -197,7 +197,7 @@ func (i *Issuer) authorize(_ context.Context, call *engine.Call, in authorizeIn)
 	if err != nil {
 		return refused(err, &in.State)
 	}
-	code := random(32)
+	code := token.Random(32)
 	call.After(func() { i.codes.put(code, g, call.Now) })
 	return rawJSON(0, map[string]any{"code": code, "state": in.State})
 }
@@ -236,7 +236,7 @@ func (i *Issuer) allow(call *engine.Call, in *authorizeIn) (*grant, error) {
 		return nil, refuse("unauthorized_client", "client is not authorized to use the provider")
 	case in.Redirect == "":
 		return nil, refuse("invalid_request", "redirect_uri parameter is required")
-	case !c.redirects(in.Redirect):
+	case !redirect.Allowed(c.Redirects, in.Redirect):
 		return nil, refuse("invalid_redirect_uri", "redirect_uri is not allowed for the client")
 	case in.Request != "":
 		return nil, refuse("request_not_supported", "request parameter is not supported")
@@ -304,32 +304,6 @@ func (c *client) challenge(in *authorizeIn) (method string, err error) {
 		return "", refuse("invalid_request", "invalid code_challenge")
 	}
 	return method, nil
-}
-
-// redirects reports whether users may be sent to an address: one of the client's,
-// or one of these on another port of the user's machine (RFC 8252, 7.3).
-func (c *client) redirects(to string) bool {
-	if slices.Contains(c.Redirects, to) {
-		return true
-	}
-	u, err := url.Parse(to)
-	if err != nil || !loopback(u.Hostname()) {
-		return false
-	}
-	u.Host = u.Hostname()
-	return slices.ContainsFunc(c.Redirects, func(text string) bool {
-		a, err := url.Parse(text)
-		if err != nil || !loopback(a.Hostname()) {
-			return false
-		}
-		a.Host = a.Hostname()
-		return a.String() == u.String()
-	})
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // assigned refuses who may not use a client.
@@ -509,7 +483,7 @@ func issue(call *engine.Call, in *exchangeIn, p *provider, c *client, g *grant) 
 	if !k.allows(c.ID) {
 		return nil, refuse("invalid_client", "client is not authorized to use the key")
 	}
-	access, err := d.Tokens.Create(call.Tx, &token.Entry{
+	access, err := d.MakeToken(call.Tx, &token.Entry{
 		Path: call.Request.Path, DisplayName: "oidc-access", Created: call.Now, CreationTTL: c.AccessTTL, Expires: call.Now.Add(c.AccessTTL),
 		NamespaceID: call.NamespaceID, Type: engine.TokenBatch,
 		Internal: map[string]any{"oidc_entity": g.entity, "oidc_provider": in.Name, "oidc_client": c.ID, "oidc_scopes": strings.Join(g.scopes, " ")},

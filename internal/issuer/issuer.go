@@ -23,7 +23,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -65,27 +64,6 @@ func rawJSON(status int, v any) (*engine.Response, error) {
 	return &engine.Response{Raw: &engine.Raw{Status: status, Body: append(raw, '\n'), Header: map[string]string{"Cache-Control": "no-store"}}}, nil
 }
 
-// get reads a record. The error is storage.ErrNotFound when there is none.
-func get[T any](tx storage.Tx, key string) (*T, error) {
-	raw, err := tx.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	out := new(T)
-	if json.Unmarshal(raw, out) != nil {
-		return nil, fmt.Errorf("decode %s", key) // the cause could quote a private key
-	}
-	return out, nil
-}
-
-func put(tx storage.Tx, key string, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, raw)
-}
-
 // found turns the store's word for what is missing into that of the door.
 func found(err error) error {
 	if errors.Is(err, storage.ErrNotFound) {
@@ -107,24 +85,20 @@ type nameIn struct {
 	Name string `api:"name" help:"The name."`
 }
 
-// list answers with the names below a directory, and those that are always there.
+// list lists a page of the names below a directory, with those that are always
+// there.
 func list(tx storage.Tx, in engine.Paging, dir string, always ...string) ([]string, error) {
-	names, err := tx.List(dir, "", 0)
+	names, err := tx.List(dir, in.After, in.Limit)
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range always {
-		if !slices.Contains(names, n) {
+		if n > in.After {
 			names = append(names, n)
 		}
 	}
 	slices.Sort(names)
-	if at, have := slices.BinarySearch(names, in.After); in.After != "" {
-		if have {
-			at++
-		}
-		names = names[at:]
-	}
+	names = slices.Compact(names)
 	if in.Limit > 0 && len(names) > in.Limit {
 		names = names[:in.Limit]
 	}
@@ -143,13 +117,6 @@ func listed(names []string, info map[string]any, err error) (*engine.Response, e
 		out["key_info"] = info
 	}
 	return answer(out), nil
-}
-
-func orEmpty(l []string) []string {
-	if l == nil {
-		return []string{}
-	}
-	return l
 }
 
 // use notes that user no longer uses what it used, but what it uses now: names
@@ -214,7 +181,7 @@ type configIn struct {
 }
 
 func configOf(call *engine.Call) (*config, error) {
-	c, err := get[config](at(call), "config")
+	c, err := storage.GetJSON[config](at(call), "config")
 	if errors.Is(err, storage.ErrNotFound) {
 		return &config{}, nil
 	}
@@ -241,7 +208,7 @@ func (i *Issuer) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if err := checkIssuer(in.Issuer); err != nil {
 		return nil, err
 	}
-	if err := put(at(call), "config", config{1, in.Issuer}); err != nil || in.Issuer == "" {
+	if err := storage.PutJSON(at(call), "config", config{1, in.Issuer}); err != nil || in.Issuer == "" {
 		return nil, err
 	}
 	return &engine.Response{Bare: true, Warnings: []string{warnIssuer}}, nil

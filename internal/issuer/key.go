@@ -18,6 +18,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -123,7 +124,7 @@ func keyOf(call *engine.Call, name string) (*key, error) {
 	if checkName(name) != nil {
 		return nil, storage.ErrNotFound
 	}
-	k, err := get[key](at(call), "key/"+name)
+	k, err := storage.GetJSON[key](at(call), "key/"+name)
 	if errors.Is(err, storage.ErrNotFound) && name == defaultKey {
 		return &key{Algorithm: jose.RS256, Period: day, Verify: day, Clients: []string{"*"}}, nil
 	}
@@ -165,7 +166,7 @@ func storeFresh(call *engine.Call, name string, k *key) error {
 
 func storeKey(call *engine.Call, name string, k *key) error {
 	k.Version = 1
-	return put(at(call), "key/"+name, k)
+	return storage.PutJSON(at(call), "key/"+name, k)
 }
 
 type keyIn struct {
@@ -239,7 +240,7 @@ func checkTTLs(call *engine.Call, name string, verify time.Duration) error {
 		return err
 	}
 	for _, n := range names {
-		r, err := get[role](at(call), "role/"+n)
+		r, err := storage.GetJSON[role](at(call), "role/"+n)
 		if err != nil {
 			return err
 		}
@@ -258,7 +259,7 @@ func (i *Issuer) readKey(_ context.Context, call *engine.Call, in nameIn) (*engi
 	}
 	return answer(map[string]any{
 		"algorithm": k.Algorithm, "rotation_period": int64(k.Period / time.Second), "verification_ttl": int64(k.Verify / time.Second),
-		"allowed_client_ids": orEmpty(k.Clients),
+		"allowed_client_ids": param.OrEmpty(k.Clients),
 	}), nil
 }
 

@@ -9,7 +9,9 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
+	"arca/internal/token"
 )
 
 func (i *Issuer) providerRoutes() []engine.Route {
@@ -54,7 +56,7 @@ func assignmentOf(call *engine.Call, name string) (*assignment, error) {
 	if checkName(name) != nil {
 		return nil, storage.ErrNotFound
 	}
-	return get[assignment](at(call), "assignment/"+name)
+	return storage.GetJSON[assignment](at(call), "assignment/"+name)
 }
 
 type assignmentIn struct {
@@ -87,7 +89,7 @@ func (i *Issuer) writeAssignment(_ context.Context, call *engine.Call, in assign
 		return nil, errs.New(errs.Invalid, "an assignment names at most 100000 entities and groups")
 	}
 	a.Version = 1
-	return nil, put(at(call), "assignment/"+in.Name, a)
+	return nil, storage.PutJSON(at(call), "assignment/"+in.Name, a)
 }
 
 func (i *Issuer) readAssignment(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
@@ -95,7 +97,7 @@ func (i *Issuer) readAssignment(_ context.Context, call *engine.Call, in nameIn)
 	if err != nil {
 		return nil, found(err)
 	}
-	return answer(map[string]any{"entity_ids": orEmpty(a.Entities), "group_ids": orEmpty(a.Groups)}), nil
+	return answer(map[string]any{"entity_ids": param.OrEmpty(a.Entities), "group_ids": param.OrEmpty(a.Groups)}), nil
 }
 
 func (i *Issuer) listAssignments(_ context.Context, call *engine.Call, in engine.Paging) (*engine.Response, error) {
@@ -127,7 +129,7 @@ func scopeOf(call *engine.Call, name string) (*scope, error) {
 	if checkName(name) != nil {
 		return nil, storage.ErrNotFound
 	}
-	return get[scope](at(call), "scope/"+name)
+	return storage.GetJSON[scope](at(call), "scope/"+name)
 }
 
 type scopeIn struct {
@@ -163,7 +165,7 @@ func (i *Issuer) writeScope(_ context.Context, call *engine.Call, in scopeIn) (*
 		return nil, errs.New(errs.Invalid, "description is longer than 4096 bytes")
 	}
 	s.Version = 1
-	return nil, put(at(call), "scope/"+in.Name, s)
+	return nil, storage.PutJSON(at(call), "scope/"+in.Name, s)
 }
 
 func (i *Issuer) readScope(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
@@ -207,7 +209,7 @@ func clientOf(call *engine.Call, name string) (*client, error) {
 	if checkName(name) != nil {
 		return nil, storage.ErrNotFound
 	}
-	return get[client](at(call), "client/"+name)
+	return storage.GetJSON[client](at(call), "client/"+name)
 }
 
 // clientByID finds a client by what it calls itself.
@@ -257,9 +259,9 @@ func (i *Issuer) writeClient(_ context.Context, call *engine.Call, in clientIn) 
 		return nil, err
 	}
 	if fresh {
-		c.ID = random(32)
+		c.ID = token.Random(32)
 		if !c.Public {
-			c.Secret = "hvo_secret_" + random(64)
+			c.Secret = "hvo_secret_" + token.Random(64)
 		}
 		if err := at(call).Put("cid/"+c.ID, []byte(c.Name)); err != nil {
 			return nil, err
@@ -277,7 +279,7 @@ func (i *Issuer) writeClient(_ context.Context, call *engine.Call, in clientIn) 
 		return nil, err
 	}
 	c.Version = 1
-	return nil, put(at(call), "client/"+c.Name, c)
+	return nil, storage.PutJSON(at(call), "client/"+c.Name, c)
 }
 
 func (c *client) apply(in *clientIn, fresh bool) error {
@@ -350,7 +352,7 @@ func (c *client) check(call *engine.Call) error {
 // client_credentials tell which grants it may use, as servers of Vault's family do.
 func (c *client) show() map[string]any {
 	out := map[string]any{
-		"client_id": c.ID, "redirect_uris": orEmpty(c.Redirects), "assignments": orEmpty(c.Assignments), "key": c.Key,
+		"client_id": c.ID, "redirect_uris": param.OrEmpty(c.Redirects), "assignments": param.OrEmpty(c.Assignments), "key": c.Key,
 		"id_token_ttl": int64(c.IDTTL / time.Second), "access_token_ttl": int64(c.AccessTTL / time.Second), "client_type": confidential,
 		"authorization_code": true, "client_credentials": false,
 	}
@@ -420,7 +422,7 @@ func providerOf(call *engine.Call, name string) (*provider, error) {
 	if checkName(name) != nil {
 		return nil, storage.ErrNotFound
 	}
-	p, err := get[provider](at(call), "provider/"+name)
+	p, err := storage.GetJSON[provider](at(call), "provider/"+name)
 	if errors.Is(err, storage.ErrNotFound) && name == defaultProvider {
 		return &provider{Clients: []string{"*"}}, nil
 	}
@@ -476,7 +478,7 @@ func (i *Issuer) writeProvider(_ context.Context, call *engine.Call, in provider
 		return nil, err
 	}
 	p.Version = 1
-	if err := put(at(call), "provider/"+in.Name, p); err != nil || in.Issuer == nil || p.Issuer == "" {
+	if err := storage.PutJSON(at(call), "provider/"+in.Name, p); err != nil || in.Issuer == nil || p.Issuer == "" {
 		return nil, err
 	}
 	return &engine.Response{Bare: true, Warnings: []string{warnIssuer}}, nil
@@ -511,7 +513,7 @@ func (p *provider) checkScopes(call *engine.Call) error {
 }
 
 func (p *provider) show(call *engine.Call, name string) map[string]any {
-	return map[string]any{"issuer": p.address(call, name), "allowed_client_ids": orEmpty(p.Clients), "scopes_supported": orEmpty(p.Scopes)}
+	return map[string]any{"issuer": p.address(call, name), "allowed_client_ids": param.OrEmpty(p.Clients), "scopes_supported": param.OrEmpty(p.Scopes)}
 }
 
 func (i *Issuer) readProvider(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {

@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/identity"
 	"arca/internal/storage"
+	"arca/internal/token"
 )
 
 func (i *Issuer) roleRoutes() []engine.Route {
@@ -45,24 +45,7 @@ func roleOf(call *engine.Call, name string) (*role, error) {
 	if checkName(name) != nil {
 		return nil, storage.ErrNotFound
 	}
-	return get[role](at(call), "role/"+name)
-}
-
-const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-// random makes an id or secret of n letters and digits.
-func random(n int) string {
-	out := make([]byte, 0, n)
-	for len(out) < n {
-		var b [64]byte
-		rand.Read(b[:])
-		for _, c := range b {
-			if int(c) < 256-256%len(letters) && len(out) < n {
-				out = append(out, letters[int(c)%len(letters)])
-			}
-		}
-	}
-	return string(out)
+	return storage.GetJSON[role](at(call), "role/"+name)
 }
 
 type roleIn struct {
@@ -117,7 +100,7 @@ func (i *Issuer) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 		return nil, errs.New(errs.Invalid, "client_id is longer than %d bytes", maxNameBytes)
 	}
 	if r.ClientID == "" {
-		r.ClientID = random(26)
+		r.ClientID = token.Random(26)
 	}
 	if k.Signing.Key == nil { // of the key default, which others will want to fetch
 		if err := storeFresh(call, r.Key, k); err != nil {
@@ -128,7 +111,7 @@ func (i *Issuer) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 		return nil, err
 	}
 	r.Version = 1
-	return nil, put(at(call), "role/"+in.Name, r)
+	return nil, storage.PutJSON(at(call), "role/"+in.Name, r)
 }
 
 func (r *role) keys() []string {

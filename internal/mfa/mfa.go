@@ -201,7 +201,7 @@ func (s *Store) PutMethod(tx storage.Tx, ns string, m *Method) error {
 		}
 	}
 	m.Version = 1
-	return put(tx, methodKey(m.ID), m)
+	return storage.PutJSON(tx, methodKey(m.ID), m)
 }
 
 // DeleteMethod removes a method that no enforcement of its namespace uses.
@@ -253,7 +253,7 @@ func (s *Store) PutEnforcement(tx storage.Tx, ns string, e *Enforcement) error {
 	if len(list) > maxEnforcements {
 		return errs.New(errs.Invalid, "a namespace has at most %d enforcements", maxEnforcements)
 	}
-	return put(tx, enforcementsKey(ns), enforcements{1, list})
+	return storage.PutJSON(tx, enforcementsKey(ns), enforcements{1, list})
 }
 
 // DeleteEnforcement removes an enforcement, if there is one of this name.
@@ -270,7 +270,7 @@ func (s *Store) DeleteEnforcement(tx storage.Tx, ns, name string) error {
 	if len(list) == 0 {
 		return tx.Delete(enforcementsKey(ns))
 	}
-	return put(tx, enforcementsKey(ns), enforcements{1, list})
+	return storage.PutJSON(tx, enforcementsKey(ns), enforcements{1, list})
 }
 
 func byName(e *Enforcement, name string) int {
@@ -283,38 +283,23 @@ func byName(e *Enforcement, name string) int {
 	return 0
 }
 
-func put(tx storage.Tx, key string, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, raw)
-}
-
 // SecretOf reads the secret of an entity for a method. The error is ErrNotFound
 // when there is none.
 func (s *Store) SecretOf(tx storage.Tx, entity, method string) (*Secret, error) {
 	if !valid(entity) || !valid(method) {
 		return nil, ErrNotFound
 	}
-	raw, err := tx.Get(secretKey(entity, method))
+	out, err := storage.GetJSON[Secret](tx, secretKey(entity, method))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, ErrNotFound
 	}
-	if err != nil {
-		return nil, err
-	}
-	out := &Secret{}
-	if json.Unmarshal(raw, out) != nil {
-		return nil, errors.New("decode MFA secret") // the cause could quote it
-	}
-	return out, nil
+	return out, err
 }
 
 // PutSecret stores the secret of an entity for a method.
 func (s *Store) PutSecret(tx storage.Tx, entity, method string, sec *Secret) error {
 	sec.Version = 1
-	return put(tx, secretKey(entity, method), sec)
+	return storage.PutJSON(tx, secretKey(entity, method), sec)
 }
 
 // DeleteSecret removes the secret of an entity for a method, if there is one.
@@ -439,7 +424,6 @@ func (s *Store) makeRoom(now time.Time) {
 type Waiting struct {
 	Login    any // what the hall makes the token of
 	EntityID string
-	Names    []string // of the enforcements
 	until    time.Time
 }
 

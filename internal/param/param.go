@@ -300,3 +300,18 @@ func NewSchemaOf[T any]() *Schema { return NewSchema(reflect.TypeFor[T]()) }
 
 // GoType names the Go type by which Vault's error texts call a JSON value.
 func GoType(raw json.RawMessage) string { return goType(raw) }
+
+// Take sets to by a parameter that was given; nil is one that was not.
+func Take[T any](to, given *T) {
+	if given != nil {
+		*to = *given
+	}
+}
+
+// OrEmpty is a list that JSON shows as [] when there is nothing in it.
+func OrEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

@@ -359,14 +359,14 @@ func parseConfig(raw json.RawMessage, auth bool) (*mount.Config, error) {
 
 // applyConfig copies what was given, except for the TTLs.
 func applyConfig(c *mount.Config, in *configIn) error {
-	set(&c.ForceNoCache, in.ForceNoCache)
-	set(&c.AuditRequestKeys, in.AuditRequestKeys)
-	set(&c.AuditResponseKeys, in.AuditResponseKeys)
-	set(&c.PassthroughHeaders, in.PassthroughHeaders)
-	set(&c.ResponseHeaders, in.ResponseHeaders)
-	set(&c.ManagedKeys, in.ManagedKeys)
-	set(&c.DelegatedAccessors, in.DelegatedAccessors)
-	set(&c.IdentityTokenKey, in.IdentityTokenKey)
+	param.Take(&c.ForceNoCache, in.ForceNoCache)
+	param.Take(&c.AuditRequestKeys, in.AuditRequestKeys)
+	param.Take(&c.AuditResponseKeys, in.AuditResponseKeys)
+	param.Take(&c.PassthroughHeaders, in.PassthroughHeaders)
+	param.Take(&c.ResponseHeaders, in.ResponseHeaders)
+	param.Take(&c.ManagedKeys, in.ManagedKeys)
+	param.Take(&c.DelegatedAccessors, in.DelegatedAccessors)
+	param.Take(&c.IdentityTokenKey, in.IdentityTokenKey)
 	if v := in.ListingVisibility; v != nil {
 		switch *v {
 		case "", "unauth", "hidden":
@@ -418,17 +418,11 @@ func applyLockout(c *mount.Config, raw json.RawMessage) error {
 		}
 		l.Threshold = n
 	}
-	set(&l.Duration, in.Duration)
-	set(&l.CounterReset, in.CounterReset)
-	set(&l.Disable, in.Disable)
+	param.Take(&l.Duration, in.Duration)
+	param.Take(&l.CounterReset, in.CounterReset)
+	param.Take(&l.Disable, in.Disable)
 	c.Lockout = &l
 	return nil
-}
-
-func set[T any](to *T, from *T) {
-	if from != nil {
-		*to = *from
-	}
 }
 
 func (e *Engine) disableMount(ctx context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {

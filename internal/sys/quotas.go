@@ -8,6 +8,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/quota"
 	"arca/internal/storage"
 )
@@ -57,8 +58,8 @@ func (e *Engine) writeQuotaConfig(_ context.Context, call *engine.Call, in quota
 	if err != nil {
 		return nil, err
 	}
-	set(&c.Audit, in.Audit)
-	set(&c.Headers, in.Headers)
+	param.Take(&c.Audit, in.Audit)
+	param.Take(&c.Headers, in.Headers)
 	if in.Exempt != nil {
 		if len(*in.Exempt) > quota.MaxRules {
 			return nil, errs.New(errs.Invalid, "more than %d paths", quota.MaxRules)

@@ -14,6 +14,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/mount"
 	"arca/internal/namespace"
+	"arca/internal/param"
 	"arca/internal/policy"
 	"arca/internal/storage"
 )
@@ -175,19 +176,19 @@ func (r *role) apply(in *roleIn) error {
 			*to = core.Sanitize(*from, false)
 		}
 	}
-	set(&r.AllowedGlob, in.AllowedGlob)
-	set(&r.DisallowedGlob, in.DisallowedGlob)
+	param.Take(&r.AllowedGlob, in.AllowedGlob)
+	param.Take(&r.DisallowedGlob, in.DisallowedGlob)
 	if in.AllowedAliases != nil {
 		r.AllowedAliases = nil
 		for _, a := range *in.AllowedAliases {
 			r.AllowedAliases = append(r.AllowedAliases, strings.ToLower(a))
 		}
 	}
-	set(&r.Orphan, in.Orphan)
-	set(&r.Renewable, in.Renewable)
-	set(&r.PathSuffix, in.PathSuffix)
-	set(&r.NoDefault, in.NoDefault)
-	set(&r.NumUses, in.NumUses)
+	param.Take(&r.Orphan, in.Orphan)
+	param.Take(&r.Renewable, in.Renewable)
+	param.Take(&r.PathSuffix, in.PathSuffix)
+	param.Take(&r.NoDefault, in.NoDefault)
+	param.Take(&r.NumUses, in.NumUses)
 	if in.BoundCIDRs == nil {
 		in.BoundCIDRs = in.OldCIDRs
 	}

@@ -80,7 +80,7 @@ func (e *Engine) tune(ctx context.Context, call *engine.Call, path string, in tu
 	if err := applyConfig(&row.Config, &in.configIn); err != nil {
 		return nil, err
 	}
-	set(&row.Description, in.Description)
+	param.Take(&row.Description, in.Description)
 	var old map[string]string
 	options := in.Options != nil && len(*in.Options) > 0
 	if options {

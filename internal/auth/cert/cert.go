@@ -23,16 +23,15 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -70,37 +69,15 @@ func (e *Engine) Routes() []engine.Route {
 
 var errNotFound = errs.New(errs.NotFound, "not found")
 
-func get[T any](tx storage.Tx, key string) (*T, error) {
-	raw, err := tx.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	out := new(T)
-	if err := json.Unmarshal(raw, out); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", key, err)
-	}
-	return out, nil
-}
-
-func put(tx storage.Tx, key string, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, raw)
-}
-
 type config struct {
-	Version        int  `json:"v"`
-	NoBinding      bool `json:"no_binding,omitempty"`
-	AliasMetadata  bool `json:"alias_metadata,omitempty"`
-	OCSPCacheSize  int  `json:"ocsp_cache,omitempty"`
-	RoleCacheSize  int  `json:"role_cache,omitempty"`
-	FailedMetadata bool `json:"failed_metadata,omitempty"`
+	Version       int  `json:"v"`
+	NoBinding     bool `json:"no_binding,omitempty"`
+	AliasMetadata bool `json:"alias_metadata,omitempty"`
+	OCSPCacheSize int  `json:"ocsp_cache,omitempty"`
 }
 
 func getConfig(tx storage.Tx) (*config, error) {
-	c, err := get[config](tx, "config")
+	c, err := storage.GetJSON[config](tx, "config")
 	if errors.Is(err, storage.ErrNotFound) {
 		return &config{}, nil
 	}
@@ -128,17 +105,11 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if err != nil {
 		return nil, err
 	}
-	take(&c.NoBinding, in.NoBinding)
-	take(&c.AliasMetadata, in.AliasMetadata)
-	take(&c.OCSPCacheSize, in.OCSPCacheSize)
+	param.Take(&c.NoBinding, in.NoBinding)
+	param.Take(&c.AliasMetadata, in.AliasMetadata)
+	param.Take(&c.OCSPCacheSize, in.OCSPCacheSize)
 	c.Version = 1
-	return nil, put(call.Tx, "config", c)
-}
-
-func take[T any](to, given *T) {
-	if given != nil {
-		*to = *given
-	}
+	return nil, storage.PutJSON(call.Tx, "config", c)
 }
 
 // An entry says whose certificates may log in.
@@ -179,7 +150,7 @@ func getEntry(tx storage.Tx, name string) (*entry, error) {
 	if name == "" || len(name) > 256 || strings.Contains(name, "/") {
 		return nil, storage.ErrNotFound
 	}
-	en, err := get[entry](tx, key(name))
+	en, err := storage.GetJSON[entry](tx, key(name))
 	if err != nil {
 		return nil, err
 	}
@@ -327,15 +298,15 @@ func (e *Engine) write(_ context.Context, call *engine.Call, in entryIn) (*engin
 		}
 	}
 	en.Version = 1
-	if err := put(call.Tx, key(in.Name), en); err != nil || len(warnings) == 0 {
+	if err := storage.PutJSON(call.Tx, key(in.Name), en); err != nil || len(warnings) == 0 {
 		return nil, err
 	}
 	return &engine.Response{Bare: true, Warnings: warnings}, nil
 }
 
 func (en *entry) apply(in *entryIn) (warnings []string, err error) {
-	take(&en.Certificate, in.Certificate)
-	take(&en.DisplayName, in.DisplayName)
+	param.Take(&en.Certificate, in.Certificate)
+	param.Take(&en.DisplayName, in.DisplayName)
 	if en.DisplayName == "" {
 		en.DisplayName = en.name
 	}
@@ -350,17 +321,17 @@ func (en *entry) apply(in *entryIn) (warnings []string, err error) {
 		{&en.Metadata, in.Metadata},
 		{&en.OCSPServers, in.OCSPServers},
 	} {
-		take(l.to, l.given)
+		param.Take(l.to, l.given)
 		if len(*l.to) > maxPatterns {
 			return nil, errs.New(errs.Invalid, "a list of an entry has at most %d patterns", maxPatterns)
 		}
 	}
-	take(&en.OCSP, in.OCSP)
-	take(&en.OCSPCA, in.OCSPCA)
-	take(&en.OCSPOpen, in.OCSPOpen)
-	take(&en.OCSPAll, in.OCSPAll)
-	take(&en.OCSPMaxAge, in.OCSPMaxAge)
-	take(&en.OCSPRetries, in.OCSPRetries)
+	param.Take(&en.OCSP, in.OCSP)
+	param.Take(&en.OCSPCA, in.OCSPCA)
+	param.Take(&en.OCSPOpen, in.OCSPOpen)
+	param.Take(&en.OCSPAll, in.OCSPAll)
+	param.Take(&en.OCSPMaxAge, in.OCSPMaxAge)
+	param.Take(&en.OCSPRetries, in.OCSPRetries)
 	if en.OCSPMaxAge < 0 || en.OCSPRetries < 0 || en.OCSPRetries > maxRetries {
 		return nil, errs.New(errs.Invalid, "ocsp_this_update_max_age is not negative, and ocsp_max_retries from 0 to %d", maxRetries)
 	}

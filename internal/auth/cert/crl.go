@@ -72,7 +72,7 @@ func getCRL(tx storage.Tx, name string) (*crl, error) {
 	if name == "" || len(name) > 256 || strings.Contains(name, "/") {
 		return nil, storage.ErrNotFound
 	}
-	return get[crl](tx, "crl/"+name)
+	return storage.GetJSON[crl](tx, "crl/"+name)
 }
 
 func serials(tx storage.Tx, name string, c *crl) ([]string, error) {
@@ -132,7 +132,7 @@ func (e *Engine) writeCRL(ctx context.Context, call *engine.Call, in crlIn) (*en
 			return nil, err
 		}
 	}
-	return nil, put(call.Tx, "crl/"+in.Name, c)
+	return nil, storage.PutJSON(call.Tx, "crl/"+in.Name, c)
 }
 
 // parseCRL reads a CRL. Its signature is not looked at, as in Vault: who may

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -15,6 +14,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -52,17 +52,7 @@ const (
 
 var errNotFound = errs.New(errs.NotFound, "not found")
 
-func getConfig(tx storage.Tx) (*config, error) {
-	raw, err := tx.Get(configKey)
-	if err != nil {
-		return nil, err
-	}
-	c := &config{}
-	if err := json.Unmarshal(raw, c); err != nil {
-		return nil, fmt.Errorf("decode configuration: %w", err)
-	}
-	return c, nil
-}
+func getConfig(tx storage.Tx) (*config, error) { return storage.GetJSON[config](tx, configKey) }
 
 // configured is the configuration for a login.
 func configured(tx storage.Tx) (*config, error) {
@@ -71,13 +61,6 @@ func configured(tx storage.Tx) (*config, error) {
 		return nil, errs.New(errs.Invalid, "could not load configuration")
 	}
 	return c, err
-}
-
-func orEmpty(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
 }
 
 func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
@@ -90,8 +73,8 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	}
 	out := map[string]any{
 		"oidc_discovery_url": c.Discovery, "oidc_discovery_ca_pem": c.DiscoveryCA, "oidc_client_id": c.ClientID,
-		"oidc_response_mode": c.ResponseMode, "oidc_response_types": orEmpty(c.Types), "default_role": c.DefaultRole,
-		"jwt_validation_pubkeys": orEmpty(c.Keys), "jwt_supported_algs": orEmpty(c.Algorithms), "jwks_url": c.JWKS, "jwks_ca_pem": c.JWKSCA,
+		"oidc_response_mode": c.ResponseMode, "oidc_response_types": param.OrEmpty(c.Types), "default_role": c.DefaultRole,
+		"jwt_validation_pubkeys": param.OrEmpty(c.Keys), "jwt_supported_algs": param.OrEmpty(c.Algorithms), "jwks_url": c.JWKS, "jwks_ca_pem": c.JWKSCA,
 		"bound_issuer": c.Issuer, "provider_config": map[string]any{}, "namespace_in_state": !c.NoNamespace, "status": "valid",
 	}
 	if len(c.Pairs) > 0 {
@@ -195,11 +178,7 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if len(c.Keys) == 0 && call.Asked == nil {
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return true, e.try(ctx, c) })
 	}
-	raw, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	return nil, call.Tx.Put(configKey, raw)
+	return nil, storage.PutJSON(call.Tx, configKey, c)
 }
 
 // try fetches what a configuration names, so that one that cannot work is not

@@ -201,6 +201,10 @@ func (p *place) get(ctx context.Context, url string, into any) error {
 	return json.NewDecoder(res.Body).Decode(into)
 }
 
+// errKeys is all that those who log in see of a provider that does not answer: its
+// address, and what it says, are not for them.
+var errKeys = errors.New("the keys cannot be fetched")
+
 // VerifySignature implements the library's KeySet.
 func (p *place) VerifySignature(ctx context.Context, token string) (map[string]any, error) {
 	signed, err := jose.ParseSigned(token, algorithms())
@@ -210,7 +214,7 @@ func (p *place) VerifySignature(ctx context.Context, token string) (map[string]a
 	for _, again := range []bool{false, true} {
 		keys, err := p.current(ctx, again)
 		if err != nil {
-			return nil, fmt.Errorf("fetching keys: %w", err)
+			return nil, errKeys
 		}
 		id := signed.Signatures[0].Header.KeyID
 		for i := range keys.Keys {

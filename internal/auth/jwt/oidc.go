@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"net"
 	"net/url"
 	"slices"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/redirect"
 )
 
 // Bounds on logins that have begun.
@@ -157,7 +157,7 @@ func (e *Engine) authURL(_ context.Context, call *engine.Call, in authURLIn) (*e
 	answer := func(text string) (*engine.Response, error) {
 		return &engine.Response{Data: map[string]any{"auth_url": text}}, nil
 	}
-	if !r.redirects(in.Redirect) {
+	if !redirect.Allowed(r.Redirects, in.Redirect) {
 		return answer("")
 	}
 	if text, ok := call.Asked.(string); ok {
@@ -226,35 +226,6 @@ func withoutNamespace(redirect string) string {
 	q.Del("namespace")
 	u.RawQuery = q.Encode()
 	return u.String()
-}
-
-// redirects reports whether the provider may send back to an address: one of the
-// role's, or one of these on another port of this machine (RFC 8252, 7.3).
-func (r *role) redirects(to string) bool {
-	if slices.Contains(r.Redirects, to) {
-		return true
-	}
-	u, err := url.Parse(to)
-	if err != nil || !loopback(u.Hostname()) {
-		return false
-	}
-	u.Host = u.Hostname()
-	for _, text := range r.Redirects {
-		a, err := url.Parse(text)
-		if err != nil || !loopback(a.Hostname()) {
-			continue
-		}
-		a.Host = a.Hostname()
-		if a.String() == u.String() {
-			return true
-		}
-	}
-	return false
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 type callbackIn struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -53,15 +53,7 @@ func getRole(tx storage.Tx, name string) (*role, error) {
 	if name == "" || len(name) > 256 || strings.Contains(name, "/") {
 		return nil, storage.ErrNotFound
 	}
-	raw, err := tx.Get(roleKey(name))
-	if err != nil {
-		return nil, err
-	}
-	r := &role{}
-	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("decode role: %w", err)
-	}
-	return r, nil
+	return storage.GetJSON[role](tx, roleKey(name))
 }
 
 type nameIn struct {
@@ -144,11 +136,7 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 		return nil, err
 	}
 	r.Version = 1
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := call.Tx.Put(roleKey(in.Name), raw); err != nil || len(warnings) == 0 {
+	if err := storage.PutJSON(call.Tx, roleKey(in.Name), r); err != nil || len(warnings) == 0 {
 		return nil, err
 	}
 	return &engine.Response{Bare: true, Warnings: warnings}, nil
@@ -165,36 +153,30 @@ func plain(claims map[string]any) (map[string]any, error) {
 	return out, json.Unmarshal(raw, &out)
 }
 
-func take[T any](to, given *T) {
-	if given != nil {
-		*to = *given
-	}
-}
-
 func (r *role) apply(in *roleIn) (warnings []string, err error) {
-	take(&r.Type, in.Type)
+	param.Take(&r.Type, in.Type)
 	if r.Type == "" {
 		r.Type = typeOIDC
 	}
-	take(&r.Redirects, in.Redirects)
-	take(&r.Audiences, in.Audiences)
-	take(&r.Subject, in.Subject)
+	param.Take(&r.Redirects, in.Redirects)
+	param.Take(&r.Audiences, in.Audiences)
+	param.Take(&r.Subject, in.Subject)
 	if in.Claims != nil {
 		if r.Claims, err = plain(*in.Claims); err != nil {
 			return nil, err
 		}
 	}
-	take(&r.ClaimsType, in.ClaimsType)
-	take(&r.Mappings, in.Mappings)
-	take(&r.UserClaim, in.UserClaim)
-	take(&r.UserPointer, in.UserPointer)
-	take(&r.GroupsClaim, in.GroupsClaim)
-	take(&r.Scopes, in.Scopes)
-	take(&r.MaxAge, in.MaxAge)
-	take(&r.ExpLeeway, in.ExpLeeway)
-	take(&r.NbfLeeway, in.NbfLeeway)
-	take(&r.SkewLeeway, in.SkewLeeway)
-	take(&r.Verbose, in.Verbose)
+	param.Take(&r.ClaimsType, in.ClaimsType)
+	param.Take(&r.Mappings, in.Mappings)
+	param.Take(&r.UserClaim, in.UserClaim)
+	param.Take(&r.UserPointer, in.UserPointer)
+	param.Take(&r.GroupsClaim, in.GroupsClaim)
+	param.Take(&r.Scopes, in.Scopes)
+	param.Take(&r.MaxAge, in.MaxAge)
+	param.Take(&r.ExpLeeway, in.ExpLeeway)
+	param.Take(&r.NbfLeeway, in.NbfLeeway)
+	param.Take(&r.SkewLeeway, in.SkewLeeway)
+	param.Take(&r.Verbose, in.Verbose)
 	if err := r.check(); err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func TestMatch(t *testing.T) {
 		{"", "", true},
 		{"**", "x", true},
 	} {
-		if got := match(c.pattern, c.value); got != c.want {
+		if got := matches([]string{c.pattern}, c.value); got != c.want {
 			t.Errorf("%q with %q: %t", c.pattern, c.value, got)
 		}
 	}

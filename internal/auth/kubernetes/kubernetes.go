@@ -17,10 +17,8 @@ package kubernetes
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -77,17 +75,7 @@ const configKey = "config"
 
 var errNotFound = errs.New(errs.NotFound, "not found")
 
-func getConfig(tx storage.Tx) (*config, error) {
-	raw, err := tx.Get(configKey)
-	if err != nil {
-		return nil, err
-	}
-	c := &config{}
-	if err := json.Unmarshal(raw, c); err != nil {
-		return nil, fmt.Errorf("decode configuration: %w", err)
-	}
-	return c, nil
-}
+func getConfig(tx storage.Tx) (*config, error) { return storage.GetJSON[config](tx, configKey) }
 
 func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	c, err := getConfig(call.Tx)
@@ -156,11 +144,7 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 		SkipIssuer: in.SkipIssuer == nil || *in.SkipIssuer, NoLocal: in.NoLocal,
 		Published: in.Published,
 	}
-	raw, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	return nil, call.Tx.Put(configKey, raw)
+	return nil, storage.PutJSON(call.Tx, configKey, c)
 }
 
 // publicKey reads a public key, or that of a certificate.
@@ -199,15 +183,7 @@ func getRole(tx storage.Tx, name string) (*role, error) {
 	if name == "" || len(name) > 256 {
 		return nil, storage.ErrNotFound
 	}
-	raw, err := tx.Get(roleKey(name))
-	if err != nil {
-		return nil, err
-	}
-	r := &role{}
-	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("decode role: %w", err)
-	}
-	return r, nil
+	return storage.GetJSON[role](tx, roleKey(name))
 }
 
 type nameIn struct {
@@ -291,11 +267,7 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 		return nil, err
 	}
 	r.Version = 1
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := call.Tx.Put(roleKey(in.Name), raw); err != nil || len(warnings) == 0 {
+	if err := storage.PutJSON(call.Tx, roleKey(in.Name), r); err != nil || len(warnings) == 0 {
 		return nil, err
 	}
 	return &engine.Response{Bare: true, Warnings: warnings}, nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/ryanuber/go-glob"
+
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/storage"
@@ -103,29 +105,9 @@ func (*Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth
 // anything.
 func matches(patterns []string, value string) bool {
 	for _, p := range patterns {
-		if match(p, value) {
+		if glob.Glob(p, value) {
 			return true
 		}
 	}
 	return false
-}
-
-func match(pattern, value string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == value
-	}
-	first, last := parts[0], parts[len(parts)-1]
-	if !strings.HasPrefix(value, first) {
-		return false
-	}
-	value = value[len(first):]
-	for _, p := range parts[1 : len(parts)-1] {
-		i := strings.Index(value, p)
-		if i < 0 {
-			return false
-		}
-		value = value[i+len(p):]
-	}
-	return strings.HasSuffix(value, last)
 }

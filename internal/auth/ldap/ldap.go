@@ -13,9 +13,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -28,6 +26,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -110,26 +109,6 @@ const configKey = "config"
 
 var errNotFound = errs.New(errs.NotFound, "not found")
 
-func get[T any](tx storage.Tx, key string) (*T, error) {
-	raw, err := tx.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	out := new(T)
-	if json.Unmarshal(raw, out) != nil {
-		return nil, fmt.Errorf("decode %s", key) // the cause could quote a password
-	}
-	return out, nil
-}
-
-func put(tx storage.Tx, key string, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, raw)
-}
-
 func standard() *config {
 	return &config{
 		URL: "ldap://127.0.0.1", GroupFilter: "(|(memberUid={{.Username}})(member={{.UserDN}})(uniqueMember={{.UserDN}}))", GroupAttr: "cn",
@@ -139,7 +118,7 @@ func standard() *config {
 }
 
 func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	c, err := get[config](call.Tx, configKey)
+	c, err := storage.GetJSON[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errNotFound
 	}
@@ -190,14 +169,8 @@ type configIn struct {
 	grant.Params
 }
 
-func take[T any](to, given *T) {
-	if given != nil {
-		*to = *given
-	}
-}
-
 func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) (*engine.Response, error) {
-	c, err := get[config](call.Tx, configKey)
+	c, err := storage.GetJSON[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		c, err = standard(), nil
 	}
@@ -222,21 +195,21 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 		{&c.TLSMax, in.TLSMax},
 		{&c.Deref, in.Deref},
 	} {
-		take(f.to, f.given)
+		param.Take(f.to, f.given)
 		if len(*f.to) > 64<<10 {
 			return nil, errs.New(errs.Invalid, "a value of the configuration is longer than 64 KiB")
 		}
 	}
-	take(&c.Insecure, in.Insecure)
-	take(&c.StartTLS, in.StartTLS)
-	take(&c.DiscoverDN, in.DiscoverDN)
-	take(&c.AnonymousGrps, in.AnonymousGrps)
-	take(&c.CaseSensitive, in.CaseSensitive)
-	take(&c.TokenGroups, in.TokenGroups)
-	take(&c.NameAsAlias, in.NameAsAlias)
-	take(&c.PageSize, in.PageSize)
-	take(&c.RequestTime, in.RequestTime)
-	take(&c.ConnectTime, in.ConnectTime)
+	param.Take(&c.Insecure, in.Insecure)
+	param.Take(&c.StartTLS, in.StartTLS)
+	param.Take(&c.DiscoverDN, in.DiscoverDN)
+	param.Take(&c.AnonymousGrps, in.AnonymousGrps)
+	param.Take(&c.CaseSensitive, in.CaseSensitive)
+	param.Take(&c.TokenGroups, in.TokenGroups)
+	param.Take(&c.NameAsAlias, in.NameAsAlias)
+	param.Take(&c.PageSize, in.PageSize)
+	param.Take(&c.RequestTime, in.RequestTime)
+	param.Take(&c.ConnectTime, in.ConnectTime)
 	if in.DenyNullBind != nil {
 		c.AllowNullBind = !*in.DenyNullBind
 	}
@@ -248,7 +221,7 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 		return nil, err
 	}
 	c.Version = 1
-	if err := put(call.Tx, configKey, c); err != nil || len(warnings) == 0 {
+	if err := storage.PutJSON(call.Tx, configKey, c); err != nil || len(warnings) == 0 {
 		return nil, err
 	}
 	return &engine.Response{Bare: true, Warnings: warnings}, nil
@@ -323,7 +296,7 @@ func (c *config) fold(name string) string {
 
 // folded is fold by the mount's configuration, also before there is one.
 func folded(tx storage.Tx, name string) (string, error) {
-	c, err := get[config](tx, configKey)
+	c, err := storage.GetJSON[config](tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		c, err = &config{}, nil
 	}
@@ -362,7 +335,7 @@ func (e *Engine) write(call *engine.Call, dir, name string, policies, groups []s
 			p.Groups = append(p.Groups, g)
 		}
 	}
-	return nil, put(call.Tx, dir+name, p)
+	return nil, storage.PutJSON(call.Tx, dir+name, p)
 }
 
 func (e *Engine) writeUser(_ context.Context, call *engine.Call, in personIn) (*engine.Response, error) {
@@ -375,18 +348,11 @@ func (e *Engine) writeGroup(_ context.Context, call *engine.Call, in groupIn) (*
 
 // stored reads a user's or group's record; an empty one when there is none.
 func stored(tx storage.Tx, key string) (*person, error) {
-	p, err := get[person](tx, key)
+	p, err := storage.GetJSON[person](tx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return &person{}, nil
 	}
 	return p, err
-}
-
-func orEmpty(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
 }
 
 func (e *Engine) find(call *engine.Call, dir, name string) (*person, error) {
@@ -394,7 +360,7 @@ func (e *Engine) find(call *engine.Call, dir, name string) (*person, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := get[person](call.Tx, dir+name)
+	p, err := storage.GetJSON[person](call.Tx, dir+name)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errNotFound
 	}
@@ -406,7 +372,7 @@ func (e *Engine) readUser(_ context.Context, call *engine.Call, in nameIn) (*eng
 	if err != nil {
 		return nil, err
 	}
-	return &engine.Response{Data: map[string]any{"policies": orEmpty(p.Policies), "groups": strings.Join(p.Groups, ",")}}, nil
+	return &engine.Response{Data: map[string]any{"policies": param.OrEmpty(p.Policies), "groups": strings.Join(p.Groups, ",")}}, nil
 }
 
 func (e *Engine) readGroup(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
@@ -414,7 +380,7 @@ func (e *Engine) readGroup(_ context.Context, call *engine.Call, in nameIn) (*en
 	if err != nil {
 		return nil, err
 	}
-	return &engine.Response{Data: map[string]any{"policies": orEmpty(p.Policies)}}, nil
+	return &engine.Response{Data: map[string]any{"policies": param.OrEmpty(p.Policies)}}, nil
 }
 
 func (e *Engine) list(dir string) engine.Handler[engine.Paging] {

@@ -55,7 +55,7 @@ func plain(name string) bool {
 
 // An account is what the server has told of who logs in, by which configuration.
 type account struct {
-	by, username, dn string
+	by, username string
 
 	name   string // the attribute userattr, as the server has it
 	groups []string
@@ -71,7 +71,7 @@ func (c *config) by() string {
 }
 
 func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
-	c, err := get[config](call.Tx, configKey)
+	c, err := storage.GetJSON[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errs.New(errs.Invalid, "ldap backend not configured")
 	}
@@ -153,7 +153,7 @@ func (c *config) merge(tx storage.Tx, username string, server []string) (policie
 // groups of today. The user's password, with which Vault logs in again, is not
 // kept: without somebody to look up, the groups are those of the login.
 func (e *Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Auth) error {
-	c, err := get[config](call.Tx, configKey)
+	c, err := storage.GetJSON[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return engine.ErrNotRenewed
 	}

@@ -99,7 +99,7 @@ func (c *config) account(conn *ldap.Conn, dn, username string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return account{by: c.by(), username: username, dn: dn, name: c.alias(conn, dn), groups: groups}, nil
+	return account{by: c.by(), username: username, name: c.alias(conn, dn), groups: groups}, nil
 }
 
 func bind(conn *ldap.Conn, dn, password string, allowEmpty bool) error {
