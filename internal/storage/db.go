@@ -60,6 +60,8 @@ type DB struct {
 
 	derived derived
 	values  *Cache[[]byte] // values in clear that are read often; nil when switched off
+	shared  sync.Map       // *Shared[T] → *Cache[T]
+	sharing sync.Mutex     // held by who makes one
 
 	publishing sync.Mutex // held by whoever moves gen forward: flush or Applied
 
