@@ -57,6 +57,8 @@ type Config struct {
 	DB            *storage.DB
 	Log           *slog.Logger
 	CompatVersion string // Vault version to report; "" for the default
+	// Forbidden tells why a file must not be written; nil allows all.
+	Forbidden func(path string) error
 	// Wait bounds how long a request waits for its record to be taken; 0: 5 s.
 	Wait time.Duration
 }
@@ -232,6 +234,11 @@ func (b *Broker) make(r row) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f, ok := s.(*fileSink); ok && b.cfg.Forbidden != nil && f.standard() == nil {
+		if err := b.cfg.Forbidden(f.path); err != nil {
+			return nil, errs.With(errs.Invalid, err)
+		}
+	}
 	st, err := parseStyle(r.Options)
 	if err != nil {
 		return nil, err
@@ -242,7 +249,8 @@ func (b *Broker) make(r row) (*device, error) {
 	}
 	d := newDevice(r, s, newEncoder(st, r.Salt, b.version), b.log, b.cfg.Wait)
 	d.selection = sel
-	return d, nil
+	d.chain, err = b.chainFor(r)
+	return d, err
 }
 
 // prepare makes the device of a new row, opens it and writes a record to try it.
@@ -277,7 +285,7 @@ func (b *Broker) try(d *device, test []byte) error {
 		if err != nil {
 			err = fmt.Errorf("audit device cannot be opened: %w", err)
 		} else if test != nil {
-			if _, _, err = d.sink.write([][]byte{test}); err != nil {
+			if _, _, err = d.send([][]byte{test}); err != nil {
 				err = fmt.Errorf("audit backend failed test message: %w", err)
 			}
 		}
@@ -420,6 +428,11 @@ func (b *Broker) Close() {
 	}
 	for _, d := range old.devices {
 		b.retire(d)
+	}
+	for _, d := range old.devices {
+		if d.chain != nil && d.await(closeGrace) {
+			b.keep(d.row, d.chain.end())
+		}
 	}
 	ended := make(chan struct{})
 	go func() { // outlives Close only with a device that hangs

@@ -57,8 +57,10 @@ type device struct {
 	row  row
 	enc  *encoder
 	sink sink
-	log  *slog.Logger
-	wait time.Duration
+	// chain ties the lines to one another; nil when that is not wanted.
+	chain *chained
+	log   *slog.Logger
+	wait  time.Duration
 
 	wake   chan struct{} // of capacity 1
 	ended  chan struct{} // closed when the writer has ended
@@ -275,11 +277,27 @@ func (d *device) deliver() (taken int, err error) {
 	if err := d.ready(); err != nil {
 		return 0, err
 	}
-	taken, broken, err := d.sink.write(d.lines)
+	taken, broken, err := d.send(d.lines)
 	if broken {
 		d.open = false
 	}
 	return taken, err
+}
+
+// send gives lines to the sink, which is open, tied to one another where that is
+// wanted.
+func (d *device) send(lines [][]byte) (taken int, broken bool, err error) {
+	if d.chain == nil {
+		return d.sink.write(lines)
+	}
+	if !d.chain.begun {
+		if err := d.chain.begin(d.sink); err != nil {
+			return 0, false, err
+		}
+	}
+	taken, broken, err = d.sink.write(d.chain.tie(lines))
+	d.chain.took(taken)
+	return taken, broken, err
 }
 
 // ready opens the sink, unless that has failed just now.

@@ -93,6 +93,12 @@ func (s *fileSink) openFile() (*os.File, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Size() > 0 {
+		// A stop in the middle of a line must not spoil the next.
+		if end, _, err := s.tail(1); err == nil && len(end) == 1 && end[0] != '\n' {
+			s.torn = true
+		}
+	}
 	if err == nil && !s.keep && info.Mode().IsRegular() && info.Mode().Perm() != s.mode {
 		err = f.Chmod(s.mode)
 	}
@@ -154,11 +160,13 @@ func (s *fileSink) reload() error {
 	if s.standard() != nil {
 		return nil
 	}
+	torn := s.torn
+	s.torn = false
 	f, err := s.openFile()
 	if err != nil {
+		s.torn = torn
 		return err
 	}
-	s.torn = false
 	return s.set(f)
 }
 

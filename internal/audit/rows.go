@@ -150,7 +150,21 @@ func free(tx storage.Tx, path string) error {
 
 // Disable removes the device at a path within tx; one that is not there is gone
 // already.
-func Disable(tx storage.Tx, path string) error { return tx.Delete(deviceDir + path) }
+func Disable(tx storage.Tx, path string) error {
+	raw, err := tx.Get(deviceDir + path)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r, err := decodeRow(raw); err == nil { // a spoilt one goes, too
+		if err := tx.Delete(chainDir + r.ID); err != nil {
+			return err
+		}
+	}
+	return tx.Delete(deviceDir + path)
+}
 
 // Headers returns the request headers that are recorded, by their names in
 // lower case, and whether each is hashed.

@@ -18,7 +18,7 @@ func commands(cfg Config) []command {
 		secretsTuneCommand(),
 		authEnableCommand(), authDisableCommand(), authListCommand(), authMoveCommand(), authTuneCommand(),
 		authHelpCommand(),
-		auditEnableCommand(), auditDisableCommand(), auditListCommand(),
+		auditEnableCommand(), auditDisableCommand(), auditListCommand(), auditVerifyCommand(),
 		policyReadCommand(), policyWriteCommand(), policyListCommand(), policyDeleteCommand(), policyFmtCommand(),
 		policyExplainCommand(), policyTestCommand(),
 		tokenCreateCommand(), tokenLookupCommand(), tokenRenewCommand(), tokenRevokeCommand(),

@@ -59,6 +59,8 @@ type Config struct {
 	Sanitized func() map[string]any
 	// Metrics takes what is measured; nil is nothing.
 	Metrics *telemetry.Registry
+	// Forbidden tells why an audit device must not write a file; nil allows all.
+	Forbidden func(path string) error
 	// Usage is about gauges that are costly to find.
 	Usage Usage
 	// Storage settings of the transaction layer; zero is good.
@@ -272,7 +274,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		return err
 	}
 	a.Cluster = cluster
-	a.Audit, err = audit.NewBroker(ctx, audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion})
+	a.Audit, err = audit.NewBroker(ctx, audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion, Forbidden: c.cfg.Forbidden})
 	if err != nil {
 		a.cancel()
 		_ = a.DB.Close() // nothing was written

@@ -154,6 +154,7 @@ func (n *node) openCore() error {
 			Namespaces: cfg.Telemetry.AddLeaseNamespaces, Most: cfg.Telemetry.MaximumGauge,
 		},
 		Metrics:       n.metrics(),
+		Forbidden:     n.auditFile,
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {

@@ -2,10 +2,12 @@ package sys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"strings"
 
 	"arca/internal/audit"
+	"arca/internal/chain"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/mount"
@@ -23,6 +25,10 @@ func (e *Engine) auditRoutes() []engine.Route {
 			engine.Help("Disable the audit device at a path.")),
 		engine.Write("audit-hash/{path...}", e.auditHash, engine.TopLevel, engine.RootOnly, engine.ID("auditing-calculate-hash"),
 			engine.Help("Show what a value looks like in the records of an audit device.")),
+		engine.Read("audit-chain/{path...}", e.auditChain, engine.TopLevel, engine.RootOnly, engine.ID("auditing-read-chain"),
+			engine.Help("Show the end of the chain of an audit device's records.")),
+		engine.Write("audit-chain/{path...}", e.verifyAuditChain, engine.TopLevel, engine.RootOnly, engine.ID("auditing-verify-chain"),
+			engine.Help("Tell whether a record is one of an audit device's chain.")),
 		engine.Read("config/auditing/request-headers", e.listAuditHeaders, engine.Sudo, engine.TopLevel, engine.RootOnly,
 			engine.ID("auditing-list-request-headers"), engine.Help("List the request headers that are recorded.")),
 		engine.Read("config/auditing/request-headers/{header}", e.readAuditHeader, engine.Sudo, engine.TopLevel, engine.RootOnly,
@@ -87,6 +93,39 @@ func (e *Engine) auditHash(_ context.Context, call *engine.Call, in auditHashIn)
 		return nil, errs.New(errs.Invalid, "unknown audit backend %q", path)
 	}
 	return data(map[string]any{"hash": hash}), nil
+}
+
+func (e *Engine) auditChain(_ context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {
+	head, err := desks(call).Audit.Chain(mount.Canonical(in.Path))
+	if err != nil {
+		return nil, err
+	}
+	return data(map[string]any{"id": head.ID, "seq": head.Seq, "hash": hex.EncodeToString(head.Hash[:])}), nil
+}
+
+type verifyAuditChainIn struct {
+	Path string `api:"path" help:"Path of the audit device."`
+	Hash string `api:"hash" help:"Hash of the record, in hexadecimal."`
+	MAC  string `api:"mac" help:"MAC of the record, in hexadecimal."`
+}
+
+func (e *Engine) verifyAuditChain(_ context.Context, call *engine.Call, in verifyAuditChainIn) (*engine.Response, error) {
+	var r chain.Record
+	for name, f := range map[string]struct {
+		text string
+		into []byte
+	}{"hash": {in.Hash, r.Hash[:]}, "mac": {in.MAC, r.Mac[:]}} {
+		raw, err := hex.DecodeString(f.text)
+		if err != nil || len(raw) != len(f.into) {
+			return nil, errs.New(errs.Invalid, "%q must be %d bytes in hexadecimal", name, len(f.into))
+		}
+		copy(f.into, raw)
+	}
+	valid, err := desks(call).Audit.Holds(mount.Canonical(in.Path), r)
+	if err != nil {
+		return nil, err
+	}
+	return data(map[string]any{"valid": valid}), nil
 }
 
 func showHeader(hmac bool) map[string]any { return map[string]any{"hmac": hmac} }
