@@ -278,7 +278,7 @@ func (s *fileSink) tail(n int64) (end []byte, all bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	defer f.Close() //nolint:errcheck // it is only read
+	defer f.Close()
 	n = min(n, info.Size())
 	end = make([]byte, n)
 	if _, err := f.ReadAt(end, info.Size()-n); err != nil && !errors.Is(err, io.EOF) {

@@ -31,7 +31,7 @@ func commands(cfg Config) []command {
 		pluginRuntimeRegisterCommand(), pluginRuntimeDeregisterCommand(),
 
 		initCommand(), unsealCommand(), sealCommand(), rekeyCommand(), rotateCommand(), generateRootCommand(),
-		keyStatusCommand(), stepDownCommand(), membersCommand(),
+		keyStatusCommand(), stepDownCommand(), membersCommand(), operatorUsageCommand(), topCommand(),
 		raftListPeersCommand(), raftJoinCommand(), raftRemovePeerCommand(),
 		snapshotSaveCommand(), snapshotRestoreCommand(), snapshotInspectCommand(),
 		autopilotGetCommand(), autopilotSetCommand(), autopilotStateCommand(),

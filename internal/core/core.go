@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"arca/internal/activity"
 	"arca/internal/audit"
 	"arca/internal/barrier"
 	"arca/internal/engine"
@@ -158,6 +159,8 @@ type Active struct {
 	Audit      *audit.Broker
 	Quotas     *quota.Keeper
 	Queue      *lease.Queue
+	Activity   *activity.Log
+	Makers     *activity.Makers // since the node became active
 
 	lockouts lockouts
 
@@ -210,6 +213,8 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,
 	})
 	a.Policies = policy.NewStore(a.DB)
+	a.Activity = activity.NewLog(a.DB, c.log)
+	a.Makers = &activity.Makers{}
 	aad := []byte("batch token")
 	accessorKey, err := ring.Derive("token-accessor")
 	if err != nil {
@@ -300,6 +305,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	}})
 	a.Go(a.Queue.Run)
 	a.Go(c.seal.Run)
+	a.Go(a.Activity.Run)
 	if c.cfg.Metrics != nil && c.cfg.Usage.Period > 0 {
 		a.Go(a.watchUsage)
 	}
@@ -323,8 +329,8 @@ func (c *Core) Shut() error {
 	// of them, and would wait here for the gate while Seal waits for it.
 	a.gate.Unlock()
 	a.Quotas.Close()
+	a.Audit.Close() // keeps the ends of its chains in the store
 	err := a.DB.Close()
-	a.Audit.Close()
 	c.seal.Seal() // wipes the keys
 	c.log.Info("sealed")
 	return err

@@ -209,6 +209,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if err := h.allow(ctx, routeErr); err != nil {
 		return nil, h.refuse(err)
 	}
+	h.saw()
 	if err := h.record(audit.Request, nil, nil); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"arca/internal/activity"
 	"arca/internal/engine"
 	"arca/internal/storage"
 	"arca/internal/telemetry"
@@ -109,10 +110,13 @@ func (m *meters) route(h *handling) *telemetry.Timer {
 // CountToken counts a token that a request has made.
 func (a *Active) CountToken(call *engine.Call, e *token.Entry, m *engine.Mount, nsPath string) {
 	r := a.core.meters.registry
-	if r == nil {
-		return
-	}
 	call.After(func() {
+		a.Makers.Count(activity.Maker{
+			Kind: activity.Tokens, Namespace: nsPath, Mount: m.Path, Role: roleOf(e), Client: e.DisplayName, EntityID: e.EntityID,
+		}, call.Now)
+		if r == nil {
+			return
+		}
 		r.Counter([]telemetry.Label{
 			{Name: "namespace", Value: namespaceLabel(nsPath)},
 			{Name: "auth_method", Value: m.Type},
@@ -134,11 +138,16 @@ func namespaceLabel(path string) string {
 // CountLease counts a lease that a request has made.
 func (h *handling) countLease(m *engine.Mount, ttl time.Duration) {
 	r := h.c.meters.registry
-	if r == nil {
-		return
-	}
 	ns := namespaceLabel(h.ns.Path)
+	who := activity.Maker{Kind: activity.Leases, Namespace: h.ns.Path, Mount: m.Path, Role: h.call.Path}
+	if h.tok != nil {
+		who.Client, who.EntityID = h.tok.DisplayName, h.tok.EntityID
+	}
 	h.call.After(func() {
+		h.a.Makers.Count(who, h.now)
+		if r == nil {
+			return
+		}
 		r.Counter([]telemetry.Label{
 			{Name: "namespace", Value: ns},
 			{Name: "secret_engine", Value: m.Type},

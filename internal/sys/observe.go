@@ -30,11 +30,8 @@ func (e *Engine) observeRoutes() []engine.Route {
 		engine.Read("in-flight-req", e.inFlight, engine.Sudo, engine.RootOnly, engine.ID("collect-in-flight-request-information"),
 			engine.Help("List the requests that are being served.")),
 		engine.List("version-history", e.versionHistory, engine.RootOnly, engine.ID("version-history"), engine.Help("List the versions that served this store.")),
-		engine.Read("internal/counters/entities", e.countEntities, engine.ID("internal-count-entities"), engine.Help("Count the entities.")),
-		engine.Read("internal/counters/tokens", e.countTokens, engine.ID("internal-count-tokens"), engine.Help("Count the service tokens.")),
-		engine.Read("internal/counters/requests", gone, engine.ID("internal-count-requests"), engine.Help("Gone.")),
 	}
-	return append(routes, e.specRoutes()...)
+	return append(append(routes, e.counterRoutes()...), e.specRoutes()...)
 }
 
 type metricsIn struct {
@@ -195,23 +192,4 @@ func (e *Engine) versionHistory(context.Context, *engine.Call, engine.None) (*en
 		"keys":     []string{v},
 		"key_info": map[string]any{v: map[string]any{"previous_version": nil, "timestamp_installed": e.core.Started().UTC().Format(time.RFC3339)}},
 	}), nil
-}
-
-// maxCounted bounds what a count of tokens walks over.
-const maxCounted = 1_000_000
-
-func (e *Engine) countEntities(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	n, err := desks(call).Identity.CountEntities(call.Tx, ns(call), maxCounted)
-	if err != nil {
-		return nil, err
-	}
-	return data(map[string]any{"counters": map[string]any{"entities": map[string]any{"total": n}}}), nil
-}
-
-func (e *Engine) countTokens(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	n, err := desks(call).Tokens.Count(call.Tx, ns(call), maxCounted)
-	if err != nil {
-		return nil, err
-	}
-	return data(map[string]any{"counters": map[string]any{"service_tokens": map[string]any{"total": n}}}), nil
 }

@@ -1,0 +1,38 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+
+	"arca/internal/activity"
+	"arca/internal/token"
+)
+
+// saw has the request's caller counted among the month's clients. Root tokens and
+// wrapping tokens are nobody's, as in Vault.
+func (h *handling) saw() {
+	tok := h.tok
+	if tok == nil || tok.Wrapped != nil || h.acl.Root() && tok.EntityID == "" {
+		return
+	}
+	ns, policies := tok.NamespaceID, tok.Policies
+	if tok.EntityID != "" {
+		h.a.Activity.Saw(tok.EntityID, func() activity.Client {
+			return activity.Client{ID: tok.EntityID, Entity: true, Namespace: ns, Mount: tok.Mount}
+		})
+		return
+	}
+	who := func() activity.Client {
+		return activity.WithoutEntity(ns, slices.Sorted(slices.Values(policies)), tok.Mount)
+	}
+	key := tok.Key
+	if key == "" { // a batch token has no record by which it would be known again
+		key = who().ID
+	}
+	h.a.Activity.Saw(key, who)
+}
+
+// roleOf is the role by which a token was made, as far as it tells.
+func roleOf(e *token.Entry) string {
+	return cmp.Or(e.Role, e.Meta["role_name"], e.Meta["role"], e.Path)
+}
