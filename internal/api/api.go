@@ -27,6 +27,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/namespace"
 	"arca/internal/param"
+	"arca/internal/telemetry"
 )
 
 // Defaults of Vault's listener.
@@ -58,6 +59,8 @@ type Config struct {
 	Headers func(status int, h http.Header)
 	// CORS says what browsers of other origins may do; nil is nothing.
 	CORS func() *CORS
+	// Metrics takes how many answers there were of each status; nil is nothing.
+	Metrics *telemetry.Registry
 	// UI serves /ui/; nil when the interface is off.
 	UI http.Handler
 	// RequireRequestHeader demands X-Vault-Request: true (agents use it).
@@ -79,6 +82,7 @@ type door struct {
 	Config
 	buffers   sync.Pool
 	deadlines deadlines
+	answered  answered
 }
 
 // New makes the door's http.Handler.
@@ -99,6 +103,7 @@ func New(cfg Config) http.Handler {
 		cfg.BodyTimeout = defaultBodyTimeout
 	}
 	d := &door{Config: cfg}
+	d.answered.registry = cfg.Metrics
 	d.deadlines.after = cfg.MaxRequestDuration
 	d.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
 	return d
@@ -489,6 +494,7 @@ func (d *door) head(w http.ResponseWriter, code int) {
 	if d.Headers != nil {
 		d.Headers(code, w.Header())
 	}
+	d.answered.count(code)
 	w.WriteHeader(code)
 }
 

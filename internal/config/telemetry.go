@@ -27,6 +27,8 @@ type Telemetry struct {
 	PrefixFilter        []string      `conf:"prefix_filter"`
 	DogStatsDAddr       string        `conf:"dogstatsd_addr"`
 	DogStatsDTags       []string      `conf:"dogstatsd_tags"`
+	// TracesEndpoint is where traces go, by OTLP over HTTP.
+	TracesEndpoint string `conf:"otlp_traces_endpoint"`
 	Circonus
 	Stackdriver
 

@@ -31,6 +31,7 @@ import (
 	"arca/internal/storage"
 	"arca/internal/telemetry"
 	"arca/internal/token"
+	"arca/internal/tracing"
 	"arca/internal/version"
 )
 
@@ -60,6 +61,8 @@ type Config struct {
 	Sanitized func() map[string]any
 	// Metrics takes what is measured; nil is nothing.
 	Metrics *telemetry.Registry
+	// Traces tells how long requests take; nil tells nothing.
+	Traces *tracing.Tracer
 	// Forbidden tells why an audit device must not write a file; nil allows all.
 	Forbidden func(path string) error
 	// Usage is about gauges that are costly to find.

@@ -15,6 +15,7 @@ import (
 	"arca/internal/policy"
 	"arca/internal/storage"
 	"arca/internal/token"
+	"arca/internal/tracing"
 )
 
 // Refusals whose texts clients know.
@@ -49,6 +50,8 @@ type handling struct {
 	acl    *policy.ACL
 	judged policy.Verdict
 
+	span *tracing.Span // of the request; nil when it is not traced
+
 	asked   any  // what the handler has learned outside
 	acted   bool // a route that acts on the outside was run
 	audited bool // the request's record is written
@@ -70,8 +73,10 @@ func (c *Core) Handle(ctx context.Context, req *engine.Request) (*engine.Respons
 		return nil, err
 	}
 	h := &handling{c: c, a: a, orig: req, req: req, ns: namespace.Root(), now: time.Now().UTC()}
+	h.begin()
 	res, err := h.inside(ctx)
 	c.meters.done(h)
+	h.trace(err)
 	if h.call != nil {
 		h.call.RunAfter()
 	}
@@ -203,10 +208,17 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if errors.Is(routeErr, engine.ErrOperation) && h.open() {
 		return nil, h.refuse(errs.New(errs.Unsupported, "unsupported operation"))
 	}
-	if err := h.identify(tx); err != nil {
+	began := h.c.meters.clock()
+	span := h.child("authorize")
+	defer func() { h.ended(span) }()
+	err := h.identify(tx)
+	h.c.meters.fetched.Since(began)
+	if err != nil {
 		return nil, h.refuse(err)
 	}
-	if err := h.allow(ctx, routeErr); err != nil {
+	err = h.allow(ctx, routeErr)
+	h.c.meters.checked.Since(began)
+	if err != nil {
 		return nil, h.refuse(err)
 	}
 	h.saw()
@@ -220,6 +232,8 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 		return nil, err
 	}
 	h.acted = h.route.Outside
+	h.ended(span)
+	span = h.child("handle")
 	res, err := h.route.Run(ctx, h.call)
 	if err != nil {
 		return nil, err
@@ -475,7 +489,9 @@ func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) er
 	if kind == audit.Response {
 		timer, failures = h.c.meters.auditedResponses, h.c.meters.failedResponses
 	}
+	span := h.child("audit")
 	err := h.a.Audit.Log(rec)
+	h.ended(span)
 	timer.Since(rec.Time)
 	if err != nil {
 		failures.Add(1)

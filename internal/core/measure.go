@@ -23,11 +23,13 @@ type meters struct {
 	leasesLimited                  *telemetry.Counter
 	get, list, put                 *telemetry.Timer // of the barrier
 	opened, created, looked        *telemetry.Timer
+	checked, fetched               *telemetry.Timer
 	registered, renewed, takenBack *telemetry.Timer
 	expired, notExpired            *telemetry.Counter
 
-	routes sync.Map // of routeID to *telemetry.Timer
-	usage  atomic.Pointer[[]counted]
+	routes  sync.Map     // of routeID to *telemetry.Timer
+	evicted atomic.Int64 // as the registry had it when routes was forgotten last
+	usage   atomic.Pointer[[]counted]
 }
 
 type routeID struct {
@@ -49,6 +51,7 @@ func newMeters(r *telemetry.Registry, c *Core) *meters {
 	m.lockedOut = r.Counter(nil, "core", "user_lockouts")
 	m.get, m.list, m.put = r.Timer(nil, "barrier", "get"), r.Timer(nil, "barrier", "list"), r.Timer(nil, "barrier", "put")
 	m.opened, m.created, m.looked = r.Timer(nil, "core", "post_unseal"), r.Timer(nil, "token", "create"), r.Timer(nil, "token", "lookup")
+	m.checked, m.fetched = r.Timer(nil, "core", "check_token"), r.Timer(nil, "core", "fetch_acl_and_token")
 	m.registered, m.renewed, m.takenBack = r.Timer(nil, "expire", "register"), r.Timer(nil, "expire", "renew"), r.Timer(nil, "expire", "revoke")
 	m.expired, m.notExpired = r.Counter(nil, "expire", "lease_expiration"), r.Counter(nil, "expire", "lease_expiration", "error")
 	r.Gauges(func(set func(string, float64, ...telemetry.Label)) {
@@ -95,6 +98,9 @@ func (m *meters) clock() (now time.Time) {
 
 // route is the timer of an operation at a mount: "route.read.secret-".
 func (m *meters) route(h *handling) *telemetry.Timer {
+	if n := m.registry.Evictions(); m.evicted.Swap(n) != n {
+		m.routes.Clear()
+	}
 	id := routeID{h.req.Op, h.entry.ID}
 	if t, ok := m.routes.Load(id); ok {
 		return t.(*telemetry.Timer) //nolint:forcetypeassert // nothing else is put there

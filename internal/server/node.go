@@ -21,8 +21,10 @@ import (
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/telemetry"
+	"arca/internal/tracing"
 	"arca/internal/token"
 	"arca/internal/ui"
+	"arca/internal/version"
 )
 
 // A node is one server: what it was told, and the parts that it is made of.
@@ -41,6 +43,7 @@ type node struct {
 	pid       string     // the file that was written, "" for none
 
 	stopMetrics context.CancelFunc // nil before there are any
+	stopTraces  func()             // nil when there are none; waits for the last
 }
 
 // open builds a node up to where it can serve. On an error nothing is left open.
@@ -155,6 +158,7 @@ func (n *node) openCore() error {
 		},
 		Metrics:       n.metrics(),
 		Forbidden:     n.auditFile,
+		Traces:        n.traces(),
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {
@@ -181,14 +185,49 @@ func (n *node) metrics() *telemetry.Registry {
 	r := telemetry.New(telemetry.Config{
 		Prefix: t.MetricsPrefix, Hostname: !t.DisableHostname, HostnameLabel: t.EnableHostnameLabel, Allowed: t.Allowed(), Retention: retention,
 	})
-	if t.CirconusToken != "" || t.StackdriverProject != "" {
-		n.log.Named("telemetry").Warn("circonus and stackdriver are not supported: metrics go to statsite, statsd, dogstatsd and Prometheus")
+	if t.StackdriverProject != "" {
+		n.log.Named("telemetry").Warn("stackdriver is not supported: metrics go to statsite, statsd, dogstatsd, Circonus and Prometheus")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopMetrics = cancel
-	r.Start(ctx, telemetry.Sinks{Statsite: t.StatsiteAddr, Statsd: t.StatsdAddr, DogStatsD: t.DogStatsDAddr, DogStatsDTags: t.DogStatsDTags},
-		n.log.Named("telemetry"))
+	r.Start(ctx, telemetry.Sinks{
+		Statsite: t.StatsiteAddr, Statsd: t.StatsdAddr, DogStatsD: t.DogStatsDAddr, DogStatsDTags: t.DogStatsDTags,
+		Circonus: telemetry.Circonus{
+			Token: t.CirconusToken, App: t.CirconusApp, URL: t.CirconusURL, Interval: t.CirconusInterval,
+			SubmissionURL: t.CirconusSubmission, CheckID: t.CirconusCheckID, ForceActivation: t.CirconusForce, InstanceID: t.CirconusInstance,
+			SearchTag: t.CirconusSearch, Tags: t.CirconusTags, CheckName: t.CirconusName,
+			BrokerID: t.CirconusBroker, BrokerTag: t.CirconusSelect,
+		},
+	}, n.log.Named("telemetry"))
 	return r
+}
+
+// traces hands traces on to the collector that the configuration or the
+// environment names; nil when none does. What is wrong there stops nothing.
+func (n *node) traces() *tracing.Tracer {
+	log := n.log.Named("telemetry")
+	cfg, err := tracing.FromEnv(tracing.Config{Endpoint: n.cfg.Telemetry.TracesEndpoint, Log: log}, os.Getenv)
+	if err != nil {
+		log.Error("no traces are sent", "error", err)
+		return nil
+	}
+	if cfg.Endpoint == "" {
+		return nil
+	}
+	if cfg.Service == "" {
+		cfg.Service = "arca"
+	}
+	cfg.Version = version.Arca
+	cfg.Instance, _ = os.Hostname() // empty where it cannot be had
+	t := tracing.New(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.Run(ctx)
+	}()
+	n.stopTraces = func() { cancel(); <-done }
+	return t
 }
 
 // lockouts are the rules of the configuration, as the core takes them.
@@ -232,7 +271,7 @@ func (n *node) openListeners() error {
 	for i := range n.cfg.Listeners {
 		s := &n.cfg.Listeners[i]
 		door := api.Config{
-			Core: n.core, Log: n.log.Named("api"), Bodies: bodies,
+			Core: n.core, Log: n.log.Named("api"), Bodies: bodies, Metrics: n.core.Metrics(),
 			MaxRequestDuration:     n.cfg.DefaultMaxRequest,
 			CORS:                   n.cors,
 			Headers:                listener.HeaderSetter(s, extra),
@@ -297,6 +336,17 @@ func (n *node) closeStore() {
 	}
 }
 
+// stopTelemetry sends what is measured and not sent yet, for which it takes a
+// short time.
+func (n *node) stopTelemetry() {
+	if n.stopTraces != nil {
+		n.stopTraces()
+	}
+	if n.stopMetrics != nil {
+		n.stopMetrics()
+	}
+}
+
 // close gives back what is open. It may be called on a node that is not
 // complete.
 func (n *node) close() {
@@ -304,9 +354,7 @@ func (n *node) close() {
 		_ = l.Close() // ends with the process anyway
 	}
 	n.closeStore()
-	if n.stopMetrics != nil {
-		n.stopMetrics()
-	}
+	n.stopTelemetry()
 	n.removePID()
 	if n.log != nil {
 		_ = n.log.Close() // nowhere to report it

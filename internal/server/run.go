@@ -119,6 +119,7 @@ func (n *node) stop() {
 	within(lastTime, drained)
 	cut()
 	<-drained
+	n.stopTelemetry()
 	n.removePID()
 	_ = n.log.Close() // nowhere to report it
 }

@@ -15,6 +15,7 @@ import (
 type Sinks struct {
 	Statsite, Statsd, DogStatsD string // addresses, "" for none
 	DogStatsDTags               []string
+	Circonus                    Circonus
 }
 
 // Start hands metrics on until ctx ends. An address that does not resolve is
@@ -35,6 +36,9 @@ func (r *Registry) Start(ctx context.Context, s Sinks, log *slog.Logger) {
 			}
 			return sink, err
 		}
+	}
+	if s.Circonus.wanted() {
+		makers["circonus"] = func() (metrics.MetricSink, error) { return s.Circonus.sink(log) }
 	}
 	if len(makers) == 0 {
 		return

@@ -24,8 +24,13 @@ import (
 // Interval is for how long values are put together, as Vault does.
 const Interval = 10 * time.Second
 
-// maxSeries bounds how many metrics are kept; more are not counted.
-const maxSeries = 10_000
+// maxSeries bounds how many metrics are kept; more are not counted. Those that
+// were not touched for an idle time make room, looked for once in a while.
+const (
+	maxSeries  = 10_000
+	idle       = time.Hour
+	evictEvery = time.Minute
+)
 
 // A Label tells one series of a metric from another.
 type Label struct{ Name, Value string }
@@ -50,10 +55,13 @@ type Registry struct {
 	series sync.Map // of id to *series
 	count  atomic.Int64
 	sinks  atomic.Pointer[[]metrics.MetricSink]
+	// evicted is how often room was made.
+	evicted atomic.Int64
 	// sending is read-held by those who hand values on.
 	sending sync.RWMutex
 
 	mu     sync.Mutex
+	swept  time.Time                                                 // guarded by mu: when room was looked for last
 	gauges []func(set func(name string, v float64, labels ...Label)) // guarded by mu
 }
 
@@ -80,6 +88,7 @@ type series struct {
 	parts  []string
 	labels []Label
 
+	gone     atomic.Bool   // it is not kept any more
 	total    atomic.Uint64 // how often, since the start
 	totalSum atomicFloat
 
@@ -179,40 +188,67 @@ func (s *series) roll(now time.Time) {
 
 // A Counter counts; a Timer notes how long things take.
 type (
-	Counter struct {
-		r *Registry
-		s *series
-	}
-	Timer struct {
-		r *Registry
-		s *series
-	}
+	Counter struct{ meter }
+	Timer   struct{ meter }
 )
+
+// A meter is a metric that is found once. One that was not touched for long may be
+// kept no more, and is found anew.
+type meter struct {
+	r      *Registry
+	kind   kind
+	parts  []string
+	labels []Label
+	s      atomic.Pointer[series]
+}
+
+func (m *meter) set(r *Registry, k kind, labels []Label, parts []string) {
+	m.r, m.kind, m.parts, m.labels = r, k, parts, labels
+	m.s.Store(r.find(k, labels, parts))
+}
+
+// series is where values go, nil when there are too many metrics.
+func (m *meter) series() *series {
+	s := m.s.Load()
+	if s != nil && s.gone.Load() {
+		s = m.r.find(m.kind, m.labels, m.parts)
+		m.s.Store(s)
+	}
+	return s
+}
 
 // Counter finds or makes a counter; parts make its name ("token", "creation").
 func (r *Registry) Counter(labels []Label, parts ...string) *Counter {
-	return &Counter{r, r.find(counter, labels, parts)}
+	c := &Counter{}
+	c.set(r, counter, labels, parts)
+	return c
 }
 
 // Timer finds or makes a timer.
 func (r *Registry) Timer(labels []Label, parts ...string) *Timer {
-	return &Timer{r, r.find(sample, labels, parts)}
+	t := &Timer{}
+	t.set(r, sample, labels, parts)
+	return t
 }
 
 // Add counts n more. A nil counter counts nothing.
 func (c *Counter) Add(n int) {
-	if c == nil || c.s == nil {
+	if c == nil {
 		return
 	}
-	c.s.add(float64(n), c.r.now())
+	s := c.series()
+	if s == nil {
+		return
+	}
+	s.add(float64(n), c.r.now())
 	c.r.forward(func(sink metrics.MetricSink) {
-		sink.IncrCounterWithLabels(c.r.key(c.s.parts), float32(n), c.r.labels(c.s.labels))
-	}, c.s.parts)
+		sink.IncrCounterWithLabels(c.r.key(s.parts), float32(n), c.r.labels(s.labels))
+	}, s.parts)
 }
 
 // Counts reports whether what the timer notes is kept: not so when there are too
 // many metrics.
-func (t *Timer) Counts() bool { return t != nil && t.s != nil }
+func (t *Timer) Counts() bool { return t != nil && t.series() != nil }
 
 // Since notes the time since began. A nil timer notes nothing.
 func (t *Timer) Since(began time.Time) {
@@ -223,14 +259,18 @@ func (t *Timer) Since(began time.Time) {
 
 // At notes the time from began to now.
 func (t *Timer) At(began, now time.Time) {
-	if !t.Counts() {
+	if t == nil {
+		return
+	}
+	s := t.series()
+	if s == nil {
 		return
 	}
 	ms := float64(now.Sub(began)) / float64(time.Millisecond)
-	t.s.add(ms, now)
+	s.add(ms, now)
 	t.r.forward(func(sink metrics.MetricSink) {
-		sink.AddSampleWithLabels(t.r.key(t.s.parts), float32(ms), t.r.labels(t.s.labels))
-	}, t.s.parts)
+		sink.AddSampleWithLabels(t.r.key(s.parts), float32(ms), t.r.labels(s.labels))
+	}, s.parts)
 }
 
 func id(k kind, labels []Label, parts []string) string {
@@ -257,15 +297,45 @@ func (r *Registry) find(k kind, labels []Label, parts []string) *series {
 	if have, ok := r.series.Load(key); ok {
 		return have.(*series) //nolint:forcetypeassert // nothing else is put there
 	}
-	if r.count.Load() >= maxSeries {
+	if r.count.Load() >= maxSeries && !r.makeRoom() {
 		return nil
 	}
-	have, there := r.series.LoadOrStore(key, &series{kind: k, parts: slices.Clone(parts), labels: slices.Clone(labels)})
+	have, there := r.series.LoadOrStore(key, &series{kind: k, parts: slices.Clone(parts), labels: slices.Clone(labels), touched: r.now()})
 	if !there {
 		r.count.Add(1)
 	}
 	return have.(*series) //nolint:forcetypeassert // nothing else is put there
 }
+
+// makeRoom lets go of the metrics that were not touched for long, if that was not
+// tried just now, and reports whether there is room.
+func (r *Registry) makeRoom() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if now.Sub(r.swept) < evictEvery {
+		return r.count.Load() < maxSeries
+	}
+	r.swept = now
+	r.series.Range(func(key, v any) bool {
+		s := v.(*series) //nolint:forcetypeassert // nothing else is put there
+		s.mu.Lock()
+		old := now.Sub(s.touched) > idle
+		s.mu.Unlock()
+		if old {
+			s.gone.Store(true)
+			r.series.Delete(key)
+			r.count.Add(-1)
+		}
+		return true
+	})
+	r.evicted.Add(1)
+	return r.count.Load() < maxSeries
+}
+
+// Evictions counts how often metrics were let go of: who remembers meters by what
+// they measure, may forget them then.
+func (r *Registry) Evictions() int64 { return r.evicted.Load() }
 
 // Gauges registers fn to tell values that are as they are when asked for. It must
 // not take long.

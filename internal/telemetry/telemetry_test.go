@@ -4,8 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -164,4 +168,57 @@ func BenchmarkTimer(b *testing.B) {
 			timer.At(began, began.Add(time.Millisecond))
 		}
 	})
+}
+
+// Metrics that nobody touches make room for others, and come back when somebody
+// does.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{})
+		held := r.Counter(nil, "held")
+		held.Add(1)
+		for i := range maxSeries + 10 {
+			r.Timer(nil, "a", strconv.Itoa(i)).At(time.Now(), time.Now())
+		}
+		late := r.Timer(nil, "late")
+		if late.Counts() || r.Evictions() != 1 {
+			t.Errorf("there is room in a full house; %d evictions", r.Evictions())
+		}
+		time.Sleep(idle + time.Second)
+		if late = r.Timer(nil, "late"); !late.Counts() || r.Evictions() != 2 {
+			t.Errorf("no room after an idle time; %d evictions", r.Evictions())
+		}
+		if n := len(r.all()); n != 1 {
+			t.Errorf("%d metrics are left", n)
+		}
+		held.Add(2)
+		if all := r.all(); len(all) != 2 || all[0].parts[0] != "held" || all[0].total.Load() != 1 {
+			t.Errorf("%+v", all)
+		}
+	})
+}
+
+// Circonus is sent what is measured.
+func TestCirconus(t *testing.T) {
+	t.Parallel()
+	got := make(chan string, 100)
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		select {
+		case got <- string(body):
+		default:
+		}
+		_, _ = io.WriteString(w, `{"stats":1}`)
+	}))
+	defer plain.Close()
+	r := filled(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r.Start(ctx, Sinks{Circonus: Circonus{SubmissionURL: plain.URL, Interval: "100ms"}}, slog.New(slog.DiscardHandler))
+	for body := range got {
+		if strings.Contains(body, "core`unsealed") {
+			return
+		}
+	}
 }
