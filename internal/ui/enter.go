@@ -30,7 +30,7 @@ func (d *door) front(r *http.Request) (page, string) {
 	case state["sealed"] == true:
 		return page{Name: "unseal.html", Data: state}, ""
 	case sessionOf(r).Token == "":
-		return page{Name: "login.html"}, ""
+		return page{Name: "login.html", Data: map[string]string{"Next": r.FormValue("next"), "Namespace": r.FormValue("namespace")}}, ""
 	}
 	return page{}, Prefix + "secrets"
 }
@@ -83,7 +83,7 @@ func (d *door) login(r *http.Request, _ session) (page, string) {
 		if _, _, err := d.ask(r, s, engine.OpRead, "auth/token/lookup-self", nil); err != nil {
 			return d.again(r, err)
 		}
-		return page{Data: s}, Prefix + "secrets"
+		return page{Data: s}, onward(r.PostFormValue("next"))
 	}
 	mount := strings.Trim(r.PostFormValue("mount"), "/")
 	if mount == "" {
@@ -100,7 +100,7 @@ func (d *door) login(r *http.Request, _ session) (page, string) {
 		return p, ""
 	}
 	s.Token = res.Auth.ClientToken
-	return page{Data: s}, Prefix + "secrets"
+	return page{Data: s}, onward(r.PostFormValue("next"))
 }
 
 func canonical(namespace string) string {

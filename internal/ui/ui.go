@@ -86,6 +86,9 @@ func New(cfg Config) (http.Handler, error) {
 	} {
 		mux.HandleFunc("POST /ui/"+path, d.form(fn))
 	}
+	mux.HandleFunc("POST /ui/login/oidc", d.sent(d.beginOIDC))
+	mux.HandleFunc("GET "+callbackPath, d.endOIDC)
+	mux.HandleFunc("GET "+authorizePath, d.authorize)
 	for path, fn := range map[string]action{
 		"secrets": d.secrets, "kv/{path...}": d.secret, "policies": d.policies, "policies/{name}": d.policy, "access": d.access, "seal": d.sealPage,
 	} {
@@ -154,21 +157,32 @@ func (d *door) show(w http.ResponseWriter, r *http.Request, p page) {
 
 // form serves a form that was sent.
 func (d *door) form(fn action) http.HandlerFunc {
+	return d.sent(func(w http.ResponseWriter, r *http.Request) {
+		p, to := fn(r, sessionOf(r))
+		d.end(w, r, p, to)
+	})
+}
+
+// sent reads a form that was sent.
+func (d *door) sent(fn http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
 		if err := r.ParseForm(); err != nil {
 			d.show(w, r, page{Name: "error.html", Error: "The form cannot be read: it is too large or broken.", status: http.StatusBadRequest})
 			return
 		}
-		s := sessionOf(r)
-		p, to := fn(r, s)
-		if to != "" {
-			setSession(w, r, p.Data)
-			see(w, r, to)
-			return
-		}
-		d.show(w, r, p)
+		fn(w, r)
 	}
+}
+
+// end answers a form.
+func (d *door) end(w http.ResponseWriter, r *http.Request, p page, to string) {
+	if to != "" {
+		setSession(w, r, p.Data)
+		see(w, r, to)
+		return
+	}
+	d.show(w, r, p)
 }
 
 // inside serves a page to who is logged in.
