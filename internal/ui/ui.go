@@ -210,7 +210,7 @@ func (d *door) need(fn action) action {
 
 // see sends the browser to another page, to be fetched with GET.
 func see(w http.ResponseWriter, r *http.Request, to string) {
-	http.Redirect(w, r, to, http.StatusSeeOther) //nolint:gosec // all begin with Prefix
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 // ask sends a request through the hall and returns the answer's members. body
