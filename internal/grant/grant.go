@@ -224,8 +224,8 @@ func (g *Grant) Show(out map[string]any) {
 // Auth is the token that a login by this grant asks for.
 func (g *Grant) Auth() *engine.Auth {
 	return &engine.Auth{
-		Policies: g.Policies, NoDefaultPolicy: g.NoDefaultPolicy, TTL: g.TTL, MaxTTL: g.MaxTTL, Period: g.Period,
-		ExplicitMaxTTL: g.ExplicitMaxTTL, NumUses: g.NumUses, Type: g.Type, BoundCIDRs: g.BoundCIDRs, Renewable: true,
+		Policies: slices.Clone(g.Policies), NoDefaultPolicy: g.NoDefaultPolicy, TTL: g.TTL, MaxTTL: g.MaxTTL, Period: g.Period,
+		ExplicitMaxTTL: g.ExplicitMaxTTL, NumUses: g.NumUses, Type: g.Type, BoundCIDRs: slices.Clone(g.BoundCIDRs), Renewable: true,
 	}
 }
 

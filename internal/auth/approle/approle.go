@@ -35,7 +35,12 @@ import (
 )
 
 // An Engine is the method approle.
-type Engine struct{ names *regexp.Regexp }
+type Engine struct {
+	names *regexp.Regexp
+	// What logins read, decoded. It is shared and must not be changed.
+	roles     *storage.Shared[*role]
+	secretIDs *storage.Shared[*secretID]
+}
 
 var (
 	_ engine.Engine      = (*Engine)(nil)
@@ -44,7 +49,15 @@ var (
 )
 
 // New makes the method.
-func New() *Engine { return &Engine{names: regexp.MustCompile(`^\w([\w.@-]*\w)?$`)} }
+func New() *Engine {
+	return &Engine{
+		names: regexp.MustCompile(`^\w([\w.@-]*\w)?$`),
+		roles: storage.NewShared(cacheBytes, decodeRole), secretIDs: storage.NewShared(cacheBytes, decodeSecretID),
+	}
+}
+
+// cacheBytes is how much memory each kind of records takes that logins read.
+const cacheBytes = 4 << 20
 
 // Type implements engine.Engine.
 func (*Engine) Type() string { return "approle" }
@@ -111,11 +124,17 @@ func getRole(tx storage.Tx, name string) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, _, err := decodeRole("", raw)
+	return r, err
+}
+
+// decodeRole decodes a role and tells about how much memory it takes.
+func decodeRole(_ string, raw []byte) (*role, int, error) {
 	r := &role{}
 	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("decode role: %w", err)
+		return nil, 0, fmt.Errorf("decode role: %w", err)
 	}
-	return r, nil
+	return r, 2*len(raw) + 512, nil
 }
 
 // existing is getRole for paths below a role that must be there.

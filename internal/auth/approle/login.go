@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
@@ -55,7 +56,7 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	if err != nil {
 		return nil, err
 	}
-	r, err := getRole(call.Tx, string(name))
+	r, err := e.roles.Get(call.Tx, roleKey(string(name))) // shared: not to be changed
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	auth.Metadata = map[string]string{"role_name": string(name)}
 	auth.InternalData = map[string]any{"role_name": string(name)}
 	if r.BindSecretID {
-		if err := r.useSecretID(call, in.SecretID, auth); err != nil {
+		if err := e.useSecretID(call, r, in.SecretID, auth); err != nil {
 			return nil, err
 		}
 	}
@@ -75,12 +76,12 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 }
 
 // useSecretID checks a secret id and takes one of its uses.
-func (r *role) useSecretID(call *engine.Call, value string, auth *engine.Auth) error {
+func (e *Engine) useSecretID(call *engine.Call, r *role, value string, auth *engine.Auth) error {
 	if value == "" {
 		return errs.New(errs.Invalid, "missing secret_id")
 	}
 	hash := r.hash(value)
-	s, err := r.secretID(call.Tx, hash)
+	s, err := e.secretIDs.Get(call.Tx, secretDir(r.UID)+hash) // shared: not to be changed
 	if errors.Is(err, storage.ErrNotFound) || err == nil && s.expired(call.Now) {
 		return engine.BadCredentials(errBadLogin)
 	}
@@ -97,7 +98,7 @@ func (r *role) useSecretID(call *engine.Call, value string, auth *engine.Auth) e
 		}
 	}
 	if len(s.TokenCIDRs) > 0 {
-		auth.BoundCIDRs = s.TokenCIDRs
+		auth.BoundCIDRs = slices.Clone(s.TokenCIDRs)
 	}
 	switch s.Uses {
 	case 0:
@@ -105,9 +106,10 @@ func (r *role) useSecretID(call *engine.Call, value string, auth *engine.Auth) e
 	case 1:
 		return r.removeSecretID(call.Tx, hash, s)
 	}
-	s.Uses--
-	s.Updated = call.Now
-	return r.putSecretID(call.Tx, hash, s)
+	left := *s
+	left.Uses--
+	left.Updated = call.Now
+	return r.putSecretID(call.Tx, hash, &left)
 }
 
 // RenewAuth implements engine.AuthRenewer.

@@ -59,11 +59,17 @@ func (r *role) secretID(tx storage.Tx, hash string) (*secretID, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, _, err := decodeSecretID("", raw)
+	return s, err
+}
+
+// decodeSecretID decodes a secret id and tells about how much memory it takes.
+func decodeSecretID(_ string, raw []byte) (*secretID, int, error) {
 	s := &secretID{}
 	if err := json.Unmarshal(raw, s); err != nil {
-		return nil, fmt.Errorf("decode secret id: %w", err)
+		return nil, 0, fmt.Errorf("decode secret id: %w", err)
 	}
-	return s, nil
+	return s, 2*len(raw) + 256, nil
 }
 
 func (r *role) putSecretID(tx storage.Tx, hash string, s *secretID) error {
