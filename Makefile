@@ -89,10 +89,11 @@ licenses: ## list the licences of all that the program links; fails on one that 
 vuln: ## look the linked code up in Go's database of vulnerabilities (needs the internet)
 	$(GO) tool -modfile=tools/go.mod govulncheck ./...
 
-install: ## install bin/arca with the link vault, and the systemd unit (DESTDIR, PREFIX, UNITDIR)
+install: ## install bin/arca with the links vault and kes, and the systemd unit (DESTDIR, PREFIX, UNITDIR)
 	@[ -x bin/arca ] || { echo "run make first" >&2; exit 1; }
 	install -D -m 0755 bin/arca $(DESTDIR)$(PREFIX)/bin/arca
 	ln -sf arca $(DESTDIR)$(PREFIX)/bin/vault
+	ln -sf arca $(DESTDIR)$(PREFIX)/bin/kes
 	@if [ -f deploy/systemd/arca.service ]; then set -x; install -D -m 0644 deploy/systemd/arca.service $(DESTDIR)$(UNITDIR)/arca.service; fi
 
 dist: ## write dist/vault_<version>_linux_<arch>.zip (ARCHS="amd64 arm64"), each with one executable, vault

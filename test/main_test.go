@@ -23,10 +23,11 @@ import (
 	// What the program is made of: without it, go would not know that a result
 	// in its cache is of an older program.
 	_ "arca/internal/cli"
+	_ "arca/internal/kes/cli"
 	_ "arca/internal/server"
 )
 
-// binFolder holds the program under test, as arca and as vault.
+// binFolder holds the program under test, as arca, as vault and as kes.
 var binFolder string
 
 // TestMain builds the program as `make build` does. ARCA_BIN names one that is
@@ -63,8 +64,10 @@ func withProgram(run func() int) (int, error) {
 			return 0, err
 		}
 	}
-	if err := os.Symlink(program, filepath.Join(dir, "vault")); err != nil {
-		return 0, err
+	for _, name := range []string{"vault", "kes"} {
+		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
+			return 0, err
+		}
 	}
 	return run(), nil
 }

@@ -34,7 +34,7 @@ import (
 //
 // The guides' own paths and ports stay in the sessions: before a command runs
 // and after it has printed, /etc/vault, /var/lib/vault, /var/log and the ports
-// 8200, 8201 and 8202 are exchanged for those of the test.
+// 8200, 8201, 8202, 7373 and 7374 are exchanged for those of the test.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/session/*.txt")
@@ -114,7 +114,7 @@ func playSession(t *testing.T, file string) {
 	places := []string{
 		"/etc/vault", work + "/etc/vault", "/var/lib/vault", work + "/var/lib/vault", "/var/log", work + "/var/log",
 	}
-	for _, port := range []string{":8200", ":8201", ":8202"} {
+	for _, port := range []string{":8200", ":8201", ":8202", ":7373", ":7374"} {
 		places = append(places, port, fmt.Sprintf(":%d", freePort(t)))
 	}
 	back := []string{}

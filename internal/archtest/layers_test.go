@@ -37,15 +37,22 @@ func layers() []layer {
 		{name: "hall's room", packages: []string{"sys", "directory", "issuer"}, among: true, may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "tools"}},
 		{name: "builtin", packages: []string{"builtin"}, may: []string{"contract", "hall", "rooms", "hall's room"}},
 		{name: "wire", packages: []string{"wire"}},
-		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract", "wire"}},
+		// What KES is apart from HTTP: keys, identities, policies, key stores. The
+		// stand-alone server and arca's own door stand on it.
+		{name: "kes parts", packages: []string{"kes/key", "kes/identity", "kes/policy", "kes/store", "kes/store/...", "kes/cache"}, among: true},
+		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract", "wire", "kes parts"}},
 		{name: "config", packages: []string{"config", "config/..."}, among: true},
 		{name: "listener", packages: []string{"listener", "listener/..."}, may: []string{"config", "wire"}, among: true},
 		{
 			name: "server", packages: []string{"server", "server/..."}, among: true,
 			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener"},
 		},
+		// The stand-alone KES server is a program of its own beside the Vault server:
+		// it has a door and key stores, and nothing of the hall.
+		{name: "kes server", packages: []string{"kes/config", "kes/server"}, among: true, may: []string{"doors", "wire", "kes parts"}},
+		{name: "kes client", packages: []string{"kes/cli"}, may: []string{"kes server", "kes parts"}},
 		{name: "client", packages: []string{"cli", "cli/...", "agent", "proxy"}, among: true},
-		{name: "program", packages: []string{"cmd/arca"}, may: []string{"server", "client"}},
+		{name: "program", packages: []string{"cmd/arca"}, may: []string{"server", "client", "kes client"}},
 		{name: "tests", packages: []string{"archtest", "arcatest", "arcatest/...", "test"}, may: []string{"*"}, among: true},
 	}
 }

@@ -1,0 +1,257 @@
+// Package cache keeps decoded keys of a store in memory, as KES does: for a time,
+// for as long as they are used, and through the store's outages.
+//
+// A key that is not there is fetched once, however many wait for it. That there
+// is no key of a name is not remembered. Creating writes through and fills
+// nothing; deleting drops the key at once, and what is being fetched at that
+// moment is not kept.
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/kes/key"
+	"arca/internal/kes/store"
+)
+
+const (
+	maxEntries   = 100_000 // some 50 MB; more push others out
+	fetchTime    = 15 * time.Second
+	offlineCheck = 10 * time.Second
+)
+
+// An Expiry says how long keys are kept. Zero values are the defaults: 5
+// minutes, 30 seconds, and no special treatment of outages.
+type Expiry struct {
+	Any     time.Duration // all are dropped at this interval
+	Unused  time.Duration // dropped when not used for so long
+	Offline time.Duration // kept so long while the store is unreachable, instead of the other two
+}
+
+// A Cache is keys in front of a store. Run expires them.
+type Cache struct {
+	store  store.Store
+	expiry Expiry
+
+	mu       sync.RWMutex
+	entries  map[string]*entry  // guarded by mu
+	fetching map[string]*flight // guarded by mu
+	offline  atomic.Bool
+}
+
+type entry struct {
+	key  *key.Key
+	used atomic.Bool // since the last sweep
+}
+
+// A flight is one fetch, for all who wait for it.
+type flight struct {
+	done chan struct{}
+	key  *key.Key
+	err  error
+}
+
+// A BadEntryError says that the store holds something that is no key.
+type BadEntryError struct {
+	Name string
+	Err  error
+}
+
+// Error says what is wrong with the entry.
+func (e *BadEntryError) Error() string { return "the entry of key " + e.Name + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *BadEntryError) Unwrap() error { return e.Err }
+
+// New makes a cache.
+func New(s store.Store, e Expiry) *Cache {
+	if e.Any <= 0 {
+		e.Any = 5 * time.Minute
+	}
+	if e.Unused <= 0 {
+		e.Unused = 30 * time.Second
+	}
+	return &Cache{store: s, expiry: e, entries: map[string]*entry{}, fetching: map[string]*flight{}}
+}
+
+// Get returns a key, from memory if it is there. store.ErrNotFound when there
+// is none; a *BadEntryError when what is there is no key.
+func (c *Cache) Get(ctx context.Context, name string) (*key.Key, error) {
+	c.mu.RLock()
+	e := c.entries[name]
+	c.mu.RUnlock()
+	if e != nil {
+		if !e.used.Load() {
+			e.used.Store(true)
+		}
+		return e.key, nil
+	}
+	return c.fetch(ctx, name)
+}
+
+func (c *Cache) fetch(ctx context.Context, name string) (*key.Key, error) {
+	c.mu.Lock()
+	if e := c.entries[name]; e != nil {
+		c.mu.Unlock()
+		return e.key, nil
+	}
+	f := c.fetching[name]
+	if f == nil {
+		f = &flight{done: make(chan struct{})}
+		c.fetching[name] = f
+		go c.fly(context.WithoutCancel(ctx), name, f) // it ends by itself: fetchTime bounds it
+	}
+	c.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.key, f.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// fly fetches a key for all who wait; that one of them leaves does not end it.
+func (c *Cache) fly(ctx context.Context, name string, f *flight) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	defer close(f.done)
+	f.err = errors.New("the fetch was cut off")
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.fetching[name] != f {
+			return // it was deleted meanwhile
+		}
+		delete(c.fetching, name)
+		if f.err == nil {
+			c.keep(name, f.key)
+		}
+	}()
+	raw, err := c.store.Get(ctx, name)
+	if err != nil {
+		f.err = err
+		return
+	}
+	k, err := key.Decode(raw)
+	clear(raw)
+	if err != nil {
+		err = &BadEntryError{name, err}
+	}
+	f.key, f.err = k, err
+}
+
+// keep is called with the lock held.
+func (c *Cache) keep(name string, k *key.Key) {
+	if len(c.entries) >= maxEntries {
+		for other := range c.entries { // any: the order of a map is random
+			delete(c.entries, other)
+			break
+		}
+	}
+	e := &entry{key: k}
+	e.used.Store(true)
+	c.entries[name] = e
+}
+
+// Create stores a key unless there is one of that name: store.ErrExists. While
+// the store is unreachable, a key that is cached is known to exist.
+func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
+	raw := k.Encode()
+	defer clear(raw)
+	err := c.store.Create(ctx, name, raw)
+	if store.IsUnreachable(err) {
+		c.mu.RLock()
+		_, known := c.entries[name]
+		c.mu.RUnlock()
+		if known {
+			return store.ErrExists
+		}
+	}
+	return err
+}
+
+// Delete removes a key from the store and from memory.
+func (c *Cache) Delete(ctx context.Context, name string) error {
+	err := c.store.Delete(ctx, name)
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.entries, name)
+		delete(c.fetching, name)
+	}
+	return err
+}
+
+// List lists the store's names; see store.Store.
+func (c *Cache) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
+	return c.store.List(ctx, prefix, from, n)
+}
+
+// Status asks the store; see store.Store.
+func (c *Cache) Status(ctx context.Context) (time.Duration, error) { return c.store.Status(ctx) }
+
+// Run expires keys until ctx ends.
+func (c *Cache) Run(ctx context.Context) {
+	all := time.NewTicker(c.expiry.Any)
+	defer all.Stop()
+	unused := time.NewTicker(max(c.expiry.Unused/2, time.Millisecond))
+	defer unused.Stop()
+	var look <-chan time.Time
+	if c.expiry.Offline > 0 {
+		t := time.NewTicker(offlineCheck)
+		defer t.Stop()
+		look = t.C
+	}
+	var since time.Time // when the outage began
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-all.C:
+			if !c.offline.Load() {
+				c.drop(func(*entry) bool { return true })
+			}
+		case <-unused.C:
+			// Twice in the time: what one sweep finds used, the next may drop.
+			if !c.offline.Load() {
+				c.drop(func(e *entry) bool { return !e.used.Swap(false) })
+			}
+		case <-look:
+			since = c.outage(ctx, since)
+		}
+	}
+}
+
+// outage looks whether the store is unreachable, and drops keys that were kept
+// through an outage for long enough.
+func (c *Cache) outage(ctx context.Context, since time.Time) time.Time {
+	ctx, cancel := context.WithTimeout(ctx, offlineCheck)
+	defer cancel()
+	_, err := c.store.Status(ctx)
+	if !store.IsUnreachable(err) {
+		c.offline.Store(false)
+		return time.Time{}
+	}
+	if since.IsZero() {
+		c.offline.Store(true)
+		return time.Now()
+	}
+	if time.Since(since) >= c.expiry.Offline {
+		c.drop(func(*entry) bool { return true })
+	}
+	return since
+}
+
+func (c *Cache) drop(which func(*entry) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, e := range c.entries {
+		if which(e) {
+			delete(c.entries, name)
+		}
+	}
+}

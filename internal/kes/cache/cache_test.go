@@ -1,0 +1,188 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"arca/internal/kes/key"
+	"arca/internal/kes/store"
+	"arca/internal/kes/store/memory"
+)
+
+// slow counts what is asked of a store, takes its time, and may be away.
+type slow struct {
+	memory.Store
+	gets atomic.Int64
+	gone atomic.Bool
+}
+
+var errGone = &store.UnreachableError{Err: errors.New("gone")}
+
+func (s *slow) Get(ctx context.Context, name string) ([]byte, error) {
+	s.gets.Add(1)
+	time.Sleep(100 * time.Millisecond)
+	if s.gone.Load() {
+		return nil, errGone
+	}
+	return s.Store.Get(ctx, name)
+}
+
+func (s *slow) Create(ctx context.Context, name string, value []byte) error {
+	if s.gone.Load() {
+		return errGone
+	}
+	return s.Store.Create(ctx, name, value)
+}
+
+func (s *slow) Status(context.Context) (time.Duration, error) {
+	if s.gone.Load() {
+		return 0, errGone
+	}
+	return time.Millisecond, nil
+}
+
+func setUp(t *testing.T, e Expiry) (*Cache, *slow, *key.Key) {
+	t.Helper()
+	s := &slow{}
+	c := New(s, e)
+	k, err := key.New(key.AES256, time.Now(), "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), "k", k); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	return c, s, k
+}
+
+func get(t *testing.T, c *Cache) {
+	t.Helper()
+	if _, err := c.Get(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFetchedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s, _ := setUp(t, Expiry{})
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { get(t, c) })
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := c.Get(impatient, "k"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who cannot wait gets %v", err)
+		}
+		wg.Wait()
+		if n := s.gets.Load(); n != 1 {
+			t.Errorf("fetched %d times", n)
+		}
+		for range 3 {
+			if _, err := c.Get(t.Context(), "none"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if n := s.gets.Load(); n != 4 {
+			t.Errorf("that there is none was remembered: %d", n)
+		}
+	})
+}
+
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s, _ := setUp(t, Expiry{Any: time.Minute, Unused: 10 * time.Second})
+		get(t, c)
+		for range 50 { // used all the time, for less than a minute
+			time.Sleep(time.Second)
+			get(t, c)
+		}
+		if n := s.gets.Load(); n != 1 {
+			t.Errorf("fetched %d times while in use", n)
+		}
+		time.Sleep(11 * time.Second)
+		get(t, c)
+		if n := s.gets.Load(); n != 2 {
+			t.Errorf("fetched %d times after the minute", n)
+		}
+		time.Sleep(11 * time.Second)
+		get(t, c)
+		if n := s.gets.Load(); n != 3 {
+			t.Errorf("fetched %d times after it was not used", n)
+		}
+	})
+}
+
+func TestOffline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s, k := setUp(t, Expiry{Any: time.Minute, Unused: time.Minute, Offline: time.Hour})
+		get(t, c)
+		s.gone.Store(true)
+		time.Sleep(30 * time.Minute)
+		get(t, c)
+		if err := c.Create(t.Context(), "k", k); !errors.Is(err, store.ErrExists) {
+			t.Errorf("create what is known while the store is away: %v", err)
+		}
+		if err := c.Create(t.Context(), "other", k); !store.IsUnreachable(err) {
+			t.Errorf("create another: %v", err)
+		}
+		time.Sleep(31 * time.Minute)
+		if _, err := c.Get(t.Context(), "k"); !store.IsUnreachable(err) {
+			t.Errorf("after an hour: %v", err)
+		}
+		s.gone.Store(false)
+		time.Sleep(11 * time.Second)
+		get(t, c)
+		time.Sleep(2 * time.Minute)
+		before := s.gets.Load()
+		get(t, c)
+		if s.gets.Load() == before {
+			t.Error("back again, it does not expire")
+		}
+	})
+}
+
+// TestDeletedWhileFetched keeps no key that was deleted while it was fetched.
+func TestDeletedWhileFetched(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _, _ := setUp(t, Expiry{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = c.Get(t.Context(), "k") // either answer is right
+		}()
+		time.Sleep(50 * time.Millisecond)
+		if err := c.Delete(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if _, err := c.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestBadEntry(t *testing.T) {
+	t.Parallel()
+	s := &memory.Store{}
+	if err := s.Create(t.Context(), "k", []byte("rubbish")); err != nil {
+		t.Fatal(err)
+	}
+	var bad *BadEntryError
+	if _, err := New(s, Expiry{}).Get(t.Context(), "k"); !errors.As(err, &bad) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"arca/internal/kes/config"
+	"arca/internal/kes/server"
+	"arca/internal/kes/store"
+)
+
+const serverUsage = `Usage:
+    kes server [OPTIONS]
+
+Starts a KES server.
+
+Options:
+        --addr IP:PORT       the address, instead of the file's (default 0.0.0.0:7373)
+        --config FILE        the configuration file
+        --dev                a development server: keys in memory, and an API key that
+                             may do everything
+        --auth on|off        whether clients' certificates are verified, instead of tls.auth
+        --mlock              keep the memory from being written to swap
+    -h, --help               print this text
+
+A hang-up signal (SIGHUP) makes the server read the file again.
+`
+
+func (c *call) server() error {
+	for _, old := range []string{"auth", "key", "cert"} {
+		if c.is(old) {
+			c.warnf("the flag --%s is deprecated: set tls.%s in the configuration file", old, old)
+		}
+	}
+	auth := strings.ToLower(c.text("auth"))
+	if c.is("auth") && auth != "on" && auth != "off" {
+		return fmt.Errorf("--auth: %q is neither on nor off", auth)
+	}
+	switch {
+	case c.is("dev") && c.is("config"):
+		return errors.New("--dev and --config exclude one another")
+	case !c.is("dev") && c.text("config") == "":
+		return errors.New("--config is missing: name the configuration file, or try --dev")
+	}
+	return server.Run(c.ctx, server.Options{
+		Address: c.text("addr"), Config: c.text("config"), Dev: c.is("dev"), Auth: auth, Mlock: c.is("mlock"),
+	}, server.Env{Out: c.Out, Err: c.Err, Lookup: c.lookup})
+}
+
+func (a *app) lookup(name string) (string, bool) {
+	v, ok := a.env[name]
+	return v, ok
+}
+
+const migrateUsage = `Usage:
+    kes migrate --from FILE --to FILE [OPTIONS] [PATTERN]
+
+Copies keys from the key store of one configuration file to that of another, byte
+for byte.
+
+Options:
+        --from FILE          configuration of the key store to copy from
+        --to FILE            configuration of the key store to copy to
+    -f, --force              overwrite keys that exist
+        --merge              keep keys that exist
+    -q, --quiet              print nothing
+    -h, --help               print this text
+`
+
+func (c *call) migrate() error {
+	if c.is("server") || c.is("api-key") || c.is("enclave") {
+		return errors.New("migration to another KMS (-s, -e, -a) is not supported: use --to with a key store's configuration")
+	}
+	if c.is("force") && c.is("merge") {
+		return errors.New("--force and --merge exclude one another")
+	}
+	if c.text("from") == "" || c.text("to") == "" {
+		return errors.New("--from and --to are needed: the configuration files of the two key stores")
+	}
+	from, err := c.openStore(c.text("from"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	to, err := c.openStore(c.text("to"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = to.Close() }()
+	prefix := ""
+	if len(c.args) == 1 {
+		prefix = strings.TrimSuffix(c.args[0], "*")
+	}
+	copied, kept, err := c.copyAll(c.ctx, from, to, prefix)
+	if err != nil {
+		return fmt.Errorf("%w (%d keys were copied)", err, copied)
+	}
+	if !c.is("quiet") {
+		c.printf("Keys copied: %d\n", copied)
+		if kept > 0 {
+			c.printf("Keys that existed already: kept\n")
+		}
+	}
+	return nil
+}
+
+func (c *call) openStore(path string) (store.Store, error) {
+	cfg, err := config.Read(path, c.lookup)
+	if err != nil {
+		return nil, err
+	}
+	return cfg.KeyStore.Open(c.ctx, nil)
+}
+
+// copyAll copies page after page.
+func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (copied, kept int, err error) {
+	for at := ""; ; {
+		names, next, err := from.List(ctx, prefix, at, 1000)
+		if err != nil {
+			return copied, kept, fmt.Errorf("list the keys: %w", err)
+		}
+		for _, name := range names {
+			value, err := from.Get(ctx, name)
+			if err != nil {
+				return copied, kept, fmt.Errorf("read the key %q: %w", name, err)
+			}
+			if c.is("force") {
+				err = to.Set(ctx, name, value)
+			} else {
+				err = to.Create(ctx, name, value)
+			}
+			clear(value)
+			switch {
+			case err == nil:
+				copied++
+			case errors.Is(err, store.ErrExists) && c.is("merge"):
+				kept++
+			case errors.Is(err, store.ErrExists):
+				return copied, kept, fmt.Errorf("write the key %q: it exists already; overwrite with --force, or keep with --merge", name)
+			default:
+				return copied, kept, fmt.Errorf("write the key %q: %w", name, err)
+			}
+		}
+		if next == "" {
+			return copied, kept, nil
+		}
+		at = next
+	}
+}
+
+const updateUsage = `Usage:
+    kes update [OPTIONS] [VERSION]
+
+This program does not update itself: use the way it was installed by.
+
+Options (accepted for older scripts):
+    -d, --downgrade          allow an older version
+    -o, --output FILE        write the program there
+        --os OS              for another system
+        --arch ARCH          for another processor
+        --minisign-key KEY   the key that signs releases
+    -k, --insecure           do not check certificates
+    -h, --help               print this text
+`
+
+func (c *call) update() error {
+	return errors.New("this program does not update itself: install its new version the way this one was installed")
+}

@@ -1,0 +1,148 @@
+// Package kes is the door for clients of KES: it turns HTTP requests of the KES
+// API into calls on keys, and errors into KES's codes and texts.
+//
+// A Door serves the State that its owner gives it: keys, policies, settings. It
+// judges a request in one order (serve): path, method, limits, identity, policy,
+// argument, body, key. The stand-alone KES server (kes/server) and arca's own
+// listener for KES are its owners; what a key is and where it lies is theirs.
+//
+// The API is that of the last public KES with what earlier ones had and users
+// miss; see docs/compatibility.md. The rules come from the project's
+// requirements for KES, sections 3 to 5, 10 and 12.
+package kes
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/kes/key"
+	"arca/internal/kes/policy"
+)
+
+// A Key is what the door asks of a key.
+type Key interface {
+	Encrypt(plaintext, context []byte) ([]byte, error)
+	Decrypt(ciphertext, context []byte) ([]byte, error)
+	HMAC(message []byte) ([]byte, error)
+	Describe() Description
+}
+
+// Of makes a door's key of a plain one.
+func Of(k *key.Key) Key { return plain{k} }
+
+type plain struct{ *key.Key }
+
+// Describe implements Key.
+func (p plain) Describe() Description {
+	return Description{Cipher: p.Cipher, ID: p.ID(), CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy}
+}
+
+// A Description is what may be told of a key.
+type Description struct {
+	Cipher    key.Cipher
+	ID        string
+	CreatedAt time.Time
+	CreatedBy string
+}
+
+// Keys is where keys are. Errors are those of package store; others mean that
+// the store failed, and only the log tells how.
+type Keys interface {
+	Get(ctx context.Context, name string) (Key, error)
+	// Create keeps a new key; secret is nil for a random one.
+	Create(ctx context.Context, name string, secret []byte, cipher key.Cipher, by string) error
+	Delete(ctx context.Context, name string) error
+	List(ctx context.Context, prefix, from string, n int) (names []string, next string, err error)
+	Status(ctx context.Context) (time.Duration, error)
+}
+
+// A Setting changes one call from its default.
+type Setting struct {
+	Timeout  time.Duration // 0: the default
+	SkipAuth bool
+}
+
+// A State is what the door serves at one time. It is not changed once given.
+type State struct {
+	Keys     Keys
+	Policies *policy.Set
+	Settings map[string]Setting // by the call's path as in /v1/api
+
+	// TLS proxies, and the header in which they send the client's certificate.
+	Proxies     map[string]bool
+	ProxyHeader string
+	// Verify checks a certificate that a proxy sent; nil trusts the proxy.
+	Verify func(sent *x509.Certificate) error
+
+	use sync.RWMutex
+}
+
+// Retire waits until no request uses the state any more. The door must have
+// another one by then.
+func (s *State) Retire() {
+	s.use.Lock()
+	s.use.Unlock() //nolint:staticcheck // to have had it is all
+}
+
+// A Config is what a Door needs besides a state.
+type Config struct {
+	Version string       // of the server, as /version tells
+	Log     *slog.Logger // for what goes wrong; nil discards
+	Audit   *Stream      // events of requests
+	Errors  *Stream      // events of the error log
+}
+
+// A Door is an http.Handler for the KES API.
+type Door struct {
+	cfg     Config
+	state   atomic.Pointer[State]
+	metrics metrics
+	started time.Time
+	large   chan struct{} // places for large bodies that are in memory at a time
+}
+
+var _ http.Handler = (*Door)(nil)
+
+// maxLarge is how many bodies beyond smallBody bytes are worked on at a time:
+// with what their decoding takes, some 200 MB.
+const (
+	maxLarge  = 48
+	smallBody = 64 << 10
+)
+
+// New makes a door that serves the state.
+func New(cfg Config, s *State) *Door {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Audit == nil {
+		cfg.Audit = &Stream{}
+	}
+	if cfg.Errors == nil {
+		cfg.Errors = &Stream{}
+	}
+	d := &Door{cfg: cfg, started: time.Now(), large: make(chan struct{}, maxLarge)}
+	d.state.Store(s)
+	return d
+}
+
+// Swap makes the door serve another state, and returns the one before, which
+// requests may still use: see State.Retire.
+func (d *Door) Swap(s *State) *State { return d.state.Swap(s) }
+
+// enter returns the current state, held until leave is called.
+func (d *Door) enter() (s *State, leave func()) {
+	for {
+		s = d.state.Load()
+		s.use.RLock()
+		if d.state.Load() == s {
+			return s, s.use.RUnlock
+		}
+		s.use.RUnlock() // it was replaced, and may be closed already
+	}
+}

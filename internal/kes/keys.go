@@ -1,0 +1,271 @@
+package kes
+
+import (
+	"crypto/rand"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/kes/key"
+)
+
+// maxPage is how many names a listing returns at a time: clients read a megabyte.
+const maxPage = 10_000
+
+// maxBulk is how many ciphertexts one call opens.
+const maxBulk = 1000
+
+func (d *Door) createKey(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	if err := r.state.Keys.Create(r.ctx, name, nil, key.Default(), r.identity); err != nil {
+		return fromStore(err)
+	}
+	return r.empty()
+}
+
+func (d *Door) importKey(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Key    []byte `json:"key"`
+		Cipher string `json:"cipher"`
+		// As of 2023.
+		Bytes     []byte `json:"bytes"`
+		Algorithm string `json:"algorithm"`
+	}
+	done, err := d.read(r, &in, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	defer func() { clear(in.Key); clear(in.Bytes) }()
+	secret, cipherName, kind := in.Key, in.Cipher, errs.MediaType
+	if in.Bytes != nil && in.Key == nil {
+		secret, cipherName, kind = in.Bytes, in.Algorithm, errs.Invalid
+		if cipherName == "" {
+			cipherName = key.AES256.String()
+		}
+	}
+	cipher, ok := key.ParseCipher(cipherName)
+	if !ok || !cipher.Usable() {
+		return errs.New(errs.MediaType, "the cipher is not supported: use AES256 or ChaCha20")
+	}
+	if len(secret) != key.Size {
+		return errs.New(kind, "invalid key size: a key of %s has %d bytes", cipher, key.Size)
+	}
+	if err := r.state.Keys.Create(r.ctx, name, secret, cipher, r.identity); err != nil {
+		return fromStore(err)
+	}
+	return r.empty()
+}
+
+func (d *Door) describeKey(r *request) error {
+	k, err := r.key()
+	if err != nil {
+		return err
+	}
+	about := k.Describe()
+	return r.json(struct {
+		Name      string    `json:"name"`
+		ID        string    `json:"id,omitempty"`
+		Algorithm string    `json:"algorithm"`
+		CreatedAt time.Time `json:"created_at"`
+		CreatedBy string    `json:"created_by,omitempty"`
+	}{r.argument, about.ID, about.Cipher.String(), about.CreatedAt, about.CreatedBy})
+}
+
+// key returns the key that the argument names.
+func (r *request) key() (Key, error) {
+	name, err := r.name()
+	if err != nil {
+		return nil, err
+	}
+	k, err := r.state.Keys.Get(r.ctx, name)
+	return k, fromStore(err)
+}
+
+func (d *Door) deleteKey(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	if err := r.state.Keys.Delete(r.ctx, name); err != nil {
+		return fromStore(err)
+	}
+	return r.empty()
+}
+
+func (d *Door) listKeys(r *request) error {
+	prefix, from, err := key.ParsePattern(r.argument)
+	if err != nil {
+		return err
+	}
+	names, next, err := r.state.Keys.List(r.ctx, prefix, from, maxPage)
+	if err != nil {
+		return fromStore(err)
+	}
+	return r.names("names", names, prefix, next)
+}
+
+// names answers a listing. What goes on with it is the prefix, a tilde, which is
+// in no name, and the rest of the next name, so that a rule for the prefix covers
+// it too.
+func (r *request) names(field string, names []string, prefix, next string) error {
+	if names == nil {
+		names = []string{}
+	}
+	out := map[string]any{field: names}
+	if next != "" {
+		out["continue_at"] = prefix + "~" + next[len(prefix):]
+	}
+	return r.json(out)
+}
+
+func (d *Door) encrypt(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Plaintext []byte `json:"plaintext"`
+		Context   []byte `json:"context"`
+	}
+	done, err := d.read(r, &in, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	defer clear(in.Plaintext)
+	k, err := r.state.Keys.Get(r.ctx, name)
+	if err != nil {
+		return fromStore(err)
+	}
+	ciphertext, err := k.Encrypt(in.Plaintext, in.Context)
+	if err != nil {
+		return err
+	}
+	b := appendField(append(make([]byte, 0, 32+len(ciphertext)*4/3), '{'), "ciphertext", ciphertext)
+	return r.raw(append(b, '}'))
+}
+
+func (d *Door) generate(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Context []byte `json:"context"`
+	}
+	done, err := d.read(r, &in, false)
+	if err != nil {
+		return err
+	}
+	defer done()
+	k, err := r.state.Keys.Get(r.ctx, name)
+	if err != nil {
+		return fromStore(err)
+	}
+	plaintext := make([]byte, key.Size)
+	_, _ = rand.Read(plaintext) // never fails
+	ciphertext, err := k.Encrypt(plaintext, in.Context)
+	if err != nil {
+		return err
+	}
+	b := appendField(append(make([]byte, 0, 192), '{'), "plaintext", plaintext)
+	b = appendField(append(b, ','), "ciphertext", ciphertext)
+	clear(plaintext)
+	return r.raw(append(b, '}'))
+}
+
+type sealed struct {
+	Ciphertext []byte `json:"ciphertext"`
+	Context    []byte `json:"context"`
+}
+
+func (d *Door) decrypt(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	var in sealed
+	done, err := d.read(r, &in, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	k, err := r.state.Keys.Get(r.ctx, name)
+	if err != nil {
+		return fromStore(err)
+	}
+	plaintext, err := k.Decrypt(in.Ciphertext, in.Context)
+	if err != nil {
+		return err
+	}
+	b := appendField(append(make([]byte, 0, 32+len(plaintext)*4/3), '{'), "plaintext", plaintext)
+	clear(plaintext)
+	return r.raw(append(b, '}'))
+}
+
+// bulkDecrypt opens all of several ciphertexts, or none.
+func (d *Door) bulkDecrypt(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	var in []sealed
+	done, err := d.read(r, &in, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if len(in) > maxBulk {
+		return errs.New(errs.Invalid, "more than %d ciphertexts in one call", maxBulk)
+	}
+	k, err := r.state.Keys.Get(r.ctx, name)
+	if err != nil {
+		return fromStore(err)
+	}
+	b := []byte{'['}
+	for i, one := range in {
+		plaintext, err := k.Decrypt(one.Ciphertext, one.Context)
+		if err != nil {
+			clear(b)
+			return err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendField(append(b, '{'), "plaintext", plaintext), '}')
+		clear(plaintext)
+	}
+	return r.raw(append(b, ']'))
+}
+
+func (d *Door) hmac(r *request) error {
+	name, err := r.name()
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Message []byte `json:"message"`
+	}
+	done, err := d.read(r, &in, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	k, err := r.state.Keys.Get(r.ctx, name)
+	if err != nil {
+		return fromStore(err)
+	}
+	sum, err := k.HMAC(in.Message)
+	if err != nil {
+		return err
+	}
+	b := appendField(append(make([]byte, 0, 64), '{'), "hmac", sum)
+	return r.raw(append(b, '}'))
+}

@@ -1,0 +1,328 @@
+package kes
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/kes/cache"
+	"arca/internal/kes/identity"
+	"arca/internal/kes/key"
+	"arca/internal/kes/policy"
+	"arca/internal/kes/store"
+)
+
+// ServeHTTP implements http.Handler.
+func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	if to, yes := unclean(hr.URL); yes {
+		redirect(w, hr, to)
+		return
+	}
+	c, argument, to := find(hr.URL.Path)
+	if c == nil {
+		if to != "" {
+			redirect(w, hr, to)
+			return
+		}
+		answerError(w, http.StatusNotFound, "not found")
+		return
+	}
+	state, leave := d.enter()
+	release := leave
+	if c.stream { // a stream does not hold the state up
+		leave()
+		release = func() {}
+	}
+	defer release()
+	r := &request{ctx: hr.Context(), http: hr, w: w, call: c, state: state, argument: argument, address: clientAddress(hr)}
+	start := time.Now()
+	err := d.serve(r)
+	if err != nil {
+		d.refuse(r, err)
+	}
+	took := time.Since(start)
+	if c.counted {
+		d.metrics.count(r.code, took)
+	}
+	if !c.stream || err != nil {
+		d.audit(r, start, took)
+	}
+}
+
+func redirect(w http.ResponseWriter, hr *http.Request, to string) {
+	if hr.URL.RawQuery != "" {
+		to += "?" + hr.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusTemporaryRedirect)
+}
+
+// serve takes a request through its stations.
+func (d *Door) serve(r *request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.cfg.Log.Error("handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errors.New("panic")
+		}
+	}()
+	c := r.call
+	if m := r.http.Method; m != c.method && (m != http.MethodPost || c.method != http.MethodPut) {
+		r.w.Header().Set("Accept", c.method) // as KES has it
+		r.w.Header().Set("Allow", c.method)
+		return errs.New(errs.Unsupported, "method not allowed: this call is a %s", c.method)
+	}
+	set := r.state.Settings[c.path]
+	if limit := or(set.Timeout, c.timeout); limit > 0 {
+		control := http.NewResponseController(r.w)
+		_ = control.SetReadDeadline(time.Now().Add(limit)) // not all connections can
+		ctx, cancel := context.WithTimeout(r.ctx, limit)
+		defer cancel()
+		r.ctx = ctx
+	}
+	if err := r.authenticate(set.SkipAuth); err != nil {
+		return err
+	}
+	if !c.open && !c.self && !set.SkipAuth {
+		if err := r.state.Policies.Authorize(r.identity, r.http.URL.Path); err != nil {
+			d.explainDenial(r)
+			return err
+		}
+	}
+	if c.counted {
+		d.metrics.active.Add(1)
+		defer d.metrics.active.Add(-1)
+	}
+	return c.serve(d, r)
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// authenticate finds out who asks. Who asks for an open call need be nobody.
+func (r *request) authenticate(skip bool) error {
+	optional := r.call.open || skip
+	if r.http.TLS == nil {
+		if optional {
+			return nil
+		}
+		return identity.ErrNone
+	}
+	cert, err := identity.Pick(r.http.TLS.PeerCertificates)
+	if err != nil {
+		if optional {
+			return nil
+		}
+		return err
+	}
+	r.identity = identity.Of(cert)
+	if !r.state.Proxies[r.identity] {
+		return nil
+	}
+	if optional && len(r.http.Header.Values(r.state.ProxyHeader)) == 0 {
+		return nil // the proxy asks for itself
+	}
+	return r.forwarded()
+}
+
+// forwarded takes the identity from what a TLS proxy says.
+func (r *request) forwarded() error {
+	values := r.http.Header.Values(r.state.ProxyHeader)
+	if len(values) != 1 {
+		return errs.New(errs.Invalid, "the TLS proxy sent %d certificates of the client in the header %s instead of one", len(values), r.state.ProxyHeader)
+	}
+	cert, err := parseForwarded(values[0])
+	if err != nil {
+		return errs.New(errs.Invalid, "the header %s of the TLS proxy: %w", r.state.ProxyHeader, err)
+	}
+	if r.state.Verify != nil {
+		if err := r.state.Verify(cert); err != nil {
+			return errs.New(errs.Denied, "the certificate that the TLS proxy sent is not trusted")
+		}
+	}
+	r.identity = identity.Of(cert)
+	first, _, _ := strings.Cut(r.http.Header.Get("X-Forwarded-For"), ",")
+	if a, err := netip.ParseAddr(strings.TrimSpace(first)); err == nil {
+		r.address = a.String()
+	}
+	return nil
+}
+
+func clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// name returns the argument as the name of something.
+func (r *request) name() (string, error) { return r.argument, key.CheckName(r.argument) }
+
+// read decodes the body into v. With need false, no body is fine.
+func (d *Door) read(r *request, v any, need bool) (done func(), err error) {
+	done = func() {}
+	if n := r.http.ContentLength; n < 0 || n > smallBody {
+		select {
+		case d.large <- struct{}{}:
+			done = func() { <-d.large }
+		case <-r.ctx.Done():
+			return done, r.ctx.Err()
+		}
+	}
+	body := http.MaxBytesReader(r.w, r.http.Body, r.call.maxBody)
+	err = json.NewDecoder(body).Decode(v)
+	var large *http.MaxBytesError
+	switch {
+	case err == nil:
+		return done, nil
+	case errors.Is(err, io.EOF) && !need:
+		return done, nil
+	case errors.As(err, &large):
+		err = errs.New(errs.Invalid, "the body is larger than %d bytes", r.call.maxBody)
+	case errors.Is(err, io.EOF):
+		err = errs.New(errs.Invalid, "the body is missing")
+	default: // its text may quote the body
+		err = errs.New(errs.Invalid, "the body is not the JSON that this call takes")
+	}
+	done()
+	return func() {}, err
+}
+
+// empty answers success without a body.
+func (r *request) empty() error {
+	r.written, r.code = true, http.StatusOK
+	r.w.Header().Set("Content-Length", "0")
+	r.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// json answers a value.
+func (r *request) json(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return r.raw(b)
+}
+
+func (r *request) raw(b []byte) error {
+	r.written, r.code = true, http.StatusOK
+	h := r.w.Header()
+	h["Content-Type"] = jsonType
+	r.w.WriteHeader(http.StatusOK)
+	_, _ = r.w.Write(b) // the client is gone, or not
+	return nil
+}
+
+var jsonType = []string{"application/json"}
+
+// appendField appends a member of a JSON object whose value is base64.
+func appendField(b []byte, name string, value []byte) []byte {
+	b = append(append(append(b, '"'), name...), `":"`...)
+	b = base64.StdEncoding.AppendEncode(b, value)
+	return append(b, '"')
+}
+
+// refuse answers an error and logs what the client is not told.
+func (d *Door) refuse(r *request, err error) {
+	code, text := status(err)
+	if code >= 500 {
+		d.cfg.Log.Error("request failed", "answer", text, "error", err, "req", requestGroup(r))
+	}
+	if r.written { // too late for another answer: the client must not take it for whole
+		panic(http.ErrAbortHandler)
+	}
+	r.code = code
+	answerError(r.w, code, text)
+}
+
+// status is KES's table from errors to codes and texts.
+func status(err error) (code int, text string) {
+	var bad *cache.BadEntryError
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return http.StatusNotFound, store.ErrNotFound.Error()
+	case errors.Is(err, store.ErrExists):
+		return http.StatusBadRequest, store.ErrExists.Error()
+	case errors.Is(err, key.ErrNotAuthentic):
+		return http.StatusBadRequest, key.ErrNotAuthentic.Error()
+	case errors.Is(err, policy.ErrDenied):
+		return http.StatusForbidden, policy.ErrDenied.Error()
+	case errors.Is(err, key.ErrNoHMACKey):
+		return http.StatusConflict, key.ErrNoHMACKey.Error()
+	case errors.As(err, &bad):
+		return http.StatusBadGateway, "bad gateway: what the key store holds is no key"
+	}
+	var kinded *errs.Error
+	if errors.As(err, &kinded) {
+		switch kinded.Kind {
+		case errs.Invalid, errs.TooLarge, errs.Precondition, errs.Conflict:
+			return http.StatusBadRequest, err.Error()
+		case errs.NotFound:
+			return http.StatusNotFound, err.Error()
+		case errs.Denied:
+			return http.StatusForbidden, err.Error()
+		case errs.Unsupported:
+			return http.StatusMethodNotAllowed, err.Error()
+		case errs.MediaType:
+			return http.StatusNotAcceptable, err.Error()
+		case errs.Limited:
+			return http.StatusTooManyRequests, err.Error()
+		case errs.Sealed, errs.Unavailable, errs.NotActive, errs.Failed:
+			return http.StatusBadGateway, "bad gateway: the key store failed"
+		case errs.Internal:
+		}
+	}
+	var failed *storeError
+	if errors.As(err, &failed) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return http.StatusGatewayTimeout, "gateway timeout: the key store did not answer in time"
+		}
+		return http.StatusBadGateway, "bad gateway: the key store failed"
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return http.StatusGatewayTimeout, "the request took too long"
+	}
+	return http.StatusInternalServerError, "internal server error"
+}
+
+// A storeError is a failure of the key store, told apart from our own.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
+
+// fromStore marks an error as the store's.
+func fromStore(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &storeError{err}
+}
+
+func answerError(w http.ResponseWriter, code int, text string) {
+	b, err := json.Marshal(struct {
+		Message string `json:"message"`
+	}{text})
+	if err != nil {
+		b = []byte(`{"message":"internal server error"}`)
+	}
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	w.WriteHeader(code)
+	_, _ = w.Write(b) // the client is gone, or not
+}

@@ -1,0 +1,339 @@
+// Package server is the stand-alone KES server: what `kes server` runs. It has no
+// state of its own but a cache: keys lie in a key store, all else in the
+// configuration file.
+//
+// Run reads the file, opens the key store, makes the keys that the file names,
+// and serves until it is told to stop. A hang-up signal reads the file again and
+// exchanges policies, keys, key store, cache, certificate and log levels at once,
+// without dropping a request; if anything is wrong with it, all stays as it was.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/kes"
+	"arca/internal/kes/cache"
+	"arca/internal/kes/config"
+	"arca/internal/kes/identity"
+	"arca/internal/kes/key"
+	"arca/internal/kes/policy"
+	"arca/internal/kes/store"
+	"arca/internal/kes/store/memory"
+	"arca/internal/mlock"
+	"arca/internal/version"
+	"arca/internal/wire"
+)
+
+// Times of the server's life.
+const (
+	headerTime = 5 * time.Second
+	idleTime   = 90 * time.Second
+	writeTime  = 30 * time.Second // for an answer
+	drainTime  = time.Second
+	storeTime  = 30 * time.Second // to open the key store and make the named keys
+)
+
+// Options are what the command line says.
+type Options struct {
+	Address string // overrides the file's
+	Config  string // the file
+	Dev     bool   // no file: keys in memory, and an API key that may do everything
+	Auth    string // "on" or "off" overrides the file's tls.auth
+	Mlock   bool
+}
+
+// An Env is what the server touches besides.
+type Env struct {
+	Out, Err io.Writer
+	Lookup   func(name string) (string, bool)
+}
+
+// node is one running server.
+type node struct {
+	opts Options
+	env  Env
+	log  *slog.Logger
+	logs *logs
+
+	audit  *kes.Stream
+	door   *kes.Door
+	tls    atomic.Pointer[tls.Config]
+	srv    *wire.Server
+	devKey *identity.APIKey
+
+	mu  sync.Mutex // held while the parts are exchanged
+	now *parts     // guarded by mu
+}
+
+// parts are what one reading of the configuration made.
+type parts struct {
+	cfg   *config.Config
+	state *kes.State
+	store store.Store
+	tls   *serverTLS
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+}
+
+// Run serves until ctx ends or a signal comes, and returns nil then.
+func Run(ctx context.Context, opts Options, env Env) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	if opts.Mlock {
+		if err := mlock.Lock(); err != nil {
+			return fmt.Errorf("--mlock: %w", withoutVaultsOption(err))
+		}
+	}
+	n := &node{opts: opts, env: env, audit: &kes.Stream{}}
+	n.logs = newLogs(env.Err)
+	n.log = slog.New(n.logs)
+	p, err := n.build(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { n.now.close() }()
+	n.now = p
+	n.tls.Store(p.tls.config)
+	n.door = kes.New(kes.Config{Version: version.Arca, Log: n.log, Audit: n.audit, Errors: n.logs.stream}, p.state)
+	n.levels(p.cfg)
+	listener, err := net.Listen("tcp", p.cfg.Address)
+	if err != nil {
+		return err
+	}
+	n.banner(listener.Addr().(*net.TCPAddr)) //nolint:forcetypeassert // of a TCP listener
+	return n.serve(ctx, listener, signals)
+}
+
+func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan os.Signal) error {
+	n.srv = &wire.Server{
+		Handler:           n.door,
+		TLS:               &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: n.currentTLS},
+		ReadHeaderTimeout: headerTime,
+		ReadTimeout:       0, // the door bounds each call
+		WriteTimeout:      writeTime,
+		IdleTimeout:       idleTime,
+		Log:               n.log,
+		Fallback: &http.Server{
+			ReadHeaderTimeout: headerTime,
+			WriteTimeout:      writeTime,
+			IdleTimeout:       idleTime,
+			MaxHeaderBytes:    128 << 10,
+			ErrorLog:          log.New(io.Discard, "", 0),
+		},
+	}
+	failed := make(chan error, 1)
+	var serving sync.WaitGroup
+	serving.Go(func() { failed <- n.srv.Serve(listener) })
+	ctx, cancel := context.WithCancel(ctx)
+	serving.Go(func() { n.watchCertificate(ctx) })
+	defer serving.Wait()
+	defer cancel()
+	for {
+		select {
+		case err := <-failed:
+			if errors.Is(err, wire.ErrClosed) {
+				return nil
+			}
+			return err
+		case <-ctx.Done():
+			n.stop()
+			return nil
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				n.stop()
+				return nil
+			}
+			if err := n.reload(ctx); err != nil {
+				fmt.Fprintf(n.env.Err, "Error: reload the configuration: %v\n", err)
+			}
+		}
+	}
+}
+
+func (n *node) currentTLS(*tls.ClientHelloInfo) (*tls.Config, error) { return n.tls.Load(), nil }
+
+// stop lets the requests inside end, for a moment; streams end at once.
+func (n *node) stop() {
+	n.audit.Close()
+	n.logs.stream.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if n.srv.Shutdown(ctx) != nil {
+		_ = n.srv.Close() // whatever is left is cut off
+	}
+}
+
+// build makes all parts anew. What it began is ended if it fails.
+func (n *node) build(ctx context.Context) (*parts, error) {
+	cfg, err := n.configure()
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{cfg: cfg}
+	if n.opts.Dev {
+		p.tls, err = devTLS()
+	} else {
+		p.tls, err = newTLS(cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.tls.warn(n.log)
+	opening, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if n.opts.Dev {
+		p.store = &memory.Store{}
+	} else if p.store, err = cfg.KeyStore.Open(opening, n.log); err != nil {
+		return nil, err
+	}
+	c := cache.New(p.store, cache.Expiry(cfg.Cache))
+	keys := Keys{c}
+	for _, name := range cfg.Keys {
+		err := key.CheckName(name)
+		if err == nil {
+			err = keys.Create(opening, name, nil, key.Default(), cfg.Admin)
+		}
+		if err != nil && !errors.Is(err, store.ErrExists) {
+			_ = p.store.Close() // the first error says why
+			return nil, fmt.Errorf("make the key %q: %w", name, err)
+		}
+	}
+	p.state = &kes.State{
+		Keys: keys, Policies: cfg.Policies, Settings: map[string]kes.Setting{},
+		Proxies: map[string]bool{}, ProxyHeader: cfg.TLS.ProxyHeader, Verify: p.tls.verify,
+	}
+	for path, a := range cfg.API {
+		p.state.Settings[path] = kes.Setting(a)
+	}
+	for _, id := range cfg.TLS.Proxies {
+		p.state.Proxies[id] = true
+	}
+	running, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	p.done.Go(func() { c.Run(running) })
+	return p, nil
+}
+
+// configure reads the file, and what the command line sets above it.
+func (n *node) configure() (*config.Config, error) {
+	if n.opts.Dev {
+		return n.devConfig()
+	}
+	cfg, err := config.Read(n.opts.Config, n.env.Lookup)
+	if err != nil {
+		return nil, err
+	}
+	if n.opts.Address != "" {
+		if err := config.CheckAddress(n.opts.Address); err != nil {
+			return nil, errs.New(errs.Invalid, "--addr: %w", err)
+		}
+		cfg.Address = n.opts.Address
+	}
+	if n.opts.Auth != "" {
+		cfg.TLS.Verify = n.opts.Auth == "on"
+	}
+	return cfg, nil
+}
+
+func (n *node) devConfig() (*config.Config, error) {
+	if n.devKey == nil {
+		n.devKey = identity.NewAPIKey()
+	}
+	id := n.devKey.Identity()
+	cfg := &config.Config{
+		Address: "127.0.0.1:7373", Admin: id, TLS: config.TLS{Verify: n.opts.Auth == "on"},
+		Policies: &policy.Set{Admin: id, Since: time.Now().UTC()},
+	}
+	if n.opts.Address != "" {
+		cfg.Address = n.opts.Address
+	}
+	if err := config.CheckAddress(cfg.Address); err != nil {
+		return nil, errs.New(errs.Invalid, "--addr: %w", err)
+	}
+	return cfg, nil
+}
+
+// reload exchanges all parts, or none.
+func (n *node) reload(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.opts.Dev {
+		return nil // there is no file
+	}
+	p, err := n.build(ctx)
+	if err != nil {
+		return err
+	}
+	if p.cfg.Address != n.now.cfg.Address {
+		n.log.Warn("the address changes with a restart only", "address", p.cfg.Address)
+	}
+	old := n.now
+	n.now = p
+	n.tls.Store(p.tls.config)
+	n.levels(p.cfg)
+	n.door.Swap(p.state).Retire()
+	old.close()
+	n.log.Info("configuration reloaded")
+	return nil
+}
+
+// levels sets what the logs print.
+func (n *node) levels(cfg *config.Config) {
+	n.logs.level.Set(cfg.ErrorLog)
+	n.audit.SetOutput(nil)
+	if cfg.AuditLog <= slog.LevelInfo {
+		n.audit.SetOutput(n.env.Out)
+	}
+}
+
+// close ends the parts when no request uses them any more.
+func (p *parts) close() {
+	p.stop()
+	p.done.Wait()
+	_ = p.store.Close() // there is nothing to be saved
+}
+
+// Keys are the keys of a cache as the door asks for them.
+type Keys struct{ *cache.Cache }
+
+var _ kes.Keys = Keys{}
+
+// Get implements kes.Keys.
+func (k Keys) Get(ctx context.Context, name string) (kes.Key, error) {
+	found, err := k.Cache.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return kes.Of(found), nil
+}
+
+// Create implements kes.Keys.
+func (k Keys) Create(ctx context.Context, name string, secret []byte, c key.Cipher, by string) error {
+	var made *key.Key
+	var err error
+	if secret == nil {
+		made, err = key.New(c, time.Now(), by)
+	} else {
+		made, err = key.Import(secret, c, time.Now(), by)
+	}
+	if err != nil {
+		return err
+	}
+	return k.Cache.Create(ctx, name, made)
+}

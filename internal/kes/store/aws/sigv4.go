@@ -1,0 +1,69 @@
+package aws
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"sort"
+	"strings"
+	"time"
+)
+
+// signV4 signs a request without query by AWS Signature Version 4
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html).
+func signV4(r *http.Request, body []byte, c *credentials, region, service string, now time.Time) {
+	stamp := now.UTC().Format("20060102T150405Z")
+	day := stamp[:8]
+	r.Header.Set("X-Amz-Date", stamp)
+	if c.token != "" {
+		r.Header.Set("X-Amz-Security-Token", c.token)
+	}
+	names := []string{"host"}
+	for name := range r.Header {
+		if l := strings.ToLower(name); l == "content-type" || strings.HasPrefix(l, "x-amz-") {
+			names = append(names, l)
+		}
+	}
+	sort.Strings(names)
+	var headers strings.Builder
+	for _, name := range names {
+		value := r.Header.Get(name)
+		if name == "host" {
+			value = r.URL.Host
+		}
+		headers.WriteString(name + ":" + strings.TrimSpace(value) + "\n")
+	}
+	signed := strings.Join(names, ";")
+	path := r.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	sum := sha256.Sum256(body)
+	canonical := strings.Join([]string{r.Method, path, "", headers.String(), signed, hex.EncodeToString(sum[:])}, "\n")
+	scope := strings.Join([]string{day, region, service, "aws4_request"}, "/")
+	hashed := sha256.Sum256([]byte(canonical))
+	toSign := "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + hex.EncodeToString(hashed[:])
+	key := []byte("AWS4" + c.secretKey)
+	for _, part := range []string{day, region, service, "aws4_request"} {
+		key = mac(key, part)
+	}
+	r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s",
+		c.accessKey, scope, signed, hex.EncodeToString(mac(key, toSign))))
+}
+
+func mac(key []byte, text string) []byte {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(text))
+	return m.Sum(nil)
+}
+
+// requestToken makes a write that is retried happen once.
+func requestToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

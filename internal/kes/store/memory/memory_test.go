@@ -1,0 +1,12 @@
+package memory
+
+import (
+	"testing"
+
+	"arca/internal/kes/store/storetest"
+)
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.TestStore(t, &Store{}, storetest.Config{})
+}

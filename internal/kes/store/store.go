@@ -1,0 +1,71 @@
+// Package store is what KES asks of a key store: a few calls on small named
+// values. Below it are the stores; each passes storetest.TestStore.
+//
+// A store keeps bytes and knows nothing of keys. Create is atomic where the
+// store can make it so: of several creations of one name, on one server or many,
+// one succeeds.
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+// A Store keeps named values. Its methods are safe for concurrent use.
+type Store interface {
+	// Status returns how long the store took to answer. ErrUnreachable, or an
+	// *UnreachableError, when it did not.
+	Status(ctx context.Context) (time.Duration, error)
+	// Create keeps the value unless there is one of that name: ErrExists.
+	Create(ctx context.Context, name string, value []byte) error
+	// Set keeps the value, whatever there is. For migration only.
+	Set(ctx context.Context, name string, value []byte) error
+	// Get returns a value, or ErrNotFound.
+	Get(ctx context.Context, name string) ([]byte, error)
+	// Delete removes a value. ErrNotFound where the store can tell.
+	Delete(ctx context.Context, name string) error
+	// List returns up to n names that begin with prefix, from a name on, in the
+	// order of their bytes, and the name after the last of them, if any.
+	List(ctx context.Context, prefix, from string, n int) (names []string, next string, err error)
+	// String tells where the store is, without secrets, for the banner.
+	String() string
+	// Close ends what the store has running.
+	Close() error
+}
+
+// Errors that stores return. Everything else means that the store failed.
+var (
+	ErrExists   = errors.New("key already exists")
+	ErrNotFound = errors.New("key does not exist")
+)
+
+// An UnreachableError says that a store cannot be reached, or is sealed.
+type UnreachableError struct{ Err error }
+
+// Error returns the cause.
+func (e *UnreachableError) Error() string { return "key store unreachable: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// IsUnreachable reports whether an error says that the store cannot be reached.
+func IsUnreachable(err error) bool {
+	var u *UnreachableError
+	return errors.As(err, &u)
+}
+
+// Page cuts a page out of all names of a store that cannot do so itself. It
+// sorts names in place.
+func Page(names []string, prefix, from string, n int) ([]string, string) {
+	names = slices.DeleteFunc(names, func(s string) bool { return !strings.HasPrefix(s, prefix) || s < from })
+	sort.Strings(names)
+	names = slices.Compact(names)
+	if len(names) <= n {
+		return names, ""
+	}
+	return names[:n], names[n]
+}

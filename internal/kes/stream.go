@@ -1,0 +1,198 @@
+package kes
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/errs"
+)
+
+// Bounds of streams: how many listeners, and how many events one may be behind
+// before it misses some.
+const (
+	maxListeners = 64
+	maxBehind    = 4096
+	writeTime    = 10 * time.Second
+)
+
+// A Stream hands events, a JSON object each, to whoever listens. The zero value
+// is ready. A listener that is too slow misses events; nobody waits for it.
+type Stream struct {
+	events    atomic.Uint64
+	mu        sync.Mutex
+	listeners map[chan []byte]struct{} // guarded by mu
+	closed    bool                     // guarded by mu
+
+	writing sync.Mutex // held while writing to out
+	out     io.Writer  // guarded by writing
+}
+
+// SetOutput makes the stream write every event to w as a line; nil ends that.
+func (s *Stream) SetOutput(w io.Writer) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.out = w
+}
+
+// Events returns how many events there were.
+func (s *Stream) Events() uint64 { return s.events.Load() }
+
+// Followed reports whether anybody listens.
+func (s *Stream) Followed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listeners) > 0
+}
+
+// wanted reports whether anybody or anything gets events.
+func (s *Stream) wanted() bool {
+	s.writing.Lock()
+	writes := s.out != nil
+	s.writing.Unlock()
+	return writes || s.Followed()
+}
+
+// Send hands an event out; it ends with a line's end.
+func (s *Stream) Send(event []byte) {
+	s.events.Add(1)
+	s.writing.Lock()
+	if s.out != nil {
+		_, _ = s.out.Write(event) // nowhere to report it
+	}
+	s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		select {
+		case l <- event:
+		default:
+		}
+	}
+}
+
+// listen returns a channel of events that is closed with the stream.
+func (s *Stream) listen() (events chan []byte, leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.listeners) >= maxListeners {
+		return nil, nil, errs.New(errs.Limited, "there are %d listeners already", len(s.listeners))
+	}
+	if s.listeners == nil {
+		s.listeners = map[chan []byte]struct{}{}
+	}
+	l := make(chan []byte, maxBehind)
+	s.listeners[l] = struct{}{}
+	return l, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, l)
+	}, nil
+}
+
+// Close ends the stream for those who listen.
+func (s *Stream) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for l := range s.listeners {
+		close(l)
+		delete(s.listeners, l)
+	}
+}
+
+func (d *Door) followErrors(r *request) error { return d.follow(r, d.cfg.Errors) }
+func (d *Door) followAudit(r *request) error  { return d.follow(r, d.cfg.Audit) }
+
+// follow sends events as they come. The header goes out before the first.
+func (d *Door) follow(r *request, s *Stream) error {
+	events, leave, err := s.listen()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	control := http.NewResponseController(r.w)
+	_ = control.SetReadDeadline(time.Time{})  // endless
+	_ = control.SetWriteDeadline(time.Time{}) // but for each event
+	r.written, r.code = true, http.StatusOK
+	r.w.Header().Set("Content-Type", "application/x-ndjson")
+	r.w.WriteHeader(http.StatusOK)
+	if err := control.Flush(); err != nil {
+		return nil //nolint:nilerr // the client is gone
+	}
+	d.audit(r, time.Now(), 0)
+	for {
+		select {
+		case <-r.ctx.Done():
+			return nil
+		case e, open := <-events:
+			if !open {
+				return nil
+			}
+			_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // not all connections can
+			if _, err := r.w.Write(e); err != nil {
+				return nil //nolint:nilerr // the client is gone
+			}
+			if len(events) > 0 {
+				continue
+			}
+			if err := control.Flush(); err != nil {
+				return nil //nolint:nilerr // the client is gone
+			}
+			_ = control.SetWriteDeadline(time.Time{}) // the next event may be far
+		}
+	}
+}
+
+// An event is a request in the audit log, as the SDK reads it.
+type event struct {
+	Time    time.Time `json:"time"`
+	Request struct {
+		IP       string `json:"ip"`
+		Path     string `json:"path"`
+		Identity string `json:"identity"`
+	} `json:"request"`
+	Response struct {
+		Code int   `json:"code"`
+		Time int64 `json:"time"` // nanoseconds
+	} `json:"response"`
+}
+
+func (d *Door) audit(r *request, at time.Time, took time.Duration) {
+	if !d.cfg.Audit.wanted() {
+		d.cfg.Audit.events.Add(1)
+		return
+	}
+	e := event{Time: at.UTC()}
+	e.Request.IP, e.Request.Path, e.Request.Identity = r.address, r.http.URL.Path, r.identity
+	e.Response.Code, e.Response.Time = r.code, int64(took)
+	b, err := json.Marshal(e)
+	if err != nil {
+		d.cfg.Log.Error("audit", "error", err)
+		return
+	}
+	d.cfg.Audit.Send(append(b, '\n'))
+}
+
+// requestGroup is what the error log tells of a request.
+func requestGroup(r *request) slog.Value {
+	return slog.GroupValue(
+		slog.String("method", r.http.Method), slog.String("path", r.http.URL.Path),
+		slog.String("ip", r.address), slog.String("identity", r.identity),
+	)
+}
+
+// explainDenial tells the log why somebody may not: users ask for it.
+func (d *Door) explainDenial(r *request) {
+	set := r.state.Policies
+	name, known := set.Identities[r.identity]
+	reason := "the identity is in no policy"
+	if known {
+		reason = "policy " + name + " has no rule that allows it, or one that denies it"
+	}
+	d.cfg.Log.Debug("request refused", "reason", reason, "req", requestGroup(r))
+}
