@@ -431,6 +431,8 @@ func (d *door) answer(w http.ResponseWriter, r *http.Request, req *engine.Reques
 		code = http.StatusNotFound
 	case res.Accepted:
 		code = http.StatusAccepted
+	case res.Status != 0:
+		code = res.Status
 	}
 	buf := d.buffers.Get().(*[]byte)
 	defer d.buffers.Put(buf)
@@ -444,7 +446,7 @@ func (d *door) answer(w http.ResponseWriter, r *http.Request, req *engine.Reques
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(out))}
 	d.head(w, code)
 	_, _ = w.Write(out) // the client may be gone
-	if cap(out) <= 64<<10 {
+	if cap(out) <= 256<<10 {
 		*buf = out
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"arca/internal/directory"
 	"arca/internal/engine"
 	"arca/internal/secrets/kv"
+	"arca/internal/secrets/transit"
 	"arca/internal/sys"
 )
 
@@ -111,7 +112,7 @@ func (k *Catalog) Parts(fn func(auth bool, e engine.Engine, routes *engine.Table
 }
 
 // secrets lists the secrets engines.
-func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}} }
+func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}, transit.New()} }
 
 // auths lists the auth methods.
 func auths() []engine.Engine {

@@ -23,6 +23,7 @@ func commands(cfg Config) []command {
 		policyExplainCommand(), policyTestCommand(),
 		tokenCreateCommand(), tokenLookupCommand(), tokenRenewCommand(), tokenRevokeCommand(),
 		tokenCapabilitiesCommand(),
+		transitImportCommand(), transitImportVersionCommand(),
 		leaseLookupCommand(), leaseRenewCommand(), leaseRevokeCommand(),
 		namespaceCreateCommand(), namespaceListCommand(), namespaceLookupCommand(), namespaceDeleteCommand(),
 		namespacePatchCommand(), namespaceLockCommand(), namespaceUnlockCommand(),
@@ -85,6 +86,8 @@ func groupSummary(name string) string {
 		return "Secrets engines"
 	case "token":
 		return "Tokens"
+	case "transit":
+		return "Keys of transit engines"
 	}
 	return strings.ToUpper(name[:1]) + name[1:]
 }

@@ -109,6 +109,10 @@ type Response struct {
 	Bare bool
 	// Accepted says that the work goes on behind the answer.
 	Accepted bool
+	// Status is the code of HTTP where the request itself names one
+	// (partial_failure_response_code), or some of what it asked for failed; 0 is
+	// that of success.
+	Status int
 	// Raw, when set, is the whole answer.
 	Raw *Raw
 

@@ -82,6 +82,9 @@ func (k *Key) Encrypt(v *Version, dst, plaintext []byte, o CryptOptions) ([]byte
 	if len(o.AAD) > 0 && !k.Type.Authenticates() {
 		return nil, errs.New(errs.Invalid, "associated data provided for non-AEAD cipher suite %s", k.Type)
 	}
+	if o.Padding != "" && !k.Type.RSA() && k.Type.Encrypts() {
+		return nil, errPaddingType(k.Type)
+	}
 	switch k.Type.traits().family { //nolint:exhaustive // the others do not encrypt
 	case aead:
 		c, nonces, err := k.aeadFor(v, o.Context)
@@ -114,6 +117,9 @@ func (k *Key) Decrypt(v *Version, ciphertext []byte, o CryptOptions) ([]byte, er
 	if len(o.AAD) > 0 && !k.Type.Authenticates() {
 		return nil, errs.New(errs.Invalid, "associated data provided for non-AEAD cipher suite %s", k.Type)
 	}
+	if o.Padding != "" && !k.Type.RSA() && k.Type.Encrypts() {
+		return nil, errPaddingType(k.Type)
+	}
 	switch k.Type.traits().family { //nolint:exhaustive // the others do not encrypt
 	case aead:
 		c, _, err := k.aeadFor(v, o.Context)
@@ -144,8 +150,15 @@ func (k *Key) Decrypt(v *Version, ciphertext []byte, o CryptOptions) ([]byte, er
 	return nil, errs.New(errs.Invalid, "message decryption not supported for key type %s", k.Type)
 }
 
+// ErrPublic is matched by the refusal of what needs a private part.
+var ErrPublic error = errs.New(errs.Invalid, "does not contain a private part")
+
 func errNoPrivate(doing string) error {
-	return errs.New(errs.Invalid, "requested version for %s does not contain a private part", doing)
+	return errs.New(errs.Invalid, "requested version for %s %w", doing, ErrPublic)
+}
+
+func errPaddingType(t Type) error {
+	return errs.New(errs.Invalid, "padding_scheme argument invalid: unsupported key type %s for padding scheme", t)
 }
 
 func checkPadding(padding string) (old bool, err error) {

@@ -45,6 +45,9 @@ func HashOf(name string) (h crypto.Hash, ok bool) {
 	return 0, false
 }
 
+// ErrPadding is matched by the refusal of a padding of RSA that is not known.
+var ErrPadding error = errs.New(errs.Invalid, "unsupported rsa signature algorithm")
+
 // SignOptions say how to sign or verify.
 type SignOptions struct {
 	Context   []byte      // of a derived key
@@ -228,7 +231,7 @@ func (o *SignOptions) checkRSA(digest []byte) (old bool, err error) {
 	case "pkcs1v15":
 		old = true
 	default:
-		return false, errs.New(errs.Invalid, "unsupported rsa signature algorithm %s", o.Padding)
+		return false, errs.New(errs.Invalid, "%w %s", ErrPadding, o.Padding)
 	}
 	if o.Hash != 0 && len(digest) != o.Hash.Size() {
 		return false, errs.New(errs.Invalid, "the hash has %d bytes, but those of hash_algorithm have %d", len(digest), o.Hash.Size())

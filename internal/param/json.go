@@ -2,6 +2,7 @@ package param
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -147,9 +148,10 @@ func tooMany() error {
 // A scanner checks JSON (RFC 8259) without decoding it. Its methods report
 // false where the input is not JSON; err is set when a bound is passed.
 type scanner struct {
-	b   []byte
-	i   int
-	err error
+	b     []byte
+	i     int
+	err   error
+	valid bool // b was checked before: it need only be taken apart
 }
 
 func (s *scanner) space() {
@@ -341,7 +343,19 @@ func (s *scanner) literal(word string) bool {
 func (s *scanner) string() (plain, ok bool) {
 	plain = true
 	b := s.b
+	if s.valid {
+		if n := bytes.IndexByte(b[s.i+1:], '"'); n >= 0 && bytes.IndexByte(b[s.i+1:s.i+1+n], '\\') < 0 {
+			s.i += n + 2
+			return true, true
+		}
+	}
 	for i := s.i + 1; i < len(b); i++ {
+		for len(b)-i >= 8 && ordinary(binary.LittleEndian.Uint64(b[i:])) {
+			i += 8
+		}
+		if i == len(b) {
+			break
+		}
 		switch c := b[i]; {
 		case c == '"':
 			s.i = i + 1
@@ -372,6 +386,14 @@ func (s *scanner) string() (plain, ok bool) {
 		}
 	}
 	return false, false
+}
+
+// ordinary reports whether none of eight bytes means something in a string: '"',
+// '\\' or a control character.
+func ordinary(v uint64) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote, slash := v^'"'*ones, v^'\\'*ones
+	return ((quote-ones)&^quote|(slash-ones)&^slash|(v-0x20*ones)&^v)&highs == 0
 }
 
 func isHex(c byte) bool {
@@ -443,4 +465,81 @@ func (o Object) JSON() json.RawMessage {
 		out = append(out, o[i].Value...)
 	}
 	return append(out, '}')
+}
+
+// Objects takes a JSON array of objects apart. raw is valid JSON, such as a
+// Member's value. begin is called before each element, member with each of its
+// members, whose values alias raw; an error of theirs ends it. isArray is false
+// where raw is no array; an element that is no object goes to other.
+func Objects(
+	raw json.RawMessage, begin func(), member func(key string, value json.RawMessage) error, other func(value json.RawMessage) error,
+) (isArray bool, err error) {
+	s := scanner{b: raw, valid: true}
+	s.space()
+	if s.i == len(raw) || raw[s.i] != '[' {
+		return false, nil
+	}
+	s.i++
+	s.space()
+	if s.i < len(raw) && raw[s.i] == ']' {
+		return true, nil
+	}
+	for more, ok := true, true; more && ok; more, ok = s.next(']') {
+		begin()
+		s.space()
+		if s.i < len(raw) && raw[s.i] == '{' {
+			err = s.members(member)
+		} else {
+			from := s.i
+			if !s.value(1) {
+				return true, errNotJSON
+			}
+			err = other(raw[from:s.i])
+		}
+		if err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+var errNotJSON = errs.New(errs.Invalid, "this is not JSON")
+
+func (s *scanner) members(fn func(key string, value json.RawMessage) error) error {
+	s.i++ // '{'
+	s.space()
+	if s.i < len(s.b) && s.b[s.i] == '}' {
+		s.i++
+		return nil
+	}
+	for more, ok := true, true; more && ok; more, ok = s.next('}') {
+		key, ok := s.key()
+		if !ok {
+			return errNotJSON
+		}
+		s.space()
+		from := s.i
+		if !s.value(1) {
+			return errNotJSON
+		}
+		if err := fn(key, s.b[from:s.i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Text returns what a JSON string says; it aliases raw where nothing is escaped.
+func Text(raw json.RawMessage) (text []byte, isString bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return nil, false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], true
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return nil, false
+	}
+	return []byte(s), true
 }

@@ -1,4 +1,7 @@
-package keyring
+// Package keywrap encrypts keys for their way from one place to another: AES-KWP
+// (RFC 5649, NIST SP 800-38F), and the form in which Vault's transit engine takes
+// keys that were made elsewhere. The server and the command line use it.
+package keywrap
 
 import (
 	"crypto"
@@ -17,8 +20,8 @@ const (
 	semi       = 8 // bytes of a semiblock
 )
 
-// WrapKey encrypts a key under an AES key: AES-KWP (RFC 5649, NIST SP 800-38F).
-func WrapKey(kek, key []byte) ([]byte, error) {
+// Wrap encrypts a key under an AES key: AES-KWP (RFC 5649, NIST SP 800-38F).
+func Wrap(kek, key []byte) ([]byte, error) {
 	if len(key) == 0 || len(key) > maxWrapped {
 		return nil, errs.New(errs.Invalid, "a key of %d bytes cannot be wrapped", len(key))
 	}
@@ -52,8 +55,8 @@ const kwpMagic = 0xa65959a6
 
 var errUnwrap = errs.New(errs.Invalid, "the wrapped key cannot be decrypted: it was wrapped with another key, or changed")
 
-// UnwrapKey undoes WrapKey. All failures look the same.
-func UnwrapKey(kek, wrapped []byte) ([]byte, error) {
+// Unwrap undoes Wrap. All failures look the same.
+func Unwrap(kek, wrapped []byte) ([]byte, error) {
 	if len(wrapped) < 2*semi || len(wrapped)%semi != 0 || len(wrapped) > maxWrapped+2*semi {
 		return nil, errUnwrap
 	}
@@ -96,13 +99,14 @@ func UnwrapKey(kek, wrapped []byte) ([]byte, error) {
 // Seal wraps a key for the holder of an RSA key, in the form that Vault's import
 // takes: a new AES-256 key under RSA-OAEP, and behind it the key under AES-KWP.
 func Seal(to *rsa.PublicKey, h crypto.Hash, key []byte) ([]byte, error) {
-	kek := random(32)
+	kek := make([]byte, 32)
+	_, _ = rand.Read(kek) // never fails (crypto/rand, since Go 1.24)
 	defer clear(kek)
 	head, err := rsa.EncryptOAEP(h.New(), rand.Reader, to, kek, nil)
 	if err != nil {
 		return nil, errs.With(errs.Invalid, err)
 	}
-	body, err := WrapKey(kek, key)
+	body, err := Wrap(kek, key)
 	return append(head, body...), err
 }
 
@@ -119,5 +123,5 @@ func Unseal(with *rsa.PrivateKey, h crypto.Hash, sealed []byte) ([]byte, error) 
 	if len(kek) != 16 && len(kek) != 24 && len(kek) != 32 {
 		return nil, errs.New(errs.Invalid, "the wrapped AES key has %d bytes, not 16, 24 or 32", len(kek))
 	}
-	return UnwrapKey(kek, sealed[with.Size():])
+	return Unwrap(kek, sealed[with.Size():])
 }
