@@ -55,9 +55,11 @@ fi
 # A scenario that waits for something may fail on a busy machine: what fell gets
 # a second go, by itself.
 bad=$(fallen "$tmp/board" | paste -sd, -)
-if [ -n "$bad" ] && [ "$kind" = vault ]; then
+again=-area
+[ "$kind" = kes ] && again=-tags
+if [ -n "$bad" ] && [ "$kind" != kmip ]; then
 	echo "$kind: fell, playing again: $bad"
-	"play_$kind" "$@" -area "$bad" -j 1 >"$tmp/out2" 2>&1 || true
+	"play_$kind" "$@" $again "$bad" -j 1 >"$tmp/out2" 2>&1 || true
 	"board_$kind" <"$tmp/out2" >"$tmp/board2"
 	awk 'FILENAME == ARGV[1] { if (!($1 in best) || $2 > best[$1]) best[$1] = $2; next }
 		($1 in best) && best[$1] > $2 { $2 = best[$1] } { print }' "$tmp/board2" "$tmp/board" >"$tmp/board3"
