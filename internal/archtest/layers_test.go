@@ -32,7 +32,7 @@ func layers() []layer {
 			may: []string{"storage", "barrier", "contract"}, among: true,
 		},
 		{name: "hall", packages: []string{"core"}, may: []string{"storage", "barrier", "seal", "contract", "desks"}},
-		{name: "rooms", packages: []string{"secrets/...", "auth/..."}, may: []string{"storage", "contract", "tools"}},
+		{name: "rooms", packages: []string{"secrets/...", "auth/..."}, may: []string{"storage", "contract", "tools", "kes parts"}},
 		{name: "tools", packages: []string{"keyring", "certs", "grant", "redirect"}, may: []string{"storage", "contract"}, among: true},
 		{name: "hall's room", packages: []string{"sys", "directory", "issuer"}, among: true, may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "tools"}},
 		{name: "builtin", packages: []string{"builtin"}, may: []string{"contract", "hall", "rooms", "hall's room"}},

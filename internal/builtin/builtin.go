@@ -14,6 +14,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/directory"
 	"arca/internal/engine"
+	"arca/internal/secrets/kes"
 	"arca/internal/secrets/kv"
 	"arca/internal/secrets/transit"
 	"arca/internal/sys"
@@ -112,7 +113,7 @@ func (k *Catalog) Parts(fn func(auth bool, e engine.Engine, routes *engine.Table
 }
 
 // secrets lists the secrets engines.
-func secrets() []engine.Engine { return []engine.Engine{kv.Engine{}, transit.New()} }
+func secrets() []engine.Engine { return []engine.Engine{kes.New(), kv.Engine{}, transit.New()} }
 
 // auths lists the auth methods.
 func auths() []engine.Engine {

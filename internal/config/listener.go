@@ -14,7 +14,7 @@ import (
 // which Vault's documentation of the tcp listener gives.
 type Listener struct {
 	source.Pos
-	Type           string // tcp or unix
+	Type           string // tcp, unix or kes
 	Raw            map[string]any
 	Address        string `conf:"address"`
 	ClusterAddress string `conf:"cluster_address"`
@@ -33,6 +33,8 @@ type Listener struct {
 	Socket
 	ListenerKept
 
+	KES
+
 	Telemetry struct {
 		UnauthenticatedMetrics bool `conf:"unauthenticated_metrics_access"`
 		DisallowMetrics        bool `conf:"disallow_metrics"`
@@ -45,6 +47,14 @@ type Listener struct {
 	InFlight struct {
 		Unauthenticated bool `conf:"unauthenticated_in_flight_requests_access"`
 	} `conf:"inflight_requests_logging"`
+}
+
+// KES says what a listener "kes" serves.
+type KES struct {
+	Mount          string `conf:"mount"`     // of the type kes; default "kes"
+	Namespace      string `conf:"namespace"` // that it is in; default the root
+	ProxyIDs       Names  `conf:"tls_proxy_identities"`
+	ProxyIDsHeader string `conf:"tls_proxy_cert_header"` // default X-Tls-Client-Cert
 }
 
 // ListenerTLS are the settings of TLS.
@@ -188,8 +198,12 @@ func (l *Listeners) SetConfig(it source.Item, d *source.Decoder) error {
 		if err := d.Decode(body, &in, in.Name()); err != nil {
 			return err
 		}
-		if in.Type == "tcp" && in.Address == "" {
+		switch {
+		case in.Address != "":
+		case in.Type == "tcp":
 			in.Address = "127.0.0.1:8200"
+		case in.Type == "kes":
+			in.Address = "0.0.0.0:7373"
 		}
 		*l = append(*l, in)
 	}
@@ -200,7 +214,7 @@ func (l *Listeners) SetConfig(it source.Item, d *source.Decoder) error {
 func (l *Listener) Name() string { return "listener " + quote(l.Type) }
 
 // TLS reports whether the listener speaks TLS.
-func (l *Listener) TLS() bool { return l.Type == "tcp" && !l.TLSDisable }
+func (l *Listener) TLS() bool { return l.Type != "unix" && !l.TLSDisable }
 
 func (l *Listener) check() error {
 	switch l.Type {
@@ -210,8 +224,16 @@ func (l *Listener) check() error {
 			return source.Errorf(l.Pos, `listener "unix" needs an address: the path of its socket`)
 		}
 		return nil
+	case "kes":
+		if l.TLSDisable || l.TLSDisableClient {
+			return source.Errorf(l.Pos, `listener "kes" needs TLS with clients' certificates: they say who asks`)
+		}
+		l.Mount = strings.Trim(l.Mount, "/")
+		if l.Mount == "" {
+			l.Mount = "kes"
+		}
 	default:
-		return source.Errorf(l.Pos, "there is no listener %q; there are tcp and unix", l.Type)
+		return source.Errorf(l.Pos, "there is no listener %q; there are tcp, unix and kes", l.Type)
 	}
 	if l.ChrootNamespace != "" && strings.Trim(l.ChrootNamespace, "/") != "root" {
 		return source.Errorf(l.Pos, "chroot_namespace comes with a later version of arca, together with namespaces")

@@ -2,6 +2,7 @@ package kes
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"net/url"
 	"path"
@@ -123,6 +124,7 @@ type request struct {
 	state    *State
 	argument string
 	identity string // empty when there is none
+	cert     *x509.Certificate
 	address  string // of the client, without port
 	written  bool   // an answer has begun
 	code     int

@@ -24,22 +24,12 @@ import (
 	"arca/internal/kes/policy"
 )
 
-// A Key is what the door asks of a key.
-type Key interface {
-	Encrypt(plaintext, context []byte) ([]byte, error)
-	Decrypt(ciphertext, context []byte) ([]byte, error)
-	HMAC(message []byte) ([]byte, error)
-	Describe() Description
-}
-
-// Of makes a door's key of a plain one.
-func Of(k *key.Key) Key { return plain{k} }
-
-type plain struct{ *key.Key }
-
-// Describe implements Key.
-func (p plain) Describe() Description {
-	return Description{Cipher: p.Cipher, ID: p.ID(), CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy}
+// A Caller is who makes a request, and which.
+type Caller struct {
+	Identity    string            // empty when nobody has to be known
+	Certificate *x509.Certificate // of which Identity is
+	Path        string            // of the request, decoded
+	HTTP        *http.Request
 }
 
 // A Description is what may be told of a key.
@@ -53,12 +43,46 @@ type Description struct {
 // Keys is where keys are. Errors are those of package store; others mean that
 // the store failed, and only the log tells how.
 type Keys interface {
-	Get(ctx context.Context, name string) (Key, error)
 	// Create keeps a new key; secret is nil for a random one.
-	Create(ctx context.Context, name string, secret []byte, cipher key.Cipher, by string) error
-	Delete(ctx context.Context, name string) error
-	List(ctx context.Context, prefix, from string, n int) (names []string, next string, err error)
+	Create(ctx context.Context, by Caller, name string, secret []byte, cipher key.Cipher) error
+	Describe(ctx context.Context, by Caller, name string) (Description, error)
+	Delete(ctx context.Context, by Caller, name string) error
+	// List returns up to n names with the prefix, from a name on, and the name
+	// after the last of them, if any.
+	List(ctx context.Context, by Caller, prefix, from string, n int) (names []string, next string, err error)
+	Encrypt(ctx context.Context, by Caller, name string, plaintext, context []byte) ([]byte, error)
+	// Decrypt opens all of them, or fails.
+	Decrypt(ctx context.Context, by Caller, name string, sealed []Sealed) ([][]byte, error)
+	HMAC(ctx context.Context, by Caller, name string, message []byte) ([]byte, error)
 	Status(ctx context.Context) (time.Duration, error)
+}
+
+// A Sealed is a ciphertext with its context.
+type Sealed struct {
+	Ciphertext []byte `json:"ciphertext"`
+	Context    []byte `json:"context"`
+}
+
+// Access is who may do what. Errors are policy.ErrDenied, ErrNoPolicy and
+// ErrNoIdentity; others mean that it could not be found out.
+type Access interface {
+	// Authorize refuses a request. For calls on keys, policies and identities it
+	// may let it pass, if whoever serves it will judge.
+	Authorize(ctx context.Context, by Caller) error
+	Policy(ctx context.Context, by Caller, name string) (*policy.Policy, error)
+	Policies(ctx context.Context, by Caller, prefix, from string, n int) (names []string, next string, err error)
+	// Identity tells about an identity, or with "" about the caller.
+	Identity(ctx context.Context, by Caller, id string) (*Person, error)
+	Identities(ctx context.Context, by Caller, prefix, from string, n int) (ids []string, next string, err error)
+}
+
+// A Person is what may be told of an identity.
+type Person struct {
+	Admin     bool
+	Policy    string
+	CreatedAt time.Time
+	CreatedBy string
+	Rules     *policy.Policy // of Policy; nil unless the caller asked about itself
 }
 
 // A Setting changes one call from its default.
@@ -70,7 +94,7 @@ type Setting struct {
 // A State is what the door serves at one time. It is not changed once given.
 type State struct {
 	Keys     Keys
-	Policies *policy.Set
+	Access   Access
 	Settings map[string]Setting // by the call's path as in /v1/api
 
 	// TLS proxies, and the header in which they send the client's certificate.
@@ -134,6 +158,12 @@ func New(cfg Config, s *State) *Door {
 // Swap makes the door serve another state, and returns the one before, which
 // requests may still use: see State.Retire.
 func (d *Door) Swap(s *State) *State { return d.state.Swap(s) }
+
+// Close ends the streams of those who follow logs.
+func (d *Door) Close() {
+	d.cfg.Audit.Close()
+	d.cfg.Errors.Close()
+}
 
 // enter returns the current state, held until leave is called.
 func (d *Door) enter() (s *State, leave func()) {

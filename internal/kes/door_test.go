@@ -21,7 +21,6 @@ import (
 
 	"arca/internal/kes/cache"
 	"arca/internal/kes/identity"
-	"arca/internal/kes/key"
 	"arca/internal/kes/policy"
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/memory"
@@ -29,49 +28,26 @@ import (
 
 // testKeys are keys in memory, whose store may fail.
 type testKeys struct {
-	c     *cache.Cache
+	Cached
 	fails error
 	panic bool
 }
 
-func (k *testKeys) Get(ctx context.Context, name string) (Key, error) {
+func (k *testKeys) Encrypt(ctx context.Context, by Caller, name string, plaintext, context []byte) ([]byte, error) {
 	if k.panic {
 		panic("broken")
 	}
 	if k.fails != nil {
 		return nil, k.fails
 	}
-	found, err := k.c.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return Of(found), nil
-}
-
-func (k *testKeys) Create(ctx context.Context, name string, secret []byte, c key.Cipher, by string) error {
-	made, err := key.New(c, time.Now(), by)
-	if secret != nil {
-		made, err = key.Import(secret, c, time.Now(), by)
-	}
-	if err != nil {
-		return err
-	}
-	if k.fails != nil {
-		return k.fails
-	}
-	return k.c.Create(ctx, name, made)
-}
-
-func (k *testKeys) Delete(ctx context.Context, name string) error { return k.c.Delete(ctx, name) }
-func (k *testKeys) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	return k.c.List(ctx, prefix, from, n)
+	return k.Cached.Encrypt(ctx, by, name, plaintext, context)
 }
 
 func (k *testKeys) Status(ctx context.Context) (time.Duration, error) {
 	if k.fails != nil {
 		return 0, k.fails
 	}
-	return k.c.Status(ctx)
+	return k.Cached.Status(ctx)
 }
 
 // rig is a door with who asks it.
@@ -85,7 +61,7 @@ type rig struct {
 
 func newRig(tb testing.TB) *rig {
 	tb.Helper()
-	r := &rig{keys: &testKeys{c: cache.New(&memory.Store{}, cache.Expiry{})}, log: &bytes.Buffer{}, certs: map[string]*x509.Certificate{}}
+	r := &rig{keys: &testKeys{Cached: Cached{cache.New(&memory.Store{}, cache.Expiry{})}}, log: &bytes.Buffer{}, certs: map[string]*x509.Certificate{}}
 	for _, who := range []string{"admin", "user", "proxy", "stranger"} {
 		c, err := identity.NewAPIKey().Certificate(time.Now())
 		if err != nil {
@@ -99,10 +75,10 @@ func newRig(tb testing.TB) *rig {
 	}
 	r.state = &State{
 		Keys: r.keys,
-		Policies: &policy.Set{
+		Access: Fixed{Set: &policy.Set{
 			Policies: map[string]*policy.Policy{"p": p}, Identities: map[string]string{identity.Of(r.certs["user"]): "p"},
 			Admin: identity.Of(r.certs["admin"]), Since: time.Now(),
-		},
+		}},
 		Proxies: map[string]bool{identity.Of(r.certs["proxy"]): true}, ProxyHeader: "X-Tls-Client-Cert",
 	}
 	r.door = New(Config{Version: "test", Log: slog.New(slog.NewTextHandler(r.log, nil))}, r.state)
@@ -273,7 +249,7 @@ func TestSwap(t *testing.T) {
 		})
 	}
 	for range 100 {
-		next := &State{Keys: &testKeys{c: r.keys.c}, Policies: r.state.Policies}
+		next := &State{Keys: &testKeys{Cached: r.keys.Cached}, Access: r.state.Access}
 		old := r.door.Swap(next)
 		old.Retire()
 		old.Keys = nil // who uses it now, panics
@@ -359,7 +335,7 @@ func FuzzBody(f *testing.F) {
 				t.Errorf("%s %q: %d %v", c, body, code, out)
 			}
 		}
-		_ = r.keys.c.Delete(t.Context(), "new") // or there was none
+		_ = r.keys.Cache.Delete(t.Context(), "new") // or there was none
 	})
 }
 

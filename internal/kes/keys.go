@@ -19,7 +19,7 @@ func (d *Door) createKey(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.state.Keys.Create(r.ctx, name, nil, key.Default(), r.identity); err != nil {
+	if err := r.state.Keys.Create(r.ctx, r.caller(), name, nil, key.Default()); err != nil {
 		return fromStore(err)
 	}
 	return r.empty()
@@ -57,18 +57,21 @@ func (d *Door) importKey(r *request) error {
 	if len(secret) != key.Size {
 		return errs.New(kind, "invalid key size: a key of %s has %d bytes", cipher, key.Size)
 	}
-	if err := r.state.Keys.Create(r.ctx, name, secret, cipher, r.identity); err != nil {
+	if err := r.state.Keys.Create(r.ctx, r.caller(), name, secret, cipher); err != nil {
 		return fromStore(err)
 	}
 	return r.empty()
 }
 
 func (d *Door) describeKey(r *request) error {
-	k, err := r.key()
+	name, err := r.name()
 	if err != nil {
 		return err
 	}
-	about := k.Describe()
+	about, err := r.state.Keys.Describe(r.ctx, r.caller(), name)
+	if err != nil {
+		return fromStore(err)
+	}
 	return r.json(struct {
 		Name      string    `json:"name"`
 		ID        string    `json:"id,omitempty"`
@@ -78,22 +81,12 @@ func (d *Door) describeKey(r *request) error {
 	}{r.argument, about.ID, about.Cipher.String(), about.CreatedAt, about.CreatedBy})
 }
 
-// key returns the key that the argument names.
-func (r *request) key() (Key, error) {
-	name, err := r.name()
-	if err != nil {
-		return nil, err
-	}
-	k, err := r.state.Keys.Get(r.ctx, name)
-	return k, fromStore(err)
-}
-
 func (d *Door) deleteKey(r *request) error {
 	name, err := r.name()
 	if err != nil {
 		return err
 	}
-	if err := r.state.Keys.Delete(r.ctx, name); err != nil {
+	if err := r.state.Keys.Delete(r.ctx, r.caller(), name); err != nil {
 		return fromStore(err)
 	}
 	return r.empty()
@@ -104,7 +97,7 @@ func (d *Door) listKeys(r *request) error {
 	if err != nil {
 		return err
 	}
-	names, next, err := r.state.Keys.List(r.ctx, prefix, from, maxPage)
+	names, next, err := r.state.Keys.List(r.ctx, r.caller(), prefix, from, maxPage)
 	if err != nil {
 		return fromStore(err)
 	}
@@ -140,13 +133,9 @@ func (d *Door) encrypt(r *request) error {
 	}
 	defer done()
 	defer clear(in.Plaintext)
-	k, err := r.state.Keys.Get(r.ctx, name)
+	ciphertext, err := r.state.Keys.Encrypt(r.ctx, r.caller(), name, in.Plaintext, in.Context)
 	if err != nil {
 		return fromStore(err)
-	}
-	ciphertext, err := k.Encrypt(in.Plaintext, in.Context)
-	if err != nil {
-		return err
 	}
 	b := appendField(append(make([]byte, 0, 32+len(ciphertext)*4/3), '{'), "ciphertext", ciphertext)
 	return r.raw(append(b, '}'))
@@ -165,15 +154,11 @@ func (d *Door) generate(r *request) error {
 		return err
 	}
 	defer done()
-	k, err := r.state.Keys.Get(r.ctx, name)
-	if err != nil {
-		return fromStore(err)
-	}
 	plaintext := make([]byte, key.Size)
 	_, _ = rand.Read(plaintext) // never fails
-	ciphertext, err := k.Encrypt(plaintext, in.Context)
+	ciphertext, err := r.state.Keys.Encrypt(r.ctx, r.caller(), name, plaintext, in.Context)
 	if err != nil {
-		return err
+		return fromStore(err)
 	}
 	b := appendField(append(make([]byte, 0, 192), '{'), "plaintext", plaintext)
 	b = appendField(append(b, ','), "ciphertext", ciphertext)
@@ -181,32 +166,23 @@ func (d *Door) generate(r *request) error {
 	return r.raw(append(b, '}'))
 }
 
-type sealed struct {
-	Ciphertext []byte `json:"ciphertext"`
-	Context    []byte `json:"context"`
-}
-
 func (d *Door) decrypt(r *request) error {
 	name, err := r.name()
 	if err != nil {
 		return err
 	}
-	var in sealed
+	var in Sealed
 	done, err := d.read(r, &in, true)
 	if err != nil {
 		return err
 	}
 	defer done()
-	k, err := r.state.Keys.Get(r.ctx, name)
+	plain, err := r.state.Keys.Decrypt(r.ctx, r.caller(), name, []Sealed{in})
 	if err != nil {
 		return fromStore(err)
 	}
-	plaintext, err := k.Decrypt(in.Ciphertext, in.Context)
-	if err != nil {
-		return err
-	}
-	b := appendField(append(make([]byte, 0, 32+len(plaintext)*4/3), '{'), "plaintext", plaintext)
-	clear(plaintext)
+	b := appendField(append(make([]byte, 0, 32+len(plain[0])*4/3), '{'), "plaintext", plain[0])
+	clear(plain[0])
 	return r.raw(append(b, '}'))
 }
 
@@ -216,7 +192,7 @@ func (d *Door) bulkDecrypt(r *request) error {
 	if err != nil {
 		return err
 	}
-	var in []sealed
+	var in []Sealed
 	done, err := d.read(r, &in, true)
 	if err != nil {
 		return err
@@ -225,22 +201,17 @@ func (d *Door) bulkDecrypt(r *request) error {
 	if len(in) > maxBulk {
 		return errs.New(errs.Invalid, "more than %d ciphertexts in one call", maxBulk)
 	}
-	k, err := r.state.Keys.Get(r.ctx, name)
+	plain, err := r.state.Keys.Decrypt(r.ctx, r.caller(), name, in)
 	if err != nil {
 		return fromStore(err)
 	}
 	b := []byte{'['}
-	for i, one := range in {
-		plaintext, err := k.Decrypt(one.Ciphertext, one.Context)
-		if err != nil {
-			clear(b)
-			return err
-		}
+	for i, p := range plain {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendField(append(b, '{'), "plaintext", plaintext), '}')
-		clear(plaintext)
+		b = append(appendField(append(b, '{'), "plaintext", p), '}')
+		clear(p)
 	}
 	return r.raw(append(b, ']'))
 }
@@ -258,13 +229,9 @@ func (d *Door) hmac(r *request) error {
 		return err
 	}
 	defer done()
-	k, err := r.state.Keys.Get(r.ctx, name)
+	sum, err := r.state.Keys.HMAC(r.ctx, r.caller(), name, in.Message)
 	if err != nil {
 		return fromStore(err)
-	}
-	sum, err := k.HMAC(in.Message)
-	if err != nil {
-		return err
 	}
 	b := appendField(append(make([]byte, 0, 64), '{'), "hmac", sum)
 	return r.raw(append(b, '}'))

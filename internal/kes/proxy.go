@@ -21,23 +21,14 @@ func parseForwarded(value string) (*x509.Certificate, error) {
 	}
 	value = strings.TrimSpace(value)
 	if strings.Contains(value, "BEGIN") {
-		text, err := url.QueryUnescape(value)
-		if err != nil {
-			return nil, errors.New("its URL escapes are broken")
-		}
-		block, _ := pem.Decode([]byte(text))
-		if block == nil && strings.Contains(value, "+") { // a plus that is base64, not a space
-			if text, err = url.PathUnescape(value); err == nil {
-				block, _ = pem.Decode([]byte(text))
+		// A plus is a space to some, and a digit of base64 to others.
+		cert, err := parsePEM(value, url.QueryUnescape)
+		if err != nil && strings.Contains(value, "+") {
+			if other, otherErr := parsePEM(value, url.PathUnescape); otherErr == nil {
+				return other, nil
 			}
 		}
-		switch {
-		case block == nil:
-			return nil, errors.New("it is not PEM")
-		case block.Type != "CERTIFICATE":
-			return nil, errors.New("it holds no certificate")
-		}
-		return parseDER(block.Bytes)
+		return cert, err
 	}
 	if strings.HasPrefix(value, ":") && strings.HasSuffix(value, ":") && len(value) > 2 {
 		value = value[1 : len(value)-1]
@@ -47,6 +38,21 @@ func parseForwarded(value string) (*x509.Certificate, error) {
 		return nil, errors.New("it is neither PEM with URL escapes nor base64 of a certificate")
 	}
 	return parseDER(der)
+}
+
+func parsePEM(value string, unescape func(string) (string, error)) (*x509.Certificate, error) {
+	text, err := unescape(value)
+	if err != nil {
+		return nil, errors.New("its URL escapes are broken")
+	}
+	block, _ := pem.Decode([]byte(text))
+	switch {
+	case block == nil:
+		return nil, errors.New("it is not PEM")
+	case block.Type != "CERTIFICATE":
+		return nil, errors.New("it holds no certificate")
+	}
+	return parseDER(block.Bytes)
 }
 
 func parseDER(der []byte) (*x509.Certificate, error) {

@@ -93,8 +93,7 @@ func (d *Door) serve(r *request) (err error) {
 		return err
 	}
 	if !c.open && !c.self && !set.SkipAuth {
-		if err := r.state.Policies.Authorize(r.identity, r.http.URL.Path); err != nil {
-			d.explainDenial(r)
+		if err := r.state.Access.Authorize(r.ctx, r.caller()); err != nil {
 			return err
 		}
 	}
@@ -128,7 +127,7 @@ func (r *request) authenticate(skip bool) error {
 		}
 		return err
 	}
-	r.identity = identity.Of(cert)
+	r.identity, r.cert = identity.Of(cert), cert
 	if !r.state.Proxies[r.identity] {
 		return nil
 	}
@@ -153,7 +152,7 @@ func (r *request) forwarded() error {
 			return errs.New(errs.Denied, "the certificate that the TLS proxy sent is not trusted")
 		}
 	}
-	r.identity = identity.Of(cert)
+	r.identity, r.cert = identity.Of(cert), cert
 	first, _, _ := strings.Cut(r.http.Header.Get("X-Forwarded-For"), ",")
 	if a, err := netip.ParseAddr(strings.TrimSpace(first)); err == nil {
 		r.address = a.String()
@@ -168,6 +167,8 @@ func clientAddress(r *http.Request) string {
 	}
 	return host
 }
+
+func (r *request) caller() Caller { return Caller{r.identity, r.cert, r.http.URL.Path, r.http} }
 
 // name returns the argument as the name of something.
 func (r *request) name() (string, error) { return r.argument, key.CheckName(r.argument) }

@@ -185,14 +185,3 @@ func requestGroup(r *request) slog.Value {
 		slog.String("ip", r.address), slog.String("identity", r.identity),
 	)
 }
-
-// explainDenial tells the log why somebody may not: users ask for it.
-func (d *Door) explainDenial(r *request) {
-	set := r.state.Policies
-	name, known := set.Identities[r.identity]
-	reason := "the identity is in no policy"
-	if known {
-		reason = "policy " + name + " has no rule that allows it, or one that denies it"
-	}
-	d.cfg.Log.Debug("request refused", "reason", reason, "req", requestGroup(r))
-}

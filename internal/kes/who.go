@@ -1,19 +1,10 @@
 package kes
 
 import (
-	"maps"
-	"slices"
 	"time"
 
-	"arca/internal/errs"
 	"arca/internal/kes/key"
 	"arca/internal/kes/policy"
-	"arca/internal/kes/store"
-)
-
-var (
-	errNoPolicy   = errs.New(errs.NotFound, "policy does not exist")
-	errNoIdentity = errs.New(errs.NotFound, "identity does not exist")
 )
 
 // ruleSet is how the API shows rules: an object with an empty object for each.
@@ -35,11 +26,7 @@ func (r *request) policy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := r.state.Policies.Policies[name]
-	if p == nil {
-		return nil, errNoPolicy
-	}
-	return p, nil
+	return r.state.Access.Policy(r.ctx, r.caller(), name)
 }
 
 type policyOut struct {
@@ -67,17 +54,15 @@ func (d *Door) readPolicy(r *request) error {
 }
 
 func (d *Door) listPolicies(r *request) error {
-	return r.list("names", slices.Collect(maps.Keys(r.state.Policies.Policies)))
-}
-
-// list answers a page of names that are all in memory.
-func (r *request) list(field string, all []string) error {
 	prefix, from, err := key.ParsePattern(r.argument)
 	if err != nil {
 		return err
 	}
-	names, next := store.Page(all, prefix, from, maxPage)
-	return r.names(field, names, prefix, next)
+	names, next, err := r.state.Access.Policies(r.ctx, r.caller(), prefix, from, maxPage)
+	if err != nil {
+		return err
+	}
+	return r.names("names", names, prefix, next)
 }
 
 type identityOut struct {
@@ -90,47 +75,38 @@ type identityOut struct {
 	Deny      ruleSet   `json:"deny,omitempty"`
 }
 
-// about says what is known of an identity.
-func (r *request) about(id string) (identityOut, *policy.Policy, error) {
-	set := r.state.Policies
-	if set.IsAdmin(id) {
-		return identityOut{Admin: true, CreatedAt: set.Since}, nil, nil
-	}
-	name, ok := set.Identities[id]
-	if !ok {
-		return identityOut{}, nil, errNoIdentity
-	}
-	return identityOut{Policy: name, CreatedAt: set.Since, CreatedBy: set.Admin}, set.Policies[name], nil
-}
-
 func (d *Door) describeIdentity(r *request) error {
 	id, err := r.name()
 	if err != nil {
 		return err
 	}
-	out, _, err := r.about(id)
+	p, err := r.state.Access.Identity(r.ctx, r.caller(), id)
 	if err != nil {
 		return err
 	}
-	return r.json(out)
+	return r.json(identityOut{Admin: p.Admin, Policy: p.Policy, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy})
 }
 
 func (d *Door) describeSelf(r *request) error {
-	out, p, err := r.about(r.identity)
+	p, err := r.state.Access.Identity(r.ctx, r.caller(), "")
 	if err != nil {
 		return err
 	}
-	out.Identity = r.identity
-	if p != nil {
-		out.Allow, out.Deny = rules(p.Allow), rules(p.Deny)
+	out := identityOut{Identity: r.identity, Admin: p.Admin, Policy: p.Policy, CreatedAt: p.CreatedAt, CreatedBy: p.CreatedBy}
+	if p.Rules != nil {
+		out.Allow, out.Deny = rules(p.Rules.Allow), rules(p.Rules.Deny)
 	}
 	return r.json(out)
 }
 
 func (d *Door) listIdentities(r *request) error {
-	all := slices.Collect(maps.Keys(r.state.Policies.Identities))
-	if admin := r.state.Policies.Admin; admin != "" {
-		all = append(all, admin)
+	prefix, from, err := key.ParsePattern(r.argument)
+	if err != nil {
+		return err
 	}
-	return r.list("identities", all)
+	ids, next, err := r.state.Access.Identities(r.ctx, r.caller(), prefix, from, maxPage)
+	if err != nil {
+		return err
+	}
+	return r.names("identities", ids, prefix, next)
 }

@@ -4,16 +4,20 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
+
+	"arca/internal/config"
 )
 
 // apiAddr is the address that the node tells others: the configured one, or
 // that of its first listener.
 func (n *node) apiAddr() string {
-	if n.cfg.APIAddr != "" || len(n.cfg.Listeners) == 0 {
+	first := slices.IndexFunc(n.cfg.Listeners, func(l config.Listener) bool { return l.Type != "kes" })
+	if n.cfg.APIAddr != "" || first < 0 {
 		return n.cfg.APIAddr
 	}
-	s := &n.cfg.Listeners[0]
+	s := &n.cfg.Listeners[first]
 	scheme := "http://"
 	if s.TLS() {
 		scheme = "https://"
@@ -25,8 +29,8 @@ func (n *node) apiAddr() string {
 	case err != nil:
 		return scheme + s.Address
 	}
-	if port == "0" && len(n.listeners) > 0 { // the system has chosen one
-		_, port, _ = net.SplitHostPort(n.listeners[0].Addr().String())
+	if port == "0" && len(n.listeners) > first { // the system has chosen one
+		_, port, _ = net.SplitHostPort(n.listeners[first].Addr().String())
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = ownAddress()

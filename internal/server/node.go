@@ -14,6 +14,7 @@ import (
 	"arca/internal/config/source"
 	"arca/internal/core"
 	"arca/internal/errs"
+	"arca/internal/kes"
 	"arca/internal/listener"
 	"arca/internal/logging"
 	"arca/internal/memory"
@@ -21,8 +22,8 @@ import (
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/telemetry"
-	"arca/internal/tracing"
 	"arca/internal/token"
+	"arca/internal/tracing"
 	"arca/internal/ui"
 	"arca/internal/version"
 )
@@ -38,6 +39,7 @@ type node struct {
 	store     storage.Backend
 	core      *core.Core
 	listeners []*listener.Listener
+	kes       []*kes.Door
 	dev       *devServer // nil in production
 	nodeID    string     // of raft storage
 	pid       string     // the file that was written, "" for none
@@ -270,6 +272,12 @@ func (n *node) openListeners() error {
 	extra, bodies := n.extraHeaders(), api.NewBudget(0)
 	for i := range n.cfg.Listeners {
 		s := &n.cfg.Listeners[i]
+		if s.Type == "kes" {
+			if err := n.openKES(s); err != nil {
+				return err
+			}
+			continue
+		}
 		door := api.Config{
 			Core: n.core, Log: n.log.Named("api"), Bodies: bodies, Metrics: n.core.Metrics(),
 			MaxRequestDuration:     n.cfg.DefaultMaxRequest,

@@ -97,6 +97,9 @@ func (n *node) stop() {
 	log := n.log.Named("server")
 	ctx, cut := context.WithCancel(context.Background())
 	defer cut()
+	for _, door := range n.kes {
+		door.Close()
+	}
 	var closing sync.WaitGroup
 	for _, l := range n.listeners {
 		closing.Go(func() {

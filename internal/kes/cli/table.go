@@ -94,6 +94,7 @@ Commands:
     metric                   print the server's metrics
 
     migrate                  copy keys between key stores
+    import                   take a KES server over into arca
     update                   (this program does not update itself)
 
 Options:
@@ -152,6 +153,7 @@ func commands() table {
 			f.takes("api-key", "a")
 			f.on("insecure", "k")
 		}},
+		{name: "import", most: 1, usage: importUsage, run: (*call).importAll, flags: importFlags},
 		{name: "update", most: 1, usage: updateUsage, run: (*call).update, flags: func(f *flags) {
 			f.on("downgrade", "d")
 			f.takes("output", "o")

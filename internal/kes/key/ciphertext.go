@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"encoding/json"
 	"slices"
 
@@ -28,6 +29,30 @@ const (
 func (k *Key) Encrypt(plaintext, context []byte) ([]byte, error) {
 	var random [ivSize + nonceSize]byte
 	_, _ = rand.Read(random[:]) // never fails
+	return k.seal(plaintext, context, &random)
+}
+
+// EncryptAs is Encrypt for a key with versions, of which k is number n: the last
+// four bytes of the IV tell it, and the other twelve are random. To all others
+// the ciphertext is one like others; what is sealed depends on the whole IV.
+func (k *Key) EncryptAs(n uint32, plaintext, context []byte) ([]byte, error) {
+	var random [ivSize + nonceSize]byte
+	_, _ = rand.Read(random[:]) // never fails
+	binary.BigEndian.PutUint32(random[ivSize-4:ivSize], n)
+	return k.seal(plaintext, context, &random)
+}
+
+// VersionOf returns the number that EncryptAs has put into a ciphertext; of one
+// that it has not made, any number.
+func VersionOf(ciphertext []byte) uint32 {
+	c, ok := parse(ciphertext)
+	if !ok {
+		return 0
+	}
+	return binary.BigEndian.Uint32(c.iv[ivSize-4:])
+}
+
+func (k *Key) seal(plaintext, context []byte, random *[ivSize + nonceSize]byte) ([]byte, error) {
 	iv, nonce := random[:ivSize], random[ivSize:]
 	aead, err := k.sealer(k.Cipher, iv)
 	if err != nil {

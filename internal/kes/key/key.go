@@ -13,6 +13,7 @@
 package key
 
 import (
+	"bytes"
 	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/rand"
@@ -118,6 +119,39 @@ func Import(secret []byte, c Cipher, now time.Time, by string) (*Key, error) {
 	copy(k.secret[:], secret)
 	_, _ = rand.Read(k.hmacKey) // never fails
 	return k, nil
+}
+
+// Parts are what a key is made of, for those who keep it in another form.
+type Parts struct {
+	Cipher    Cipher
+	Secret    []byte // Size bytes
+	HMACKey   []byte // Size bytes, or none
+	CreatedAt time.Time
+	CreatedBy string
+}
+
+// String hides the key's bytes from formatted output.
+func (Parts) String() string { return "parts of a key" }
+
+// GoString hides the key's bytes from formatted output.
+func (p Parts) GoString() string { return p.String() }
+
+// LogValue hides the key's bytes from logs.
+func (p Parts) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// Of makes a key of its parts.
+func Of(p Parts) (*Key, error) {
+	if len(p.Secret) != Size || len(p.HMACKey) != 0 && len(p.HMACKey) != Size {
+		return nil, ErrSize
+	}
+	k := &Key{Cipher: p.Cipher, CreatedAt: p.CreatedAt.UTC(), CreatedBy: p.CreatedBy, hmacKey: p.HMACKey}
+	copy(k.secret[:], p.Secret)
+	return k, k.check()
+}
+
+// Parts takes a key apart. The slices are copies.
+func (k *Key) Parts() Parts {
+	return Parts{k.Cipher, bytes.Clone(k.secret[:]), bytes.Clone(k.hmacKey), k.CreatedAt, k.CreatedBy}
 }
 
 // ID returns a public name of the key's bytes: the first 16 bytes of their

@@ -68,9 +68,10 @@ type node struct {
 	opts Options
 	env  Env
 	log  *slog.Logger
-	logs *logs
 
+	level  slog.LevelVar // of the error log
 	audit  *kes.Stream
+	errors *kes.Stream
 	door   *kes.Door
 	tls    atomic.Pointer[tls.Config]
 	srv    *wire.Server
@@ -100,9 +101,8 @@ func Run(ctx context.Context, opts Options, env Env) error {
 			return fmt.Errorf("--mlock: %w", withoutVaultsOption(err))
 		}
 	}
-	n := &node{opts: opts, env: env, audit: &kes.Stream{}}
-	n.logs = newLogs(env.Err)
-	n.log = slog.New(n.logs)
+	n := &node{opts: opts, env: env, audit: &kes.Stream{}, errors: &kes.Stream{}}
+	n.log = slog.New(kes.NewTee(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: &n.level}), n.errors))
 	p, err := n.build(ctx)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func Run(ctx context.Context, opts Options, env Env) error {
 	defer func() { n.now.close() }()
 	n.now = p
 	n.tls.Store(p.tls.config)
-	n.door = kes.New(kes.Config{Version: version.Arca, Log: n.log, Audit: n.audit, Errors: n.logs.stream}, p.state)
+	n.door = kes.New(kes.Config{Version: version.Arca, Log: n.log, Audit: n.audit, Errors: n.errors}, p.state)
 	n.levels(p.cfg)
 	listener, err := net.Listen("tcp", p.cfg.Address)
 	if err != nil {
@@ -170,8 +170,7 @@ func (n *node) currentTLS(*tls.ClientHelloInfo) (*tls.Config, error) { return n.
 
 // stop lets the requests inside end, for a moment; streams end at once.
 func (n *node) stop() {
-	n.audit.Close()
-	n.logs.stream.Close()
+	n.door.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if n.srv.Shutdown(ctx) != nil {
@@ -203,11 +202,11 @@ func (n *node) build(ctx context.Context) (*parts, error) {
 		return nil, err
 	}
 	c := cache.New(p.store, cache.Expiry(cfg.Cache))
-	keys := Keys{c}
+	keys := kes.Cached{Cache: c}
 	for _, name := range cfg.Keys {
 		err := key.CheckName(name)
 		if err == nil {
-			err = keys.Create(opening, name, nil, key.Default(), cfg.Admin)
+			err = keys.Create(opening, kes.Caller{Identity: cfg.Admin}, name, nil, key.Default())
 		}
 		if err != nil && !errors.Is(err, store.ErrExists) {
 			_ = p.store.Close() // the first error says why
@@ -215,7 +214,7 @@ func (n *node) build(ctx context.Context) (*parts, error) {
 		}
 	}
 	p.state = &kes.State{
-		Keys: keys, Policies: cfg.Policies, Settings: map[string]kes.Setting{},
+		Keys: keys, Access: kes.Fixed{Set: cfg.Policies, Log: n.log}, Settings: map[string]kes.Setting{},
 		Proxies: map[string]bool{}, ProxyHeader: cfg.TLS.ProxyHeader, Verify: p.tls.verify,
 	}
 	for path, a := range cfg.API {
@@ -295,7 +294,7 @@ func (n *node) reload(ctx context.Context) error {
 
 // levels sets what the logs print.
 func (n *node) levels(cfg *config.Config) {
-	n.logs.level.Set(cfg.ErrorLog)
+	n.level.Set(cfg.ErrorLog)
 	n.audit.SetOutput(nil)
 	if cfg.AuditLog <= slog.LevelInfo {
 		n.audit.SetOutput(n.env.Out)
@@ -307,33 +306,4 @@ func (p *parts) close() {
 	p.stop()
 	p.done.Wait()
 	_ = p.store.Close() // there is nothing to be saved
-}
-
-// Keys are the keys of a cache as the door asks for them.
-type Keys struct{ *cache.Cache }
-
-var _ kes.Keys = Keys{}
-
-// Get implements kes.Keys.
-func (k Keys) Get(ctx context.Context, name string) (kes.Key, error) {
-	found, err := k.Cache.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return kes.Of(found), nil
-}
-
-// Create implements kes.Keys.
-func (k Keys) Create(ctx context.Context, name string, secret []byte, c key.Cipher, by string) error {
-	var made *key.Key
-	var err error
-	if secret == nil {
-		made, err = key.New(c, time.Now(), by)
-	} else {
-		made, err = key.Import(secret, c, time.Now(), by)
-	}
-	if err != nil {
-		return err
-	}
-	return k.Cache.Create(ctx, name, made)
 }

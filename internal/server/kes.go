@@ -1,0 +1,37 @@
+package server
+
+import (
+	"log/slog"
+
+	"arca/internal/config"
+	"arca/internal/kes"
+	"arca/internal/listener"
+	"arca/internal/namespace"
+	"arca/internal/version"
+)
+
+const defaultProxyHeader = "X-Tls-Client-Cert"
+
+// openKES opens a listener "kes", whose door makes requests of KES's API into
+// calls of a mount of the type kes.
+func (n *node) openKES(s *config.Listener) error {
+	where := namespace.Canonical(s.Namespace)
+	inside := kes.Inside{Core: n.core, Namespace: where, Mount: s.Mount + "/"}
+	state := &kes.State{Keys: inside, Access: inside, Proxies: map[string]bool{}, ProxyHeader: s.ProxyIDsHeader}
+	if state.ProxyHeader == "" {
+		state.ProxyHeader = defaultProxyHeader
+	}
+	for _, id := range s.ProxyIDs {
+		state.Proxies[id] = true
+	}
+	failures := &kes.Stream{}
+	log := slog.New(kes.NewTee(n.log.Named("kes").Handler(), failures))
+	door := kes.New(kes.Config{Version: version.Arca, Log: log, Errors: failures}, state)
+	l, err := listener.Open(listener.Config{Stanza: s, Handler: door, Log: n.log.Named("listener")})
+	if err != nil {
+		return err
+	}
+	n.kes = append(n.kes, door)
+	n.listeners = append(n.listeners, l)
+	return nil
+}
