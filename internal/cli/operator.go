@@ -18,17 +18,24 @@ which keeps it out of the shell's history. The server opens when enough differen
 keys were given.
 
     $ vault operator unseal
-    $ vault operator unseal -reset`,
+    $ vault operator unseal -reset
+
+A server with a seal that opens by itself needs no keys. With -migrate they take it
+over to the seal that its configuration has now; with -recovery the recovery keys
+open it when its seal is lost.
+
+    $ vault operator unseal -recovery`,
 		setup: func(f *flagSet) runFunc {
 			reset := f.Bool("reset", false, "Forget the keys given so far.")
 			migrate := f.Bool("migrate", false, "The key takes part in a seal migration.")
-			return func(c *call) error { return runUnseal(c, *reset, *migrate) }
+			recovery := f.Bool("recovery", false, "The key is a recovery key, to open a server whose seals are lost.")
+			return func(c *call) error { return runUnseal(c, *reset, *migrate, *recovery) }
 		},
 	}
 }
 
 // S0-20, S3-6, S4-23
-func runUnseal(c *call, reset, migrate bool) error {
+func runUnseal(c *call, reset, migrate, recovery bool) error {
 	if err := c.counted(0, 1, "1"); err != nil {
 		return err
 	}
@@ -53,9 +60,25 @@ func runUnseal(c *call, reset, migrate bool) error {
 				"or run the command on a terminal.", err)
 		}
 	}
+	if recovery {
+		return unsealByRecovery(c, client, key)
+	}
 	status, err = client.Sys().UnsealWithOptionsWithContext(c.ctx, &api.UnsealOpts{Key: key, Migrate: migrate})
 	if err != nil {
 		return failf("Error unsealing: %w", err)
+	}
+	return c.printSealStatus(client, status)
+}
+
+// unsealByRecovery gives a recovery key, for which the client's own function has no
+// word.
+func unsealByRecovery(c *call, client *api.Client, key string) error {
+	if _, err := client.Logical().WriteWithContext(c.ctx, "sys/unseal", map[string]any{"key": key, "recovery": true}); err != nil {
+		return failf("Error unsealing: %w", err)
+	}
+	status, err := client.Sys().SealStatusWithContext(c.ctx)
+	if err != nil {
+		return failf("Error checking seal status: %w", err)
 	}
 	return c.printSealStatus(client, status)
 }

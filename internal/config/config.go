@@ -309,11 +309,6 @@ func (c *Config) Check() error {
 	if err := c.Storage.check(); err != nil {
 		return err
 	}
-	for _, s := range c.Seals {
-		if s.Type != "shamir" {
-			return source.Errorf(s.Pos, `seal %q comes with a later version of arca; leave the stanza out to use key shares (seal "shamir")`, s.Type)
-		}
-	}
 	if err := c.Telemetry.check(); err != nil {
 		return err
 	}

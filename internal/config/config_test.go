@@ -283,7 +283,6 @@ func TestCheck(t *testing.T) {
 		{"later storage", "storage \"consul\" {}\n" + plain, "a.hcl:1:1: storage \"consul\" comes with a later version"},
 		{"misspelt storage", "storage \"fille\" { path = \"x\" }\n" + plain, `did you mean "file"?`},
 		{"no path", "storage \"file\" {}\n" + plain, "needs a path"},
-		{"later seal", storage + plain + "seal \"awskms\" {}", `a.hcl:3:1: seal "awskms" comes with a later version`},
 		{"shamir", storage + plain + "seal \"shamir\" {}", ""},
 		{"no certificate", storage + "listener \"tcp\" { address = \"0.0.0.0:8200\" }", "a.hcl:2:1: the listener on 0.0.0.0:8200 needs tls_cert_file"},
 		{"TLS version", storage + `listener "tcp" { tls_cert_file = "c" tls_key_file = "k" tls_min_version = "1.2" }`, "tls_min_version"},

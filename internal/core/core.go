@@ -53,6 +53,8 @@ type Config struct {
 	APIAddr       string
 	ClusterAddr   string
 	RawEndpoint   bool // sys/raw
+	// Seals are those that open by themselves; none is a Shamir seal.
+	Seals []seal.Wrapper
 	// Lockouts are the rules for users who give wrong passwords, in place of the
 	// defaults; the mounts' own come before them.
 	Lockouts      []Lockout
@@ -127,6 +129,7 @@ func New(cfg Config) (*Core, error) {
 		Opened:      c.open,
 		RootToken:   c.newRootToken,
 		OTPLength:   len(rootTokenPrefix) + rootTokenLength,
+		Wrappers:    cfg.Seals,
 	})
 	return c, err
 }

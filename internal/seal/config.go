@@ -39,11 +39,14 @@ type config struct {
 	sharing
 	// Next is a sharing that a rekey is going over to. Both are good, until
 	// shares of Next were used or Next has taken the place of the other.
-	Next        *sharing  `json:"next,omitempty"`
-	ClusterID   string    `json:"cluster_id"`
-	ClusterName string    `json:"cluster_name"`
-	Created     time.Time `json:"created"`
-	Rekeyed     time.Time `json:"rekeyed,omitzero"`
+	Next *sharing `json:"next,omitempty"`
+	// Wrapped is the root key under each seal that opens by itself; with them the
+	// sharing is that of recovery keys. There are none with a Shamir seal.
+	Wrapped     []wrapping `json:"wrapped,omitempty"`
+	ClusterID   string     `json:"cluster_id"`
+	ClusterName string     `json:"cluster_name"`
+	Created     time.Time  `json:"created"`
+	Rekeyed     time.Time  `json:"rekeyed,omitzero"`
 }
 
 // sharing is the root key encrypted under one set of shares.
@@ -121,8 +124,8 @@ func readConfig(tx storage.Tx) (*config, error) {
 	switch {
 	case c.Version != configVersion:
 		return nil, errs.New(errs.Failed, "the seal configuration has version %d, which this release does not know", c.Version)
-	case c.Type != typeShamir:
-		return nil, errs.New(errs.Failed, "the store is sealed with %q, but this server is configured for %q", c.Type, typeShamir)
+	case (c.Type != typeShamir) != c.auto():
+		return nil, errs.New(errs.Failed, "the seal configuration is damaged: it has the type %q and %d wrapped keys", c.Type, len(c.Wrapped))
 	}
 	return c, nil
 }

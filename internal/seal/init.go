@@ -15,7 +15,7 @@ import (
 
 // InitParams say how to initialise.
 type InitParams struct {
-	Shares, Threshold int
+	Shares, Threshold int      // of the recovery keys, where the seal opens by itself
 	PGPKeys           []string // one per share, or none; binary keys in base64
 	RootTokenPGPKey   string
 }
@@ -98,6 +98,12 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 	if err != nil {
 		return nil, err
 	}
+	var under []wrapping
+	if m.Auto() { // before anything is written: a seal that fails leaves nothing behind
+		if under, err = m.encryptAll(ctx, root, true); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.claim(ctx, ring, root); err != nil {
 		return nil, err
 	}
@@ -115,7 +121,7 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 		result.RootToken = base64.StdEncoding.AppendEncode(nil, b)
 	}
 	c := &config{
-		Version: configVersion, Type: typeShamir,
+		Version: configVersion, Type: m.Type(), Wrapped: under,
 		sharing:   sharing{Shares: p.Shares, Threshold: p.Threshold, Root: wrapped},
 		ClusterID: uuid.NewString(), ClusterName: m.cfg.ClusterName, Created: now(),
 	}

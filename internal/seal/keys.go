@@ -128,6 +128,7 @@ const (
 func (m *Manager) Run(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
+	m.mend(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -137,6 +138,7 @@ func (m *Manager) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			m.upkeep(ctx)
+			m.checkSeals(ctx)
 		}
 	}
 }

@@ -13,6 +13,11 @@
 //
 // Behaviour and texts are those of Vault's sys/init, sys/unseal, sys/rekey,
 // sys/generate-root and sys/rotate, as the conformance scenarios recorded them.
+//
+// With seals that open by themselves (Config.Wrappers) the root key is kept under
+// each of them besides, and the shares are recovery keys: they authorise, and they
+// open the store when no seal answers any more. To go over from one sort to the
+// other is one write, as the shares stay what they are.
 package seal
 
 import (
@@ -56,6 +61,9 @@ type Config struct {
 	Opened func(ctx context.Context, ring *barrier.Keyring, cluster Cluster) error
 	// RootToken makes a new root token, of OTPLength characters.
 	RootToken func(ctx context.Context) (string, error)
+	// Wrappers are the seals that open by themselves, the one to ask first in
+	// front. With none that is enabled the seal is Shamir's.
+	Wrappers []Wrapper
 	// Standby, if set, reports that another node is active: rekey and
 	// generate-root then fail with ErrStandby.
 	Standby func() bool
@@ -73,6 +81,7 @@ type Manager struct {
 	cfg   Config
 	state atomic.Pointer[state] // never nil
 	turn  chan struct{}         // holds one value while an operation runs; only it may swap state
+	ill   illnesses
 }
 
 // state is what the manager knows: immutable, swapped as a whole.
@@ -190,21 +199,31 @@ type Status struct {
 	ClusterName  string `json:"cluster_name,omitempty"`
 	ClusterID    string `json:"cluster_id,omitempty"`
 	RecoverySeal bool   `json:"recovery_seal"`
+	RecoveryType string `json:"recovery_seal_type,omitempty"`
 	StorageType  string `json:"storage_type,omitempty"`
 	ArcaVersion  string `json:"arca_version"`
+	// UnhealthySeals are those that failed when they were asked last.
+	UnhealthySeals []string `json:"unhealthy_seals,omitempty"`
 }
 
 // Status tells the state of the seal. It waits for no operation.
 func (m *Manager) Status(ctx context.Context) (Status, error) {
 	st := Status{
-		Type: typeShamir, Sealed: true, Version: m.cfg.Version, BuildDate: version.BuildDate,
+		Type: m.Type(), RecoverySeal: m.Auto(), UnhealthySeals: m.unhealthy(), Sealed: true, Version: m.cfg.Version, BuildDate: version.BuildDate,
 		StorageType: m.cfg.StorageType, ArcaVersion: version.Arca,
 	}
 	s := m.state.Load()
 	c, err := m.config(ctx)
+	if st.RecoverySeal {
+		st.RecoveryType = typeShamir
+	}
 	if err != nil || c == nil {
 		return st, err
 	}
+	if st.RecoverySeal, st.RecoveryType = c.auto(), ""; c.auto() {
+		st.RecoveryType = typeShamir
+	}
+	st.Migration = m.migrating(c)
 	st.Initialized, st.Type, st.T, st.N = true, c.Type, c.Threshold, c.Shares
 	if s.open != nil {
 		st.Sealed = false

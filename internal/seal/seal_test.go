@@ -3,6 +3,7 @@ package seal
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -136,7 +137,7 @@ func TestInitUnseal(t *testing.T) {
 		t.Errorf("read %q", got)
 	}
 	again := unsealWith(t, n, res.Shares[2])
-	if again != st {
+	if !reflect.DeepEqual(again, st) {
 		t.Errorf("a share to an open node changed the status to %+v", again)
 	}
 

@@ -15,13 +15,48 @@ import (
 // that was given already changes nothing, and neither does any share when the
 // node is open.
 func (m *Manager) Unseal(ctx context.Context, share barrier.Key, migrate bool) (Status, error) {
-	if err := m.unseal(ctx, share, migrate); err != nil {
+	return m.UnsealFor(ctx, share, UnsealFor{Migrate: migrate})
+}
+
+// UnsealFor says what a share is given for.
+type UnsealFor struct {
+	Migrate  bool // to go over to the configured seal
+	Recovery bool // to open a store whose seals fail, by its recovery keys
+}
+
+var (
+	errMigrate  = errs.New(errs.Invalid, "'migrate' parameter must be set true in JSON body when in seal migration mode")
+	errItself   = errs.New(errs.Invalid, "this server unseals by itself; when its seals are lost, open it by its recovery keys with 'recovery' set true (operator unseal -recovery)")
+	errNoShares = errs.New(errs.Invalid, "this server has no recovery keys: it is opened by its unseal keys")
+)
+
+// check refuses shares that are given for something else than can be done.
+func (f UnsealFor) check(m *Manager, c *config) error {
+	migrating := m.migrating(c)
+	switch {
+	case f.Recovery && !c.auto():
+		return errNoShares
+	case f.Recovery:
+		return nil
+	case f.Migrate && !migrating:
+		return errs.New(errs.Failed, "can't perform a seal migration, no migration seal found")
+	case migrating && !f.Migrate:
+		return errMigrate
+	case c.auto() && !migrating:
+		return errItself
+	}
+	return nil
+}
+
+// UnsealFor is Unseal with more to say.
+func (m *Manager) UnsealFor(ctx context.Context, share barrier.Key, f UnsealFor) (Status, error) {
+	if err := m.unseal(ctx, share, f); err != nil {
 		return Status{}, err
 	}
 	return m.Status(ctx)
 }
 
-func (m *Manager) unseal(ctx context.Context, share barrier.Key, migrate bool) error {
+func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) error {
 	kept := false
 	defer func() {
 		if !kept {
@@ -42,8 +77,9 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, migrate bool) e
 		return err
 	case c == nil:
 		return ErrNotInitialised
-	case migrate:
-		return errs.New(errs.Failed, "can't perform a seal migration, no migration seal found")
+	}
+	if err := f.check(m, c); err != nil {
+		return err
 	}
 	if err := checkShare(share); err != nil {
 		return err
@@ -74,6 +110,12 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, migrate bool) e
 	}
 	if by == c.Next {
 		c = m.promote(ctx, c)
+	}
+	if f.Migrate && !f.Recovery {
+		if c, err = m.migrate(ctx, c, root); err != nil {
+			root.Wipe()
+			return err
+		}
 	}
 	return m.open(ctx, c, root)
 }

@@ -84,7 +84,12 @@ func (n *node) setUpDev(ctx context.Context) error {
 		return err
 	}
 	d.share = base64.StdEncoding.EncodeToString(ini.Shares[0])
-	if _, err := m.Unseal(ctx, ini.Shares[0], false); err != nil {
+	if m.Auto() {
+		err = m.OpenByItself(ctx)
+	} else {
+		_, err = m.Unseal(ctx, ini.Shares[0], false)
+	}
+	if err != nil {
 		return err
 	}
 	if d.rootToken, err = n.core.DevSetup(ctx, string(ini.RootToken), o.rootToken, !o.noKV && !o.kvV1); err != nil {

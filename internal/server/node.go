@@ -19,6 +19,7 @@ import (
 	"arca/internal/logging"
 	"arca/internal/memory"
 	"arca/internal/mlock"
+	"arca/internal/server/seals"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/telemetry"
@@ -44,6 +45,7 @@ type node struct {
 	nodeID    string     // of raft storage
 	pid       string     // the file that was written, "" for none
 
+	stopOpening func()             // nil where key shares are needed
 	stopMetrics context.CancelFunc // nil before there are any
 	stopTraces  func()             // nil when there are none; waits for the last
 }
@@ -148,12 +150,16 @@ func (n *node) openCore() error {
 		return err
 	}
 	n.store = b
+	wrappers, err := seals.Open(cfg.Seals, n.env.Getenv)
+	if err != nil {
+		return err
+	}
 	var catalog *builtin.Catalog
 	c, err := core.New(core.Config{
 		Backend: b, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
-		Lockouts: lockouts(cfg),
+		Lockouts: lockouts(cfg), Seals: wrappers,
 		Usage: core.Usage{
 			Period: cfg.Telemetry.UsagePeriod(), Epsilon: cfg.Telemetry.Epsilon(), Buckets: cfg.Telemetry.LeaseBuckets,
 			Namespaces: cfg.Telemetry.AddLeaseNamespaces, Most: cfg.Telemetry.MaximumGauge,
@@ -173,7 +179,24 @@ func (n *node) openCore() error {
 	}
 	catalog.Bind(c)
 	n.core = c
+	n.openByItself()
 	return nil
+}
+
+// openByItself lets the seals that can open the node do so, in the background:
+// they are outside, and may take their time.
+func (n *node) openByItself() {
+	m := n.core.SealManager()
+	if !m.Auto() {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.KeepOpening(ctx)
+	}()
+	n.stopOpening = func() { cancel(); <-done }
 }
 
 // metrics is where the node's metrics are kept, and handed on to the servers that
@@ -332,6 +355,9 @@ func (n *node) extraHeaders() map[string]string {
 // closeStore ends the core, and then the store below it, which nothing uses any
 // more.
 func (n *node) closeStore() {
+	if n.stopOpening != nil {
+		n.stopOpening()
+	}
 	if n.core != nil {
 		if err := n.core.Close(); err != nil {
 			n.log.Named("core").Error("close", "error", err)

@@ -26,6 +26,7 @@ func (e *Engine) sealRoutes() []engine.Route {
 	return slices.Concat([]engine.Route{
 		engine.Read("init", e.readInit, engine.Always, engine.RootOnly, engine.Help("Return whether the server is initialized.")),
 		engine.Write("init", e.init, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Initialize the server.")),
+		engine.Read("seal-backend-status", e.sealBackends, engine.Always, engine.Help("Return the state of each seal that opens by itself.")),
 		engine.Read("seal-status", e.sealStatus, engine.Always, engine.Help("Return the state of the seal.")),
 		engine.Write("unseal", e.unseal, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one share of the unseal key.")),
 	}, e.rekeyRoutes(), e.rootRoutes(), e.keyRoutes())
@@ -98,8 +99,9 @@ type InitRequest struct {
 	RootTokenPGPKey   string   `json:"root_token_pgp_key"`
 }
 
-// notForShamir refuses parameters of seals that have recovery keys.
-func (r *InitRequest) notForShamir() error {
+// check refuses parameters that are for seals of the other sort: those that have
+// recovery keys, or key shares.
+func (r *InitRequest) check(typ string, recovery bool) error {
 	var names []byte
 	add := func(given bool, name string) {
 		if given {
@@ -109,12 +111,18 @@ func (r *InitRequest) notForShamir() error {
 			names = append(names, name...)
 		}
 	}
-	add(r.RecoveryShares != 0, "recovery_shares")
-	add(r.RecoveryThreshold != 0, "recovery_threshold")
-	add(len(r.RecoveryPGPKeys) > 0, "recovery_pgp_keys")
+	if recovery {
+		add(r.SecretShares != 0, "secret_shares")
+		add(r.SecretThreshold != 0, "secret_threshold")
+		add(len(r.PGPKeys) > 0, "pgp_keys")
+	} else {
+		add(r.RecoveryShares != 0, "recovery_shares")
+		add(r.RecoveryThreshold != 0, "recovery_threshold")
+		add(len(r.RecoveryPGPKeys) > 0, "recovery_pgp_keys")
+	}
 	switch {
 	case names != nil:
-		return errs.New(errs.Invalid, "parameters %s not applicable to seal type shamir", names)
+		return errs.New(errs.Invalid, "parameters %s not applicable to seal type %s", names, typ)
 	case r.StoredShares < 0:
 		return errs.New(errs.Invalid, "invalid seal configuration: stored keys cannot be negative")
 	}
@@ -126,17 +134,33 @@ func (e *Engine) init(ctx context.Context, _ *engine.Call, in members) (*engine.
 	if err := in.decode(&req); err != nil {
 		return nil, err
 	}
-	if err := req.notForShamir(); err != nil {
+	auto := e.seal.Auto()
+	if err := req.check(e.seal.Type(), auto); err != nil {
 		return nil, err
 	}
-	res, err := e.seal.Init(ctx, seal.InitParams{
+	p := seal.InitParams{
 		Shares: req.SecretShares, Threshold: req.SecretThreshold,
 		PGPKeys: req.PGPKeys, RootTokenPGPKey: req.RootTokenPGPKey,
-	})
+	}
+	if auto {
+		p.Shares, p.Threshold, p.PGPKeys = req.RecoveryShares, req.RecoveryThreshold, req.RecoveryPGPKeys
+	}
+	res, err := e.seal.Init(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Wipe()
+	if auto {
+		// The keys are told in any case: a seal that fails now is tried again.
+		_ = e.seal.OpenByItself(ctx) // logged there
+		recovery := tell(res.Shares)
+		return plain(struct {
+			shares
+			Recovery    []string `json:"recovery_keys"`
+			RecoveryB64 []string `json:"recovery_keys_base64"`
+			RootToken   string   `json:"root_token"`
+		}{shares{[]string{}, []string{}}, recovery.Keys, recovery.KeysBase64, string(res.RootToken)})
+	}
 	return plain(struct {
 		shares
 		RootToken string `json:"root_token"`
@@ -162,11 +186,18 @@ func (e *Engine) sealStatus(ctx context.Context, _ *engine.Call, _ engine.None) 
 	return plainOr(e.seal.Status(ctx))
 }
 
+func (e *Engine) sealBackends(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
+	return plainOr(e.seal.Backends(ctx))
+}
+
 // UnsealRequest is the body of sys/unseal.
 type UnsealRequest struct {
 	Key     string `json:"key"`
 	Reset   bool   `json:"reset"`
 	Migrate bool   `json:"migrate"`
+	// Recovery says that the key is a recovery key, which opens a store whose seals
+	// are lost.
+	Recovery bool `json:"recovery"`
 }
 
 func (e *Engine) unseal(ctx context.Context, _ *engine.Call, in members) (*engine.Response, error) {
@@ -184,7 +215,7 @@ func (e *Engine) unseal(ctx context.Context, _ *engine.Call, in members) (*engin
 	if err != nil {
 		return nil, err
 	}
-	return plainOr(e.seal.Unseal(ctx, share, req.Migrate))
+	return plainOr(e.seal.UnsealFor(ctx, share, seal.UnsealFor{Migrate: req.Migrate, Recovery: req.Recovery}))
 }
 
 // updateRequest is the body with which a share is given to an operation.

@@ -4,38 +4,61 @@ import (
 	"context"
 
 	"arca/internal/engine"
+	"arca/internal/errs"
 	"arca/internal/seal"
 )
 
 func (e *Engine) rekeyRoutes() []engine.Route {
 	routes := []engine.Route{
-		engine.Read("rekey/init", e.readRekey, engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey.")),
-		engine.Write("rekey/init", e.startRekey, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the key shares.")),
-		engine.Delete("rekey/init", e.cancelRekey, engine.Always, engine.RootOnly, engine.Help("Cancel a rekey.")),
-		engine.Write("rekey/update", e.updateRekey, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present key shares.")),
-		engine.Read("rekey/verify", e.readVerify, engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey's verification.")),
-		engine.Write("rekey/verify", e.verifyRekey, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new key shares.")),
-		engine.Delete("rekey/verify", e.restartVerify, engine.Always, engine.RootOnly, engine.Help("Begin the verification anew.")),
+		engine.Read("rekey/init", of(e, false, e.readRekey), engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey.")),
+		engine.Write("rekey/init", of(e, false, e.startRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the key shares.")),
+		engine.Delete("rekey/init", of(e, false, e.cancelRekey), engine.Always, engine.RootOnly, engine.Help("Cancel a rekey.")),
+		engine.Write("rekey/update", of(e, false, e.updateRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present key shares.")),
+		engine.Read("rekey/verify", of(e, false, e.readVerify), engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey's verification.")),
+		engine.Write("rekey/verify", of(e, false, e.verifyRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new key shares.")),
+		engine.Delete("rekey/verify", of(e, false, e.restartVerify), engine.Always, engine.RootOnly, engine.Help("Begin the verification anew.")),
 
 		engine.Read("rekey/backup", e.readBackup, engine.RootOnly, engine.TopLevel,
 			engine.Help("Return the encrypted key shares that a rekey kept.")),
 		engine.Delete("rekey/backup", e.deleteBackup, engine.RootOnly, engine.ActsOutside,
 			engine.Help("Delete the encrypted key shares that a rekey kept.")),
-		engine.Read("rekey/recovery-key-backup", e.readNoBackup, engine.RootOnly, engine.TopLevel,
+		engine.Read("rekey/recovery-key-backup", e.readRecoveryBackup, engine.RootOnly, engine.TopLevel,
 			engine.Help("Return the encrypted recovery keys that a rekey kept.")),
-		engine.Delete("rekey/recovery-key-backup", e.deleteNoBackup, engine.RootOnly,
+		engine.Delete("rekey/recovery-key-backup", e.deleteRecoveryBackup, engine.RootOnly, engine.ActsOutside,
 			engine.Help("Delete the encrypted recovery keys that a rekey kept.")),
 	}
-	// Recovery keys belong to seals that open by themselves. Ours does not.
-	for _, path := range []string{"init", "update", "verify"} {
-		path = "rekey-recovery-key/" + path
-		routes = append(routes, engine.Write(path, e.noRecovery, engine.Always, engine.RootOnly, engine.NoParamWarn))
-		if path != "rekey-recovery-key/update" {
-			routes = append(routes, engine.Read(path, e.noRecovery, engine.Always, engine.RootOnly, engine.NoParamWarn),
-				engine.Delete(path, e.noRecovery, engine.Always, engine.RootOnly, engine.NoParamWarn))
-		}
-	}
+	// The same for recovery keys, of seals that open by themselves.
+	routes = append(routes,
+		engine.Read("rekey-recovery-key/init", of(e, true, e.readRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Return the progress of a rekey of the recovery keys.")),
+		engine.Write("rekey-recovery-key/init", of(e, true, e.startRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the recovery keys.")),
+		engine.Delete("rekey-recovery-key/init", of(e, true, e.cancelRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Cancel a rekey of the recovery keys.")),
+		engine.Write("rekey-recovery-key/update", of(e, true, e.updateRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present recovery keys.")),
+		engine.Read("rekey-recovery-key/verify", of(e, true, e.readVerify), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Return the progress of a verification of recovery keys.")),
+		engine.Write("rekey-recovery-key/verify", of(e, true, e.verifyRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new recovery keys.")),
+		engine.Delete("rekey-recovery-key/verify", of(e, true, e.restartVerify), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Begin the verification of recovery keys anew.")),
+	)
 	return routes
+}
+
+// errBarrierRekey is the refusal to replace unseal keys that there are none of.
+var errBarrierRekey = errs.New(errs.Invalid, "rekeying of unseal keys is not supported: the seal opens by itself and has none; its recovery keys are rekeyed with -target=recovery")
+
+// of serves h where the store's shares are recovery keys, or where they are not.
+func of[In any](e *Engine, recovery bool, h engine.Handler[In]) engine.Handler[In] {
+	return func(ctx context.Context, call *engine.Call, in In) (*engine.Response, error) {
+		is, err := e.seal.Recovery(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case is == recovery:
+			return h(ctx, call, in)
+		case e.seal.Sealed():
+			return nil, seal.ErrSealed
+		case recovery:
+			return nil, seal.ErrNoRecovery
+		}
+		return nil, errBarrierRekey
+	}
 }
 
 func (e *Engine) readRekey(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
@@ -136,17 +159,21 @@ func (e *Engine) deleteBackup(ctx context.Context, _ *engine.Call, _ engine.None
 	return nil, e.seal.DeleteRekeyBackup(ctx)
 }
 
-func (e *Engine) readNoBackup(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
-	return nil, seal.ErrNoBackup
-}
-
-func (e *Engine) deleteNoBackup(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
-	return nil, nil
-}
-
-func (e *Engine) noRecovery(context.Context, *engine.Call, members) (*engine.Response, error) {
-	if e.seal.Sealed() {
-		return nil, seal.ErrSealed
+// readRecoveryBackup and deleteRecoveryBackup are about the backup of recovery
+// keys: there is none of them where there are none.
+func (e *Engine) readRecoveryBackup(ctx context.Context, call *engine.Call, in engine.None) (*engine.Response, error) {
+	if is, err := e.seal.Recovery(ctx); err != nil || !is {
+		if err == nil {
+			err = seal.ErrNoBackup
+		}
+		return nil, err
 	}
-	return nil, seal.ErrNoRecovery
+	return e.readBackup(ctx, call, in)
+}
+
+func (e *Engine) deleteRecoveryBackup(ctx context.Context, call *engine.Call, in engine.None) (*engine.Response, error) {
+	if is, err := e.seal.Recovery(ctx); err != nil || !is {
+		return nil, err
+	}
+	return e.deleteBackup(ctx, call, in)
 }
