@@ -1,0 +1,67 @@
+package fortanix
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"arca/internal/kes/store/storetest"
+)
+
+type obj = map[string]any
+
+func serve(f *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
+	switch p := r.URL.Path; {
+	case p == "/sys/v1/health", p == "/sys/v1/session/terminate":
+		return 204, nil
+	case r.Header.Get("Authorization") != "Basic key":
+		return 401, obj{"message": "Unauthorized"}
+	case p == "/sys/v1/session/auth":
+		return 200, obj{"access_token": "session"}
+	case p == objects && r.Method == http.MethodPut:
+		if in["obj_type"] != "OPAQUE" || in["group_id"] != "g" || !f.Create(storetest.Text(in, "name"), storetest.Text(in, "value")) {
+			return 409, obj{"message": "sobject already exists"}
+		}
+		return 201, obj{"kid": "kid-" + storetest.Text(in, "name")}
+	case p == objects+"/export":
+		name := storetest.Text(in, "name")
+		value, ok := f.Values[name]
+		if !ok {
+			return 404, obj{"message": "sobject does not exist"}
+		}
+		return 200, obj{"kid": "kid-" + name, "value": value, "enabled": name != "off"}
+	case p == objects:
+		list := []obj{}
+		for _, n := range f.Names() {
+			if n > r.URL.Query().Get("start") && len(list) < 2 {
+				list = append(list, obj{"name": n})
+			}
+		}
+		return 200, list
+	default:
+		delete(f.Values, strings.TrimPrefix(p, objects+"/kid-"))
+		return 204, nil
+	}
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	f := &storetest.Fake{Serve: serve}
+	url := f.Start(t)
+	s, err := Open(t.Context(), Config{Endpoint: url, Key: "key", GroupID: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.TestStore(t, s, storetest.Config{})
+	if err := s.Create(t.Context(), "off", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Get(t.Context(), "off"); err == nil {
+		t.Errorf("a disabled object is read: %q", got)
+	}
+	for _, bad := range []Config{{}, {Endpoint: url}, {Endpoint: url, Key: "other"}} {
+		if _, err := Open(t.Context(), bad); err == nil {
+			t.Errorf("opened with %+v", bad)
+		}
+	}
+}
