@@ -63,6 +63,11 @@ func newMeters(r *telemetry.Registry, c *Core) *meters {
 		if a != nil {
 			set("core.locked_users", float64(len(a.LockedUsers("", "", time.Now()))))
 		}
+		if c.seal != nil {
+			for name, healthy := range c.seal.Health() {
+				set("seal.healthy", truth[healthy], telemetry.Label{Name: "seal", Value: name})
+			}
+		}
 		if list := m.usage.Load(); list != nil {
 			for _, g := range *list {
 				set(g.name, float64(g.value), g.labels...)

@@ -450,6 +450,9 @@ func fromRSA(en *entry) (secret, public []byte, err error) {
 		return nil, public, err
 	}
 	e := en.RSA
+	if e.N != nil && e.N.BitLen() > 4096 {
+		return nil, nil, errMaterial // checked first: to validate a huge one costs much
+	}
 	if e.N == nil || e.D == nil || len(e.Primes) != 2 || e.Primes[0] == nil || e.Primes[1] == nil {
 		return nil, nil, errMaterial
 	}

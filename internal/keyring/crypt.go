@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/binary"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
@@ -59,21 +60,40 @@ func (v *Version) derive(context []byte, n int) ([]byte, error) {
 
 // aeadFor returns the cipher for a use of the key, and for a convergent one the
 // key of its nonces.
-func (k *Key) aeadFor(v *Version, context []byte) (c cipher.AEAD, nonces []byte, err error) {
+//
+// With associated data that key is another one, and the data go into the nonce: the
+// same plaintext with different data would else be sealed under one nonce, which
+// gives the authentication key of GCM away. Vault does that; what either makes, the
+// other reads all the same.
+func (k *Key) aeadFor(v *Version, o *CryptOptions) (c cipher.AEAD, nonces []byte, err error) {
 	if !k.Derived {
 		return v.cipher, nil, nil
 	}
 	n := k.Type.traits().bytes
-	size := n
+	from, to := n, n
 	if k.Convergent {
-		size += sha256.Size
+		to += sha256.Size
+		if len(o.AAD) > 0 {
+			from, to = to, to+sha256.Size
+		}
 	}
-	keys, err := v.derive(context, size)
+	keys, err := v.derive(o.Context, to)
 	if err != nil {
 		return nil, nil, err
 	}
 	c, err = newAEAD(k.Type, keys[:n])
-	return c, keys[n:], err
+	return c, keys[from:], err
+}
+
+// convergentNonce fills nonce for a plaintext.
+func convergentNonce(nonce, key, plaintext, aad []byte) {
+	h := hmac.New(sha256.New, key)
+	h.Write(plaintext)
+	if len(aad) > 0 {
+		h.Write(aad)
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(aad))))
+	}
+	copy(nonce, h.Sum(nil))
 }
 
 // Encrypt appends the ciphertext of plaintext, under a version that ToUse
@@ -87,7 +107,7 @@ func (k *Key) Encrypt(v *Version, dst, plaintext []byte, o CryptOptions) ([]byte
 	}
 	switch k.Type.traits().family { //nolint:exhaustive // the others do not encrypt
 	case aead:
-		c, nonces, err := k.aeadFor(v, o.Context)
+		c, nonces, err := k.aeadFor(v, &o)
 		if err != nil {
 			return nil, err
 		}
@@ -95,9 +115,7 @@ func (k *Key) Encrypt(v *Version, dst, plaintext []byte, o CryptOptions) ([]byte
 		var room [chacha20poly1305.NonceSizeX]byte
 		nonce := room[:size]
 		if k.Convergent {
-			h := hmac.New(sha256.New, nonces)
-			h.Write(plaintext)
-			copy(nonce, h.Sum(nil))
+			convergentNonce(nonce, nonces, plaintext, o.AAD)
 		} else {
 			_, _ = rand.Read(nonce) // never fails (crypto/rand, since Go 1.24)
 		}
@@ -122,7 +140,7 @@ func (k *Key) Decrypt(v *Version, ciphertext []byte, o CryptOptions) ([]byte, er
 	}
 	switch k.Type.traits().family { //nolint:exhaustive // the others do not encrypt
 	case aead:
-		c, _, err := k.aeadFor(v, o.Context)
+		c, _, err := k.aeadFor(v, &o)
 		if err != nil {
 			return nil, err
 		}

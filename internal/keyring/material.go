@@ -367,12 +367,18 @@ func (m *Material) newLattice(s Spec) {
 	m.Public, _ = pub.MarshalBinary() // a key that was just made can be encoded
 }
 
+// maxKeyBytes bounds what is parsed: RSA of 4096 bits takes 2.4 kB.
+const maxKeyBytes = 8 << 10
+
 // Parse reads a key that was made elsewhere, as Vault's import takes it: the
 // bytes of a symmetric key, PKCS #8 (also SEC 1 and PKCS #1) of the others. s is
 // brought into its full form. Errors are Invalid.
 func Parse(s *Spec, raw []byte) (*Material, error) {
 	tr := s.Type.traits()
 	m := &Material{HMAC: random(hmacBytes)}
+	if len(raw) > maxKeyBytes {
+		return nil, errs.New(errs.Invalid, "invalid key size %d bytes for key type %s", len(raw), s.Type)
+	}
 	switch tr.family {
 	case aead, cmacKey:
 		if len(raw) != tr.bytes {

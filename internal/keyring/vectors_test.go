@@ -221,6 +221,24 @@ func TestDerive(t *testing.T) {
 	if !bytes.HasPrefix(one, nonce) {
 		t.Errorf("nonce %x, want %x", one[:12], nonce)
 	}
+	seen := map[string]string{}
+	for _, aad := range []string{"", "a", "b", "hello"} {
+		o := CryptOptions{Context: []byte("ctx"), AAD: []byte(aad)}
+		sealed, err := k.Encrypt(v, nil, []byte("hello"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, used := seen[string(sealed[:12])]; used {
+			t.Errorf("the nonce for the data %q is that for %q", aad, other)
+		}
+		seen[string(sealed[:12])] = aad
+		if again, _ := k.Encrypt(v, nil, []byte("hello"), o); !bytes.Equal(again, sealed) {
+			t.Errorf("not convergent with the data %q", aad)
+		}
+		if got, err := k.Decrypt(v, sealed, o); err != nil || string(got) != "hello" {
+			t.Errorf("with the data %q: %q, %v", aad, got, err)
+		}
+	}
 	if two, _ := k.Encrypt(v, nil, []byte("hello"), CryptOptions{Context: []byte("ctx")}); !bytes.Equal(one, two) {
 		t.Error("not convergent")
 	}

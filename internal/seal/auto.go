@@ -262,6 +262,9 @@ func (m *Manager) KeepOpening(ctx context.Context) {
 	}
 	wait, told := firstRetry, false
 	for {
+		if m.opened.Load() { // and perhaps sealed again by who knows why
+			return
+		}
 		err := m.OpenByItself(ctx)
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -493,4 +496,13 @@ func (m *Manager) unhealthy() (names []string) {
 		}
 	}
 	return names
+}
+
+// Health tells of each enabled seal whether it did what it was asked last.
+func (m *Manager) Health() map[string]bool {
+	out := map[string]bool{}
+	for _, w := range m.enabled() {
+		out[w.Name] = m.ill.of(w.Name).since.IsZero()
+	}
+	return out
 }

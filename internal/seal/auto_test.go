@@ -327,6 +327,34 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+// Who seals a node that had to be opened by recovery keys finds it sealed, also when
+// its own seal is well again.
+func TestSealedStaysSealed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &kms{key: 9}
+		n := configured(t, newNode(t, newStore(t)), auto("one", k))
+		shares := mustInit(t, n, 1, 1).Shares
+		k.set(func() { k.down = true })
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			n.KeepOpening(t.Context())
+		}()
+		time.Sleep(5 * time.Second)
+		if st, err := n.UnsealFor(t.Context(), clone(shares[0]), UnsealFor{Recovery: true}); err != nil || st.Sealed {
+			t.Fatalf("%+v, %v", st, err)
+		}
+		n.Seal()
+		k.set(func() { k.down = false })
+		time.Sleep(5 * time.Minute)
+		if !n.Sealed() {
+			t.Error("it has opened by itself")
+		}
+		<-done
+	})
+}
+
 // Errors of a seal show no key.
 func TestSealErrors(t *testing.T) {
 	t.Parallel()

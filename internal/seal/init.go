@@ -40,7 +40,11 @@ func (r *Initialised) Wipe() {
 func (m *Manager) Init(ctx context.Context, p InitParams) (*Initialised, error) {
 	to, err := p.check()
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "invalid seal configuration: %w", err)
+		what := "seal"
+		if m.Auto() {
+			what = "recovery"
+		}
+		return nil, errs.New(errs.Invalid, "invalid %s configuration: %w", what, err)
 	}
 	if err := m.begin(ctx); err != nil {
 		return nil, err

@@ -82,6 +82,8 @@ type Manager struct {
 	state atomic.Pointer[state] // never nil
 	turn  chan struct{}         // holds one value while an operation runs; only it may swap state
 	ill   illnesses
+	// opened says that the node was open once.
+	opened atomic.Bool
 }
 
 // state is what the manager knows: immutable, swapped as a whole.

@@ -152,6 +152,7 @@ func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
 		root.Wipe()
 		return err
 	}
+	m.opened.Store(true)
 	m.state.Store(&state{open: &unsealed{config: c, root: root, ring: ring}})
 	m.cfg.Log.Info("unsealed")
 	return nil

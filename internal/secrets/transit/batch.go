@@ -2,6 +2,7 @@ package transit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -235,3 +236,11 @@ func (r *results) partial(call *engine.Call, code *int) *engine.Response {
 // shown says whether an error is the item's own, to be told in its result. What is
 // our fault, or the end of the transaction, ends the request.
 func shown(err error) bool { return errs.Is(err, errs.Invalid) }
+
+// gone ends a batch whose client does not wait any more: one may take long.
+func gone(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return errs.New(errs.Unavailable, "the client is gone: %w", err)
+	}
+	return nil
+}

@@ -179,7 +179,7 @@ func given(batch json.RawMessage) bool { return len(batch) > 0 && string(batch) 
 
 var errPlaintext = errs.New(errs.Invalid, "missing plaintext to encrypt")
 
-func (e *Engine) encrypt(_ context.Context, call *engine.Call, in encryptIn) (*engine.Response, error) {
+func (e *Engine) encrypt(ctx context.Context, call *engine.Call, in encryptIn) (*engine.Response, error) {
 	batch := given(in.Batch)
 	var items []item
 	var err error
@@ -217,6 +217,9 @@ func (e *Engine) encrypt(_ context.Context, call *engine.Call, in encryptIn) (*e
 	w := &worker{e: e, call: call, key: k}
 	r := newResults(batch, len(in.Batch)+len(items[0].plaintext)+96*len(items)) // room for nonces, tags and names
 	for i := range items {
+		if err := gone(ctx); err != nil {
+			return nil, err
+		}
 		err := w.encryptItem(r, &items[i])
 		if err == nil {
 			continue
@@ -291,7 +294,7 @@ type decryptIn struct {
 	Partial    *int            `api:"partial_failure_response_code" help:"Status when some items of a batch fail; 400 if not given."`
 }
 
-func (e *Engine) decrypt(_ context.Context, call *engine.Call, in decryptIn) (*engine.Response, error) {
+func (e *Engine) decrypt(ctx context.Context, call *engine.Call, in decryptIn) (*engine.Response, error) {
 	batch := given(in.Batch)
 	items := []item{{
 		ciphertext: []byte(in.Ciphertext), context: []byte(in.Context), nonce: []byte(in.Nonce), aad: []byte(in.AAD), padding: in.Padding,
@@ -309,6 +312,9 @@ func (e *Engine) decrypt(_ context.Context, call *engine.Call, in decryptIn) (*e
 	w := &worker{e: e, call: call, key: k}
 	r := newResults(batch, len(in.Batch)+len(in.Ciphertext)+64*len(items))
 	for i := range items {
+		if err := gone(ctx); err != nil {
+			return nil, err
+		}
 		it := &items[i]
 		plain, err := w.decryptItem(it)
 		switch {
@@ -349,7 +355,7 @@ type rewrapIn struct {
 	Batch      json.RawMessage `api:"batch_input" help:"Several items at once, each with ciphertext, context and so on."`
 }
 
-func (e *Engine) rewrap(_ context.Context, call *engine.Call, in rewrapIn) (*engine.Response, error) {
+func (e *Engine) rewrap(ctx context.Context, call *engine.Call, in rewrapIn) (*engine.Response, error) {
 	batch := given(in.Batch)
 	items := []item{{
 		ciphertext: []byte(in.Ciphertext), context: []byte(in.Context), nonce: []byte(in.Nonce), aad: []byte(in.AAD), version: in.Version,
@@ -370,6 +376,9 @@ func (e *Engine) rewrap(_ context.Context, call *engine.Call, in rewrapIn) (*eng
 	w := &worker{e: e, call: call, key: k}
 	r := newResults(batch, len(in.Batch)+len(in.Ciphertext)+64*len(items))
 	for i := range items {
+		if err := gone(ctx); err != nil {
+			return nil, err
+		}
 		it := &items[i]
 		it.padding = in.Decrypt
 		plain, err := w.decryptItem(it)

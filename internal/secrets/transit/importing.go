@@ -144,6 +144,9 @@ func (e *Engine) importKey(_ context.Context, call *engine.Call, in importIn) (*
 	if err := checkPeriod(in.AutoRotate); err != nil {
 		return nil, err
 	}
+	if in.Derived && in.Ciphertext == "" && in.PublicKey != "" {
+		return nil, errs.New(errs.Invalid, "a public key cannot be derived from: import the private key")
+	}
 	if in.AutoRotate > 0 && !in.AllowRotation {
 		return nil, errs.New(errs.Invalid, "allow_rotation must be set to true if auto-rotation is enabled")
 	}

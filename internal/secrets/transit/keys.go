@@ -217,7 +217,7 @@ func (e *Engine) showVersions(call *engine.Call, k *keyring.Key, context []byte,
 		public := in.Public
 		if k.Derived {
 			public = nil
-			if len(context) > 0 {
+			if len(context) > 0 && in.Private {
 				v, err := e.ring.Version(call.Tx, k, in.Number)
 				if err != nil {
 					return nil, err

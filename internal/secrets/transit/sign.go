@@ -117,7 +117,7 @@ type signIn struct {
 
 var errInput = errs.New(errs.Invalid, "missing input")
 
-func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.Response, error) {
+func (e *Engine) sign(ctx context.Context, call *engine.Call, in signIn) (*engine.Response, error) {
 	h, err := in.parse()
 	if err != nil {
 		return nil, err
@@ -147,6 +147,9 @@ func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.
 	}
 	r := newResults(batch, 256*len(items))
 	for i := range items {
+		if err := gone(ctx); err != nil {
+			return nil, err
+		}
 		it := &items[i]
 		err := w.signItem(r, it, v, h)
 		switch {
@@ -223,7 +226,7 @@ func (it *item) proof() int {
 	return 0
 }
 
-func (e *Engine) verify(_ context.Context, call *engine.Call, in verifyIn) (*engine.Response, error) {
+func (e *Engine) verify(ctx context.Context, call *engine.Call, in verifyIn) (*engine.Response, error) {
 	batch := given(in.Batch)
 	items := []item{{
 		input: []byte(in.Input), hasInput: true, context: []byte(in.Context), signature: []byte(in.Signature), hmac: []byte(in.HMAC),
@@ -262,6 +265,9 @@ func (e *Engine) verify(_ context.Context, call *engine.Call, in verifyIn) (*eng
 	w := &worker{e: e, call: call, key: k}
 	r := newResults(batch, 64*len(items))
 	for i := range items {
+		if err := gone(ctx); err != nil {
+			return nil, err
+		}
 		it := &items[i]
 		var valid bool
 		switch proof {

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"arca/internal/config"
 	"arca/internal/listener"
 	"arca/internal/mlock"
+	seal "arca/internal/server/seals"
 )
 
 const (
@@ -256,11 +258,30 @@ func certificate(l *config.Listener) []*Check {
 	return out
 }
 
-func seals(cfg *config.Config) []*Check {
-	for _, s := range cfg.Seals {
-		if s.Type != "shamir" && !s.Disabled {
-			return []*Check{bad("Create Seal", fmt.Errorf("seal %q comes with a later version of arca", s.Type))}
+// seals makes the seals that open by themselves, and has each encrypt and decrypt.
+func seals(cfg *config.Config, getenv func(string) string) []*Check {
+	const name = "Create Seal"
+	wrappers, err := seal.Open(cfg.Seals, getenv)
+	if err != nil {
+		return []*Check{bad(name, err)}
+	}
+	var out []*Check
+	for i := range wrappers {
+		w := &wrappers[i]
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		err := seal.Try(ctx, w)
+		cancel()
+		switch {
+		case w.Disabled:
+			out = append(out, good(name, "%s: is being left", w.Name))
+		case err != nil:
+			out = append(out, bad(name, fmt.Errorf("seal %q: %w", w.Name, err)))
+		default:
+			out = append(out, good(name, "%s: encrypts and decrypts", w.Name))
 		}
 	}
-	return []*Check{good("Create Seal", "shamir: the server is opened by key shares")}
+	if len(out) == 0 {
+		out = append(out, good(name, "shamir: the server is opened by key shares"))
+	}
+	return out
 }

@@ -207,7 +207,7 @@ func run(o *options, getenv func(string) string) (root *Check, readable bool) {
 	part("storage", "Check Storage", func() []*Check { return storage(cfg) })
 	part("addresses", "Check Addresses", func() []*Check { return addresses(cfg) })
 	part("listener", "Check Listeners", func() []*Check { return listeners(cfg, slices.Contains(o.skip, "tls")) })
-	part("seal", "Check Seal", func() []*Check { return seals(cfg) })
+	part("seal", "Check Seal", func() []*Check { return seals(cfg, getenv) })
 	return root, true
 }
 

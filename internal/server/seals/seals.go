@@ -11,7 +11,10 @@
 package seals
 
 import (
+	"bytes"
 	"cmp"
+	"context"
+	"crypto/rand"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,3 +126,18 @@ func (o *options) truth(name string, variables ...string) (bool, error) {
 }
 
 func missing(name string) error { return errs.New(errs.Invalid, "%s is missing", name) }
+
+// Try has a seal encrypt and decrypt something.
+func Try(ctx context.Context, w *seal.Wrapper) error {
+	probe := make([]byte, 32)
+	_, _ = rand.Read(probe) // never fails (crypto/rand, since Go 1.24)
+	sealed, err := w.Sealer.Encrypt(ctx, probe)
+	if err != nil {
+		return err
+	}
+	back, err := w.Sealer.Decrypt(ctx, sealed)
+	if err == nil && !bytes.Equal(back, probe) {
+		err = errs.New(errs.Failed, "it gives back something else than it was given")
+	}
+	return err
+}
