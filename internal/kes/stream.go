@@ -18,6 +18,9 @@ const (
 	maxListeners = 64
 	maxBehind    = 4096
 	writeTime    = 10 * time.Second
+	// A blank now and then, which is nothing to readers of JSON, tells whether the
+	// client is still there.
+	beatEvery = 20 * time.Second
 )
 
 // A Stream hands events, a JSON object each, to whoever listens. The zero value
@@ -125,26 +128,32 @@ func (d *Door) follow(r *request, s *Stream) error {
 		return nil //nolint:nilerr // the client is gone
 	}
 	d.audit(r, time.Now(), 0)
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
 	for {
+		var e []byte
+		open := true
 		select {
 		case <-r.ctx.Done():
 			return nil
-		case e, open := <-events:
-			if !open {
-				return nil
-			}
-			_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // not all connections can
-			if _, err := r.w.Write(e); err != nil {
-				return nil //nolint:nilerr // the client is gone
-			}
-			if len(events) > 0 {
-				continue
-			}
-			if err := control.Flush(); err != nil {
-				return nil //nolint:nilerr // the client is gone
-			}
-			_ = control.SetWriteDeadline(time.Time{}) // the next event may be far
+		case <-beat.C:
+			e = []byte(" ")
+		case e, open = <-events:
 		}
+		if !open {
+			return nil
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // not all connections can
+		if _, err := r.w.Write(e); err != nil {
+			return nil //nolint:nilerr // the client is gone
+		}
+		if len(events) > 0 {
+			continue
+		}
+		if err := control.Flush(); err != nil {
+			return nil //nolint:nilerr // the client is gone
+		}
+		_ = control.SetWriteDeadline(time.Time{}) // the next event may be far
 	}
 }
 

@@ -10,6 +10,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,6 +122,9 @@ func (c *Cache) fly(ctx context.Context, name string, f *flight) {
 	defer close(f.done)
 	f.err = errors.New("the fetch was cut off")
 	defer func() {
+		if p := recover(); p != nil { // whatever the store answered, it ends no server
+			f.key, f.err = nil, fmt.Errorf("the key store's client panicked: %v", p)
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.fetching[name] != f {

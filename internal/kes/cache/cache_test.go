@@ -175,6 +175,21 @@ func TestDeletedWhileFetched(t *testing.T) {
 	})
 }
 
+// breaks is a store whose client has a fault.
+type breaks struct{ memory.Store }
+
+func (*breaks) Get(context.Context, string) ([]byte, error) { panic("no such field") }
+
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	c := New(&breaks{}, Expiry{})
+	for range 2 {
+		if k, err := c.Get(t.Context(), "k"); err == nil {
+			t.Errorf("got %v", k)
+		}
+	}
+}
+
 func TestBadEntry(t *testing.T) {
 	t.Parallel()
 	s := &memory.Store{}

@@ -161,7 +161,7 @@ func (c *call) follow() error {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		if c.is("json") {
-			c.printf("%s\n", lines.Bytes())
+			c.printf("%s\n", bytes.TrimSpace(lines.Bytes()))
 			continue
 		}
 		c.printEvent(lines.Bytes())

@@ -101,23 +101,32 @@ func Run(ctx context.Context, opts Options, env Env) error {
 			return fmt.Errorf("--mlock: %w", withoutVaultsOption(err))
 		}
 	}
-	n := &node{opts: opts, env: env, audit: &kes.Stream{}, errors: &kes.Stream{}}
-	n.log = slog.New(kes.NewTee(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: &n.level}), n.errors))
-	p, err := n.build(ctx)
+	n, err := newNode(ctx, opts, env)
 	if err != nil {
 		return err
 	}
 	defer func() { n.now.close() }()
+	listener, err := net.Listen("tcp", n.now.cfg.Address)
+	if err != nil {
+		return err
+	}
+	n.banner(listener.Addr().(*net.TCPAddr))
+	return n.serve(ctx, listener, signals)
+}
+
+// newNode makes a server that does not serve yet; its parts are to be closed.
+func newNode(ctx context.Context, opts Options, env Env) (*node, error) {
+	n := &node{opts: opts, env: env, audit: &kes.Stream{}, errors: &kes.Stream{}}
+	n.log = slog.New(kes.NewTee(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: &n.level}), n.errors))
+	p, err := n.build(ctx)
+	if err != nil {
+		return nil, err
+	}
 	n.now = p
 	n.tls.Store(p.tls.config)
 	n.door = kes.New(kes.Config{Version: version.Arca, Log: n.log, Audit: n.audit, Errors: n.errors}, p.state)
 	n.levels(p.cfg)
-	listener, err := net.Listen("tcp", p.cfg.Address)
-	if err != nil {
-		return err
-	}
-	n.banner(listener.Addr().(*net.TCPAddr)) //nolint:forcetypeassert // of a TCP listener
-	return n.serve(ctx, listener, signals)
+	return n, nil
 }
 
 func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan os.Signal) error {

@@ -24,15 +24,18 @@ import (
 
 // How often the certificate's files are looked at, and read in any case.
 const (
-	lookEvery  = 30 * time.Second
-	readEvery  = 15 * time.Minute
-	warnBefore = 7 * 24 * time.Hour // of the certificate's end
+	lookEvery = 30 * time.Second
+	readEvery = 15 * time.Minute
+	// ticketsEvery is how often session tickets get another key.
+	ticketsEvery = 8 * time.Hour
+	warnBefore   = 7 * 24 * time.Hour // of the certificate's end
 )
 
 // serverTLS is what the files of the certificate and of authorities hold.
 type serverTLS struct {
-	config *tls.Config
-	leaf   *x509.Certificate
+	config  *tls.Config
+	leaf    *x509.Certificate
+	tickets [][32]byte // keys of session tickets, the newest first
 	// verify checks a certificate that a TLS proxy sent; nil with tls.auth off.
 	verify func(*x509.Certificate) error
 }
@@ -47,6 +50,11 @@ func newTLS(cfg *config.Config) (*serverTLS, error) {
 	skips := false
 	for _, a := range cfg.API {
 		skips = skips || a.SkipAuth
+	}
+	// Keys of its own for tickets: a session that began under other rules is not
+	// resumed under these.
+	if err := out.newTickets(); err != nil {
+		return nil, err
 	}
 	switch {
 	case cfg.TLS.Verify && skips:
@@ -68,6 +76,24 @@ func newTLS(cfg *config.Config) (*serverTLS, error) {
 		}
 	}
 	return out, nil
+}
+
+// ticketKeys is how many keys of session tickets are good: the newest makes
+// tickets, all read them.
+const ticketKeys = 3
+
+// newTickets makes another key for session tickets.
+func (t *serverTLS) newTickets() error {
+	var k [32]byte
+	if _, err := rand.Read(k[:]); err != nil {
+		return err
+	}
+	t.tickets = append([][32]byte{k}, t.tickets...)
+	if len(t.tickets) > ticketKeys {
+		t.tickets = t.tickets[:ticketKeys]
+	}
+	t.config.SetSessionTicketKeys(t.tickets)
+	return nil
 }
 
 // baseTLS is what holds for every server: who asks has to show a certificate.
@@ -163,18 +189,22 @@ func (n *node) watchCertificate(ctx context.Context) {
 	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	seen, read := n.stamps(), time.Now()
+	seen, read, tickets := n.stamps(), time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if now := n.stamps(); now == seen && time.Since(read) < readEvery {
+		now := n.stamps()
+		if now == seen && time.Since(read) < readEvery {
 			continue
-		} else {
-			seen, read = now, time.Now()
 		}
+		if time.Since(tickets) > ticketsEvery {
+			tickets = time.Now()
+			n.renewTickets()
+		}
+		seen, read = now, time.Now()
 		n.reloadCertificate()
 	}
 }
@@ -194,6 +224,14 @@ func (n *node) stamps() (out [2]fileStamp) {
 
 type fileStamp struct{ modified, size int64 }
 
+func (n *node) renewTickets() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.now.tls.newTickets(); err != nil {
+		n.log.Error("make a key for session tickets", "error", err)
+	}
+}
+
 func (n *node) reloadCertificate() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -207,8 +245,9 @@ func (n *node) reloadCertificate() {
 		old.warn(n.log)
 		return
 	}
-	next := &serverTLS{config: old.config.Clone(), leaf: pair.Leaf, verify: old.verify}
+	next := &serverTLS{config: old.config.Clone(), leaf: pair.Leaf, verify: old.verify, tickets: old.tickets}
 	next.config.Certificates = []tls.Certificate{pair}
+	next.config.SetSessionTicketKeys(next.tickets)
 	n.now.tls = next
 	n.tls.Store(next.config)
 	n.log.Info("the server has a new certificate", "until", pair.Leaf.NotAfter)

@@ -117,8 +117,16 @@ func bytesOf(call *engine.Call, name string) ([]byte, error) {
 	if raw == nil {
 		return nil, nil
 	}
-	var out []byte
-	if json.Unmarshal(raw, &out) != nil { // its text may quote the body
+	// A text, so that audit devices hash it: they leave numbers as they are.
+	var text *string
+	if json.Unmarshal(raw, &text) != nil { // its error may quote the body
+		return nil, errs.New(errs.Invalid, "%s is not base64", name)
+	}
+	if text == nil {
+		return nil, nil
+	}
+	out, err := base64.StdEncoding.DecodeString(*text)
+	if err != nil {
 		return nil, errs.New(errs.Invalid, "%s is not base64", name)
 	}
 	return out, nil
