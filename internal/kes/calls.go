@@ -126,6 +126,7 @@ type request struct {
 	identity string // empty when there is none
 	cert     *x509.Certificate
 	address  string // of the client, without port
+	passed   bool   // it may be made
 	written  bool   // an answer has begun
 	code     int
 }

@@ -258,6 +258,32 @@ func TestSwap(t *testing.T) {
 	wg.Wait()
 }
 
+// TestCounted counts what was answered to those who may ask.
+func TestCounted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, c := range []struct{ who, method, path string }{
+		{"user", "PUT", "/v1/key/create/k"}, {"user", "PUT", "/v1/key/create/k"}, {"user", "GET", "/v1/key/create/k"},
+		{"", "PUT", "/v1/key/create/k"}, {"stranger", "PUT", "/v1/key/create/k"}, {"admin", "GET", "/v1/status"}, {"user", "GET", "/v1/nothing"},
+	} {
+		r.do(c.who, c.method, c.path, "")
+	}
+	w := &exposition{}
+	r.door.writeMetrics(w)
+	text := w.b.String()
+	for _, line := range []string{
+		"kes_http_request_success{code=\"200\"} 1\n", "kes_http_request_error{code=\"400\"} 1\n", "kes_http_request_active 0\n",
+		"kes_http_response_time_count 2\n", "kes_http_response_time_bucket{le=\"+Inf\"} 2\n",
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("%q is not in\n%s", line, text)
+		}
+	}
+	if strings.Contains(text, "kes_http_request_failure") {
+		t.Error("a family without samples is shown")
+	}
+}
+
 // TestStreams ends with the stream, bounds listeners, and loses what a listener
 // is too slow for.
 func TestStreams(t *testing.T) {

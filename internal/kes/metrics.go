@@ -23,9 +23,10 @@ type metrics struct {
 	sum    atomic.Int64 // nanoseconds
 }
 
-// count notes an answer. A refusal for want of rights is no answer of a call.
+// count notes an answer. A refusal for want of rights is no answer of a call,
+// also where the owner of the keys has judged.
 func (m *metrics) count(code int, took time.Duration) {
-	if code == http.StatusForbidden || code == http.StatusMethodNotAllowed || code <= 0 || code >= len(m.codes) {
+	if code == http.StatusForbidden || code <= 0 || code >= len(m.codes) {
 		return
 	}
 	m.codes[code].Add(1)

@@ -60,5 +60,8 @@ func parseDER(der []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, errors.New("it holds no certificate that can be read")
 	}
+	if cert.IsCA { // as in a handshake
+		return nil, errors.New("it holds the certificate of an authority")
+	}
 	return cert, nil
 }

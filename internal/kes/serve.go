@@ -51,7 +51,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		d.refuse(r, err)
 	}
 	took := time.Since(start)
-	if c.counted {
+	if r.passed && c.counted {
 		d.metrics.count(r.code, took)
 	}
 	if !c.stream || err != nil {
@@ -97,6 +97,7 @@ func (d *Door) serve(r *request) (err error) {
 			return err
 		}
 	}
+	r.passed = true
 	if c.counted {
 		d.metrics.active.Add(1)
 		defer d.metrics.active.Add(-1)

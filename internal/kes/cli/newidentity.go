@@ -93,7 +93,11 @@ func (c *call) identityNew() error {
 		return err
 	}
 	c.printf("\n  Private key:  %s\n  Certificate:  %s\n  Identity:     %s\n", keyFile, certFile, k.Identity())
-	c.printf("\n  API key:      %s\n  Valid until:  %s\n", k.Text(), template.NotAfter.UTC().Format(dateFormat))
+	c.printf("\n")
+	if !c.is("encrypt") { // it is the private key
+		c.printf("  API key:      %s\n", k.Text())
+	}
+	c.printf("  Valid until:  %s\n", template.NotAfter.UTC().Format(dateFormat))
 	return nil
 }
 

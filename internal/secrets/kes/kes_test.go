@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"arca/internal/arcatest"
@@ -367,4 +368,36 @@ func BenchmarkGenerate(b *testing.B) {
 			b.Fatal(code, out)
 		}
 	}
+}
+
+// TestAutoRotate gives a key a version when its newest is old enough and used.
+func TestAutoRotate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Must("POST", "kes/keys/k", r.Root, fields{"auto_rotate_period": "24h"})
+		use := func() string {
+			code, out := r.kes("app", "PUT", "/v1/key/encrypt/k", fields{"plaintext": []byte("x")})
+			if code != 200 {
+				t.Fatal(code, out)
+			}
+			return out["ciphertext"].(string)
+		}
+		latest := func() any {
+			return r.Must("GET", "kes/keys/k", r.Root, nil)["data"].(map[string]any)["latest_version"]
+		}
+		first := use()
+		if got := fmt.Sprint(latest()); got != "1" {
+			t.Errorf("version %s at first", got)
+		}
+		time.Sleep(25 * time.Hour)
+		use()
+		use()
+		if got := fmt.Sprint(latest()); got != "2" {
+			t.Errorf("version %s after a day", got)
+		}
+		if code, out := r.kes("app", "PUT", "/v1/key/decrypt/k", fields{"ciphertext": first}); code != 200 {
+			t.Errorf("what the first has sealed: %d %v", code, out)
+		}
+	})
 }
