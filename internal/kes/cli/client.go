@@ -185,7 +185,7 @@ func (c *client) open(ctx context.Context, method, path string, in any) (*http.R
 		}
 		answer, err := c.http.Do(r)
 		if err != nil {
-			last = err
+			last = advise(err)
 			continue
 		}
 		if answer.StatusCode == http.StatusOK {
@@ -198,6 +198,15 @@ func (c *client) open(ctx context.Context, method, path string, in any) (*http.R
 		last = refusal
 	}
 	return nil, last
+}
+
+// advise says what can be done about a certificate that is not trusted.
+func advise(err error) error {
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return fmt.Errorf("%w (trust it by SSL_CERT_FILE=FILE, or for a test by -k)", err)
+	}
+	return err
 }
 
 func readRefusal(answer *http.Response) error {
