@@ -263,8 +263,13 @@ func TestCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, c := range []struct{ who, method, path string }{
-		{"user", "PUT", "/v1/key/create/k"}, {"user", "PUT", "/v1/key/create/k"}, {"user", "GET", "/v1/key/create/k"},
-		{"", "PUT", "/v1/key/create/k"}, {"stranger", "PUT", "/v1/key/create/k"}, {"admin", "GET", "/v1/status"}, {"user", "GET", "/v1/nothing"},
+		{"user", "PUT", "/v1/key/create/k"},
+		{"user", "PUT", "/v1/key/create/k"},
+		{"user", "GET", "/v1/key/create/k"},
+		{"", "PUT", "/v1/key/create/k"},
+		{"stranger", "PUT", "/v1/key/create/k"},
+		{"admin", "GET", "/v1/status"},
+		{"user", "GET", "/v1/nothing"},
 	} {
 		r.do(c.who, c.method, c.path, "")
 	}
