@@ -213,19 +213,31 @@ const plainListener = `listener "tcp" { address = "127.0.0.1:0" tls_disable = 1 
 // and unsealed.
 func newNode(t testing.TB, dir, config string) *node {
 	t.Helper()
+	n := newNodeOf(t, dir, config)
+	n.start()
+	n.initialise()
+	return n
+}
+
+// newNodeOf is a node that is not started yet.
+func newNodeOf(t testing.TB, dir, config string) *node {
 	n := &node{t: t, dir: dir, config: config, client: &http.Client{
 		Timeout:   patience,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 	}}
 	t.Cleanup(n.client.CloseIdleConnections)
-	n.start()
+	return n
+}
+
+// initialise makes one key share, and unseals the node.
+func (n *node) initialise() {
+	n.t.Helper()
 	ini := n.must("PUT", "sys/init", map[string]any{"secret_shares": 1, "secret_threshold": 1})
 	for _, k := range ini["keys"].([]any) {
 		n.keys = append(n.keys, k.(string))
 	}
 	n.root = ini["root_token"].(string)
 	n.unseal()
-	return n
 }
 
 var listening = regexp.MustCompile(`listening: type=\w+ address=(\S+)`)

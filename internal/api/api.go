@@ -63,6 +63,12 @@ type Config struct {
 	Metrics *telemetry.Registry
 	// UI serves /ui/; nil when the interface is off.
 	UI http.Handler
+	// Forward sends a request that only the active node can serve to it, with its
+	// body. An error of kind NotActive says that it did not come there, and that
+	// another attempt may. Nil on a node that shares nothing.
+	Forward func(ctx context.Context, r *http.Request, body []byte) (*http.Response, error)
+	// ActiveAddr is where clients reach the active node, "" when it is not known.
+	ActiveAddr func() string
 	// RequireRequestHeader demands X-Vault-Request: true (agents use it).
 	RequireRequestHeader bool
 	// Without a token may be read: sys/metrics, sys/in-flight-req, sys/pprof.
@@ -148,6 +154,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h[namespaceHeader] = ns[:1] // clients show it with an error
 	}
 	res, err := d.Core.Handle(ctx, req)
+	if err != nil && errs.Is(err, errs.NotActive) {
+		if res, err = d.elsewhereActive(ctx, &in, req, err); errors.Is(err, errAnswered) {
+			return
+		}
+	}
 	if req.Limit != nil {
 		showLimit(h, req.Limit, err != nil && errs.Is(err, errs.Limited))
 	}
@@ -185,7 +196,7 @@ func showLimit(h http.Header, l *engine.Limit, refused bool) {
 
 // streams are the paths whose answers last as long as the client listens.
 func streams(rest string) bool {
-	return rest == "sys/monitor" || strings.HasPrefix(rest, "sys/pprof/") || strings.HasPrefix(rest, "sys/events/")
+	return rest == "sys/monitor" || isStream(rest) || strings.HasPrefix(rest, "sys/pprof/") || strings.HasPrefix(rest, "sys/events/")
 }
 
 // elsewhere answers what is not the API.
@@ -382,10 +393,16 @@ func (d *door) body(r *incoming, req *engine.Request) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
+	if isStream(req.Path) {
+		_ = http.NewResponseController(r.w).SetReadDeadline(time.Time{}) // not every writer has one
+		req.Body = r.Body
+		return nil
+	}
 	raw, err := r.body()
 	if err != nil {
 		return err
 	}
+	r.raw = raw
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") && !looksJSON(raw) {
 		q, err := url.ParseQuery(string(raw))
 		if err != nil {
@@ -394,17 +411,13 @@ func (d *door) body(r *incoming, req *engine.Request) error {
 		req.Params = param.Query(q)
 		return nil
 	}
-	if isRaw(req.Path) {
-		req.Raw = raw
-		return nil
-	}
 	req.Params, err = param.ParseObject(raw)
 	return err
 }
 
-// isRaw names the routes whose body is not JSON.
-func isRaw(p string) bool {
-	return strings.HasPrefix(p, "sys/storage/raft/snapshot")
+// isStream names the routes whose body is not JSON, and of any size.
+func isStream(p string) bool {
+	return p == "sys/storage/raft/snapshot" || p == "sys/storage/raft/snapshot-force"
 }
 
 var errTooLarge = errs.New(errs.TooLarge, "http: request body too large")

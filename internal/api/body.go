@@ -20,6 +20,7 @@ type incoming struct {
 	ctx  context.Context //nolint:containedctx // of the request, and no longer alive than it
 	door *door
 	w    http.ResponseWriter
+	raw  []byte   // the body, for the active node
 	held *account // nil while nothing is held
 }
 

@@ -45,7 +45,7 @@ func layers() []layer {
 		{name: "listener", packages: []string{"listener", "listener/..."}, may: []string{"config", "wire"}, among: true},
 		{
 			name: "server", packages: []string{"server", "server/..."}, among: true,
-			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener", "kes parts"},
+			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener", "kes parts", "wire"},
 		},
 		// The stand-alone KES server is a program of its own beside the Vault server:
 		// it has a door and key stores, and nothing of the hall.

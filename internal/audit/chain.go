@@ -225,7 +225,7 @@ func (b *Broker) keep(r row, h chain.Head) {
 		}
 		return storage.PutJSON(tx, chainDir+r.ID, headRow{Version: 1, ID: h.ID, Seq: h.Seq, Hash: hex.EncodeToString(h.Hash[:])})
 	})
-	if err != nil {
+	if err != nil && !errs.Is(err, errs.NotActive) { // a standby writes nothing
 		b.log.Warn("the end of an audit device's chain was not kept; its file tells it, too", "device", r.Path, "error", err)
 	}
 }

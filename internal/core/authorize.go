@@ -22,7 +22,11 @@ func (c *Core) Authorize(ctx context.Context, req *engine.Request, sudo bool) er
 	}
 	defer a.leave()
 	h := &handling{c: c, a: a, orig: req, req: req, ns: namespace.Root(), now: time.Now().UTC()}
-	err = a.DB.Update(ctx, func(tx storage.Tx) error {
+	transaction := a.DB.Update
+	if c.cfg.Cluster != nil && !a.Leads() {
+		transaction = a.DB.View // a token with a limit of uses cannot be counted here, and is refused
+	}
+	err = transaction(ctx, func(tx storage.Tx) error {
 		_ = h.find(tx) // for the mount in the audit record
 		h.route = nil
 		if err := h.identify(tx); err != nil {

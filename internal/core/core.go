@@ -1,10 +1,11 @@
 // Package core is the hall: every request of every door passes through
 // Core.Handle, and there is no second way in.
 //
-// A node is sealed or active. Each state is a value that owns what it holds:
-// Active has the store in clear, the keyring and the desks; leaving it cancels
-// its context, waits for the requests inside and for its goroutines, wipes the
-// keys and drops it.
+// A node is sealed or unsealed, and unsealed it is the active one or a standby.
+// Each state is a value that owns what it holds: Active has the store in clear,
+// the keyring and the desks, and on the active node the work that only that one
+// does; leaving it cancels its context, waits for the requests inside and for its
+// goroutines, wipes the keys and drops it.
 package core
 
 import (
@@ -17,6 +18,7 @@ import (
 	"arca/internal/activity"
 	"arca/internal/audit"
 	"arca/internal/barrier"
+	"arca/internal/cluster"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/identity"
@@ -52,9 +54,14 @@ type Config struct {
 	ClusterName   string
 	APIAddr       string
 	ClusterAddr   string
-	RawEndpoint   bool // sys/raw
 	// Seals are those that open by themselves; none is a Shamir seal.
 	Seals []seal.Wrapper
+	// Cluster is what the node shares its store with; nil is nobody.
+	Cluster *cluster.Node
+	// Join asks a node of a cluster to be let in; it reports whether that one has
+	// answered. Needed with Cluster.
+	Join        func(ctx context.Context, req JoinRequest) (bool, error)
+	RawEndpoint bool // sys/raw
 	// Lockouts are the rules for users who give wrong passwords, in place of the
 	// defaults; the mounts' own come before them.
 	Lockouts      []Lockout
@@ -96,6 +103,7 @@ type Core struct {
 	flights flights
 	meters  *meters
 	changes sync.Mutex // held while the state changes
+	past    []*lead    // whose work may not have ended; only for the events of the cluster
 	started time.Time
 }
 
@@ -130,8 +138,25 @@ func New(cfg Config) (*Core, error) {
 		RootToken:   c.newRootToken,
 		OTPLength:   len(rootTokenPrefix) + rootTokenLength,
 		Wrappers:    cfg.Seals,
+		Standby:     c.Standby,
+		Founding:    c.founding,
 	})
+	if err == nil && cfg.Cluster != nil {
+		c.bind()
+	}
 	return c, err
+}
+
+// founding prepares the store for its first content, and returns what ends that.
+func (c *Core) founding(ctx context.Context) (done func(), err error) {
+	if c.cfg.Cluster == nil {
+		return func() {}, nil
+	}
+	if err := c.cfg.Cluster.Bootstrap(ctx); err != nil {
+		c.cfg.Cluster.Stop()
+		return nil, err
+	}
+	return c.cfg.Cluster.Stop, nil
 }
 
 // SealManager returns the manager of the seal.
@@ -152,7 +177,8 @@ func (c *Core) Active() *Active { return c.active.Load() }
 // Sealed reports whether the node is sealed.
 func (c *Core) Sealed() bool { return c.active.Load() == nil }
 
-// Active is an unsealed node: the store in clear and the desks.
+// Active is an unsealed node: the store in clear and the desks. Whether it is the
+// active one of its cluster, Leads says.
 type Active struct {
 	DB         *storage.DB
 	Ring       *barrier.Keyring
@@ -172,6 +198,8 @@ type Active struct {
 
 	Since   time.Time
 	Cluster seal.Cluster
+
+	lead atomic.Pointer[lead] // nil on a standby
 
 	core   *Core
 	gate   sync.RWMutex // read-held by each request; sealing waits for it
@@ -202,6 +230,9 @@ func (a *Active) stop() {
 	a.over = true
 	a.starting.Unlock()
 	a.work.Wait()
+	if l := a.cease(); l != nil {
+		l.work.Wait()
+	}
 }
 
 // desks builds the desks over a keyring. It starts nothing.
@@ -309,25 +340,24 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	}, Failed: map[string]func(context.Context, storage.Tx, lease.Item, error) error{
 		lease.QueueKind: a.leaseFailed,
 	}})
-	a.Go(a.Queue.Run)
-	a.Go(c.seal.Run)
-	a.Go(a.Activity.Run)
-	if c.cfg.Metrics != nil && c.cfg.Usage.Period > 0 {
-		a.Go(a.watchUsage)
+	if c.cfg.Cluster == nil {
+		a.begin()
+		c.active.Store(a)
+		return nil
 	}
+	a.DB.Follow() // until the cluster says that it leads
 	c.active.Store(a)
+	if err := c.cfg.Cluster.Start(ctx, ring); err != nil {
+		c.active.Store(nil)
+		c.cfg.Cluster.Stop()
+		_ = c.leave(a) // the first error counts
+		return err
+	}
 	return nil
 }
 
-// Shut seals the node: no request enters any more, those inside end, the keys
-// are wiped. It returns when all that is done.
-func (c *Core) Shut() error {
-	c.changes.Lock()
-	defer c.changes.Unlock()
-	a := c.active.Swap(nil)
-	if a == nil {
-		return nil
-	}
+// leave ends a state that no request finds any more.
+func (c *Core) leave(a *Active) error {
 	a.cancel()
 	a.gate.Lock() // waits for the requests inside
 	a.stop()
@@ -337,6 +367,28 @@ func (c *Core) Shut() error {
 	a.Quotas.Close()
 	a.Audit.Close() // keeps the ends of its chains in the store
 	err := a.DB.Close()
+	return err
+}
+
+// Shut seals the node: no request enters any more, those inside end, the keys
+// are wiped. It returns when all that is done.
+func (c *Core) Shut() error {
+	c.changes.Lock()
+	defer c.changes.Unlock()
+	a := c.active.Load()
+	if a == nil {
+		return nil
+	}
+	if c.cfg.Cluster != nil && a.Leads() {
+		if err := c.cfg.Cluster.StepDown(); err != nil {
+			c.log.Debug("no other node takes over", "error", err)
+		}
+	}
+	c.active.Store(nil)
+	err := c.leave(a)
+	if c.cfg.Cluster != nil {
+		c.cfg.Cluster.Stop()
+	}
 	c.seal.Seal() // wipes the keys
 	c.log.Info("sealed")
 	return err

@@ -135,6 +135,9 @@ func (c *Core) onlyAlways(rest string) bool {
 
 func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	req := h.req
+	if err := h.here(ctx); err != nil {
+		return nil, err
+	}
 	if req.Op == 0 {
 		return nil, errInternalOp
 	}
@@ -145,6 +148,9 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 		return h.report(nil, err)
 	}
 	res, err := h.transact(ctx)
+	if err != nil && errs.Is(err, errs.NotActive) {
+		return nil, err // the door sends it to the active node, which does the rest
+	}
 	h.countLogin(err)
 	if err != nil && h.used && !h.silent {
 		// The attempt was undone, and with it the use of the token.
@@ -153,6 +159,22 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 		}
 	}
 	return h.report(res, err)
+}
+
+// here turns away what this node cannot answer for: writes on a standby, and
+// everything while it is not certain which state is the newest.
+func (h *handling) here(ctx context.Context) error {
+	if h.c.cfg.Cluster == nil {
+		return nil
+	}
+	if !h.a.Leads() {
+		switch h.req.Op { //nolint:exhaustive // all others write
+		case engine.OpRead, engine.OpList, engine.OpHelp, 0:
+		default:
+			return ErrStandby
+		}
+	}
+	return h.c.fresh(ctx)
 }
 
 // transact runs the request in a transaction, and once more when its handler has
@@ -188,8 +210,16 @@ func (h *handling) transaction(ctx context.Context) (res *engine.Response, err e
 		if !errors.Is(viewErr, storage.ErrReadOnly) {
 			return res, viewErr
 		}
+		if !h.a.Leads() {
+			return nil, ErrStandby // a read that writes: a token with a limit of uses, a lease
+		}
 	}
-	if err := h.a.DB.Update(ctx, attempt); err != nil {
+	err = h.a.DB.Update(ctx, attempt)
+	if err != nil && h.acted && errs.Is(err, errs.NotActive) {
+		// It must not be done again elsewhere.
+		return nil, errs.New(errs.Unavailable, "this node ceased to be the active one while the request ran: %w", err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return res, nil
@@ -230,6 +260,9 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	}
 	if err := h.checkLockout(); err != nil {
 		return nil, err
+	}
+	if (h.route.Outside || h.route.ActiveOnly) && h.c.cfg.Cluster != nil && !h.a.Leads() {
+		return nil, ErrStandby
 	}
 	h.acted = h.route.Outside
 	h.ended(span)

@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/tls"
 	"encoding/json"
+	"io"
 	"net/netip"
 	"strconv"
 	"time"
@@ -62,6 +63,9 @@ type Request struct {
 	// Raw is the body of a request whose Params could not hold it; only routes
 	// that take raw input look at it.
 	Raw []byte
+	// Body is the body of a request that may be too large for memory; only the
+	// route that takes it reads it, once.
+	Body io.Reader
 
 	WrapTTL    time.Duration // 0: no wrapping asked for
 	WrapFormat string        // "" or "jwt"

@@ -37,6 +37,7 @@ type Route struct {
 	Login       bool // gives tokens: counted as a login, its token is made by the hall
 	TakesRaw    bool // looks at Request.Raw
 	NoParamWarn bool // unknown parameters pass in silence
+	ActiveOnly  bool // rests on what only the active node knows: a standby does not serve it
 	WriteTx     bool // a read that always writes: skip the attempt in a read-only transaction
 	// TokenError replaces the refusal of a token that is not valid.
 	TokenError error
@@ -65,6 +66,7 @@ var (
 	Login       Option = func(r *Route) { r.Login, r.NoToken = true, true }
 	TakesRaw    Option = func(r *Route) { r.TakesRaw = true }
 	NoParamWarn Option = func(r *Route) { r.NoParamWarn = true }
+	ActiveOnly  Option = func(r *Route) { r.ActiveOnly = true }
 	WriteTx     Option = func(r *Route) { r.WriteTx = true }
 )
 

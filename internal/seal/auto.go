@@ -299,6 +299,11 @@ func (m *Manager) migrate(ctx context.Context, c *config, root barrier.Key) (*co
 		}
 		next.Type, next.Wrapped = wrapped[0].Type, wrapped
 	}
+	done, err := m.found(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if err := m.replaceConfig(ctx, c, &next); err != nil {
 		return nil, err
 	}

@@ -100,7 +100,18 @@ func (m *Manager) config(ctx context.Context) (*config, error) {
 	return m.readConfig(ctx)
 }
 
-func (m *Manager) readConfig(ctx context.Context) (c *config, err error) {
+// readConfig returns the stored description, or that of the cluster that an empty node is about to join.
+func (m *Manager) readConfig(ctx context.Context) (*config, error) {
+	c, err := m.readStored(ctx)
+	if err == nil && c == nil {
+		if j := m.joining.Load(); j != nil {
+			return j.config, nil
+		}
+	}
+	return c, err
+}
+
+func (m *Manager) readStored(ctx context.Context) (c *config, err error) {
 	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
 		c, err = readConfig(tx)
 		return err
@@ -117,6 +128,10 @@ func readConfig(tx storage.Tx) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeConfig(b)
+}
+
+func decodeConfig(b []byte) (*config, error) {
 	c := &config{}
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, errs.New(errs.Failed, "the seal configuration is damaged: %w", err)

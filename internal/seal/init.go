@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -108,6 +109,11 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 			return nil, err
 		}
 	}
+	done, err := m.found(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if err := m.claim(ctx, ring, root); err != nil {
 		return nil, err
 	}
@@ -144,6 +150,20 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 	}
 	m.cfg.Log.Info("initialised", "shares", c.Shares, "threshold", c.Threshold, "cluster_id", c.ClusterID)
 	return result, nil
+}
+
+// foundTime bounds how long it may take until a sealed node can write.
+const foundTime = 15 * time.Second
+
+// found makes the store of a sealed node ready to be written. A node that shares
+// its store with others cannot do it alone.
+func (m *Manager) found(ctx context.Context) (done func(), err error) {
+	if m.cfg.Founding == nil {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, foundTime)
+	defer cancel()
+	return m.cfg.Founding(ctx)
 }
 
 // claim clears what an unfinished Init left, and saves the keyring together

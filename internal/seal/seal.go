@@ -64,6 +64,8 @@ type Config struct {
 	// Wrappers are the seals that open by themselves, the one to ask first in
 	// front. With none that is enabled the seal is Shamir's.
 	Wrappers []Wrapper
+	// Founding, if set, makes the store ready for its first content, and gives what ends that.
+	Founding func(ctx context.Context) (done func(), err error)
 	// Standby, if set, reports that another node is active: rekey and
 	// generate-root then fail with ErrStandby.
 	Standby func() bool
@@ -78,10 +80,11 @@ type Config struct {
 // A Manager holds the seal of one node. It is safe for concurrent use; its
 // operations run one after another.
 type Manager struct {
-	cfg   Config
-	state atomic.Pointer[state] // never nil
-	turn  chan struct{}         // holds one value while an operation runs; only it may swap state
-	ill   illnesses
+	cfg     Config
+	state   atomic.Pointer[state]   // never nil
+	joining atomic.Pointer[joining] // nil unless this node is empty and about to join a cluster
+	turn    chan struct{}           // holds one value while an operation runs; only it may swap state
+	ill     illnesses
 	// opened says that the node was open once.
 	opened atomic.Bool
 }
@@ -292,6 +295,32 @@ func (m *Manager) Reload(ctx context.Context) error {
 	}
 	m.set(u, func(u *unsealed) { u.config = c })
 	return nil
+}
+
+// Refresh takes over the keyring's terms that another node saved, at once: before anything that is encrypted with them is
+// read. While sealed it does nothing. The rest of what another node may have changed is taken over in the background.
+func (m *Manager) Refresh(ctx context.Context) error {
+	u := m.state.Load().open
+	if u == nil {
+		return nil
+	}
+	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+		record, err := tx.Get(barrier.RecordKey)
+		if err != nil {
+			return err
+		}
+		return u.ring.Reload(record, u.root)
+	})
+	if err == nil {
+		go func() { // an operation may be under way; ends with it
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			if err := m.Reload(ctx); err != nil && !errors.Is(err, ErrSealed) {
+				m.cfg.Log.Warn("take over the seal's configuration", "error", err)
+			}
+		}()
+	}
+	return err
 }
 
 func now() time.Time { return time.Now().UTC() }

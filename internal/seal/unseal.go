@@ -135,14 +135,10 @@ func (m *Manager) promote(ctx context.Context, c *config) *config {
 // It owns root.
 func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
 	var ring *barrier.Keyring
-	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
-		record, err := tx.Get(barrier.RecordKey)
-		if err != nil {
-			return errs.New(errs.Failed, "the keyring cannot be read: %w", err)
-		}
+	record, err := m.record(ctx, root)
+	if err == nil {
 		ring, err = barrier.OpenKeyring(record, root)
-		return err
-	})
+	}
 	if err != nil {
 		root.Wipe()
 		return err
@@ -155,7 +151,29 @@ func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
 	m.opened.Store(true)
 	m.state.Store(&state{open: &unsealed{config: c, root: root, ring: ring}})
 	m.cfg.Log.Info("unsealed")
-	return nil
+	if m.joining.Swap(nil) != nil {
+		return nil // the store comes by itself
+	}
+	// What others saved meanwhile was not taken over yet.
+	return m.Refresh(ctx)
+}
+
+// record reads the keyring; a node that joins a cluster is told it.
+func (m *Manager) record(ctx context.Context, root barrier.Key) (record []byte, err error) {
+	stored, err := m.readStored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if j := m.joining.Load(); j != nil && stored == nil {
+		return j.join(ctx, Applicant{root})
+	}
+	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+		if record, err = tx.Get(barrier.RecordKey); err != nil {
+			return errs.New(errs.Failed, "the keyring cannot be read: %w", err)
+		}
+		return nil
+	})
+	return record, err
 }
 
 // ResetUnseal drops the shares given so far.

@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"arca/internal/api"
 	"arca/internal/builtin"
+	"arca/internal/cluster"
 	"arca/internal/config"
 	"arca/internal/config/source"
 	"arca/internal/core"
@@ -41,9 +44,15 @@ type node struct {
 	core      *core.Core
 	listeners []*listener.Listener
 	kes       []*kes.Door
-	dev       *devServer // nil in production
-	nodeID    string     // of raft storage
-	pid       string     // the file that was written, "" for none
+	dev       *devServer                   // nil in production
+	nodeID    string                       // of raft storage
+	cluster   *cluster.Node                // of raft storage, else nil
+	forwarded atomic.Pointer[http.Handler] // what serves the requests that other nodes forward
+	pid       string                       // the file that was written, "" for none
+
+	ctx    context.Context //nolint:containedctx // of the node's time; its attempts to join end with it
+	cancel context.CancelFunc
+	tries  sync.WaitGroup
 
 	stopOpening func()             // nil where key shares are needed
 	stopMetrics context.CancelFunc // nil before there are any
@@ -53,6 +62,7 @@ type node struct {
 // open builds a node up to where it can serve. On an error nothing is left open.
 func open(ctx context.Context, o *options, env Env) (n *node, err error) {
 	n = &node{opts: *o, env: env}
+	n.ctx, n.cancel = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {
 			n.close()
@@ -82,6 +92,9 @@ func open(ctx context.Context, o *options, env Env) (n *node, err error) {
 		return n, err
 	}
 	if err := n.openListeners(); err != nil {
+		return n, err
+	}
+	if err := n.retryJoin(); err != nil {
 		return n, err
 	}
 	if n.dev != nil {
@@ -139,24 +152,23 @@ func (n *node) openCore() error {
 	dir, typ := s.Path(), s.Type
 	memory := strings.HasPrefix(typ, "inmem")
 	if typ == "raft" {
-		var err error
-		if n.nodeID, err = keepNodeID(dir, s.Options["node_id"]); err != nil {
+		if err := n.openRaft(); err != nil {
 			return err
 		}
-		dir = filepath.Join(dir, "data")
+	} else {
+		b, err := pebble.Open(pebble.Config{Dir: dir, Memory: memory, Logger: n.log.Named("storage")})
+		if err != nil {
+			return err
+		}
+		n.store = b
 	}
-	b, err := pebble.Open(pebble.Config{Dir: dir, Memory: memory, Logger: n.log.Named("storage")})
-	if err != nil {
-		return err
-	}
-	n.store = b
 	wrappers, err := seals.Open(cfg.Seals, n.env.Getenv)
 	if err != nil {
 		return err
 	}
 	var catalog *builtin.Catalog
 	c, err := core.New(core.Config{
-		Backend: b, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
+		Backend: n.store, Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
 		Lockouts: lockouts(cfg), Seals: wrappers,
@@ -293,6 +305,13 @@ func keepNodeID(dir, configured string) (string, error) {
 
 func (n *node) openListeners() error {
 	extra, bodies := n.extraHeaders(), api.NewBudget(0)
+	inner := api.Config{Core: n.core, Log: n.log.Named("api"), Bodies: bodies, MaxRequestDuration: n.cfg.DefaultMaxRequest, MaxRequestBytes: -1}
+	var forward *forwarder
+	if n.cluster != nil {
+		forward = newForwarder(n.cluster)
+		h := api.New(inner)
+		n.forwarded.Store(&h)
+	}
 	for i := range n.cfg.Listeners {
 		s := &n.cfg.Listeners[i]
 		if s.Type == "kes" {
@@ -310,6 +329,9 @@ func (n *node) openListeners() error {
 			UnauthenticatedMetrics: s.Telemetry.UnauthenticatedMetrics, UnauthenticatedInFlight: s.Profiling.InFlight || s.InFlight.Unauthenticated,
 			UnauthenticatedProfiles: s.Profiling.Unauthenticated,
 			DisallowMetrics:         s.Telemetry.DisallowMetrics, MetricsOnly: s.Telemetry.MetricsOnly,
+		}
+		if forward != nil {
+			door.Forward, door.ActiveAddr = forward.forward, n.activeAddr
 		}
 		if t := s.ReadTimeout; t != nil {
 			if door.BodyTimeout = *t; *t == 0 {
@@ -358,6 +380,8 @@ func (n *node) closeStore() {
 	if n.stopOpening != nil {
 		n.stopOpening()
 	}
+	n.cancel()
+	n.tries.Wait()
 	if n.core != nil {
 		if err := n.core.Close(); err != nil {
 			n.log.Named("core").Error("close", "error", err)

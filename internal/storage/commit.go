@@ -224,6 +224,7 @@ func (db *DB) failed(b *batch, err error) {
 		}
 	}
 	db.mu.Lock()
+	following := errors.Is(db.err, ErrNotActive) // the owner knows of the failure, and waits for it
 	rest := db.queue
 	db.queue, db.pending = nil, 0
 	if db.room != nil {
@@ -249,7 +250,7 @@ func (db *DB) failed(b *batch, err error) {
 		r.err = errs.New(errs.Unavailable, "nothing was written, because an earlier write failed: %w", err)
 		r.finish()
 	}
-	if !certain && db.cfg.OnFail != nil {
+	if !certain && !following && db.cfg.OnFail != nil {
 		db.cfg.OnFail(err)
 	}
 }

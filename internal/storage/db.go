@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -153,7 +154,7 @@ func (db *DB) UpdateOnce(ctx context.Context, fn func(tx Tx) error) error {
 // ended. It does not close the backend.
 func (db *DB) Close() error {
 	db.mu.Lock()
-	if db.err == nil {
+	if db.err == nil || errors.Is(db.err, ErrNotActive) {
 		db.err = ErrClosed
 	}
 	for db.flushing {

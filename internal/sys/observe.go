@@ -183,7 +183,7 @@ func (e *Engine) inFlight(context.Context, *engine.Call, engine.None) (*engine.R
 	for _, r := range e.core.InFlight() {
 		out[r.ID] = r
 	}
-	return rawJSON(0, out)
+	return rawJSON(out)
 }
 
 func (e *Engine) versionHistory(context.Context, *engine.Call, engine.None) (*engine.Response, error) {

@@ -57,7 +57,7 @@ func (e *Engine) openAPI(_ context.Context, call *engine.Call, in specIn) (*engi
 			describePaths(paths, prefix, m)
 		}
 	}
-	return rawJSON(0, document(paths))
+	return rawJSON(document(paths))
 }
 
 func document(paths map[string]any) map[string]any {

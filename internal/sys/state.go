@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"arca/internal/cluster"
+	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/namespace"
@@ -28,7 +30,7 @@ func (e *Engine) stateRoutes() []engine.Route {
 		engine.Read("leader", e.leader, engine.Always, engine.ID("leader-status"), engine.Help("Tell which node is active.")),
 		engine.Write("step-down", e.stepDown, engine.Always, engine.RootOnly, engine.ID("step-down-leader"),
 			engine.Help("Let another node become active.")),
-		engine.Read("ha-status", e.haStatus, engine.TopLevel, engine.RootOnly, engine.ID("ha-status"), engine.Help("List the nodes of the cluster.")),
+		engine.Read("ha-status", e.haStatus, engine.TopLevel, engine.RootOnly, engine.ActiveOnly, engine.ID("ha-status"), engine.Help("List the nodes of the cluster.")),
 	}
 }
 
@@ -47,10 +49,10 @@ type healthIn struct {
 
 // healthOut is the body of sys/health.
 type healthOut struct {
-	initialised, sealed bool
-	cluster             seal.Cluster
-	version             string
-	now                 int64
+	initialised, sealed, standby bool
+	cluster                      seal.Cluster
+	version                      string
+	now                          int64
 }
 
 // encode writes the members in the order of Vault. It is written by hand, as
@@ -62,7 +64,7 @@ func (h *healthOut) encode() []byte {
 	b = append(b, `,"sealed":`...)
 	b = strconv.AppendBool(b, h.sealed)
 	b = append(b, `,"standby":`...)
-	b = strconv.AppendBool(b, h.sealed)
+	b = strconv.AppendBool(b, h.sealed || h.standby)
 	b = append(b, `,"performance_standby":false,"replication_performance_mode":"`...)
 	mode := "disabled"
 	if h.sealed {
@@ -92,6 +94,12 @@ func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*e
 	if a := e.core.Active(); a != nil {
 		out.initialised, out.sealed, out.cluster = true, false, a.Cluster
 		code, text = http.StatusOK, in.ActiveCode
+		if !a.Leads() {
+			out.standby = true
+			if code, text = http.StatusTooManyRequests, in.StandbyCode; text == "" && isTrue(in.StandbyOK) {
+				code, text = http.StatusOK, in.ActiveCode
+			}
+		}
 	} else {
 		initialised, err := e.seal.Initialised(ctx)
 		if err != nil {
@@ -116,13 +124,19 @@ func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*e
 	return &engine.Response{Raw: &engine.Raw{Status: code, Body: out.encode()}}, nil
 }
 
+// isTrue reads a flag in the query: given without a value it is set.
+func isTrue(text string) bool {
+	yes, err := strconv.ParseBool(text)
+	return err == nil && yes
+}
+
 // rawJSON is an answer without an envelope.
-func rawJSON(code int, v any) (*engine.Response, error) {
+func rawJSON(v any) (*engine.Response, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	return &engine.Response{Raw: &engine.Raw{Status: code, Body: append(body, '\n')}}, nil
+	return &engine.Response{Raw: &engine.Raw{Body: append(body, '\n')}}, nil
 }
 
 // sealNode seals for who has update and sudo on sys/seal. A sealed node is
@@ -150,22 +164,79 @@ type leaderOut struct {
 	LeaderClusterAddress string    `json:"leader_cluster_address"`
 	PerformanceStandby   bool      `json:"performance_standby"`
 	LastRemoteWAL        int       `json:"performance_standby_last_remote_wal"`
+	RaftCommitted        uint64    `json:"raft_committed_index,omitempty"`
+	RaftApplied          uint64    `json:"raft_applied_index,omitempty"`
 }
 
 func (e *Engine) leader(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
-	return rawJSON(0, leaderOut{ActiveTime: time.Time{}})
+	share := e.core.Cluster()
+	if share == nil {
+		return rawJSON(leaderOut{})
+	}
+	a := e.core.Active()
+	if a == nil {
+		return nil, core.ErrSealed
+	}
+	out := leaderOut{HAEnabled: true, IsSelf: a.Leads(), ActiveTime: a.LeadsSince()}
+	out.RaftCommitted, out.RaftApplied = share.Store().Committed(), share.Store().Applied()
+	if l, ok := share.Leader(); ok {
+		out.LeaderAddress, out.LeaderClusterAddress = l.APIAddr, l.ClusterAddr
+	}
+	return rawJSON(out)
 }
 
-func (e *Engine) stepDown(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
-	return nil, nil // without other nodes there is nobody to step down for
+// stepDown lets another node become active. The answer does not wait for that one.
+func (e *Engine) stepDown(ctx context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	a, share := e.core.Active(), e.core.Cluster()
+	if share == nil {
+		return nil, nil // without other nodes there is nobody to step down for
+	}
+	if a == nil {
+		return nil, core.ErrSealed
+	}
+	if !a.Leads() {
+		return nil, core.ErrStandby
+	}
+	if err := e.core.Authorize(ctx, call.Request, true); err != nil {
+		return nil, err
+	}
+	if err := share.StepDown(); err != nil && !errs.Is(err, errs.Precondition) {
+		e.core.Config().Log.Warn("step down", "error", err)
+	}
+	return nil, nil
 }
 
-func (e *Engine) haStatus(_ context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
+func (e *Engine) haStatus(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	cfg := e.core.Config()
+	if share := e.core.Cluster(); share != nil {
+		return data(map[string]any{"nodes": haNodes(share.Nodes())}), nil
+	}
 	return data(map[string]any{"nodes": []map[string]any{{
 		"active_node": true, "api_address": cfg.APIAddr, "cluster_address": cfg.ClusterAddr, "hostname": hostname(),
 		"last_echo": nil, "version": version.Compat(cfg.CompatVersion),
 	}}}), nil
+}
+
+func haNodes(list []cluster.Info) []map[string]any {
+	nodes := []map[string]any{}
+	for i, n := range list {
+		upgrade := n.UpgradeVersion
+		if upgrade == "" {
+			upgrade = n.Version
+		}
+		node := map[string]any{
+			"active_node": i == 0, "api_address": n.APIAddr, "cluster_address": n.ClusterAddr, "hostname": n.Hostname,
+			"last_echo": nil, "version": n.Version, "upgrade_version": upgrade,
+		}
+		if !n.Heard.IsZero() {
+			node["last_echo"] = n.Heard
+		}
+		if n.Zone != "" {
+			node["redundancy_zone"] = n.Zone
+		}
+		nodes = append(nodes, node)
+	}
+	return nodes
 }
 
 // lookup finds a token of the call's namespace, or of one below it.

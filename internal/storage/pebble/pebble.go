@@ -237,13 +237,50 @@ func (s *Store) Apply(_ context.Context, ops storage.Batch) error {
 	if err := s.space.admit(size); err != nil {
 		return err
 	}
+	b, err := s.batch(ops, size)
+	if err != nil {
+		return err
+	}
+	return s.commit(b, s.write)
+}
+
+func (s *Store) batch(ops storage.Batch, size int) (*pebble.Batch, error) {
 	b := s.db.NewBatchWithSize(size + batchHeader)
 	for i := range ops {
 		if err := add(b, &ops[i]); err != nil {
-			return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
+			return nil, fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
 		}
 	}
-	return s.commit(b)
+	return b, nil
+}
+
+// Replay is Apply for what a log elsewhere has committed to: it is not refused while the disk has room at all, may write
+// the backend's own keys, and is durable when it returns if synced says so. Whoever fills that log asks Room first.
+func (s *Store) Replay(ops storage.Batch, synced bool) error {
+	if err := s.fault.get(); err != nil {
+		return err
+	}
+	size := 0
+	for i := range ops {
+		size += len(ops[i].Key) + len(ops[i].Value) + opOverhead
+	}
+	b, err := s.batch(ops, size)
+	if err != nil {
+		return err
+	}
+	if synced {
+		return s.commit(b, pebble.Sync)
+	}
+	return s.commit(b, s.write)
+}
+
+// Room refuses n bytes, with an error that wraps ErrNotApplied, when the disk is nearly full or the store has failed. It
+// is not safe for concurrent use.
+func (s *Store) Room(n int) error {
+	if err := s.fault.get(); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
+	}
+	return s.space.admit(n)
 }
 
 // About what Pebble adds to an operation and a batch.
@@ -253,9 +290,9 @@ const (
 )
 
 // commit runs beside the caller, because work that cannot go on after a failure of the disk is parked: see fault.
-func (s *Store) commit(b *pebble.Batch) error {
+func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) error {
 	done := make(chan error, 1)
-	go func() { done <- s.commitNow(b) }()
+	go func() { done <- s.commitNow(b, how) }()
 	select {
 	case err := <-done:
 		return err
@@ -264,14 +301,14 @@ func (s *Store) commit(b *pebble.Batch) error {
 	}
 }
 
-func (s *Store) commitNow(b *pebble.Batch) (err error) {
+func (s *Store) commitNow(b *pebble.Batch, how *pebble.WriteOptions) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.fault.set(errs.New(errs.Unavailable, "storage failed: %v", p))
 			err = s.fault.get()
 		}
 	}()
-	if err := b.Commit(s.write); err != nil {
+	if err := b.Commit(how); err != nil {
 		return s.fault.explain(err)
 	}
 	if err := s.fault.get(); err != nil { // Commit does not return what it reports by Fatalf

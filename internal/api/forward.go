@@ -1,0 +1,108 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+)
+
+// errAnswered says that the answer has been written.
+var errAnswered = errors.New("answered")
+
+// While the cluster has no active node, a request waits: another is elected within a second or two.
+const (
+	forwardPatience = 8 * time.Second
+	forwardPause    = 15 * time.Millisecond
+)
+
+const (
+	noForwardHeader = "X-Vault-No-Request-Forwarding"
+	// NotActiveHeader marks the answer of a node that is not the active one any more: the request has not been served.
+	NotActiveHeader = "X-Arca-Not-Active"
+)
+
+// elsewhereActive has a request that this node may not answer answered by the active one, or by this one, should it
+// become that meanwhile. Nothing of the request has happened when it comes here, and nothing when it is tried again.
+func (d *door) elsewhereActive(ctx context.Context, in *incoming, req *engine.Request, cause error) (*engine.Response, error) {
+	if d.Forward == nil {
+		in.w.Header().Set(NotActiveHeader, "true")
+		return nil, cause
+	}
+	if in.Header.Get(noForwardHeader) != "" {
+		return nil, d.sendThere(in, cause)
+	}
+	patience, cancel := context.WithTimeout(ctx, forwardPatience)
+	defer cancel()
+	for {
+		answer, err := d.Forward(ctx, in.Request, in.raw) //nolint:bodyclose // pass closes it
+		if err == nil {
+			d.pass(in.w, answer)
+			return nil, errAnswered
+		}
+		if !errs.Is(err, errs.NotActive) {
+			return nil, err
+		}
+		cause = err
+		pause := time.NewTimer(forwardPause)
+		select {
+		case <-pause.C:
+		case <-patience.Done():
+			pause.Stop()
+			return nil, errs.New(errs.Unavailable, "no active node answers: %w", cause)
+		}
+		res, err := d.Core.Handle(ctx, req)
+		if err == nil || !errs.Is(err, errs.NotActive) {
+			return res, err
+		}
+	}
+}
+
+// sendThere tells a client that wants no forwarding where the active node is.
+func (d *door) sendThere(in *incoming, cause error) error {
+	to := ""
+	if d.ActiveAddr != nil {
+		to = d.ActiveAddr()
+	}
+	if to == "" {
+		return cause
+	}
+	h := in.w.Header()
+	h.Set("Location", to+in.URL.RequestURI())
+	h["Content-Length"] = []string{"0"}
+	d.head(in.w, http.StatusTemporaryRedirect)
+	return errAnswered
+}
+
+// pass hands the active node's answer on.
+func (d *door) pass(w http.ResponseWriter, answer *http.Response) {
+	defer func() { _ = answer.Body.Close() }() // it was read, or the client has gone
+	h := w.Header()
+	for name, values := range answer.Header {
+		h[name] = values
+	}
+	d.head(w, answer.StatusCode)
+	if answer.ContentLength >= 0 {
+		_, _ = io.Copy(w, answer.Body) // either side may be gone
+		return
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{}) // not every writer has one
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := answer.Body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return
+			}
+			_ = control.Flush() // the next write tells
+		}
+		if err != nil {
+			return
+		}
+	}
+}

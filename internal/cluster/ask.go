@@ -1,0 +1,307 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage/raft"
+)
+
+// Nodes ask each other short questions over one connection, many at a time. A message is
+//
+//	length of what follows (4 bytes) | number of the question (8) | kind (1) | JSON
+//
+// with numbers big-endian. An answer has the number of its question.
+const (
+	askMark   byte = iota + 1 // how far is the leader? → raft.Mark
+	askEcho                   // I am here: Info → Info of the leader
+	answered                  // an answer
+	refused                   // an answer: a text, and whether the other is no leader
+	maxAsk    = 64 << 10
+	askHeader = 4 + 8 + 1
+	askAtOnce = 256
+)
+
+type refusal struct {
+	Text string    `json:"text"`
+	Kind errs.Kind `json:"kind"`
+}
+
+// A line is a connection over which questions go out.
+type line struct {
+	conn    net.Conn
+	address string
+	writing sync.Mutex
+
+	mu     sync.Mutex
+	next   uint64
+	waits  map[uint64]chan message
+	broken error
+}
+
+type message struct {
+	id   uint64
+	kind byte
+	body []byte
+}
+
+func writeMessage(w io.Writer, m message) error {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, askHeader+len(m.body)), uint32(8+1+len(m.body)))
+	b = binary.BigEndian.AppendUint64(b, m.id)
+	b = append(b, m.kind)
+	_, err := w.Write(append(b, m.body...))
+	return err
+}
+
+func readMessage(r io.Reader) (message, error) {
+	var head [askHeader]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return message{}, err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n < 9 || n > maxAsk {
+		return message{}, errs.New(errs.Invalid, "a node sent a message of %d bytes", n)
+	}
+	m := message{id: binary.BigEndian.Uint64(head[4:]), kind: head[12], body: make([]byte, n-9)}
+	_, err := io.ReadFull(r, m.body)
+	return m, err
+}
+
+// run reads the answers until the connection ends.
+func (l *line) run() {
+	in := bufio.NewReader(l.conn)
+	for {
+		m, err := readMessage(in)
+		l.mu.Lock()
+		if err != nil {
+			l.broken = errs.New(errs.Unavailable, "the connection to the active node is lost: %w", err)
+			for _, ch := range l.waits {
+				close(ch)
+			}
+			l.waits = nil
+			l.mu.Unlock()
+			_ = l.conn.Close() // it is broken
+			return
+		}
+		ch := l.waits[m.id]
+		delete(l.waits, m.id)
+		l.mu.Unlock()
+		if ch != nil {
+			ch <- m
+		}
+	}
+}
+
+func (l *line) ask(ctx context.Context, kind byte, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	ch := make(chan message, 1)
+	l.mu.Lock()
+	if l.broken != nil {
+		defer l.mu.Unlock()
+		return l.broken
+	}
+	l.next++
+	id := l.next
+	l.waits[id] = ch
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.waits, id)
+		l.mu.Unlock()
+	}()
+	l.writing.Lock()
+	_ = l.conn.SetWriteDeadline(time.Now().Add(dialTimeout)) // else the write fails anyway
+	err = writeMessage(l.conn, message{id, kind, body})
+	l.writing.Unlock()
+	if err != nil {
+		_ = l.conn.Close() // run ends the others
+		return errs.New(errs.Unavailable, "ask the active node: %w", err)
+	}
+	select {
+	case m, ok := <-ch:
+		if !ok {
+			return errs.New(errs.Unavailable, "the connection to the active node was lost")
+		}
+		return read(m, out)
+	case <-ctx.Done():
+		return errs.New(errs.Unavailable, "ask the active node: %w", context.Cause(ctx))
+	}
+}
+
+func read(m message, out any) error {
+	if m.kind == answered {
+		return json.Unmarshal(m.body, out)
+	}
+	var r refusal
+	if err := json.Unmarshal(m.body, &r); err != nil {
+		return err
+	}
+	return errs.New(r.Kind, "%s", r.Text)
+}
+
+// serve answers the questions of one node.
+func (n *Node) serve(ctx context.Context, c net.Conn) {
+	defer func() { _ = c.Close() }() // it ends whatever happens
+	var writing sync.Mutex
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	places := make(chan struct{}, askAtOnce)
+	in := bufio.NewReader(c)
+	for {
+		m, err := readMessage(in)
+		if err != nil {
+			return
+		}
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		work.Go(func() {
+			defer func() { <-places }()
+			out := n.answer(ctx, m)
+			writing.Lock()
+			defer writing.Unlock()
+			_ = c.SetWriteDeadline(time.Now().Add(dialTimeout)) // else the write fails anyway
+			if err := writeMessage(c, out); err != nil {
+				_ = c.Close() // the reader above ends
+			}
+		})
+	}
+}
+
+func (n *Node) answer(ctx context.Context, m message) message {
+	ctx, cancel := context.WithTimeout(ctx, transportTimeout)
+	defer cancel()
+	var v any
+	var err error
+	switch m.kind {
+	case askMark:
+		v, err = n.cfg.Store.Mark(ctx)
+	case askEcho:
+		var in Info
+		if err = json.Unmarshal(m.body, &in); err == nil {
+			v, err = n.heard(in)
+		}
+	default:
+		err = errs.New(errs.Unsupported, "this version of arca does not know the question %d", m.kind)
+	}
+	out := message{id: m.id, kind: answered}
+	if err == nil {
+		out.body, err = json.Marshal(v)
+	}
+	if err != nil {
+		out.kind = refused
+		out.body, _ = json.Marshal(refusal{err.Error(), errs.KindOf(err)}) // strings always encode
+	}
+	return out
+}
+
+// lineTo returns the connection to the leader's node, making it if need be.
+func (n *Node) lineTo(ctx context.Context, w *web, to string) (*line, error) {
+	n.lines.Lock()
+	defer n.lines.Unlock()
+	if l := n.line; l != nil {
+		l.mu.Lock()
+		good := l.broken == nil && l.address == to
+		l.mu.Unlock()
+		if good {
+			return l, nil
+		}
+		_ = l.conn.Close() // another leads now, or it is broken
+		n.line = nil
+	}
+	c, err := w.dial(ctx, protoAsk, to)
+	if err != nil {
+		return nil, err
+	}
+	l := &line{conn: c, address: to, waits: map[uint64]chan message{}}
+	n.line = l
+	w.work.Go(l.run)
+	return l, nil
+}
+
+// A question is asked once for all reads that came before it was asked.
+type question struct {
+	done chan struct{}
+	mark raft.Mark
+	err  error
+}
+
+// Fresh returns when this node shows everything that was acknowledged before the call, by whichever node. The leader looks
+// at its lease; others ask it how far it is, and wait until they are as far.
+func (n *Node) Fresh(ctx context.Context) error {
+	if n.cfg.Store.Leading() {
+		return n.cfg.Store.Fresh(ctx)
+	}
+	r := n.running.Load()
+	if r == nil {
+		return raft.ErrNoLeader
+	}
+	n.asking.Lock()
+	q := n.next
+	if q == nil {
+		q = &question{done: make(chan struct{})}
+		n.next = q
+		if !n.under {
+			n.under = true
+			r.web.work.Go(func() { n.askAll(r) })
+		}
+	}
+	n.asking.Unlock()
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		return errs.New(errs.Unavailable, "wait for the active node: %w", context.Cause(ctx))
+	}
+	if q.err != nil {
+		return q.err
+	}
+	return n.cfg.Store.Await(ctx, q.mark)
+}
+
+// askAll asks as long as somebody waits.
+func (n *Node) askAll(r *running) {
+	for {
+		n.asking.Lock()
+		q := n.next
+		if n.next = nil; q == nil {
+			n.under = false
+			n.asking.Unlock()
+			return
+		}
+		n.asking.Unlock()
+		q.mark, q.err = n.mark(r)
+		close(q.done)
+	}
+}
+
+func (n *Node) mark(r *running) (m raft.Mark, err error) {
+	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
+	defer cancel()
+	id, to := n.cfg.Store.Leader()
+	if to == "" || id == n.cfg.NodeID {
+		return m, raft.ErrNoLeader
+	}
+	l, err := n.lineTo(ctx, r.web, to)
+	if err == nil {
+		err = l.ask(ctx, askMark, struct{}{}, &m)
+	}
+	if err != nil && !errors.Is(err, raft.ErrNoLeader) {
+		return m, errs.New(errs.NotActive, "%w", err)
+	}
+	return m, err
+}

@@ -1,0 +1,422 @@
+// Package cluster is what nodes that share a raft log have to do with each other: who belongs, who leads, how they talk.
+//
+// A Node is one of them. From Start, when its keys are open, to Stop it listens at its cluster address for nodes with a
+// certificate of the same authority, takes part in raft, tells the leader about itself, and knows by Fresh when a read
+// may be answered here. Whoever leads looks after the others' health (autopilot) and gives those that are stable a vote.
+//
+// A new node is let in by its answer to a challenge: seal.Manager has that, since it takes the unseal keys.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/raft"
+)
+
+// Config of a Node.
+type Config struct {
+	Store   *raft.Store
+	NodeID  string
+	Address string   // host and port at which other nodes reach this one
+	Bind    []string // where it listens for them
+	// APIAddr and ClusterAddr are URLs, as other nodes and clients are told.
+	APIAddr, ClusterAddr string
+	Version              string
+	UpgradeVersion       string // counts for upgrades in place of Version
+	Zone                 string // of redundancy
+	NonVoter             bool   // holds the data without a vote
+	Log                  *slog.Logger
+	// Serve serves the requests that other nodes forward, until the listener is closed.
+	Serve func(net.Listener)
+	// Reconcile and Update are autopilot's intervals; 0 is a good one.
+	Reconcile, Update time.Duration
+}
+
+// Info is what a node says about itself.
+type Info struct {
+	ID             string    `json:"id"`
+	APIAddr        string    `json:"api_addr"`
+	ClusterAddr    string    `json:"cluster_addr"`
+	Address        string    `json:"address"`
+	Hostname       string    `json:"hostname"`
+	Version        string    `json:"version"`
+	UpgradeVersion string    `json:"upgrade_version,omitempty"`
+	Zone           string    `json:"zone,omitempty"`
+	NonVoter       bool      `json:"non_voter,omitempty"`
+	LastIndex      uint64    `json:"last_index"`
+	LastTerm       uint64    `json:"last_term"`
+	Since          time.Time `json:"since,omitzero"` // when it became the active node
+	Heard          time.Time `json:"-"`              // by the leader, last
+}
+
+// Events are raft.Events, and what becomes of the others.
+type Events struct {
+	Follow  func()
+	Lead    func()
+	Applied func(storage.Change) error
+}
+
+// A Node is one node of a cluster. It is safe for concurrent use.
+type Node struct {
+	cfg Config
+	log *slog.Logger
+
+	running atomic.Pointer[running] // nil while sealed
+	starts  sync.Mutex
+	noVote  atomic.Bool
+	kick    chan struct{} // the leader has changed
+
+	lines sync.Mutex
+	line  *line // to the leader
+
+	asking sync.Mutex
+	next   *question
+	under  bool
+
+	mu     sync.Mutex
+	known  map[string]Info // by id, at the leader
+	leader Info            // as it told us
+	since  time.Time       // when this node came to lead
+
+	pilot pilot
+}
+
+type running struct {
+	web    *web
+	pass   *pass
+	ctx    context.Context //nolint:containedctx // of the node's time unsealed
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// New makes a node. It starts nothing.
+func New(cfg Config) *Node {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}}
+	n.pilot.init(n)
+	return n
+}
+
+// Bind says whom to tell. It must be called once, before Start and Bootstrap.
+func (n *Node) Bind(on Events) {
+	n.cfg.Store.Bind(raft.Events{
+		Follow: func() {
+			n.pilot.stop()
+			on.Follow()
+		},
+		Lead: func() {
+			n.mu.Lock()
+			n.since = time.Now().UTC()
+			clear(n.known)
+			n.mu.Unlock()
+			on.Lead()
+			n.pilot.start()
+		},
+		Applied: on.Applied,
+		Peers:   n.peersChanged,
+	})
+}
+
+// Bootstrap makes this node a cluster of its own, and has it lead until Stop, without talking to anybody. It is for the
+// first content of a new store.
+func (n *Node) Bootstrap(ctx context.Context) error {
+	n.starts.Lock()
+	defer n.starts.Unlock()
+	_, t := hraft.NewInmemTransport(hraft.ServerAddress(n.cfg.Address))
+	if err := n.cfg.Store.Start(raft.StartOptions{Transport: t, Bootstrap: !n.cfg.Store.HasPeers()}); err != nil {
+		return err
+	}
+	return n.awaitLead(ctx)
+}
+
+func (n *Node) awaitLead(ctx context.Context) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !n.cfg.Store.Leading() {
+		select {
+		case <-ctx.Done():
+			return errs.New(errs.Unavailable, "wait until this node leads: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Start takes part in the cluster whose keyring ring is. A cluster of this node alone has a leader when it returns.
+func (n *Node) Start(ctx context.Context, ring *barrier.Keyring) error {
+	n.starts.Lock()
+	defer n.starts.Unlock()
+	n.stop()
+	p, err := newPass(ring, n.cfg.NodeID)
+	if err != nil {
+		return err
+	}
+	w, err := openWeb(p, n.cfg.Address, n.cfg.Bind, n.log)
+	if err != nil {
+		p.wipe()
+		return err
+	}
+	t := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+		Stream: w.streams[protoRaft], MaxPool: transportPool, Timeout: transportTimeout, Logger: raft.NewLogger(n.log),
+	})
+	r := &running{web: w, pass: p}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	n.running.Store(r)
+	if err := n.cfg.Store.Start(raft.StartOptions{Transport: t}); err != nil {
+		n.stop()
+		return err
+	}
+	r.work.Go(func() { n.echo(r) })
+	if n.cfg.Serve != nil {
+		r.work.Go(func() { n.cfg.Serve(w.streams[protoHTTP]) })
+	}
+	r.work.Go(func() {
+		for {
+			c, err := w.streams[protoAsk].Accept()
+			if err != nil {
+				return
+			}
+			r.work.Go(func() { n.serve(r.ctx, c) })
+		}
+	})
+	if peers := n.cfg.Store.Peers(); len(peers) == 1 && peers[0].ID == n.cfg.NodeID {
+		ctx, cancel := context.WithTimeout(ctx, transportTimeout)
+		defer cancel()
+		if err := n.awaitLead(ctx); err != nil {
+			n.log.Warn("this node is alone and does not lead yet", "error", err)
+		}
+	}
+	return nil
+}
+
+// Stop leaves the cluster: the node is not seen any more. If it leads and another could, hand over first: see StepDown.
+func (n *Node) Stop() {
+	n.starts.Lock()
+	defer n.starts.Unlock()
+	n.stop()
+}
+
+func (n *Node) stop() {
+	n.cfg.Store.Stop()
+	n.pilot.wait()
+	r := n.running.Swap(nil)
+	if r == nil {
+		return
+	}
+	r.cancel()
+	r.web.close()
+	r.work.Wait()
+	r.pass.wipe()
+	n.lines.Lock()
+	n.line = nil
+	n.lines.Unlock()
+	n.mu.Lock()
+	n.leader = Info{}
+	clear(n.known)
+	n.mu.Unlock()
+}
+
+// Store is the raft log below.
+func (n *Node) Store() *raft.Store { return n.cfg.Store }
+
+// WantNoVote has this node hold the data without a vote.
+func (n *Node) WantNoVote() { n.noVote.Store(true) }
+
+// StepDown lets another node lead.
+func (n *Node) StepDown() error { return n.cfg.Store.StepDown("") }
+
+// Leading reports whether this node leads.
+func (n *Node) Leading() bool { return n.cfg.Store.Leading() }
+
+// Self is what this node says about itself.
+func (n *Node) Self() Info {
+	index, term := n.cfg.Store.Last()
+	host, _ := os.Hostname() // empty where it cannot be had
+	i := Info{
+		ID: n.cfg.NodeID, APIAddr: n.cfg.APIAddr, ClusterAddr: n.cfg.ClusterAddr, Address: n.cfg.Address, Hostname: host,
+		Version: n.cfg.Version, UpgradeVersion: n.cfg.UpgradeVersion, Zone: n.cfg.Zone, NonVoter: n.cfg.NonVoter || n.noVote.Load(),
+		LastIndex: index, LastTerm: term,
+	}
+	if n.Leading() {
+		n.mu.Lock()
+		i.Since = n.since
+		n.mu.Unlock()
+	}
+	return i
+}
+
+// Leader is what the leader says about itself; false while none is known.
+func (n *Node) Leader() (Info, bool) {
+	if n.Leading() {
+		return n.Self(), true
+	}
+	id, _ := n.cfg.Store.Leader()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leader, id != "" && n.leader.ID == id
+}
+
+// Nodes lists the leader, and at the leader all others, with when they were heard last.
+func (n *Node) Nodes() []Info {
+	self := n.Self()
+	list := []Info{self}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.cfg.Store.Peers() {
+		if i, ok := n.known[p.ID]; ok && p.ID != self.ID {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// LeaderAddress is where the leader's Conns are dialled; false while there is none, or this node is it.
+func (n *Node) LeaderAddress() (string, bool) {
+	id, to := n.cfg.Store.Leader()
+	return to, to != "" && id != n.cfg.NodeID
+}
+
+// Dial opens a connection to another node, for its Config.Serve.
+func (n *Node) Dial(ctx context.Context, to string) (net.Conn, error) {
+	r := n.running.Load()
+	if r == nil {
+		return nil, raft.ErrNoLeader
+	}
+	return r.web.dial(ctx, protoHTTP, to)
+}
+
+func (n *Node) peersChanged() {
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Echoes tell the leader of this node, and this node of the leader.
+const (
+	echoEvery = 2 * time.Second
+	echoSoon  = 100 * time.Millisecond
+)
+
+func (n *Node) echo(r *running) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-t.C:
+		case <-n.kick:
+		}
+		wait := echoEvery
+		if !n.Leading() && !n.echoOnce(r) {
+			wait = echoSoon // there will be a leader soon
+		}
+		t.Reset(wait)
+	}
+}
+
+func (n *Node) echoOnce(r *running) bool {
+	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
+	defer cancel()
+	id, to := n.cfg.Store.Leader()
+	if to == "" || id == n.cfg.NodeID {
+		return false
+	}
+	l, err := n.lineTo(ctx, r.web, to)
+	var leader Info
+	if err == nil {
+		err = l.ask(ctx, askEcho, n.Self(), &leader)
+	}
+	if err != nil {
+		n.log.Debug("tell the active node of this one", "error", err)
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leader = leader
+	return true
+}
+
+// heard takes another node's echo.
+func (n *Node) heard(in Info) (Info, error) {
+	if !n.Leading() {
+		return Info{}, raft.ErrNoLeader
+	}
+	in.Heard = time.Now().UTC()
+	member, moved := false, false
+	for _, p := range n.cfg.Store.Peers() {
+		if p.ID == in.ID {
+			member, moved = true, p.Address != in.Address
+		}
+	}
+	if !member {
+		return Info{}, errs.New(errs.Denied, "the node %q does not belong to the cluster any more", in.ID)
+	}
+	n.mu.Lock()
+	n.known[in.ID] = in
+	n.mu.Unlock()
+	if moved {
+		if err := n.cfg.Store.Add(in.ID, in.Address); err != nil {
+			return Info{}, err
+		}
+		n.log.Info("a node has another address now", "node", in.ID, "address", in.Address)
+	}
+	return n.Self(), nil
+}
+
+// Introduction is what a node that joins says about itself: the text that its proof is bound to.
+func Introduction(id, clusterAddr string, nonVoter bool) []byte {
+	return fmt.Appendf(nil, "%q %q %t", id, clusterAddr, nonVoter)
+}
+
+// Admit makes a new node a member, at a cluster address. Whatever had its id before is gone: a node that has lost its log
+// must not vote as the one that had it.
+func (n *Node) Admit(id, clusterAddr string) error {
+	to, err := HostPort(clusterAddr)
+	if err != nil {
+		return err
+	}
+	if id == n.cfg.NodeID {
+		return errs.New(errs.Conflict, "the node %q is the active one: give the new node another node_id", id)
+	}
+	if err := n.cfg.Store.Remove(id); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	delete(n.known, id)
+	n.mu.Unlock()
+	if err := n.cfg.Store.Add(id, to); err != nil {
+		return err
+	}
+	n.log.Info("a node joins the cluster", "node", id, "address", to)
+	return nil
+}
+
+// HostPort takes host and port out of a cluster address, which is a URL.
+func HostPort(addr string) (string, error) {
+	u, err := url.Parse(addr)
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", errs.New(errs.Invalid, "the cluster address %q must be a URL with a host and a port, as in https://10.0.0.1:8201", addr)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "8201"
+	}
+	return net.JoinHostPort(u.Hostname(), port), nil
+}

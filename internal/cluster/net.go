@@ -1,0 +1,229 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+)
+
+// What nodes say to each other, by the protocol that a connection is opened for.
+const (
+	protoRaft = "arca-raft/1"
+	protoAsk  = "arca-ask/1"
+	protoHTTP = "arca-http/1"
+)
+
+const (
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 5 * time.Second
+	maxHandshakes    = 64
+	transportTimeout = 10 * time.Second
+	transportPool    = 3
+)
+
+// A web is this node's connections with others, while it is unsealed.
+type web struct {
+	pass      *pass
+	log       *slog.Logger
+	address   string // of this node, as others dial it
+	listeners []net.Listener
+	streams   map[string]*stream
+	shaking   chan struct{}
+	work      sync.WaitGroup
+
+	mu    sync.Mutex
+	over  bool
+	conns map[net.Conn]struct{}
+}
+
+// openWeb listens at the addresses.
+func openWeb(p *pass, address string, bind []string, log *slog.Logger) (*web, error) {
+	w := &web{
+		pass: p, log: log, address: address, shaking: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{},
+		streams: map[string]*stream{},
+	}
+	for _, proto := range []string{protoRaft, protoAsk, protoHTTP} {
+		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan net.Conn), done: make(chan struct{})}
+	}
+	for _, b := range bind {
+		l, err := net.Listen("tcp", b)
+		if err != nil {
+			w.close()
+			return nil, errs.New(errs.Unavailable, "listen for other nodes at %q: %w", b, err)
+		}
+		w.listeners = append(w.listeners, l)
+	}
+	for _, l := range w.listeners {
+		w.work.Go(func() { w.accept(l) })
+	}
+	return w, nil
+}
+
+func (w *web) close() {
+	w.mu.Lock()
+	w.over = true
+	for c := range w.conns {
+		_ = c.Close() // it ends whatever happens
+	}
+	w.mu.Unlock()
+	for _, l := range w.listeners {
+		_ = l.Close() // likewise
+	}
+	for _, s := range w.streams {
+		_ = s.Close() // never fails
+	}
+	w.work.Wait()
+}
+
+func (w *web) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			w.log.Warn("accept a node's connection", "error", err)
+			time.Sleep(100 * time.Millisecond) // out of descriptors, for one
+			continue
+		}
+		select {
+		case w.shaking <- struct{}{}:
+			w.work.Go(func() {
+				defer func() { <-w.shaking }()
+				w.greet(c)
+			})
+		default: // somebody opens connections and says nothing
+			_ = c.Close() // nothing was said yet
+		}
+	}
+}
+
+// greet finds out who calls, and hands the connection to who is called.
+func (w *web) greet(raw net.Conn) {
+	if !w.track(raw) {
+		return
+	}
+	c := tls.Server(raw, w.pass.server())
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		w.log.Debug("a connection to the cluster's address was refused", "from", raw.RemoteAddr().String(), "error", err)
+		w.drop(raw)
+		return
+	}
+	s := w.streams[c.ConnectionState().NegotiatedProtocol]
+	if s == nil {
+		w.drop(raw)
+		return
+	}
+	select {
+	case s.conns <- &conn{c, func() { w.drop(raw) }}:
+	case <-s.done:
+		w.drop(raw)
+	}
+}
+
+// track remembers a connection, so that it ends with the web.
+func (w *web) track(c net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		_ = c.Close() // nothing was said
+		return false
+	}
+	w.conns[c] = struct{}{}
+	return true
+}
+
+func (w *web) drop(c net.Conn) {
+	w.mu.Lock()
+	delete(w.conns, c)
+	w.mu.Unlock()
+	_ = c.Close() // it ends whatever happens
+}
+
+// dial opens a connection to another node.
+func (w *web) dial(ctx context.Context, proto, address string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	raw, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "reach the node at %q: %w", address, err)
+	}
+	if !w.track(raw) {
+		return nil, net.ErrClosed
+	}
+	c := tls.Client(raw, w.pass.client(proto))
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		w.drop(raw)
+		return nil, errs.New(errs.Unavailable, "greet the node at %q: %w", address, err)
+	}
+	return &conn{c, func() { w.drop(raw) }}, nil
+}
+
+// A conn is forgotten when it is closed.
+type conn struct {
+	*tls.Conn
+	drop func()
+}
+
+// Close does not wait for the other side, which may be gone.
+func (c *conn) Close() error {
+	c.drop()
+	return nil
+}
+
+// A stream is the connections of one protocol: a net.Listener, and raft's StreamLayer.
+type stream struct {
+	web   *web
+	proto string
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+var _ raft.StreamLayer = (*stream)(nil)
+
+// Accept implements net.Listener.
+func (s *stream) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.conns:
+		return c, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (s *stream) Close() error {
+	s.once.Do(func() { close(s.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (s *stream) Addr() net.Addr { return address(s.web.address) }
+
+// Dial implements raft.StreamLayer.
+func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return s.web.dial(ctx, s.proto, string(to))
+}
+
+// address is a node's, which need not be an IP address.
+type address string
+
+// Network implements net.Addr.
+func (a address) Network() string { return "tcp" }
+
+// String implements net.Addr.
+func (a address) String() string { return string(a) }

@@ -1,0 +1,143 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// A node that shares its store with others (Config.Cluster) is active or a standby while it is unsealed. The store in
+// clear and its caches are the same for both and stay over a change of roles: on a standby they move by what the active
+// node wrote (storage.DB.Applied). What only the active node has is a lead.
+
+// A lead is a node's time as the active one: it owns the work that only the active node does.
+type lead struct {
+	since  time.Time
+	ctx    context.Context //nolint:containedctx // of the time in which the node leads
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// ErrStandby is the refusal of what only the active node can do. Nothing has happened: a door may send the request there.
+var ErrStandby error = errs.New(errs.NotActive, "this node is a standby, and no active node is known: try again in a moment")
+
+// Leads reports whether this node is the active one.
+func (a *Active) Leads() bool { return a.lead.Load() != nil }
+
+// LeadsSince is when this node became the active one; zero on a standby.
+func (a *Active) LeadsSince() time.Time {
+	if l := a.lead.Load(); l != nil {
+		return l.since
+	}
+	return time.Time{}
+}
+
+// Standby reports whether the node is unsealed and another is the active one.
+func (c *Core) Standby() bool {
+	a := c.active.Load()
+	return a != nil && !a.Leads()
+}
+
+// begin makes the state that of the active node. The caller sees to it that there is one at a time.
+func (a *Active) begin() {
+	l := &lead{since: time.Now().UTC()}
+	l.ctx, l.cancel = context.WithCancel(a.ctx)
+	run := func(fn func(ctx context.Context)) { l.work.Go(func() { fn(l.ctx) }) }
+	run(a.Queue.Run)
+	run(a.core.seal.Run)
+	run(a.Activity.Run)
+	if a.core.cfg.Metrics != nil && a.core.cfg.Usage.Period > 0 {
+		run(a.watchUsage)
+	}
+	a.lead.Store(l)
+}
+
+// cease ends the work of the active node; it waits for nothing.
+func (a *Active) cease() *lead {
+	l := a.lead.Swap(nil)
+	if l != nil {
+		l.cancel()
+	}
+	return l
+}
+
+// bind listens to what becomes of the cluster.
+func (c *Core) bind() {
+	c.raw.Follow()
+	c.cfg.Cluster.Bind(clusterEvents(c))
+}
+
+// follow takes the right to write from this node. It runs where the log is applied: it must not wait for what needs that.
+func (c *Core) follow() {
+	c.raw.Follow()
+	a := c.active.Load()
+	if a == nil {
+		return
+	}
+	if l := a.cease(); l != nil {
+		c.log.Info("this node is a standby now")
+		c.past = append(c.past, l)
+	}
+	a.DB.Follow()
+}
+
+// leads gives this node the right to write.
+func (c *Core) leads() {
+	for _, l := range c.past {
+		l.work.Wait() // its context has ended, and so has its right to write
+	}
+	c.past = nil
+	c.raw.Lead()
+	a := c.active.Load()
+	if a == nil || a.ctx.Err() != nil {
+		return
+	}
+	a.DB.Lead()
+	a.steer()
+	a.begin()
+	c.log.Info("this node is the active one now")
+}
+
+// applied takes what the active node wrote into the state of this one.
+func (c *Core) applied(ch storage.Change) error {
+	sealChanged := false
+	for _, key := range ch.Keys {
+		sealChanged = sealChanged || strings.HasPrefix(key, barrier.ClearPrefix)
+	}
+	for _, p := range ch.Prefixes {
+		sealChanged = sealChanged || strings.HasPrefix(barrier.ClearPrefix, p) || strings.HasPrefix(p, barrier.ClearPrefix)
+	}
+	a := c.active.Load()
+	if a == nil {
+		return nil
+	}
+	if sealChanged { // first: what comes behind it may be encrypted with a new key
+		if err := c.seal.Refresh(context.Background()); err != nil {
+			c.log.Error("the keyring cannot be read any more: this node is sealed", "error", err)
+			go func() {
+				if err := c.Shut(); err != nil {
+					c.log.Error("seal", "error", err)
+				}
+			}()
+		}
+	}
+	if err := a.DB.Applied(ch); !errors.Is(err, storage.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// fresh returns when the node's state is one that may be shown: on the active node when it is certain that it still is
+// that, on a standby when it has all that was acknowledged before.
+func (c *Core) fresh(ctx context.Context) error {
+	if c.cfg.Cluster == nil {
+		return nil
+	}
+	return c.cfg.Cluster.Fresh(ctx)
+}

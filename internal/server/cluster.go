@@ -1,0 +1,273 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"arca/internal/api"
+	"arca/internal/cluster"
+	"arca/internal/config"
+	"arca/internal/errs"
+	"arca/internal/param"
+	"arca/internal/storage/raft"
+	"arca/internal/version"
+	"arca/internal/wire"
+)
+
+// openRaft opens raft storage, and makes this node one that may share it.
+func (n *node) openRaft() error {
+	s := n.cfg.Storage
+	dir := s.Path()
+	if n.cfg.DisableClustering {
+		return errs.New(errs.Invalid, `disable_clustering cannot be set with storage "raft"`)
+	}
+	var err error
+	if n.nodeID, err = keepNodeID(dir, s.Options["node_id"]); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "arca.storage")); err == nil {
+		return errs.New(errs.Invalid, "%s: the folder %q was written by a version of arca from before it had raft; start that one and copy the secrets", s.Pos, dir)
+	}
+	cfg := raft.Config{Dir: dir, NodeID: n.nodeID, Log: n.log.Named("raft")}
+	o := raftOptions{s: s}
+	cfg.Multiplier = int(o.number("performance_multiplier", 10))
+	cfg.TrailingLogs = uint64(o.number("trailing_logs", 1<<40))
+	cfg.SnapshotThreshold = uint64(o.number("snapshot_threshold", 1<<40))
+	cfg.SnapshotInterval = o.duration("snapshot_interval")
+	share := cluster.Config{
+		NodeID: n.nodeID, APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), Version: version.Compat(n.cfg.CompatVersion),
+		UpgradeVersion: s.Options["autopilot_upgrade_version"], Zone: s.Options["autopilot_redundancy_zone"],
+		NonVoter: o.boolean("retry_join_as_non_voter"), Reconcile: o.duration("autopilot_reconcile_interval"), Update: o.duration("autopilot_update_interval"),
+		Log: n.log.Named("cluster"), Serve: n.serveForwarded,
+	}
+	if o.err != nil {
+		return o.err
+	}
+	if share.Address, err = cluster.HostPort(share.ClusterAddr); err != nil {
+		return err
+	}
+	if share.Bind, err = n.clusterBinds(); err != nil {
+		return err
+	}
+	store, err := raft.Open(cfg)
+	if err != nil {
+		return err
+	}
+	share.Store = store
+	n.store, n.cluster = store, cluster.New(share)
+	return nil
+}
+
+// raftOptions reads numbers and times of the stanza; it keeps the first error.
+type raftOptions struct {
+	s   *config.Storage
+	err error
+}
+
+func (o *raftOptions) fail(name, text string, err error) {
+	if o.err == nil {
+		o.err = errs.New(errs.Invalid, "%s: %s of storage \"raft\" is %q: %w", o.s.Pos, name, text, err)
+	}
+}
+
+func (o *raftOptions) number(name string, most int64) int64 {
+	text := o.s.Options[name]
+	if text == "" {
+		return 0
+	}
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && (v < 0 || v > most) {
+		err = errs.New(errs.Invalid, "it must lie between 0 and %d", most)
+	}
+	if err != nil {
+		o.fail(name, text, err)
+	}
+	return v
+}
+
+func (o *raftOptions) duration(name string) time.Duration {
+	text := o.s.Options[name]
+	if text == "" {
+		return 0
+	}
+	d, err := param.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = errs.New(errs.Invalid, "it cannot be negative")
+	}
+	if err != nil {
+		o.fail(name, text, err)
+	}
+	return d
+}
+
+func (o *raftOptions) boolean(name string) bool {
+	text := o.s.Options[name]
+	if text == "" {
+		return false
+	}
+	v, err := strconv.ParseBool(text)
+	if err != nil {
+		o.fail(name, text, err)
+	}
+	return v
+}
+
+// clusterBinds are the addresses at which this node listens for others: beside each listener for clients, one port above.
+func (n *node) clusterBinds() ([]string, error) {
+	var binds []string
+	for i := range n.cfg.Listeners {
+		l := &n.cfg.Listeners[i]
+		switch {
+		case l.Type != "tcp":
+		case l.ClusterAddress != "":
+			binds = append(binds, l.ClusterAddress)
+		default:
+			host, port, err := net.SplitHostPort(l.Address)
+			p, portErr := strconv.Atoi(port)
+			if err != nil || portErr != nil {
+				return nil, errs.New(errs.Invalid, "listener address %q: %w", l.Address, errors.Join(err, portErr))
+			}
+			if p != 0 {
+				p++
+			}
+			binds = append(binds, net.JoinHostPort(host, strconv.Itoa(p)))
+		}
+	}
+	return binds, nil
+}
+
+// Headers by which a node tells the active one of the client behind a request. Only other nodes are believed.
+const (
+	remoteHeader = "X-Arca-Remote"
+	certHeader   = "X-Arca-Client-Certificate"
+)
+
+// serveForwarded serves the requests of other nodes' clients.
+func (n *node) serveForwarded(l net.Listener) {
+	srv := &wire.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h := n.forwarded.Load()
+			if h == nil {
+				w.Header().Set(api.NotActiveHeader, "true")
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			asClient(r)
+			(*h).ServeHTTP(w, r)
+		}),
+		Fallback: &http.Server{ReadHeaderTimeout: forwardHeaderTime}, Log: n.log.Named("cluster"),
+	}
+	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		n.log.Named("cluster").Warn("serve other nodes", "error", err)
+	}
+	_ = srv.Close() // the node leaves
+}
+
+const (
+	forwardHeaderTime = 10 * time.Second
+	forwardIdle       = 90 * time.Second
+	forwardConns      = 256
+)
+
+// asClient makes a forwarded request look as it did where it came in.
+func asClient(r *http.Request) {
+	r.RemoteAddr = r.Header.Get(remoteHeader)
+	r.TLS = nil
+	if chain := r.Header[certHeader]; len(chain) > 0 {
+		state := &tls.ConnectionState{HandshakeComplete: true}
+		for _, text := range chain {
+			der, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				continue
+			}
+			if c, err := x509.ParseCertificate(der); err == nil {
+				state.PeerCertificates = append(state.PeerCertificates, c)
+			}
+		}
+		r.TLS = state
+	}
+	r.Header.Del(remoteHeader)
+	r.Header.Del(certHeader)
+}
+
+// A forwarder sends requests to the active node.
+type forwarder struct {
+	node   *cluster.Node
+	client *http.Transport
+}
+
+func newForwarder(c *cluster.Node) *forwarder {
+	return &forwarder{node: c, client: &http.Transport{
+		DialContext:  func(ctx context.Context, _, addr string) (net.Conn, error) { return c.Dial(ctx, addr) },
+		MaxIdleConns: forwardConns, MaxIdleConnsPerHost: forwardConns, IdleConnTimeout: forwardIdle,
+		DisableCompression: true, WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
+	}}
+}
+
+func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (*http.Response, error) {
+	to, ok := f.node.LeaderAddress()
+	if !ok {
+		return nil, raft.ErrNoLeader
+	}
+	out := (&http.Request{
+		Method: r.Method, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
+		Host: r.Host, Header: r.Header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Idempotency-Key", "X-Idempotency-Key", certHeader} {
+		out.Header.Del(name)
+	}
+	out.Header.Set(remoteHeader, r.RemoteAddr)
+	if r.TLS != nil {
+		for _, c := range r.TLS.PeerCertificates {
+			out.Header.Add(certHeader, base64.StdEncoding.EncodeToString(c.Raw))
+		}
+	}
+	switch {
+	case body == nil && r.ContentLength != 0 && r.Body != nil: // a stream, which goes once
+		out.Body, out.ContentLength = r.Body, r.ContentLength
+	case len(body) > 0:
+		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	res, err := f.client.RoundTrip(out)
+	if err != nil {
+		if notSent(err) {
+			return nil, errs.New(errs.NotActive, "the active node cannot be reached: %w", err)
+		}
+		return nil, errs.New(errs.Unavailable, "the active node did not answer; whether the request was served is not known: %w", err)
+	}
+	if res.StatusCode == http.StatusServiceUnavailable && res.Header.Get(api.NotActiveHeader) != "" {
+		_ = res.Body.Close() // nothing in it counts
+		return nil, errs.New(errs.NotActive, "the node that was the active one is that no longer")
+	}
+	res.Header.Del(api.NotActiveHeader)
+	return res, nil
+}
+
+// notSent reports whether an error came before anything of the request was sent.
+func notSent(err error) bool {
+	var e *errs.Error
+	return errors.As(err, &e) || errors.Is(err, syscall.ECONNREFUSED) // of Dial
+}
+
+// activeAddr is where clients reach the active node.
+func (n *node) activeAddr() string {
+	i, ok := n.cluster.Leader()
+	if !ok {
+		return ""
+	}
+	return strings.TrimSuffix(i.APIAddr, "/")
+}

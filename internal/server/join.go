@@ -1,0 +1,245 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"arca/internal/cluster"
+	"arca/internal/core"
+	"arca/internal/errs"
+	"arca/internal/seal"
+)
+
+const (
+	joinTimeout  = 30 * time.Second
+	joinPause    = 2 * time.Second
+	maxJoinBytes = 4 << 20
+)
+
+// A host is a node of a cluster that this one wants to join.
+type host struct {
+	url    string
+	client *http.Client
+}
+
+// newHost makes what asks a node at its API.
+func newHost(req *core.JoinRequest) (*host, error) {
+	u, err := url.Parse(req.Address)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errs.New(errs.Invalid, "leader_api_addr %q must be a URL, as in https://10.0.0.1:8200", req.Address)
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: req.ServerName}
+	if req.CACert != "" {
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM([]byte(req.CACert)) {
+			return nil, errs.New(errs.Invalid, "leader_ca_cert holds no certificate")
+		}
+	}
+	if req.ClientCert != "" || req.ClientKey != "" {
+		pair, err := tls.X509KeyPair([]byte(req.ClientCert), []byte(req.ClientKey))
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "leader_client_cert and leader_client_key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return &host{
+		url:    strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"),
+		client: &http.Client{Timeout: joinTimeout, Transport: &http.Transport{TLSClientConfig: conf, Proxy: http.ProxyFromEnvironment}},
+	}, nil
+}
+
+// ask posts to an endpoint of sys/storage/raft/bootstrap and reads "data" of the answer.
+func (h *host) ask(ctx context.Context, what string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, h.url+"/v1/sys/storage/raft/bootstrap/"+what, bytes.NewReader(body))
+	if err != nil {
+		return errs.New(errs.Invalid, "leader_api_addr: %w", err)
+	}
+	res, err := h.client.Do(req)
+	if err != nil {
+		return errs.New(errs.Unavailable, "reach the cluster: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }() // only read
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxJoinBytes))
+	if err != nil {
+		return errs.New(errs.Unavailable, "reach the cluster: %w", err)
+	}
+	var answer struct {
+		Data   json.RawMessage `json:"data"`
+		Errors []string        `json:"errors"`
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil || res.StatusCode != http.StatusOK || answer.Data == nil {
+		return errs.New(errs.Failed, "%s answers %d to the wish to join: %s", h.url, res.StatusCode, strings.Join(answer.Errors, "; "))
+	}
+	return json.Unmarshal(answer.Data, out)
+}
+
+type challenge struct {
+	Challenge  string          `json:"challenge"`
+	SealConfig json.RawMessage `json:"seal_config"`
+}
+
+// join makes this empty node one that is unsealed with the keys of a cluster, and is its member then.
+func (n *node) join(ctx context.Context, req core.JoinRequest) (bool, error) {
+	err := n.joinOnce(ctx, &req)
+	if err == nil || !req.Retry || errs.Is(err, errs.Invalid) {
+		return err == nil, err
+	}
+	n.log.Named("cluster").Warn("join a cluster; it is tried again", "address", req.Address, "error", err)
+	n.tries.Go(func() { n.joinAgain([]core.JoinRequest{req}) })
+	return false, nil
+}
+
+// joinAgain tries one cluster node after the other until one answers, or this node has a cluster of its own.
+func (n *node) joinAgain(reqs []core.JoinRequest) {
+	log := n.log.Named("cluster")
+	said := map[string]string{}
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-t.C:
+		}
+		if ok, err := n.core.SealManager().Initialised(n.ctx); err != nil || ok {
+			return
+		}
+		for i := range reqs {
+			err := n.joinOnce(n.ctx, &reqs[i])
+			if err == nil {
+				log.Info("a cluster was found: this node joins it when it is unsealed", "address", reqs[i].Address)
+				return
+			}
+			if said[reqs[i].Address] != err.Error() {
+				said[reqs[i].Address] = err.Error()
+				log.Warn("join a cluster", "address", reqs[i].Address, "error", err)
+			}
+		}
+		t.Reset(joinPause)
+	}
+}
+
+func (n *node) joinOnce(ctx context.Context, req *core.JoinRequest) error {
+	h, err := newHost(req)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSuffix(n.apiAddr(), "/") == h.url {
+		return errs.New(errs.Conflict, "a node cannot join itself")
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	var first challenge
+	if err := h.ask(ctx, "challenge", map[string]string{"server_id": n.nodeID}, &first); err != nil {
+		return err
+	}
+	nonVoter := req.NonVoter
+	if nonVoter {
+		n.cluster.WantNoVote()
+	}
+	return n.core.SealManager().Join(ctx, first.SealConfig, func(ctx context.Context, a seal.Applicant) ([]byte, error) {
+		return n.answer(ctx, h, a, nonVoter)
+	})
+}
+
+// answer proves that this node has the keys of the cluster, and is let in.
+func (n *node) answer(ctx context.Context, h *host, a seal.Applicant, nonVoter bool) ([]byte, error) {
+	var c challenge // a fresh one: the shares may have taken their time
+	if err := h.ask(ctx, "challenge", map[string]string{"server_id": n.nodeID}, &c); err != nil {
+		return nil, err
+	}
+	nonce, err := base64.StdEncoding.DecodeString(c.Challenge)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "the cluster's challenge: %w", err)
+	}
+	proof, err := a.Prove(nonce, cluster.Introduction(n.nodeID, n.clusterAddr(), nonVoter))
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Reply string `json:"reply"`
+	}
+	if err := h.ask(ctx, "answer", map[string]any{
+		"challenge": c.Challenge, "answer": base64.StdEncoding.EncodeToString(proof),
+		"server_id": n.nodeID, "cluster_addr": n.clusterAddr(), "non_voter": nonVoter,
+	}, &out); err != nil {
+		return nil, err
+	}
+	sealed, err := base64.StdEncoding.DecodeString(out.Reply)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "the cluster's reply: %w", err)
+	}
+	record, err := a.Read(nonce, sealed)
+	if err != nil {
+		return nil, errs.New(errs.Denied, "the reply does not come from a node with the same keys: %w", err)
+	}
+	return record, nil
+}
+
+// retryJoin reads the retry_join blocks, and tries them in the background while this node is empty.
+func (n *node) retryJoin() error {
+	if n.cluster == nil || len(n.cfg.Storage.RetryJoin) == 0 {
+		return nil
+	}
+	var reqs []core.JoinRequest
+	for _, block := range n.cfg.Storage.RetryJoin {
+		req, err := retryRequest(block)
+		if err != nil {
+			return errs.New(errs.Invalid, "%s: retry_join: %w", n.cfg.Storage.Pos, err)
+		}
+		if strings.TrimSuffix(n.apiAddr(), "/") != strings.TrimSuffix(req.Address, "/") { // a list that is the same on all nodes
+			reqs = append(reqs, req)
+		}
+	}
+	noVote, _ := strconv.ParseBool(n.cfg.Storage.Options["retry_join_as_non_voter"]) // was checked
+	for i := range reqs {
+		reqs[i].NonVoter = noVote
+	}
+	if len(reqs) > 0 {
+		n.tries.Go(func() { n.joinAgain(reqs) })
+	}
+	return nil
+}
+
+func retryRequest(block map[string]string) (core.JoinRequest, error) {
+	req := core.JoinRequest{
+		Address: block["leader_api_addr"], CACert: block["leader_ca_cert"], ClientCert: block["leader_client_cert"],
+		ClientKey: block["leader_client_key"], ServerName: block["leader_tls_servername"],
+	}
+	if block["auto_join"] != "" {
+		return req, errs.New(errs.Invalid, "auto_join is not part of this version of arca: give leader_api_addr")
+	}
+	if req.Address == "" {
+		return req, errs.New(errs.Invalid, "leader_api_addr is missing")
+	}
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{{"leader_ca_cert_file", &req.CACert}, {"leader_client_cert_file", &req.ClientCert}, {"leader_client_key_file", &req.ClientKey}} {
+		if block[f.name] == "" {
+			continue
+		}
+		text, err := os.ReadFile(block[f.name])
+		if err != nil {
+			return req, errs.New(errs.Invalid, "%s: %w", f.name, err)
+		}
+		*f.to = string(text)
+	}
+	_, err := newHost(&req)
+	return req, err
+}

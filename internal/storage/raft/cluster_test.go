@@ -1,0 +1,352 @@
+package raft_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"arca/internal/storage"
+	"arca/internal/storage/raft"
+)
+
+// A member is one node of a cluster in memory: a store with a DB over it.
+type member struct {
+	t         *testing.T
+	id        string
+	store     *raft.Store
+	db        *storage.DB
+	transport *hraft.InmemTransport
+	leads     atomic.Bool
+}
+
+func newMember(t *testing.T, id string, cfg raft.Config) *member {
+	cfg.NodeID, cfg.Memory = id, true
+	m := &member{t: t, id: id}
+	var err error
+	if m.store, err = raft.Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	m.db = storage.Open(m.store, storage.Config{})
+	m.db.Follow()
+	m.store.Bind(raft.Events{
+		Follow: func() { m.leads.Store(false); m.db.Follow() },
+		Lead:   func() { m.db.Lead(); m.leads.Store(true) },
+		Applied: func(ch storage.Change) error {
+			if err := m.db.Applied(ch); !errors.Is(err, storage.ErrClosed) {
+				return err
+			}
+			return nil
+		},
+	})
+	return m
+}
+
+func (m *member) start(bootstrap bool) {
+	_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(m.id))
+	if err := m.store.Start(raft.StartOptions{Transport: m.transport, Bootstrap: bootstrap}); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *member) close() {
+	m.store.Stop()
+	if err := m.db.Close(); err != nil {
+		m.t.Error(err)
+	}
+	if err := m.store.Close(); err != nil {
+		m.t.Error(err)
+	}
+}
+
+// A cluster is members that can be cut off from each other.
+type cluster struct {
+	t       *testing.T
+	members []*member
+}
+
+func newCluster(t *testing.T, n int, cfg raft.Config) *cluster {
+	c := &cluster{t: t}
+	for i := range n {
+		m := newMember(t, fmt.Sprint("node", i+1), cfg)
+		m.start(i == 0)
+		c.members = append(c.members, m)
+	}
+	c.connect(func(int, int) bool { return true })
+	for !c.members[0].leads.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	for _, m := range c.members[1:] {
+		if err := c.members[0].store.Add(m.id, m.id); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.members[0].store.Promote(m.id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// connect lets those members talk to each other for which reach says so.
+func (c *cluster) connect(reach func(from, to int) bool) {
+	for i, from := range c.members {
+		for j, to := range c.members {
+			if i == j {
+				continue
+			}
+			if reach(i, j) {
+				from.transport.Connect(hraft.ServerAddress(to.id), to.transport)
+			} else {
+				from.transport.Disconnect(hraft.ServerAddress(to.id))
+			}
+		}
+	}
+}
+
+func (c *cluster) leader() *member {
+	for {
+		for _, m := range c.members {
+			if m.leads.Load() && m.store.Fresh(c.t.Context()) == nil {
+				return m
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (c *cluster) close() {
+	for _, m := range c.members {
+		m.close()
+	}
+}
+
+// increment adds one to a counter and keeps a key for each value it had, so that a lost or doubled commit is seen.
+func increment(ctx context.Context, db *storage.DB) (n int, err error) {
+	err = db.Update(ctx, func(tx storage.Tx) error {
+		v, err := tx.Get("counter")
+		if err != nil && !storage.IsNotFound(err) {
+			return err
+		}
+		n, _ = strconv.Atoi(string(v))
+		n++
+		if err := tx.Put(fmt.Sprintf("at/%08d", n), []byte("x")); err != nil {
+			return err
+		}
+		return tx.Put("counter", []byte(strconv.Itoa(n)))
+	})
+	return n, err
+}
+
+func counter(ctx context.Context, db *storage.DB) (n int, err error) {
+	err = db.View(ctx, func(tx storage.Tx) error {
+		v, err := tx.Get("counter")
+		if storage.IsNotFound(err) {
+			return nil
+		}
+		if err == nil {
+			n, err = strconv.Atoi(string(v))
+		}
+		return err
+	})
+	return n, err
+}
+
+// TestCluster cuts nodes off, hands leadership over, and lets clients write and read through all nodes meanwhile: no write
+// that was acknowledged is lost, none is done twice, and no read, at whichever node, misses one that was acknowledged
+// before it began. ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
+func TestCluster(t *testing.T) {
+	n, first := 2, rand.Uint64()
+	if s := os.Getenv("ARCA_CLUSTER_SEEDS"); s != "" {
+		n, _ = strconv.Atoi(s)
+	}
+	if s := os.Getenv("ARCA_CLUSTER_SEED"); s != "" {
+		n = 1
+		first, _ = strconv.ParseUint(s, 10, 64)
+	}
+	for i := range n {
+		t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { torment(t, first+uint64(i)) })
+		})
+	}
+}
+
+func torment(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	c := newCluster(t, 3, raft.Config{TrailingLogs: 20, SnapshotThreshold: 50, SnapshotInterval: time.Second})
+	defer c.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var acked, tried, reads atomic.Int64
+	var work sync.WaitGroup
+	for _, m := range c.members {
+		for range 2 {
+			work.Go(func() {
+				for ctx.Err() == nil {
+					once, stop := context.WithTimeout(ctx, 5*time.Second)
+					tried.Add(1)
+					n, err := increment(once, m.db)
+					stop()
+					if err == nil {
+						for old := acked.Load(); old < int64(n) && !acked.CompareAndSwap(old, int64(n)); old = acked.Load() {
+						}
+						time.Sleep(3 * time.Millisecond)
+						continue
+					}
+					if !errors.Is(err, storage.ErrUncertain) {
+						tried.Add(-1)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+		}
+		work.Go(func() {
+			for ctx.Err() == nil {
+				before := acked.Load()
+				if n, err := c.read(ctx, m); err == nil {
+					reads.Add(1)
+					if int64(n) < before {
+						t.Errorf("%s reads %d after %d was acknowledged", m.id, n, before)
+					}
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	for range 12 {
+		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+		switch rnd.IntN(5) {
+		case 0:
+			c.connect(func(int, int) bool { return true })
+		case 1: // one is cut off
+			out := rnd.IntN(3)
+			c.connect(func(i, j int) bool { return i != out && j != out })
+		case 2: // one hears nothing, or is not heard
+			from, to := rnd.IntN(3), rnd.IntN(3)
+			c.connect(func(i, j int) bool { return i != from || j != to })
+		case 3:
+			for _, m := range c.members {
+				if m.leads.Load() {
+					_ = m.store.StepDown("") // nobody may be there to take over
+				}
+			}
+		case 4:
+			c.connect(func(int, int) bool { return false })
+		}
+	}
+	c.connect(func(int, int) bool { return true })
+	l := c.leader()
+	if _, err := increment(ctx, l.db); err != nil {
+		t.Errorf("write after all is well: %v", err)
+	}
+	cancel()
+	work.Wait()
+	c.check(int(acked.Load()), int(tried.Load())+1)
+	t.Logf("%d acknowledged, %d reads", acked.Load(), reads.Load())
+	if acked.Load() < 20 || reads.Load() < 20 {
+		t.Errorf("only %d writes and %d reads succeeded", acked.Load(), reads.Load())
+	}
+}
+
+// read reads linearizably at any node.
+func (c *cluster) read(ctx context.Context, m *member) (int, error) {
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	if m.leads.Load() {
+		if err := m.store.Fresh(ctx); err != nil {
+			return 0, err
+		}
+		return counter(ctx, m.db)
+	}
+	id, _ := m.store.Leader()
+	for _, l := range c.members {
+		if l.id != id {
+			continue
+		}
+		mark, err := l.store.Mark(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if err := m.store.Await(ctx, mark); err != nil {
+			return 0, err
+		}
+		return counter(ctx, m.db)
+	}
+	return 0, raft.ErrNoLeader
+}
+
+// check waits until all nodes are alike, and compares them with what was acknowledged.
+func (c *cluster) check(acked, tried int) {
+	c.t.Helper()
+	ctx := context.Background()
+	l := c.leader()
+	mark, err := l.store.Mark(ctx)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, m := range c.members {
+		if m != l {
+			if err := m.store.Await(ctx, mark); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		n, err := counter(ctx, m.db)
+		if err != nil || n < acked || n > tried {
+			c.t.Errorf("%s: the counter is %d, %v; %d were acknowledged and %d tried", m.id, n, err, acked, tried)
+		}
+		err = m.db.View(ctx, func(tx storage.Tx) error {
+			list, err := tx.List("at/", "", 0)
+			if err != nil || len(list) != n {
+				c.t.Errorf("%s: %d values of a counter that is %d, %v", m.id, len(list), n, err)
+			}
+			return nil
+		})
+		if err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// TestSnapshotToFollower adds a node when the log's beginning is gone: it gets the state, and goes on from there.
+func TestSnapshotToFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := raft.Config{TrailingLogs: 1, SnapshotThreshold: 10, SnapshotInterval: 10 * time.Millisecond}
+		c := newCluster(t, 1, cfg)
+		ctx := t.Context()
+		for range 100 {
+			if _, err := increment(ctx, c.members[0].db); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		m := newMember(t, "late", cfg)
+		m.start(false)
+		var before int
+		if err := m.db.View(ctx, func(storage.Tx) error { // an old reader keeps its state
+			c.members = append(c.members, m)
+			c.connect(func(int, int) bool { return true })
+			if err := c.members[0].store.Add(m.id, m.id); err != nil {
+				t.Fatal(err)
+			}
+			for m.store.Committed() < c.members[0].store.Committed() {
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		before, _ = counter(ctx, c.members[0].db)
+		if _, err := increment(ctx, c.members[0].db); err != nil {
+			t.Fatal(err)
+		}
+		c.check(before+1, before+1)
+		c.close()
+	})
+}

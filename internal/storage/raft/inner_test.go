@@ -1,0 +1,252 @@
+package raft
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+
+	"arca/internal/storage"
+)
+
+func FuzzEntry(f *testing.F) {
+	p := proposal{by: 1, number: 2, after: 3}
+	for _, ops := range []storage.Batch{
+		nil,
+		{{Kind: storage.Put, Key: "a", Value: []byte("b")}, {Kind: storage.Delete, Key: "c"}, {Kind: storage.DeletePrefix, Key: ""}},
+		{{Kind: storage.Put, Key: "empty"}},
+	} {
+		data, err := p.encode(ops)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := decodeEntry(data, nil)
+		if err != nil {
+			return
+		}
+		again, err := e.encode(e.ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice, err := decodeEntry(again, nil)
+		if err != nil || !reflect.DeepEqual(twice, e) {
+			t.Errorf("%v became %v, %v", e, twice, err)
+		}
+	})
+}
+
+func FuzzUnpack(f *testing.F) {
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll("from", 0o700); err != nil {
+		f.Fatal(err)
+	}
+	for name, text := range map[string]string{"a": "one", "b": "", "c.sst": "three"} {
+		w, err := fs.Create(fs.PathJoin("from", name), writeCategory)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			f.Fatal(err)
+		}
+		_ = w.Close()
+	}
+	c, err := pack(fs, "from")
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := io.ReadAll(c)
+	if err != nil || int64(len(good)) != c.size {
+		f.Fatalf("%d bytes, %d were promised, %v", len(good), c.size, err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(append(bytes.Clone(good), 0))
+	f.Add([]byte(containerMagic))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		to := vfs.NewMem()
+		err := unpack(bytes.NewReader(data), to, "to")
+		if bytes.Equal(data, good) != (err == nil) && len(data) <= len(good) {
+			t.Errorf("unpack: %v", err)
+		}
+		if names, _ := to.List(""); len(names) > 1 {
+			t.Errorf("files beside the folder: %q", names)
+		}
+	})
+}
+
+// TestRecover makes one survivor of three a cluster of its own, by peers.json. What its log holds is kept.
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openAlone(t, dir, false)
+	r := s.running.Load()
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "kept", Value: []byte("1")}}); err != nil {
+		t.Fatal(err)
+	}
+	// Two voters who will never be heard of: this node cannot lead any more.
+	for _, id := range []string{"lost1", "lost2"} {
+		_ = r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, 100*time.Millisecond) // it cannot be committed
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, peersFile)
+	for text, good := range map[string]bool{`[{"id":"other","address":"x:1"}]`: false, `nonsense`: false} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(Config{Dir: dir, NodeID: "node1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, transport := raft.NewInmemTransport("node1")
+		if err := s.Start(StartOptions{Transport: transport}); (err == nil) != good {
+			t.Errorf("%s: %v", text, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, []byte(`[{"id":"node1","address":"node1","non_voter":false}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openAlone(t, dir, true)
+	if v, err := s.Get(t.Context(), "kept"); err != nil || string(v) != "1" {
+		t.Errorf("kept: %q, %v", v, err)
+	}
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "new", Value: []byte("1")}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("peers.json is still there: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openAlone(t *testing.T, dir string, exists bool) *Store {
+	t.Helper()
+	s, err := Open(Config{Dir: dir, NodeID: "node1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leads := make(chan struct{}, 8)
+	s.Bind(Events{Lead: func() { leads <- struct{}{} }})
+	_, transport := raft.NewInmemTransport("node1")
+	if err := s.Start(StartOptions{Transport: transport, Bootstrap: !exists}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-leads:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody leads")
+	}
+	return s
+}
+
+// TestFence gives the state machine entries that were checked against another state: they are void.
+func TestFence(t *testing.T) {
+	t.Parallel()
+	s, err := Open(Config{Memory: true, NodeID: "node1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	entry := func(index, after uint64, key string) *raft.Log {
+		data, err := proposal{by: 9, number: index, after: after}.encode(storage.Batch{{Kind: storage.Put, Key: key, Value: []byte("x")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data}
+	}
+	results := fsm{s}.ApplyBatch([]*raft.Log{
+		entry(1, 0, "first"), entry(3, 1, "second"), entry(4, 1, "late"), entry(5, 3, "third"), entry(5, 3, "again"),
+	})
+	for i, void := range []bool{false, false, true, false, false} {
+		if (results[i] != nil) != void {
+			t.Errorf("entry %d: %v", i, results[i])
+		}
+	}
+	for key, there := range map[string]bool{"first": true, "second": true, "late": false, "third": true, "again": false} {
+		if _, err := s.Get(t.Context(), key); (err == nil) != there {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if at := s.position(); at != (position{5, 1, 5}) {
+		t.Errorf("position %v", at)
+	}
+}
+
+// TestArchive saves and restores, and refuses what is damaged.
+func TestArchive(t *testing.T) {
+	t.Parallel()
+	s := openAlone(t, t.TempDir(), false)
+	defer s.Close()
+	ctx := t.Context()
+	write := func(value string) {
+		t.Helper()
+		if err := s.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte(value)}, {Kind: storage.Put, Key: value, Value: []byte("x")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("before")
+	var file bytes.Buffer
+	plain := func(b []byte) ([]byte, error) { return b, nil }
+	if err := s.WriteArchive(&file, plain); err != nil {
+		t.Fatal(err)
+	}
+	write("after")
+	for i := 0; i < file.Len(); i += 1 + file.Len()/40 {
+		bad := bytes.Clone(file.Bytes())
+		bad[i] ^= 0x55
+		if a, err := s.ReadArchive(bytes.NewReader(bad)); err == nil {
+			if err := s.Restore(a); err == nil && i > 12 { // the head of gzip holds what does not count
+				t.Errorf("an archive with another byte %d was restored", i)
+			}
+			_ = a.Close()
+		}
+		if a, err := s.ReadArchive(bytes.NewReader(file.Bytes()[:i])); err == nil {
+			t.Errorf("an archive cut at %d was taken", i)
+			_ = a.Close()
+		}
+	}
+	a, err := s.ReadArchive(&file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := s.Snapshot(ctx) // who reads, reads on
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if v, err := s.Get(ctx, "k"); err != nil || string(v) != "before" {
+		t.Errorf("k: %q, %v", v, err)
+	}
+	if v, err := old.Get(ctx, "k"); err != nil || string(v) != "after" {
+		t.Errorf("k for an old reader: %q, %v", v, err)
+	}
+	if err := old.Close(); err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !s.Leading() && time.Now().Before(deadline); {
+		pause := time.NewTimer(time.Millisecond)
+		<-pause.C
+	}
+	write("again")
+}

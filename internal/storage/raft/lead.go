@@ -1,0 +1,400 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// running is a Store's part in the cluster.
+type running struct {
+	raft   *raft.Raft
+	inlet  *inlet
+	notify chan bool
+	again  chan struct{} // asks watch whether raft leads
+	done   chan struct{} // closed when this node leaves
+	work   sync.WaitGroup
+}
+
+// A leadership is the time in which this node may write: it has applied all that was committed before.
+type leadership struct {
+	term uint64
+	over chan struct{} // closed when it ends
+}
+
+// A pending is the Apply under way.
+type pending struct {
+	proposal
+	claimed bool // the state machine has it; guarded by the Store's mu
+	done    chan struct{}
+	err     error // set before done is closed
+}
+
+func (p *pending) finish(err error) {
+	p.err = err
+	close(p.done)
+}
+
+func (s *Store) waits(p proposal) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting != nil && s.waiting.proposal == p
+}
+
+// claim returns the Apply that waits for the entry, which it will be told of, or nil when nobody waits any more.
+func (s *Store) claim(p proposal) *pending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil || s.waiting.proposal != p {
+		return nil
+	}
+	s.waiting.claimed = true
+	return s.waiting
+}
+
+// abandon ends the wait for p, unless the state machine has it already. Then its entry, should it come, is a stranger's.
+func (s *Store) abandon(p *pending) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == p {
+		s.waiting = nil
+	}
+	return !p.claimed
+}
+
+// StartOptions say how a node takes part.
+type StartOptions struct {
+	Transport Transport // closed by Stop
+	// Bootstrap begins a cluster of this node alone.
+	Bootstrap bool
+}
+
+// Start takes part in the cluster until Stop. The node follows until Events.Lead is called.
+func (s *Store) Start(o StartOptions) error {
+	s.starts.Lock()
+	defer s.starts.Unlock()
+	if err := s.broken.get(); err != nil {
+		return err
+	}
+	if s.running.Load() != nil {
+		return errs.New(errs.Internal, "raft is started twice")
+	}
+	conf := s.raftConfig()
+	r := &running{notify: make(chan bool), again: make(chan struct{}, 1), done: make(chan struct{})}
+	conf.NotifyCh = r.notify
+	r.inlet = newInlet(o.Transport)
+	r.inlet.done = r.done
+	if err := s.mendLog(); err != nil {
+		return err
+	}
+	if err := s.recover(conf, r.inlet); err != nil {
+		return err
+	}
+	s.outlive()
+	if o.Bootstrap {
+		err := raft.BootstrapCluster(conf, s.logs, s.stable, s.snaps, r.inlet, raft.Configuration{Servers: []raft.Server{{
+			Suffrage: raft.Voter, ID: raft.ServerID(s.cfg.NodeID), Address: r.inlet.LocalAddr(),
+		}}})
+		if err != nil {
+			return errs.New(errs.Unavailable, "begin a raft cluster: %w", err)
+		}
+	}
+	var err error
+	if r.raft, err = raft.NewRaft(conf, fsm{s}, s.logs, s.stable, s.snaps, r.inlet); err != nil {
+		return errs.New(errs.Unavailable, "start raft: %w", err)
+	}
+	s.running.Store(r)
+	r.work.Go(r.inlet.run)
+	r.work.Go(func() { s.watch(r) })
+	if s.alone(r) {
+		<-r.inlet.say(&raft.TimeoutNowRequest{}) // there is nobody to wait for
+	}
+	return nil
+}
+
+// outlive waits until no leader can rest on what this node promised before it was started.
+func (s *Store) outlive() {
+	s.mu.Lock()
+	others := len(s.peers.conf.Servers) > 1
+	s.mu.Unlock()
+	if others {
+		time.Sleep(time.Until(s.opened.Add(leaseTime)))
+	}
+}
+
+func (s *Store) raftConfig() *raft.Config {
+	conf := raft.DefaultConfig()
+	m := time.Duration(s.cfg.Multiplier)
+	conf.LocalID = raft.ServerID(s.cfg.NodeID)
+	conf.HeartbeatTimeout, conf.ElectionTimeout = heartbeatTime*m, heartbeatTime*m
+	conf.LeaderLeaseTimeout, conf.CommitTimeout = stepDownTime*m, commitTime
+	conf.MaxAppendEntries = maxAppend
+	conf.TrailingLogs, conf.SnapshotThreshold, conf.SnapshotInterval = s.cfg.TrailingLogs, s.cfg.SnapshotThreshold, s.cfg.SnapshotInterval
+	conf.NoSnapshotRestoreOnStart = true // the state is there
+	conf.NoLegacyTelemetry = true
+	conf.ShutdownOnRemove = false
+	conf.Logger = NewLogger(s.log)
+	return conf
+}
+
+// alone reports whether this node is the only voter.
+func (s *Store) alone(r *running) bool {
+	voters := 0
+	for _, srv := range r.raft.GetConfiguration().Configuration().Servers {
+		if srv.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if string(srv.ID) != s.cfg.NodeID {
+			return false
+		}
+	}
+	return voters == 1
+}
+
+// mendLog removes a log that ends before the state, or contradicts it: a crash came between a snapshot and the end of the
+// log that it replaces.
+func (s *Store) mendLog() error {
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	at := s.position()
+	if last == 0 || at.index == 0 || at.index < first {
+		return nil
+	}
+	if at.index <= last {
+		var log raft.Log
+		if err := s.logs.GetLog(at.index, &log); err != nil {
+			return errs.New(errs.Unavailable, "read entry %d of the raft log: %w", at.index, err)
+		}
+		if log.Term == at.term {
+			return nil
+		}
+	}
+	s.log.Warn("the raft log is older than the state and is begun anew", "state", at.index, "log", last)
+	if err := s.logs.DeleteRange(first, last); err != nil {
+		return errs.New(errs.Unavailable, "begin the raft log anew: %w", err)
+	}
+	return nil
+}
+
+// Stop leaves: the node neither votes nor leads any more. It can still be read.
+func (s *Store) Stop() {
+	s.starts.Lock()
+	defer s.starts.Unlock()
+	r := s.running.Load()
+	if r == nil {
+		return
+	}
+	s.follow()
+	if err := r.raft.Shutdown().Error(); err != nil {
+		s.log.Warn("stop raft", "error", err)
+	}
+	close(r.done)
+	r.work.Wait()
+	if err := r.inlet.Close(); err != nil {
+		s.log.Warn("close the raft transport", "error", err)
+	}
+	s.running.Store(nil)
+}
+
+// watch turns raft's notices of leadership into Lead and Follow.
+func (s *Store) watch(r *running) {
+	var caughtUp chan error
+	catchUp := func() {
+		ch := make(chan error, 1)
+		caughtUp = ch
+		r.work.Go(func() { ch <- r.raft.Barrier(enqueueTimeout).Error() })
+	}
+	for {
+		select {
+		case leads := <-r.notify:
+			if caughtUp = nil; leads { // what it would say is of an earlier leadership
+				catchUp()
+			} else {
+				s.follow()
+			}
+		case <-r.again:
+			if caughtUp == nil && r.raft.State() == raft.Leader {
+				catchUp()
+			}
+		case err := <-caughtUp:
+			if caughtUp = nil; err == nil {
+				s.lead(r)
+			} else if r.raft.State() == raft.Leader {
+				s.log.Warn("the new leader is not caught up yet", "error", err)
+				catchUp()
+			}
+		case <-r.done:
+			return
+		}
+	}
+}
+
+// askAgain has watch look whether raft leads, after a leadership ended otherwise than by raft's word.
+func (s *Store) askAgain() {
+	r := s.running.Load()
+	if r == nil {
+		return
+	}
+	select {
+	case r.again <- struct{}{}:
+	default:
+	}
+}
+
+// lead begins this node's leadership, of the present term.
+func (s *Store) lead(r *running) {
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	if s.leading.Load() != nil || s.broken.get() != nil {
+		return
+	}
+	l := &leadership{term: r.raft.CurrentTerm(), over: make(chan struct{})}
+	s.lease.end()
+	s.leading.Store(l)
+	s.log.Info("this node leads the cluster", "term", l.term)
+	if s.on.Lead != nil {
+		s.on.Lead()
+	}
+}
+
+func (s *Store) follow() {
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	s.followLocked()
+}
+
+// followLocked ends this node's leadership, if it has it. The caller holds mode.
+func (s *Store) followLocked() {
+	l := s.leading.Swap(nil)
+	if l == nil {
+		return
+	}
+	close(l.over)
+	s.lease.end()
+	s.log.Info("this node does not lead the cluster any more", "term", l.term)
+	if s.on.Follow != nil {
+		s.on.Follow()
+	}
+}
+
+// Apply implements storage.Backend. Only the leader applies.
+func (s *Store) Apply(ctx context.Context, ops storage.Batch) error {
+	s.applies.Lock()
+	defer s.applies.Unlock()
+	l, r := s.leading.Load(), s.running.Load()
+	if l == nil || r == nil {
+		if err := s.broken.get(); err != nil {
+			return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
+		}
+		return errVoid
+	}
+	s.mu.Lock()
+	s.number++
+	p := &pending{proposal: proposal{by: s.by, number: s.number, after: s.at.batch}, done: make(chan struct{})}
+	s.mu.Unlock()
+	data, err := p.encode(ops)
+	if err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
+	}
+	if err := s.state.Load().Room(2 * len(data)); err != nil { // in the log and in the state
+		return err
+	}
+	s.mu.Lock()
+	s.waiting = p
+	s.mu.Unlock()
+	return s.propose(ctx, r, l, p, data)
+}
+
+// propose gives the entry to raft, and waits until it is in the state.
+func (s *Store) propose(ctx context.Context, r *running, l *leadership, p *pending, data []byte) error {
+	failed := make(chan error, 1)
+	r.work.Go(func() {
+		if err := r.raft.Apply(data, 0).Error(); err != nil {
+			failed <- err
+		}
+	})
+	defer s.abandon(p)
+	var why error
+	select {
+	case <-p.done:
+		return p.err
+	case why = <-failed:
+	case <-l.over:
+		why = errVoidUnknown
+	case <-ctx.Done():
+		why = contextErr(ctx)
+	}
+	if !s.abandon(p) { // the state machine has it
+		<-p.done
+		return p.err
+	}
+	switch {
+	case errors.Is(why, raft.ErrNotLeader), errors.Is(why, raft.ErrLeadershipTransferInProgress):
+		// The entry was refused before it came into the log.
+		return errVoid
+	case errors.Is(why, errVoidUnknown):
+		return why
+	}
+	return errs.New(errs.Unavailable, "raft: %w", why)
+}
+
+// errVoidUnknown is the answer to a write that was under way when another node took over.
+var errVoidUnknown = errs.New(errs.Unavailable, "another node became the active one while this was written")
+
+// Leading reports whether this node leads, and has the right to write.
+func (s *Store) Leading() bool { return s.leading.Load() != nil }
+
+// Leader returns id and address of the leader that this node knows of, or "".
+func (s *Store) Leader() (id, address string) {
+	r := s.running.Load()
+	if r == nil {
+		return "", ""
+	}
+	a, i := r.raft.LeaderWithID()
+	return string(i), string(a)
+}
+
+// StepDown gives the leadership to another voter, to that with an id or, if that is "", to the one that is furthest. It
+// returns when this node does not lead any more; when nobody takes over it leads on, with an error.
+func (s *Store) StepDown(id string) error {
+	r := s.running.Load()
+	if r == nil || s.leading.Load() == nil {
+		return errVoid
+	}
+	if s.alone(r) {
+		return errs.New(errs.Precondition, "there is no other voter that could take over")
+	}
+	s.follow() // first: the lease must not outlive the leader
+	var f raft.Future
+	if id == "" {
+		f = r.raft.LeadershipTransfer()
+	} else {
+		address := ""
+		for _, srv := range r.raft.GetConfiguration().Configuration().Servers {
+			if string(srv.ID) == id {
+				address = string(srv.Address)
+			}
+		}
+		f = r.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(address))
+	}
+	err := f.Error()
+	s.askAgain()
+	if err != nil {
+		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package raft
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// A Peer is one node of the cluster.
+type Peer struct {
+	ID, Address string
+	Voter       bool
+	Leader      bool
+}
+
+// peerTimeout bounds how long a change of the cluster may wait to begin.
+const peerTimeout = 10 * time.Second
+
+// Peers lists the nodes, as this one knows them.
+func (s *Store) Peers() []Peer {
+	r := s.running.Load()
+	var conf raft.Configuration
+	leader := ""
+	if r != nil {
+		conf = r.raft.GetConfiguration().Configuration()
+		leader, _ = s.Leader()
+	} else {
+		s.mu.Lock()
+		conf = s.peers.conf
+		s.mu.Unlock()
+	}
+	list := make([]Peer, 0, len(conf.Servers))
+	for _, srv := range conf.Servers {
+		list = append(list, Peer{
+			ID: string(srv.ID), Address: string(srv.Address), Voter: srv.Suffrage == raft.Voter, Leader: leader != "" && string(srv.ID) == leader,
+		})
+	}
+	return list
+}
+
+// Add makes a node a member, or gives a member another address. A member keeps its vote; a new one has none until Promote.
+func (s *Store) Add(id, address string) error {
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	for _, p := range s.Peers() {
+		switch {
+		case p.ID == id && p.Address == address:
+			return nil
+		case p.ID == id && p.Voter:
+			return explain(r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())
+		case p.ID != id && p.Address == address:
+			// Another node had the address before; it has lost its folder, or got another place.
+			if err := explain(r.raft.RemoveServer(raft.ServerID(p.ID), 0, peerTimeout).Error()); err != nil {
+				return err
+			}
+		}
+	}
+	return explain(r.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())
+}
+
+// Promote gives a member a vote.
+func (s *Store) Promote(id string) error {
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	for _, p := range s.Peers() {
+		if p.ID == id && !p.Voter {
+			return explain(r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(p.Address), 0, peerTimeout).Error())
+		}
+	}
+	return nil
+}
+
+// Remove ends a node's membership; that of a stranger ends at once.
+func (s *Store) Remove(id string) error {
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	for _, p := range s.Peers() {
+		if p.ID == id {
+			return explain(r.raft.RemoveServer(raft.ServerID(id), 0, peerTimeout).Error())
+		}
+	}
+	return nil
+}
+
+func explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
+		return errs.New(errs.NotActive, "raft: %w", err)
+	}
+	return errs.New(errs.Unavailable, "raft: %w", err)
+}
+
+// Raft returns what autopilot works on; nil while stopped.
+func (s *Store) Raft() *raft.Raft {
+	if r := s.running.Load(); r != nil {
+		return r.raft
+	}
+	return nil
+}
+
+// peersFile is where an operator writes which nodes are left, after most voters were lost for good.
+const peersFile = "peers.json"
+
+// recover makes the nodes in peers.json the cluster, if there is that file. Entries of the log that were never committed
+// are taken for committed: nobody is left who could tell.
+func (s *Store) recover(conf *raft.Config, t raft.Transport) error {
+	if s.cfg.Memory {
+		return nil
+	}
+	path := filepath.Join(s.cfg.Dir, peersFile)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	who, err := raft.ReadConfigJSON(path)
+	if err != nil {
+		return errs.New(errs.Invalid, "read %q: %w", path, err)
+	}
+	own := false
+	for _, srv := range who.Servers {
+		own = own || srv.ID == conf.LocalID
+	}
+	if !own {
+		return errs.New(errs.Invalid, "%q does not list this node, %q", path, conf.LocalID)
+	}
+	if err := s.takeOver(who); err != nil {
+		return err
+	}
+	s.log.Warn("the nodes in peers.json are the cluster now", "nodes", len(who.Servers), "address", string(t.LocalAddr()))
+	if err := os.Remove(path); err != nil {
+		return errs.New(errs.Unavailable, "remove %q: %w", path, err)
+	}
+	return nil
+}
+
+func (s *Store) takeOver(who raft.Configuration) error {
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	at := s.position()
+	for i := at.index + 1; i <= last; i++ {
+		var log raft.Log
+		if err := s.logs.GetLog(i, &log); err != nil {
+			return errs.New(errs.Unavailable, "read entry %d of the raft log: %w", i, err)
+		}
+		if log.Type == raft.LogCommand {
+			fsm{s}.Apply(&log)
+			if err := s.broken.get(); err != nil {
+				return err
+			}
+		}
+		at.index, at.term = log.Index, log.Term
+	}
+	at.batch = s.position().batch
+	p := peers{at.index, who}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.state.Load().Replay(storage.Batch{at.op(), p.op()}, true); err != nil {
+		return err
+	}
+	s.moved(at, &p)
+	s.reached(at.index)
+	if last == 0 {
+		return nil
+	}
+	if err := s.logs.DeleteRange(first, last); err != nil {
+		return errs.New(errs.Unavailable, "begin the raft log anew: %w", err)
+	}
+	return nil
+}

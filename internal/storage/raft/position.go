@@ -1,0 +1,79 @@
+package raft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/pebble"
+)
+
+// Keys of the state that are the store's own. They are written with the batch that they belong to, so that the state is
+// always that after some entry of the log and says which.
+const (
+	positionKey = "\x00raft/position"
+	peersKey    = "\x00raft/peers"
+)
+
+// A position is the last entry that is in the state, and the last one that was a batch and not void.
+type position struct{ index, term, batch uint64 }
+
+func (p position) op() storage.Op {
+	b := binary.BigEndian.AppendUint64(nil, p.index)
+	b = binary.BigEndian.AppendUint64(b, p.term)
+	return storage.Op{Kind: storage.Put, Key: positionKey, Value: binary.BigEndian.AppendUint64(b, p.batch)}
+}
+
+// peers is the newest configuration of the cluster that is in the state, and the entry that brought it.
+type peers struct {
+	index uint64
+	conf  raft.Configuration
+}
+
+func (p peers) op() storage.Op {
+	b := binary.BigEndian.AppendUint64(nil, p.index)
+	return storage.Op{Kind: storage.Put, Key: peersKey, Value: append(b, raft.EncodeConfiguration(p.conf)...)}
+}
+
+// readPosition reads where a state stands; a new one stands at 0.
+func readPosition(store *pebble.Store) (at position, who peers, err error) {
+	value, err := store.Get(context.Background(), positionKey)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return at, who, nil
+	case err != nil:
+		return at, who, err
+	case len(value) != 24:
+		return at, who, errPosition
+	}
+	at = position{binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:]), binary.BigEndian.Uint64(value[16:])}
+	value, err = store.Get(context.Background(), peersKey)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return at, who, nil
+	case err != nil:
+		return at, who, err
+	case len(value) < 8:
+		return at, who, errPosition
+	}
+	who.index = binary.BigEndian.Uint64(value)
+	who.conf, err = decodeConfiguration(value[8:])
+	return at, who, err
+}
+
+var errPosition = errs.New(errs.Failed, "the raft state does not say to which entry of the log it belongs: it is damaged; restore a snapshot")
+
+// decodeConfiguration is raft.DecodeConfiguration without its panic.
+func decodeConfiguration(data []byte) (conf raft.Configuration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errs.New(errs.Failed, "the raft configuration is damaged: %s", fmt.Sprint(p))
+		}
+	}()
+	return raft.DecodeConfiguration(data), nil
+}

@@ -1,0 +1,362 @@
+// Package raft is the replicated storage.Backend: every Apply is one entry of a log that hashicorp/raft keeps the same on
+// all nodes, and is acknowledged when most of them have it on their disks.
+//
+// The log (raft-wal) is the only thing that is synced. The state machine is an unsynced Pebble store: the position in the
+// log is written with each batch, so that after a crash the state is that after some entry, and the log is replayed from
+// there. It is its own snapshot: the log is shortened once the state is on the disk, and a node that is too far behind
+// gets the files of a checkpoint.
+//
+// A Store can be read from Open on; it takes part in the cluster from Start to Stop, for which it needs a Transport. It
+// promises: what was acknowledged is not lost while most voters keep their disks; a deposed leader acknowledges nothing; a
+// new leader has applied everything that was committed before it takes a write; Fresh and Await let no reader see less
+// than what was acknowledged before it asked.
+//
+// DESIGN.md beside this file tells how; docs/adr/0013 tells why.
+package raft
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// Config of a Store.
+type Config struct {
+	Dir    string // the folder, made if absent
+	Memory bool   // keep log and state in memory, for tests; Dir is ignored
+	NodeID string // of this node, unique in the cluster for ever
+	Log    *slog.Logger
+
+	// Multiplier stretches the timers by which a lost leader is noticed (performance_multiplier); 0 is 1.
+	Multiplier        int
+	TrailingLogs      uint64        // entries kept behind a snapshot; 0 is 10,000
+	SnapshotThreshold uint64        // entries after which the log is shortened; 0 is 8,192
+	SnapshotInterval  time.Duration // how often that is looked at; 0 is two minutes
+}
+
+// Timers, at a multiplier of 1.
+const (
+	heartbeatTime = 500 * time.Millisecond // without a word from the leader, after which another is elected: once to twice
+	stepDownTime  = 400 * time.Millisecond // without most voters, after which a leader gives up
+	// commitTime is when followers hear at the latest what is committed. Reads do not wait for it: see Await.
+	commitTime = 500 * time.Millisecond
+	// leaseTime is how long after most voters have answered no other leader can exist, whatever the others' multipliers
+	// are: they grant no vote for heartbeatTime. The difference is for clocks that do not run alike.
+	leaseTime = 300 * time.Millisecond
+)
+
+const (
+	defaultTrailing  = 10_000
+	defaultThreshold = 8192
+	defaultInterval  = 2 * time.Minute
+	maxAppend        = 64
+	segmentBytes     = 16 << 20
+	enqueueTimeout   = time.Second
+)
+
+// Events tell the owner of a Store what becomes of it. They are called one at a time.
+type Events struct {
+	// Follow takes the right to write from this node; it returns when no Apply is under way. Applies fail already.
+	Follow func()
+	// Lead gives it the right to write: everything that was committed before is applied.
+	Lead func()
+	// Applied tells what others have written.
+	Applied func(storage.Change) error
+	// Peers tells that the configuration of the cluster has changed. It must not call the Store.
+	Peers func()
+}
+
+// A Store is a storage.Backend. It is safe for concurrent use.
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	fs     vfs.FS
+	state  atomic.Pointer[state]
+	logs   *logStore
+	stable raft.StableStore
+
+	closers []io.Closer
+	snaps   *snapshots
+	opened  time.Time
+	broken  failure
+
+	on Events // set before Start
+
+	// mode is held while this node comes to lead, ceases to, or applies what others wrote.
+	mode    sync.Mutex
+	leading atomic.Pointer[leadership] // nil while following
+
+	writing sync.Mutex // held while state, at and peers change together
+
+	mu       sync.Mutex
+	at       position
+	peers    peers
+	waiting  *pending // the Apply under way
+	by       uint64
+	number   uint64
+	progress chan struct{} // closed when reachedAt grows; nil if nobody waits
+	reachAt  uint64        // position up to which the DBs above have been told
+
+	running atomic.Pointer[running] // nil while stopped
+	starts  sync.Mutex              // held by Start and Stop
+	lease   lease
+	applies sync.Mutex // held by an Apply: there is one at a time
+}
+
+var _ storage.Backend = (*Store)(nil)
+
+// Open opens the store in cfg.Dir, or makes a new one. It takes no part in a cluster yet.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.NodeID == "" {
+		return nil, errs.New(errs.Invalid, "raft storage needs a node id")
+	}
+	if cfg.Multiplier == 0 {
+		cfg.Multiplier = 1
+	}
+	setDefault(&cfg.TrailingLogs, defaultTrailing)
+	setDefault(&cfg.SnapshotThreshold, defaultThreshold)
+	if cfg.SnapshotInterval == 0 {
+		cfg.SnapshotInterval = defaultInterval
+	}
+	s := &Store{cfg: cfg, log: cfg.Log, fs: vfs.Default, opened: time.Now()}
+	var by [8]byte
+	_, _ = rand.Read(by[:]) // never fails
+	s.by = binary.BigEndian.Uint64(by[:])
+	if cfg.Memory {
+		s.fs, s.cfg.Dir = vfs.NewMem(), "arca"
+	} else if cfg.Dir == "" {
+		return nil, errs.New(errs.Invalid, "raft storage needs a path to a folder")
+	}
+	if err := s.openState(); err != nil {
+		return nil, err
+	}
+	s.snaps = &snapshots{store: s}
+	if err := s.openLog(); err != nil {
+		return nil, errors.Join(err, s.state.Load().release())
+	}
+	s.reachAt = s.at.index
+	return s, nil
+}
+
+func setDefault(v *uint64, d uint64) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// openLog opens the log after the state, whose lock keeps other processes away.
+func (s *Store) openLog() error {
+	if s.cfg.Memory {
+		mem := raft.NewInmemStore()
+		s.logs, s.stable = newLogStore(mem, false), mem
+		return nil
+	}
+	dir := filepath.Join(s.cfg.Dir, walDir)
+	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
+		return errs.New(errs.Unavailable, "create the folder of the raft log %q: %w", dir, err)
+	}
+	meta := &metadb.BoltMetaDB{}
+	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta))
+	if err != nil {
+		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
+	}
+	s.logs, s.stable = newLogStore(w, true), w
+	s.closers = []io.Closer{w, meta} // the log does not close its own description
+	return nil
+}
+
+// Bind says whom to tell. It must be called once, before Start.
+func (s *Store) Bind(on Events) { s.on = on }
+
+// events calls the owner, if there is one.
+type events struct{ s *Store }
+
+func (e events) applied(ch storage.Change) error {
+	if e.s.on.Applied == nil {
+		return nil
+	}
+	return e.s.on.Applied(ch)
+}
+
+func (e events) peers() {
+	if e.s.on.Peers != nil {
+		e.s.on.Peers()
+	}
+}
+
+// Close stops the store and closes it. Snapshots and iterators must be closed before.
+func (s *Store) Close() error {
+	s.Stop()
+	var err error
+	for _, c := range s.closers {
+		err = errors.Join(err, c.Close())
+	}
+	return errors.Join(err, s.state.Load().release())
+}
+
+// A failure is the first thing after which a store cannot go on.
+type failure struct{ err atomic.Pointer[error] }
+
+func (f *failure) get() error {
+	if err := f.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fail ends the store's part in the cluster: what it cannot apply it must not skip. Others go on without it.
+func (s *Store) fail(err error) {
+	wrapped := error(errs.New(errs.Unavailable, "the raft state cannot be written; the node leaves the cluster until arca is started again: %w", err))
+	if !s.broken.err.CompareAndSwap(nil, &wrapped) {
+		return
+	}
+	s.log.Error("the raft state cannot be written: this node takes no part in the cluster until arca is started again", "error", err)
+	go s.Stop() // it waits for the goroutine that calls this
+}
+
+func (s *Store) position() position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at
+}
+
+// moved says where the state stands now. The caller holds writing.
+func (s *Store) moved(at position, who *peers) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = at
+	if who != nil {
+		s.peers = *who
+	}
+}
+
+// reached says that all up to an entry is in the state, and whoever reads through a DB sees it.
+func (s *Store) reached(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if index <= s.reachAt {
+		return
+	}
+	s.reachAt = index
+	if s.progress != nil {
+		close(s.progress)
+		s.progress = nil
+	}
+}
+
+// NodeID is this node's.
+func (s *Store) NodeID() string { return s.cfg.NodeID }
+
+// Err says why the store cannot go on, if it cannot.
+func (s *Store) Err() error { return s.broken.get() }
+
+// HasPeers reports whether this node belongs to a cluster, be it of itself alone.
+func (s *Store) HasPeers() bool {
+	s.mu.Lock()
+	known := len(s.peers.conf.Servers) > 0
+	s.mu.Unlock()
+	if known {
+		return true
+	}
+	last, err := s.logs.LastIndex()
+	return err != nil || last > 0
+}
+
+// A logStore tells when entries have come.
+type logStore struct {
+	raft.LogStore
+	monotonic bool
+
+	mu     sync.Mutex
+	stored chan struct{} // closed when entries have come; nil if nobody waits
+}
+
+func newLogStore(to raft.LogStore, monotonic bool) *logStore {
+	return &logStore{LogStore: to, monotonic: monotonic}
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (l *logStore) IsMonotonic() bool { return l.monotonic }
+
+// StoreLog implements raft.LogStore.
+func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements raft.LogStore.
+func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	if err := l.LogStore.StoreLogs(logs); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stored != nil {
+		close(l.stored)
+		l.stored = nil
+	}
+	return nil
+}
+
+// more returns what is closed when entries have come.
+func (l *logStore) more() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stored == nil {
+		l.stored = make(chan struct{})
+	}
+	return l.stored
+}
+
+// Committed and Applied are positions of the log, for those who ask how a node is.
+func (s *Store) Committed() uint64 {
+	if r := s.running.Load(); r != nil {
+		return r.raft.CommitIndex()
+	}
+	return s.position().index
+}
+
+// Applied is the last entry that raft has handed to the state.
+func (s *Store) Applied() uint64 {
+	if r := s.running.Load(); r != nil {
+		return r.raft.AppliedIndex()
+	}
+	return s.position().index
+}
+
+// Last is the newest entry of this node's log and its term.
+func (s *Store) Last() (index, term uint64) {
+	r := s.running.Load()
+	if r == nil {
+		at := s.position()
+		return at.index, at.term
+	}
+	index = r.raft.LastIndex()
+	var log raft.Log
+	if err := s.logs.GetLog(index, &log); err == nil {
+		return index, log.Term
+	}
+	return index, s.position().term
+}
+
+// contextErr gives the end of a context a kind.
+func contextErr(ctx context.Context) error {
+	return errs.New(errs.Unavailable, "raft: %w", context.Cause(ctx))
+}
+
+func (s *Store) told() events { return events{s} }

@@ -1,0 +1,262 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// snapshots is the Store as hashicorp/raft's store of snapshots. There is always one, the present state; others exist only
+// on their way: one that is received becomes the state, and is none any more.
+type snapshots struct {
+	store *Store
+
+	mu       sync.Mutex
+	received *received // by the id "received-" and its number
+	number   int
+}
+
+var _ raft.SnapshotStore = (*snapshots)(nil)
+
+const presentID = "present"
+
+// List implements raft.SnapshotStore.
+func (sn *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	s := sn.store
+	s.mu.Lock()
+	at, who := s.at, s.peers
+	s.mu.Unlock()
+	if at.index == 0 {
+		return nil, nil
+	}
+	return []*raft.SnapshotMeta{metaOf(presentID, at, who, 0)}, nil
+}
+
+func metaOf(id string, at position, who peers, size int64) *raft.SnapshotMeta {
+	return &raft.SnapshotMeta{
+		Version: raft.SnapshotVersionMax, ID: id, Index: at.index, Term: at.term,
+		Configuration: who.conf.Clone(), ConfigurationIndex: who.index, Size: size,
+	}
+}
+
+// Open implements raft.SnapshotStore.
+func (sn *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if id != presentID {
+		sn.mu.Lock()
+		defer sn.mu.Unlock()
+		if r := sn.received; r != nil && r.id == id {
+			return metaOf(id, r.at, r.peers, r.size), r, nil
+		}
+		return nil, nil, errs.New(errs.NotFound, "there is no snapshot %q", id)
+	}
+	c, err := sn.store.checkpoint()
+	if err != nil {
+		return nil, nil, err
+	}
+	return metaOf(id, c.at, c.peers, c.size), c, nil
+}
+
+// A checkpoint is the state at one moment, as a stream. It costs links, until it is closed.
+type checkpoint struct {
+	*container
+	at    position
+	peers peers
+	drop  func() error
+}
+
+// Close removes the checkpoint.
+func (c *checkpoint) Close() error { return errors.Join(c.container.Close(), c.drop()) }
+
+func (s *Store) checkpoint() (*checkpoint, error) {
+	s.snaps.mu.Lock()
+	s.snaps.number++
+	dir := s.fs.PathJoin(s.cfg.Dir, fmt.Sprint(outgoingDir, s.snaps.number))
+	s.snaps.mu.Unlock()
+	s.writing.Lock()
+	s.mu.Lock()
+	c := &checkpoint{at: s.at, peers: s.peers}
+	s.mu.Unlock()
+	err := s.state.Load().Checkpoint(dir)
+	s.writing.Unlock()
+	c.drop = func() error { return s.fs.RemoveAll(dir) }
+	if err == nil {
+		c.container, err = pack(s.fs, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(errs.New(errs.Unavailable, "make a snapshot: %w", err), c.drop())
+	}
+	return c, nil
+}
+
+// Create implements raft.SnapshotStore.
+func (sn *snapshots) Create(_ raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	sn.number++
+	return &incoming{
+		store: sn.store, id: fmt.Sprint("received-", sn.number),
+		at: position{index: index, term: term}, peers: peers{confIndex, conf.Clone()},
+	}, nil
+}
+
+// An incoming is a snapshot that is being received; or the state itself, of which nothing is written.
+type incoming struct {
+	store *Store
+	id    string
+	at    position
+	peers peers
+	pipe  *io.PipeWriter
+	done  chan error
+	size  int64
+}
+
+// ID implements raft.SnapshotSink.
+func (in *incoming) ID() string {
+	if in.pipe == nil {
+		return presentID
+	}
+	return in.id
+}
+
+func (in *incoming) dir() string { return in.store.fs.PathJoin(in.store.cfg.Dir, incomingDir) }
+
+// Write implements io.Writer.
+func (in *incoming) Write(b []byte) (int, error) {
+	if in.pipe == nil {
+		s := in.store
+		if err := s.fs.RemoveAll(in.dir()); err != nil {
+			return 0, err
+		}
+		var from *io.PipeReader
+		from, in.pipe = io.Pipe()
+		in.done = make(chan error, 1)
+		go func() { // ends with Close or Cancel
+			err := unpack(from, s.fs, in.dir())
+			_ = from.CloseWithError(err) // always nil
+			in.done <- err
+		}()
+	}
+	n, err := in.pipe.Write(b)
+	in.size += int64(n)
+	return n, err
+}
+
+// Cancel implements raft.SnapshotSink.
+func (in *incoming) Cancel() error {
+	if in.pipe == nil {
+		return nil
+	}
+	_ = in.pipe.CloseWithError(io.ErrUnexpectedEOF) // always nil
+	if err := <-in.done; err != nil {
+		in.store.log.Debug("a snapshot was not received to its end", "error", err)
+	}
+	return in.store.fs.RemoveAll(in.dir())
+}
+
+// Close implements raft.SnapshotSink: what was received can be restored now.
+func (in *incoming) Close() error {
+	if in.pipe == nil {
+		return nil
+	}
+	_ = in.pipe.Close() // always nil
+	if err := <-in.done; err != nil {
+		return errors.Join(err, in.store.fs.RemoveAll(in.dir()))
+	}
+	sn := in.store.snaps
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	if sn.received != nil {
+		sn.received.discard() // its place is needed
+		sn.received = nil
+	}
+	r, err := in.open()
+	if err != nil {
+		return errors.Join(err, in.store.fs.RemoveAll(in.dir()))
+	}
+	sn.received = r
+	return nil
+}
+
+// open opens what was received as the next state.
+func (in *incoming) open() (*received, error) {
+	s := in.store
+	dir := s.nextDir()
+	if err := s.fs.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := s.fs.Rename(in.dir(), dir); err != nil {
+		return nil, err
+	}
+	st, err := s.openStateIn(dir)
+	if err != nil {
+		return nil, errors.Join(errs.New(errs.Invalid, "the snapshot is damaged: %w", err), s.fs.RemoveAll(dir))
+	}
+	st.dropped.Store(true) // until it is the present state
+	at, _, err := readPosition(st.Store)
+	if err == nil {
+		in.at.batch = at.batch
+		if at.index != in.at.index {
+			in.at.batch = in.at.index // a snapshot that somebody has brought; entries under way know nothing of it
+		}
+		err = st.Replay(storage.Batch{in.at.op(), in.peers.op()}, true)
+	}
+	if err != nil {
+		return nil, errors.Join(err, st.release())
+	}
+	return &received{id: in.id, at: in.at, peers: in.peers, size: in.size, state: st}, nil
+}
+
+// A received is a snapshot that can become the state.
+type received struct {
+	id    string
+	at    position
+	peers peers
+	size  int64
+
+	mu    sync.Mutex
+	state *state // nil when taken
+}
+
+// take gives the state away, for good.
+func (r *received) take() *state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.state
+	if st != nil {
+		st.dropped.Store(false)
+	}
+	r.state = nil
+	return st
+}
+
+func (r *received) discard() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state != nil {
+		_ = r.state.release() // its folder is removed when the store is opened again, if not now
+		r.state = nil
+	}
+}
+
+// Read is not used: Restore takes the state.
+func (r *received) Read([]byte) (int, error) { return 0, io.EOF }
+
+// Close implements io.Closer.
+func (r *received) Close() error { return nil }
+
+// Get reads a key of a snapshot before it is restored.
+func (r *received) Get(ctx context.Context, key string) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == nil {
+		return nil, errs.New(errs.Internal, "the snapshot is taken")
+	}
+	return r.state.Get(ctx, key)
+}

@@ -1,0 +1,326 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// A trio is three server processes on raft storage.
+type trio struct {
+	t     *testing.T
+	nodes []*node
+}
+
+// raftNode prepares a node of a cluster; it is not started. S3-58
+func raftNode(t *testing.T, name string) *node {
+	t.Helper()
+	api, share := freePort(t), freePort(t)
+	config := fmt.Sprintf(`
+disable_mlock = true
+api_addr      = "http://127.0.0.1:%d"
+cluster_addr  = "http://127.0.0.1:%d"
+storage "raft" {
+  path    = "data"
+  node_id = %q
+}
+listener "tcp" {
+  address         = "127.0.0.1:%d"
+  cluster_address = "127.0.0.1:%d"
+  tls_disable     = true
+}
+`, api, share, name, api, share)
+	n := newNodeOf(t, t.TempDir(), config)
+	return n
+}
+
+// newTrio forms a cluster of three, by the command line as in the guide. S3-59, S3-63, S3-64, S3-65
+func newTrio(t *testing.T) *trio {
+	t.Helper()
+	c := &trio{t: t}
+	for i := range 3 {
+		c.nodes = append(c.nodes, raftNode(t, fmt.Sprint("node", i+1)))
+	}
+	first := c.nodes[0]
+	first.start()
+	first.initialise()
+	for _, n := range c.nodes[1:] {
+		n.start()
+		n.keys, n.root = first.keys, first.root
+		if out := n.vault("operator", "raft", "join", strings.TrimSuffix(first.url, "/v1/")); !strings.Contains(out, "true") {
+			t.Fatalf("join: %s", out)
+		}
+		n.unseal()
+	}
+	c.await(3)
+	return c
+}
+
+// vault runs the command line against the node, as root.
+func (n *node) vault(args ...string) string {
+	n.t.Helper()
+	cmd := exec.Command(filepath.Join(binFolder, "vault"), args...)
+	cmd.Env = environment(n.dir, "VAULT_ADDR="+strings.TrimSuffix(n.url, "/v1/"), "VAULT_TOKEN="+n.root)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("vault %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// await waits until so many nodes vote, and one leads.
+func (c *trio) await(voters int) {
+	c.t.Helper()
+	await(c.t, "voters and a leader", func() bool {
+		for _, n := range c.nodes {
+			a, err := n.call(c.t.Context(), "GET", "sys/storage/raft/configuration", n.root, nil)
+			if err != nil || a.code != 200 {
+				continue
+			}
+			servers, _ := a.dig("data", "config", "servers").([]any)
+			count, leads := 0, false
+			for _, s := range servers {
+				server, _ := s.(map[string]any)
+				if server["voter"] == true {
+					count++
+				}
+				leads = leads || server["leader"] == true
+			}
+			return count == voters && leads
+		}
+		return false
+	})
+}
+
+// leader is the node that says that it is.
+func (c *trio) leader() (leader *node) {
+	c.t.Helper()
+	await(c.t, "a leader", func() bool {
+		for _, n := range c.nodes {
+			if a, err := n.call(c.t.Context(), "GET", "sys/health", "", nil); err == nil && a.code == 200 {
+				leader = n
+				return true
+			}
+		}
+		return false
+	})
+	return leader
+}
+
+func (c *trio) standbys() []*node {
+	leader := c.leader()
+	var list []*node
+	for _, n := range c.nodes {
+		if n != leader {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// TestClusterLosesNothing kills the leader, or another node, with SIGKILL while clients write through all three, again and
+// again: what was acknowledged is there, at every node, and a read at a node that was not written to sees it at once.
+// ARCA_CLUSTER_ROUNDS sets how often. S3-60, S3-61, S3-66, S3-67, S3-68
+func TestClusterLosesNothing(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.nodes[0].must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
+	c.readEverywhere()
+	acked := map[string]string{}
+	for round := range setting(t, "ARCA_CLUSTER_ROUNDS", 3) {
+		victim := c.leader()
+		if round%3 == 2 {
+			victim = c.standbys()[0]
+		}
+		c.round(round, victim, acked)
+		for _, n := range c.nodes {
+			c.verify(n, acked)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d writes held", len(acked))
+}
+
+// readEverywhere writes here and reads there, at once.
+func (c *trio) readEverywhere() {
+	c.t.Helper()
+	for i := range 60 {
+		from, to := c.nodes[i%3], c.nodes[(i+1+i%2)%3]
+		from.must("PUT", "secret/at-once", map[string]any{"n": fmt.Sprint(i)})
+		if a := to.get("secret/at-once"); a.text("data", "n") != fmt.Sprint(i) {
+			c.t.Errorf("read %d at another node: %d %v", i, a.code, a.body)
+		}
+	}
+}
+
+func (c *trio) round(round int, victim *node, acked map[string]string) {
+	c.t.Helper()
+	ctx, stop := context.WithCancel(c.t.Context())
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	var count atomic.Int64
+	for w := range 6 {
+		all.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				key, value := fmt.Sprintf("secret/r%d/w%d/%d", round, w, i), fmt.Sprint(rand.Uint64())
+				n := c.nodes[(w+i)%3]
+				a, err := n.call(ctx, "PUT", key, n.root, map[string]any{"v": value})
+				if err == nil && a.code == 204 {
+					mu.Lock()
+					acked[key] = value
+					mu.Unlock()
+					count.Add(1)
+				}
+			}
+		})
+	}
+	for _, until := range []func(){
+		func() { victim.kill() },
+		func() { victim.start(); victim.unseal() },
+	} {
+		before := count.Load()
+		await(c.t, "writes", func() bool { return count.Load() > before+50 })
+		until()
+	}
+	before := count.Load()
+	await(c.t, "writes after all came back", func() bool { return count.Load() > before+50 })
+	stop()
+	all.Wait()
+	c.await(3)
+}
+
+func (c *trio) verify(n *node, acked map[string]string) {
+	c.t.Helper()
+	for key, value := range acked {
+		if a := n.get(key); a.text("data", "v") != value {
+			c.t.Errorf("%s at %s: %d %v, want %s", key, n.url, a.code, a.body, value)
+			return
+		}
+	}
+}
+
+// TestClusterOperations plays what operators do. S3-67, S3-69, S3-70
+func TestClusterOperations(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	leader := c.leader()
+	leader.must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
+	leader.must("PUT", "secret/dbcreds", map[string]any{"admin": "password"})
+	for _, n := range c.standbys() {
+		if a, err := n.call(t.Context(), "GET", "sys/health", "", nil); err != nil || a.code != 429 {
+			t.Errorf("health of a standby: %d, %v", a.code, err)
+		}
+		if a, err := n.call(t.Context(), "GET", "sys/health?standbyok=true", "", nil); err != nil || a.code != 200 {
+			t.Errorf("health of a standby that is well: %d, %v", a.code, err)
+		}
+		if a := n.get("secret/dbcreds"); a.text("data", "admin") != "password" {
+			t.Errorf("read at a standby: %v", a.body)
+		}
+		out := n.vault("operator", "raft", "list-peers")
+		if strings.Count(out, "follower") != 2 || strings.Count(out, "leader") != 1 {
+			t.Errorf("list-peers:\n%s", out)
+		}
+	}
+	standby := c.standbys()[0]
+	a, err := standby.call(t.Context(), "PUT", "secret/there", standby.root, map[string]any{"v": "1"}, "X-Vault-No-Request-Forwarding", "true")
+	if err != nil || a.code != 204 {
+		t.Errorf("a write that is redirected: %d, %v", a.code, err) // the client follows the 307
+	}
+
+	snapshot := filepath.Join(t.TempDir(), "backup.snap")
+	standby.vault("operator", "raft", "snapshot", "save", snapshot)
+	leader.must("PUT", "secret/dbcreds", map[string]any{"admin": "changed"})
+	leader.must("PUT", "secret/later", map[string]any{"v": "1"})
+	standby.vault("operator", "raft", "snapshot", "restore", snapshot)
+	for _, n := range c.nodes {
+		await(t, "the restored state", func() bool { return n.get("secret/dbcreds").text("data", "admin") == "password" })
+		if a := n.get("secret/later"); a.code != 404 {
+			t.Errorf("a key from after the snapshot: %d", a.code)
+		}
+	}
+	c.leader().must("PUT", "secret/after", map[string]any{"v": "1"})
+
+	old := c.leader()
+	old.vault("operator", "step-down")
+	await(t, "another leader", func() bool {
+		a, err := old.call(t.Context(), "GET", "sys/leader", "", nil)
+		return err == nil && a.dig("is_self") == false && a.text("leader_address") != ""
+	})
+	c.leader().must("PUT", "secret/after-step-down", map[string]any{"v": "1"})
+
+	// A clean stop hands over; the node that is back follows.
+	old = c.leader()
+	old.signal(syscall.SIGTERM)
+	if code := old.ended(); code != 0 {
+		t.Errorf("the leader ended with %d", code)
+	}
+	var rest []*node
+	for _, n := range c.nodes {
+		if n != old {
+			rest = append(rest, n)
+		}
+	}
+	rest[0].must("PUT", "secret/after-stop", map[string]any{"v": "1"})
+	old.client.CloseIdleConnections()
+	old.start()
+	old.unseal()
+	if a := old.get("secret/after-stop"); a.text("data", "v") != "1" {
+		t.Errorf("read at the node that is back: %v", a.body)
+	}
+
+	// One is taken out, and may not come back by itself.
+	gone := c.standbys()[0]
+	id := map[*node]string{c.nodes[0]: "node1", c.nodes[1]: "node2", c.nodes[2]: "node3"}[gone]
+	c.leader().vault("operator", "raft", "remove-peer", id)
+	await(t, "two nodes", func() bool {
+		servers, _ := c.leader().get("sys/storage/raft/configuration").dig("data", "config", "servers").([]any)
+		return len(servers) == 2
+	})
+	c.leader().must("PUT", "secret/without", map[string]any{"v": "1"})
+}
+
+// TestJoinIsRefused lets a node with other keys ask to be let in.
+func TestJoinIsRefused(t *testing.T) {
+	t.Parallel()
+	first, other := raftNode(t, "node1"), raftNode(t, "node2")
+	first.start()
+	first.initialise()
+	other.start()
+	a, err := other.call(t.Context(), "PUT", "sys/storage/raft/join", "", map[string]any{"leader_api_addr": strings.TrimSuffix(first.url, "/v1/")})
+	if err != nil || a.code != 200 {
+		t.Fatalf("join: %d %v %v", a.code, a.body, err)
+	}
+	a, err = other.call(t.Context(), "PUT", "sys/unseal", "", map[string]any{"key": strings.Repeat("ab", 32)})
+	if err != nil || a.code != 400 {
+		t.Errorf("a wrong key: %d %v %v", a.code, a.body, err)
+	}
+	// Who guesses an answer learns nothing.
+	a, err = first.call(t.Context(), "PUT", "sys/storage/raft/bootstrap/challenge", "", map[string]any{"server_id": "evil"})
+	if err != nil || a.code != 200 {
+		t.Fatalf("challenge: %d %v", a.code, err)
+	}
+	a, err = first.call(t.Context(), "PUT", "sys/storage/raft/bootstrap/answer", "", map[string]any{
+		"challenge": a.text("data", "challenge"), "answer": "AAAA", "server_id": "evil", "cluster_addr": "https://127.0.0.1:9",
+	})
+	if err != nil || a.code != 403 {
+		t.Errorf("a guessed answer: %d %v %v", a.code, a.body, err)
+	}
+	if servers, _ := first.get("sys/storage/raft/configuration").dig("data", "config", "servers").([]any); len(servers) != 1 {
+		t.Errorf("the cluster has %d nodes", len(servers))
+	}
+	other.keys = first.keys
+	other.unseal()
+	await(t, "two nodes", func() bool {
+		servers, _ := first.get("sys/storage/raft/configuration").dig("data", "config", "servers").([]any)
+		return len(servers) == 2
+	})
+}
