@@ -2,7 +2,7 @@
 # is fetched by Go, or left out with a word.
 
 .DEFAULT_GOAL := build
-.PHONY: build dev run test race check fmt format vet lint fuzz golden conform bench cover docs licenses vuln install dist clean help
+.PHONY: build pkcs11 dev run test race check fmt format vet lint fuzz golden conform bench cover docs licenses vuln install dist clean help
 
 # A change of Go's own version is a change of go.mod, nothing that a build does
 # by itself.
@@ -31,6 +31,10 @@ build: ## build ./bin/arca, static and stripped
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(strip $(LDFLAGS))" -o bin/arca ./cmd/arca
 
+pkcs11: ## build ./bin/arca with the seal "pkcs11", which needs cgo
+	@mkdir -p bin
+	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -buildvcs=false -ldflags "$(strip $(LDFLAGS))" -o bin/arca ./cmd/arca
+
 dev: build ## build and start a dev server (ADDR=127.0.0.1:8200 ROOT=root), which tells how to use it
 	@echo
 	@echo "For the other terminal: export PATH=$(CURDIR)/bin:\$$PATH VAULT_TOKEN=$(ROOT)"
@@ -41,6 +45,7 @@ run: dev
 
 test: ## run all tests, with the race detector where it can be had
 	@tools/packages.sh; race=$$(tools/race.sh) && set -x && $(GO) test $$race $(if $(RUN),-run '$(RUN)') $(PKG)
+	@[ '$(PKG)' != ./... ] || [ -z "$$(tools/race.sh)" ] || { set -x; CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./internal/server/seals; }
 
 race: ## run all tests with the race detector, ten times, in random order
 	CGO_ENABLED=1 $(GO) test -race -count=10 -shuffle=on $(if $(RUN),-run '$(RUN)') $(PKG)

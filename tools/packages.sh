@@ -9,6 +9,7 @@ for p in bash curl jq openssl; do
 done
 /usr/bin/python3 -c 'import hvac' >/dev/null 2>&1 || packages="$packages python3-hvac"
 [ -x /usr/sbin/slapd ] || packages="$packages slapd"
+has softhsm2-util || packages="$packages softhsm2"
 has ansible-playbook || packages="$packages ansible"
 [ -n "$packages" ] || exit 0
 

@@ -85,8 +85,10 @@ func open(o *options) (seal.Sealer, error) {
 		return newGoogle(o)
 	case "azurekeyvault":
 		return newAzure(o)
+	case "pkcs11":
+		return newPKCS11(o)
 	}
-	return nil, errs.New(errs.Invalid, "this type is not known; there are shamir, static, transit, awskms, gcpckms and azurekeyvault")
+	return nil, errs.New(errs.Invalid, "this type is not known; there are shamir, static, transit, awskms, gcpckms, azurekeyvault and pkcs11")
 }
 
 // options are those of one stanza.

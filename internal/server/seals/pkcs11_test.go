@@ -1,0 +1,85 @@
+//go:build pkcs11 && cgo
+
+package seals
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// softHSM makes a token of its own; the test is left out where there is no SoftHSM.
+func softHSM(t *testing.T) (lib string) {
+	t.Helper()
+	tool, err := exec.LookPath("softhsm2-util")
+	if err != nil {
+		t.Skip("softhsm2-util is not installed")
+	}
+	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so"} {
+		if _, err := os.Stat(path); err == nil {
+			lib = path
+		}
+	}
+	if lib == "" {
+		t.Skip("libsofthsm2.so is not found")
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "tokens"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(dir, "softhsm2.conf")
+	if err := os.WriteFile(conf, []byte("directories.tokendir = "+dir+"/tokens\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SOFTHSM2_CONF", conf)
+	if out, err := exec.Command(tool, "--init-token", "--free", "--label", "arca", "--pin", "1234", "--so-pin", "5678").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return lib
+}
+
+func TestPKCS11(t *testing.T) {
+	lib := softHSM(t)
+	base := []string{"lib", lib, "token_label", "arca", "pin", "1234"}
+	with := func(more ...string) []string { return append(append([]string(nil), base...), more...) }
+	s := must(t, none, stanza("pkcs11", with("key_label", "root")...))
+	if _, err := s.Encrypt(t.Context(), make([]byte, 32)); err == nil || !strings.Contains(err.Error(), "no key with the label") {
+		t.Errorf("a key that is not there: %v", err)
+	}
+	sealed := there(t, must(t, none, stanza("pkcs11", with("key_label", "root", "generate_key", "true")...)))
+	back, err := s.Decrypt(t.Context(), sealed) // the key stays on the token
+	if err != nil || string(back) != "0123456789abcdef0123456789abcdef" {
+		t.Fatalf("%q, %v", back, err)
+	}
+	bad := []byte(strings.Replace(string(sealed), `"sealed":"`, `"sealed":"AAAA`, 1))
+	if _, err := s.Decrypt(t.Context(), bad); err == nil {
+		t.Error("decrypts what was changed")
+	}
+	there(t, s) // it works again after a failure
+	wrong := must(t, none, stanza("pkcs11", "lib", lib, "token_label", "arca", "pin", "9999", "key_label", "root"))
+	if _, err := wrong.Encrypt(t.Context(), make([]byte, 32)); err == nil || strings.Contains(err.Error(), "9999") {
+		t.Errorf("a wrong pin: %v", err)
+	}
+	if _, err := must(t, none, stanza("pkcs11", "lib", lib, "token_label", "other", "pin", "1234", "key_label", "root")).Encrypt(t.Context(), nil); err == nil {
+		t.Error("a token that is not there")
+	}
+	if _, err := must(t, none, stanza("pkcs11", "lib", "/nosuch.so", "slot", "0", "pin", "1234", "key_label", "root")).Encrypt(t.Context(), nil); err == nil {
+		t.Error("a library that is not there")
+	}
+	tool, err := exec.LookPath("openssl")
+	if err != nil {
+		return
+	}
+	key := filepath.Join(t.TempDir(), "key.pem")
+	for _, args := range [][]string{
+		{tool, "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key},
+		{"softhsm2-util", "--import", key, "--token", "arca", "--label", "rsa", "--id", "A1", "--pin", "1234"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	there(t, must(t, none, stanza("pkcs11", with("key_label", "rsa", "rsa_oaep_hash", "sha1")...)))
+}
