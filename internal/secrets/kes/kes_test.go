@@ -401,3 +401,38 @@ func TestAutoRotate(t *testing.T) {
 		}
 	})
 }
+
+// TestNamespaces keeps mounts of different namespaces apart.
+func TestNamespaces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.Must("POST", "sys/namespaces/team", r.Root, nil)
+	r.Must("POST", "team/sys/mounts/keys/kes", r.Root, fields{"type": "kes"})
+	r.Must("POST", "team/keys/kes/identities/"+r.id("app"), r.Root, fields{"admin": true})
+	inside := door.Inside{Core: r.Core, Namespace: "team/", Mount: "keys/kes/"}
+	there := *r
+	there.door = door.New(door.Config{}, &door.State{Keys: inside, Access: inside})
+	if code, out := there.kes("app", "PUT", "/v1/key/create/k", nil); code != 200 {
+		t.Fatal(code, out)
+	}
+	_, out := there.kes("app", "PUT", "/v1/key/encrypt/k", fields{"plaintext": []byte("x")})
+	if code, _ := r.kes("app", "PUT", "/v1/key/decrypt/k", fields{"ciphertext": out["ciphertext"]}); code != 404 {
+		t.Errorf("the other namespace has the key: %d", code)
+	}
+	if code, _ := there.kes("admin", "GET", "/v1/key/list/", nil); code != 403 {
+		t.Errorf("an admin of the other namespace: %d", code)
+	}
+}
+
+// TestLargeBodies of strangers are not read.
+func TestLargeBodies(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.Must("POST", "kes/keys/k", r.Root, fields{})
+	large := fields{"plaintext": make([]byte, 100_000)}
+	for who, want := range map[string]int{"app": 200, "stranger": 403} {
+		if code, out := r.kes(who, "PUT", "/v1/key/encrypt/k", large); code != want {
+			t.Errorf("%s: %d %v", who, code, out["message"])
+		}
+	}
+}
