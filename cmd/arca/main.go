@@ -15,33 +15,26 @@ import (
 )
 
 func main() {
-	if args, ok := isKES(os.Args); ok {
-		os.Exit(kescli.Run(context.Background(), kescli.Config{
-			Args: args, Env: os.Environ(), In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		}))
-	}
 	for name, value := range cli.Synonyms(os.Environ()) {
 		_ = os.Setenv(name, value) // fails for malformed names only, which come from the environment itself
+	}
+	stdio := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	if filepath.Base(os.Args[0]) == "kes" {
+		os.Exit(runKES(context.Background(), os.Args[1:], stdio))
 	}
 	os.Exit(cli.Run(context.Background(), cli.Config{
 		Name:     filepath.Base(os.Args[0]),
 		Args:     os.Args[1:],
 		Env:      os.Environ(),
-		Stdio:    cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr},
+		Stdio:    stdio,
 		Server:   runServer,
 		Diagnose: runDiagnose,
+		KES:      runKES,
 	}))
 }
 
-// isKES reports whether KES's command line is meant, and returns its arguments.
-func isKES(args []string) ([]string, bool) {
-	switch {
-	case len(args) > 0 && filepath.Base(args[0]) == "kes":
-		return args[1:], true
-	case len(args) > 1 && args[1] == "kes":
-		return args[2:], true
-	}
-	return nil, false
+func runKES(ctx context.Context, args []string, stdio cli.Stdio) int {
+	return kescli.Run(ctx, kescli.Config{Args: args, Env: os.Environ(), In: stdio.In, Out: stdio.Out, Err: stdio.Err})
 }
 
 func runServer(ctx context.Context, args []string, stdio cli.Stdio) int {
