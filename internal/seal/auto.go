@@ -59,6 +59,7 @@ const (
 	healthInterval = 10 * time.Minute
 	firstRetry     = time.Second
 	lastRetry      = 30 * time.Second
+	neededRetry    = 2 * time.Second
 )
 
 // auto reports whether the store opens by itself, and its shares are recovery
@@ -181,11 +182,14 @@ func (m *Manager) encryptAll(ctx context.Context, root barrier.Key, all bool) ([
 // decryptAny gets the root key, the one that opens the stored keyring, from the
 // first seal that gives it.
 func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error) {
-	var record []byte
-	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
-		record, err = tx.Get(barrier.RecordKey)
-		return err
-	})
+	var record []byte // none where the node is about to join a cluster, which tests the key in its own way
+	stored, err := m.readStored(ctx)
+	if err == nil && stored != nil {
+		err = m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+			record, err = tx.Get(barrier.RecordKey)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, errs.New(errs.Failed, "the keyring cannot be read: %w", err)
 	}
@@ -215,6 +219,9 @@ func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error
 func fits(root barrier.Key, record []byte) bool {
 	if len(root) != barrier.KeyBytes {
 		return false
+	}
+	if record == nil {
+		return true
 	}
 	ring, err := barrier.OpenKeyring(record, root)
 	if err != nil {
@@ -270,7 +277,9 @@ func (m *Manager) KeepOpening(ctx context.Context) {
 		case err == nil || ctx.Err() != nil:
 			return
 		case errors.Is(err, ErrNeedsShares):
-			// Perhaps another node initialises the store, or ends a migration.
+			// Perhaps another node initialises the store, this one joins a cluster, or a
+			// migration ends: what is looked at lies here.
+			wait = min(wait, neededRetry)
 			if c, _ := m.config(ctx); c != nil && !told {
 				told = true
 				m.cfg.Log.Warn("a seal migration is pending: unseal with -migrate")

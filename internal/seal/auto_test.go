@@ -355,6 +355,44 @@ func TestSealedStaysSealed(t *testing.T) {
 	})
 }
 
+// A node that joins a cluster opens by itself, too; a seal that gives it a wrong key
+// does not let it in.
+func TestAutoJoin(t *testing.T) {
+	t.Parallel()
+	k := &kms{key: 3}
+	one := configured(t, newNode(t, newStore(t)), auto("one", k))
+	mustInit(t, one, 1, 1)
+	if err := one.OpenByItself(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	two := configured(t, newNode(t, newStore(t)), auto("one", k))
+	inv, err := one.Invite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = two.Join(t.Context(), inv.Config, func(_ context.Context, a Applicant) ([]byte, error) {
+		proof, err := a.Prove(inv.Nonce, []byte("two"))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := one.Admit(inv.Nonce, proof, []byte("two")); err != nil {
+			return nil, err
+		}
+		return one.Record()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.key = 4
+	if err := two.OpenByItself(t.Context()); err == nil || !two.Sealed() {
+		t.Fatalf("with a wrong key: %v", err)
+	}
+	k.key = 3
+	if err := two.OpenByItself(t.Context()); err != nil || two.Sealed() {
+		t.Fatal(err)
+	}
+}
+
 // Errors of a seal show no key.
 func TestSealErrors(t *testing.T) {
 	t.Parallel()

@@ -304,13 +304,7 @@ func (m *Manager) Refresh(ctx context.Context) error {
 	if u == nil {
 		return nil
 	}
-	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
-		record, err := tx.Get(barrier.RecordKey)
-		if err != nil {
-			return err
-		}
-		return u.ring.Reload(record, u.root)
-	})
+	err := m.reloadRing(ctx, u)
 	if err == nil {
 		go func() { // an operation may be under way; ends with it
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -321,6 +315,17 @@ func (m *Manager) Refresh(ctx context.Context) error {
 		}()
 	}
 	return err
+}
+
+// reloadRing takes over the stored terms.
+func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
+	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+		record, err := tx.Get(barrier.RecordKey)
+		if err != nil {
+			return err
+		}
+		return u.ring.Reload(record, u.root)
+	})
 }
 
 func now() time.Time { return time.Now().UTC() }

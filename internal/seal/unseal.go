@@ -155,7 +155,7 @@ func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
 		return nil // the store comes by itself
 	}
 	// What others saved meanwhile was not taken over yet.
-	return m.Refresh(ctx)
+	return m.reloadRing(ctx, m.state.Load().open)
 }
 
 // record reads the keyring; a node that joins a cluster is told it.
