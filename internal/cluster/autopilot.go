@@ -31,8 +31,8 @@ func DefaultAutopilot() Autopilot {
 }
 
 const (
-	reconcileEvery = 2 * time.Second
-	updateEvery    = time.Second
+	reconcileEvery = time.Second
+	updateEvery    = 500 * time.Millisecond
 )
 
 // pilot runs hashicorp/raft-autopilot while this node leads.

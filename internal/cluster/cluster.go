@@ -237,6 +237,24 @@ func (n *Node) Store() *raft.Store { return n.cfg.Store }
 // WantNoVote has this node hold the data without a vote.
 func (n *Node) WantNoVote() { n.noVote.Store(true) }
 
+// Removed reports whether this node was taken out of the cluster: nobody leads it, and the last that it heard of is a
+// cluster without it.
+func (n *Node) Removed() bool {
+	if n.running.Load() == nil {
+		return false
+	}
+	if id, _ := n.cfg.Store.Leader(); id != "" {
+		return false
+	}
+	peers := n.cfg.Store.Peers()
+	for _, p := range peers {
+		if p.ID == n.cfg.NodeID {
+			return false
+		}
+	}
+	return len(peers) > 0
+}
+
 // StepDown lets another node lead.
 func (n *Node) StepDown() error { return n.cfg.Store.StepDown("") }
 

@@ -153,6 +153,7 @@ func (n *node) clusterBinds() ([]string, error) {
 // Headers by which a node tells the active one of the client behind a request. Only other nodes are believed.
 const (
 	remoteHeader = "X-Arca-Remote"
+	methodHeader = "X-Arca-Method"
 	certHeader   = "X-Arca-Client-Certificate"
 )
 
@@ -185,7 +186,7 @@ const (
 
 // asClient makes a forwarded request look as it did where it came in.
 func asClient(r *http.Request) {
-	r.RemoteAddr = r.Header.Get(remoteHeader)
+	r.RemoteAddr, r.Method = r.Header.Get(remoteHeader), r.Header.Get(methodHeader)
 	r.TLS = nil
 	if chain := r.Header[certHeader]; len(chain) > 0 {
 		state := &tls.ConnectionState{HandshakeComplete: true}
@@ -201,6 +202,7 @@ func asClient(r *http.Request) {
 		r.TLS = state
 	}
 	r.Header.Del(remoteHeader)
+	r.Header.Del(methodHeader)
 	r.Header.Del(certHeader)
 }
 
@@ -223,14 +225,17 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 	if !ok {
 		return nil, raft.ErrNoLeader
 	}
+	// All are sent by POST: net/http sends a GET again when a connection breaks, and a read may write, too (a token with a
+	// limit of uses).
 	out := (&http.Request{
-		Method: r.Method, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
+		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Host: r.Host, Header: r.Header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Idempotency-Key", "X-Idempotency-Key", certHeader} {
 		out.Header.Del(name)
 	}
 	out.Header.Set(remoteHeader, r.RemoteAddr)
+	out.Header.Set(methodHeader, r.Method)
 	if r.TLS != nil {
 		for _, c := range r.TLS.PeerCertificates {
 			out.Header.Add(certHeader, base64.StdEncoding.EncodeToString(c.Raw))

@@ -49,10 +49,10 @@ type healthIn struct {
 
 // healthOut is the body of sys/health.
 type healthOut struct {
-	initialised, sealed, standby bool
-	cluster                      seal.Cluster
-	version                      string
-	now                          int64
+	initialised, sealed, standby, removed bool
+	cluster                               seal.Cluster
+	version                               string
+	now                                   int64
 }
 
 // encode writes the members in the order of Vault. It is written by hand, as
@@ -83,6 +83,9 @@ func (h *healthOut) encode() []byte {
 		b = append(b, `,"cluster_id":`...)
 		b = param.AppendString(b, h.cluster.ID)
 	}
+	if h.removed {
+		b = append(b, `,"removed_from_cluster":true`...)
+	}
 	b = append(b, `,"enterprise":true,"echo_duration_ms":0,"clock_skew_ms":0,"arca_version":`...)
 	b = param.AppendString(b, version.Arca)
 	return append(b, "}\n"...)
@@ -99,6 +102,9 @@ func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*e
 			if code, text = http.StatusTooManyRequests, in.StandbyCode; text == "" && isTrue(in.StandbyOK) {
 				code, text = http.StatusOK, in.ActiveCode
 			}
+			if out.removed = e.core.Cluster().Removed(); out.removed {
+				code, text = statusRemoved, in.RemovedCode
+			}
 		}
 	} else {
 		initialised, err := e.seal.Initialised(ctx)
@@ -110,7 +116,7 @@ func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*e
 			code, text = http.StatusNotImplemented, in.UninitCode
 		}
 	}
-	for _, c := range [...]string{in.ActiveCode, in.StandbyCode, in.DRCode, in.PerfCode, in.SealedCode, in.UninitCode} {
+	for _, c := range [...]string{in.ActiveCode, in.StandbyCode, in.DRCode, in.PerfCode, in.SealedCode, in.UninitCode, in.RemovedCode} {
 		if c == "" {
 			continue
 		}
@@ -123,6 +129,9 @@ func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*e
 	}
 	return &engine.Response{Raw: &engine.Raw{Status: code, Body: out.encode()}}, nil
 }
+
+// statusRemoved is Vault's code for a node that was taken out of its cluster.
+const statusRemoved = 530
 
 // isTrue reads a flag in the query: given without a value it is set.
 func isTrue(text string) bool {

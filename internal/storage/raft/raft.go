@@ -280,14 +280,22 @@ func (s *Store) HasPeers() bool {
 	return err != nil || last > 0
 }
 
-// A logStore tells when entries have come.
+// A logStore tells when entries have come, and has the newest in memory: they are read soon, to be sent and to be applied.
 type logStore struct {
 	raft.LogStore
 	monotonic bool
 
 	mu     sync.Mutex
 	stored chan struct{} // closed when entries have come; nil if nobody waits
+	recent []*raft.Log   // one after the other
+	bytes  int           // of recent
 }
+
+// Bounds of what a logStore has in memory.
+const (
+	recentEntries = 512
+	recentBytes   = 2 << 20
+)
 
 func newLogStore(to raft.LogStore, monotonic bool) *logStore {
 	return &logStore{LogStore: to, monotonic: monotonic}
@@ -295,6 +303,28 @@ func newLogStore(to raft.LogStore, monotonic bool) *logStore {
 
 // IsMonotonic implements raft.MonotonicLogStore.
 func (l *logStore) IsMonotonic() bool { return l.monotonic }
+
+// GetLog implements raft.LogStore.
+func (l *logStore) GetLog(index uint64, log *raft.Log) error {
+	l.mu.Lock()
+	if n := len(l.recent); n > 0 {
+		if first := l.recent[0].Index; index >= first && index < first+uint64(n) {
+			*log = *l.recent[index-first]
+			l.mu.Unlock()
+			return nil
+		}
+	}
+	l.mu.Unlock()
+	return l.LogStore.GetLog(index, log)
+}
+
+// DeleteRange implements raft.LogStore.
+func (l *logStore) DeleteRange(first, last uint64) error {
+	l.mu.Lock()
+	l.recent, l.bytes = nil, 0
+	l.mu.Unlock()
+	return l.LogStore.DeleteRange(first, last)
+}
 
 // StoreLog implements raft.LogStore.
 func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
@@ -306,6 +336,19 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, log := range logs {
+		if n := len(l.recent); n > 0 && l.recent[n-1].Index+1 != log.Index {
+			l.recent, l.bytes = nil, 0
+		}
+		l.recent = append(l.recent, log)
+		l.bytes += len(log.Data)
+	}
+	drop := 0
+	for ; drop < len(l.recent) && (len(l.recent)-drop > recentEntries || l.bytes > recentBytes); drop++ {
+		l.bytes -= len(l.recent[drop].Data)
+		l.recent[drop] = nil
+	}
+	l.recent = l.recent[drop:]
 	if l.stored != nil {
 		close(l.stored)
 		l.stored = nil
