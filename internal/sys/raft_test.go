@@ -179,7 +179,7 @@ func TestRoles(t *testing.T) {
 				leader.want(204, "POST", "sys/rotate", root, "")
 			}
 		}
-		policy := fmt.Sprintf(`{"policy":"path \"kv/a\" { capabilities = [\"read\"] }"}`)
+		policy := `{"policy":"path \"kv/a\" { capabilities = [\"read\"] }"}`
 		leader.want(204, "PUT", "sys/policies/acl/reader", root, policy)
 		leader.want(200, "POST", "auth/token/create", root, fmt.Sprintf(`{"id":"reader%d","policies":["reader"]}`, round))
 		token := fmt.Sprint("reader", round)
