@@ -33,9 +33,34 @@ play_kes() {
 }
 board_kes() { awk '$3 == "of" && $2 ~ /^[0-9]+$/ { print $1, $2, $4 }'; }
 
-# The runner for KMIP plays against a server that is already there.
-play_kmip() { python3 "$dir/oasis_replay.py" "$@"; }
-board_kmip() { awk '/^[0-9]+ passed, [0-9]+ failed$/ { print "all", $1, $1 + $3 }'; }
+# The runner for KMIP plays against a server that is there: one with a role that may
+# do everything. The versions are those that are spoken.
+play_kmip() {
+	local api=127.0.0.1:${ARCA_CONFORM_PORT:-18290} port=${ARCA_CONFORM_KMIP:-18291} up=
+	"$arca" server -dev -dev-no-store-token -dev-root-token-id=root "-dev-listen-address=$api" >"$tmp/server.log" 2>&1 &
+	server=$!
+	(
+		export VAULT_ADDR=http://$api VAULT_TOKEN=root
+		for _ in $(seq 100); do
+			"$arca" status >/dev/null 2>&1 && up=1 && break
+			sleep 0.1
+		done
+		[ -n "$up" ] || { cat "$tmp/server.log"; exit 1; }
+		"$arca" secrets enable kmip
+		"$arca" write kmip/config "listen_addrs=127.0.0.1:$port"
+		"$arca" write -f kmip/scope/conformance
+		"$arca" write kmip/scope/conformance/role/all operation_all=true
+		"$arca" read -field=ca_pem kmip/ca >"$tmp/ca.pem"
+		"$arca" write -format=json kmip/scope/conformance/role/all/credential/generate format=pem >"$tmp/credential.json"
+		for part in certificate private_key; do
+			python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["data"][sys.argv[2]])' "$tmp/credential.json" $part >"$tmp/$part.pem"
+		done
+	) && python3 "$dir/oasis_replay.py" --host 127.0.0.1 --port "$port" --ca "$tmp/ca.pem" --cert "$tmp/certificate.pem" --key "$tmp/private_key.pem" \
+		--set v1.0,v1.1,v1.2,v1.3 "$@"
+	kill "$server" 2>/dev/null
+	wait "$server" 2>/dev/null || true
+}
+board_kmip() { awk '/^# v[0-9.]+: [0-9]+ of [0-9]+$/ { sub(":", "", $2); print $2, $3, $5 }'; }
 
 # fallen prints the areas of which fewer pass than recorded.
 fallen() {

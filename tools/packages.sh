@@ -11,6 +11,7 @@ done
 [ -x /usr/sbin/slapd ] || packages="$packages slapd"
 has softhsm2-util || packages="$packages softhsm2"
 has ansible-playbook || packages="$packages ansible"
+/usr/bin/python3 -c 'import kmip' >/dev/null 2>&1 || packages="$packages python3-pykmip"
 [ -n "$packages" ] || exit 0
 
 say() { echo "packages.sh: $*" >&2; }

@@ -88,7 +88,7 @@ var parse = sync.OnceValues(func() ([]*pkg, error) {
 			return err
 		}
 		p.files = append(p.files, &source{
-			name: rel, ast: f, lines: strings.Count(string(text), "\n"), test: strings.HasSuffix(rel, "_test.go"),
+			name: rel, ast: f, lines: lengthOf(f, string(text)), test: strings.HasSuffix(rel, "_test.go"),
 		})
 		return nil
 	})
@@ -106,4 +106,12 @@ func load(t *testing.T) []*pkg {
 		t.Fatalf("found only %d packages below %s", len(all), root)
 	}
 	return all
+}
+
+// lengthOf is how many lines somebody has to read: none of what was generated.
+func lengthOf(f *ast.File, text string) int {
+	if ast.IsGenerated(f) {
+		return 0
+	}
+	return strings.Count(text, "\n")
 }

@@ -15,6 +15,7 @@ import (
 	"arca/internal/directory"
 	"arca/internal/engine"
 	"arca/internal/secrets/kes"
+	"arca/internal/secrets/kmip"
 	"arca/internal/secrets/kv"
 	"arca/internal/secrets/transit"
 	"arca/internal/sys"
@@ -113,7 +114,9 @@ func (k *Catalog) Parts(fn func(auth bool, e engine.Engine, routes *engine.Table
 }
 
 // secrets lists the secrets engines.
-func secrets() []engine.Engine { return []engine.Engine{kes.New(), kv.Engine{}, transit.New()} }
+func secrets() []engine.Engine {
+	return []engine.Engine{kes.New(), kmip.New(), kv.Engine{}, transit.New()}
+}
 
 // auths lists the auth methods.
 func auths() []engine.Engine {

@@ -312,6 +312,9 @@ func (h *handling) find(tx storage.Tx) error {
 		return nil
 	}
 	h.route, err = e.Routes.Match(h.req.Op, rest, h.call)
+	if err == nil && h.route.Runner != (h.req.Runner != "") || h.req.Runner != "" && h.req.Runner != e.Type {
+		h.route, err = nil, engine.ErrPath
+	}
 	if h.req.Open && err == nil && e.Type == "system" && h.ns.IsRoot() {
 		open := *h.route
 		open.NoToken = true

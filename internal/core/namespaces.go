@@ -7,6 +7,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/lease"
+	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/storage"
 )
@@ -78,6 +79,9 @@ func (a *Active) endNamespace(ctx context.Context, tx storage.Tx, it lease.Item)
 	if more {
 		it.Due = time.Now()
 		return lease.Schedule(tx, it)
+	}
+	if err := tx.DeletePrefix(mount.RunDir + it.NS + "/"); err != nil {
+		return err
 	}
 	return a.Namespaces.Remove(tx, it.NS)
 }

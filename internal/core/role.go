@@ -56,6 +56,9 @@ func (a *Active) begin() {
 		run(a.watchUsage)
 	}
 	a.lead.Store(l)
+	for _, fn := range a.runners() {
+		run(fn)
+	}
 }
 
 // cease ends the work of the active node; it waits for nothing.

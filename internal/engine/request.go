@@ -78,6 +78,12 @@ type Request struct {
 	// configuration has it: sys/metrics, sys/pprof, sys/in-flight-req.
 	Open bool
 
+	// Runner is the type of the engine whose Runner sends the request; doors leave
+	// it empty.
+	Runner string
+	// Payload is what a Runner has read, for its engine's own route.
+	Payload any
+
 	Header map[string][]string // canonical names; for audit and passthrough
 	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
 	TLS    *tls.ConnectionState

@@ -342,7 +342,43 @@ func (t *Table) put(tx storage.Tx, ns string, r Row) (*Entry, error) {
 		return nil, err
 	}
 	e, _, err := t.decode(key, raw)
-	return e, err
+	if err != nil {
+		return nil, err
+	}
+	if _, runs := e.Engine.(engine.Runner); runs {
+		return e, tx.Put(runKey(e), []byte(r.Path))
+	}
+	return e, nil
+}
+
+// RunDir is where the mounts of engines that run are listed, by namespace, type
+// and id.
+const RunDir = "n/" + namespace.RootID + "/run/"
+
+func runKey(e *Entry) string { return RunDir + e.NamespaceID + "/" + e.Type + "/" + e.ID }
+
+// Running lists the mounts of an engine that runs. What is left of a mount whose
+// namespace is on its way out is passed over.
+func (t *Table) Running(tx storage.Tx, typ string) (out []*Entry, err error) {
+	for kv, err := range tx.Scan(RunDir, "") {
+		if err != nil {
+			return nil, err
+		}
+		ns, rest, _ := strings.Cut(strings.TrimPrefix(kv.Key, RunDir), "/")
+		if !strings.HasPrefix(rest, typ+"/") {
+			continue
+		}
+		path := string(kv.Value)
+		e, err := t.get(tx, ns, path)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 // Update stores a changed row of an existing mount.
@@ -358,6 +394,11 @@ func (t *Table) Delete(tx storage.Tx, e *Entry) error {
 	}
 	if err := tx.Delete(accessorKey(e.NamespaceID, e.Accessor)); err != nil {
 		return err
+	}
+	if _, runs := e.Engine.(engine.Runner); runs {
+		if err := tx.Delete(runKey(e)); err != nil {
+			return err
+		}
 	}
 	return tx.DeletePrefix(e.Prefix)
 }

@@ -1,0 +1,35 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+
+	"arca/internal/storage"
+)
+
+// A Runner works for its mounts beside requests: it listens for a protocol of its
+// own. Run is called when the node has become active, and ends when ctx does.
+type Runner interface {
+	Run(ctx context.Context, host Host)
+}
+
+// A Host is what the hall offers a Runner.
+type Host interface {
+	// Handle serves a request as if it had come through a door. What comes from
+	// the outside takes no other way.
+	Handle(ctx context.Context, req *Request) (*Response, error)
+	// Mounts are the mounts of the runner's type, in all namespaces.
+	Mounts(ctx context.Context) ([]Place, error)
+	// Changed tells that there may be other mounts now, or that they moved.
+	Changed() <-chan struct{}
+	// View reads the keys of a mount.
+	View(ctx context.Context, m *Mount, fn func(tx storage.Tx) error) error
+	// Log takes what somebody should know.
+	Log() *slog.Logger
+}
+
+// A Place is a mount and the path of its namespace.
+type Place struct {
+	Mount         *Mount
+	NamespacePath string // "" is the root, else "a/b/"
+}

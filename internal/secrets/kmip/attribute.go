@@ -1,0 +1,333 @@
+package kmip
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"arca/internal/ttlv"
+)
+
+// Names of attributes that the server works with.
+const (
+	attrID           = "Unique Identifier"
+	attrName         = "Name"
+	attrType         = "Object Type"
+	attrAlgorithm    = "Cryptographic Algorithm"
+	attrLength       = "Cryptographic Length"
+	attrParameters   = "Cryptographic Parameters"
+	attrDomain       = "Cryptographic Domain Parameters"
+	attrCertType     = "Certificate Type"
+	attrCertLength   = "Certificate Length"
+	attrCertID       = "X.509 Certificate Identifier"
+	attrCertSubject  = "X.509 Certificate Subject"
+	attrCertIssuer   = "X.509 Certificate Issuer"
+	attrOldCertID    = "Certificate Identifier"
+	attrOldSubject   = "Certificate Subject"
+	attrOldIssuer    = "Certificate Issuer"
+	attrSignatureAlg = "Digital Signature Algorithm"
+	attrDigest       = "Digest"
+	attrPolicy       = "Operation Policy Name"
+	attrMask         = "Cryptographic Usage Mask"
+	attrLease        = "Lease Time"
+	attrLimits       = "Usage Limits"
+	attrState        = "State"
+	attrInitial      = "Initial Date"
+	attrActivation   = "Activation Date"
+	attrProcessStart = "Process Start Date"
+	attrProtectStop  = "Protect Stop Date"
+	attrDeactivation = "Deactivation Date"
+	attrDestroyed    = "Destroy Date"
+	attrOccurrence   = "Compromise Occurrence Date"
+	attrCompromised  = "Compromise Date"
+	attrReason       = "Revocation Reason"
+	attrArchived     = "Archive Date"
+	attrGroup        = "Object Group"
+	attrFresh        = "Fresh"
+	attrLink         = "Link"
+	attrAppInfo      = "Application Specific Information"
+	attrContact      = "Contact Information"
+	attrChanged      = "Last Change Date"
+	attrAlternative  = "Alternative Name"
+	attrPresent      = "Key Value Present"
+	attrLocation     = "Key Value Location"
+	attrCreated      = "Original Creation Date"
+	attrRNG          = "Random Number Generator"
+	attrFriendly     = "PKCS#12 Friendly Name"
+	attrDescription  = "Description"
+	attrComment      = "Comment"
+	attrSensitive    = "Sensitive"
+	attrAlways       = "Always Sensitive"
+	attrExtractable  = "Extractable"
+	attrNever        = "Never Extractable"
+)
+
+// Who may do what with an attribute.
+const (
+	multi  = 1 << iota // there may be several
+	atMake             // a client may give it when the object is made
+	add                // ... or add it later
+	modify             // ... or change it
+	remove             // ... or take it away
+	all    = atMake | add | modify | remove
+)
+
+// A kind is what is known of an attribute (KMIP 1.4, chapter 3).
+type kind struct {
+	name   string
+	typ    ttlv.Type
+	since  int32 // minor version
+	rights int
+}
+
+// kinds are the attributes in the order in which they are shown.
+func kinds() []kind {
+	return []kind{
+		{attrID, ttlv.TextString, 0, 0},
+		{attrName, ttlv.Structure, 0, multi | all},
+		{attrType, ttlv.Enumeration, 0, 0},
+		{attrAlgorithm, ttlv.Enumeration, 0, atMake},
+		{attrLength, ttlv.Integer, 0, atMake},
+		{attrParameters, ttlv.Structure, 0, multi | all},
+		{attrDomain, ttlv.Structure, 0, atMake},
+		{attrCertType, ttlv.Enumeration, 0, 0},
+		{attrCertLength, ttlv.Integer, 1, 0},
+		{attrCertID, ttlv.Structure, 1, 0},
+		{attrCertSubject, ttlv.Structure, 1, 0},
+		{attrCertIssuer, ttlv.Structure, 1, 0},
+		{attrOldCertID, ttlv.Structure, 0, 0},
+		{attrOldSubject, ttlv.Structure, 0, 0},
+		{attrOldIssuer, ttlv.Structure, 0, 0},
+		{attrSignatureAlg, ttlv.Enumeration, 1, 0},
+		{attrDigest, ttlv.Structure, 0, multi},
+		{attrPolicy, ttlv.TextString, 0, atMake},
+		{attrMask, ttlv.Integer, 0, atMake},
+		{attrLease, ttlv.Interval, 0, 0},
+		{attrLimits, ttlv.Structure, 0, atMake | add | modify | remove},
+		{attrState, ttlv.Enumeration, 0, 0},
+		{attrInitial, ttlv.DateTime, 0, 0},
+		{attrActivation, ttlv.DateTime, 0, atMake | add | modify},
+		{attrProcessStart, ttlv.DateTime, 0, atMake | add | modify},
+		{attrProtectStop, ttlv.DateTime, 0, atMake | add | modify},
+		{attrDeactivation, ttlv.DateTime, 0, atMake | add | modify},
+		{attrDestroyed, ttlv.DateTime, 0, 0},
+		{attrOccurrence, ttlv.DateTime, 0, 0},
+		{attrCompromised, ttlv.DateTime, 0, 0},
+		{attrReason, ttlv.Structure, 0, 0},
+		{attrArchived, ttlv.DateTime, 0, 0},
+		{attrGroup, ttlv.TextString, 0, multi | all},
+		{attrFresh, ttlv.Boolean, 1, atMake},
+		{attrLink, ttlv.Structure, 0, multi | all},
+		{attrAppInfo, ttlv.Structure, 0, multi | all},
+		{attrContact, ttlv.TextString, 0, all},
+		{attrChanged, ttlv.DateTime, 0, 0},
+		{attrAlternative, ttlv.Structure, 2, multi | all},
+		{attrPresent, ttlv.Boolean, 2, 0},
+		{attrLocation, ttlv.Structure, 2, multi | all},
+		{attrCreated, ttlv.DateTime, 2, atMake},
+		{attrRNG, ttlv.Structure, 3, atMake},
+		{attrFriendly, ttlv.TextString, 4, all},
+		{attrDescription, ttlv.TextString, 4, all},
+		{attrComment, ttlv.TextString, 4, all},
+		{attrSensitive, ttlv.Boolean, 4, atMake | modify},
+		{attrAlways, ttlv.Boolean, 4, 0},
+		{attrExtractable, ttlv.Boolean, 4, atMake | modify},
+		{attrNever, ttlv.Boolean, 4, 0},
+	}
+}
+
+// kindFor finds an attribute by its name. Custom ones begin with "x-", those that
+// only a server makes with "y-".
+func kindOfName(name string) (kind, bool) {
+	for _, k := range kinds() {
+		if k.name == name {
+			return k, true
+		}
+	}
+	switch {
+	case strings.HasPrefix(name, "x-"):
+		return kind{name: name, rights: multi | all}, true
+	case strings.HasPrefix(name, "y-"):
+		return kind{name: name, rights: multi}, true
+	}
+	return kind{}, false
+}
+
+// known reports whether clients of a version know the attribute.
+func (k kind) known(v version) bool { return v.major > 1 || v.minor >= k.since }
+
+// Bounds on attributes.
+const (
+	maxAttributes     = 1000 // of an object
+	maxAttributeBytes = 64 << 10
+	maxNameBytes      = 256 // of an attribute's own name
+)
+
+// An attribute is one instance. Value is encoded under the tag Attribute Value.
+type attribute struct {
+	Name  string `json:"n"`
+	Index int32  `json:"i,omitempty"`
+	Value []byte `json:"v"`
+}
+
+func newAttribute(name string, value *ttlv.Node) attribute {
+	return attribute{Name: name, Value: value.Retag(ttlv.TagAttributeValue).Encode()}
+}
+
+func (a attribute) node() *ttlv.Node {
+	n, err := ttlv.Decode(a.Value)
+	if err != nil {
+		return nil // it was encoded by us
+	}
+	return n
+}
+
+// show is the attribute as clients see it.
+func (a attribute) show() *ttlv.Node {
+	n := ttlv.Struct(ttlv.TagAttribute, ttlv.Text(ttlv.TagAttributeName, a.Name))
+	if a.Index != 0 {
+		n.Add(ttlv.Int(ttlv.TagAttributeIndex, a.Index))
+	}
+	return n.Add(a.node())
+}
+
+// A given is an attribute as a client sent it.
+type given struct {
+	kind
+	index    int32
+	hasIndex bool
+	value    *ttlv.Node // nil where only a name is wanted
+}
+
+// parseAttribute checks an attribute of a request.
+func (b *batch) parseAttribute(n *ttlv.Node) (g given, err error) {
+	name := n.Get(ttlv.TagAttributeName)
+	if name == nil || name.Type != ttlv.TextString || len(name.Bytes) == 0 || len(name.Bytes) > maxNameBytes {
+		return g, missing("Attribute Name")
+	}
+	k, ok := kindOfName(name.Text())
+	if !ok || !k.known(b.v) {
+		return g, invalid("the attribute %q is not supported", name.Text())
+	}
+	g.kind = k
+	if i := n.Get(ttlv.TagAttributeIndex); i != nil {
+		if i.Type != ttlv.Integer || i.Int < 0 {
+			return g, invalid("the index of %s is no number from 0", k.name)
+		}
+		g.index, g.hasIndex = int32(i.Int), true
+	}
+	g.value = n.Get(ttlv.TagAttributeValue)
+	if g.value == nil {
+		return g, nil
+	}
+	return g, g.check()
+}
+
+// check looks at the value's type, and at the parts of structures.
+func (g *given) check() error {
+	if g.typ != 0 && g.value.Type != g.typ {
+		return invalid("the value of %s has the wrong type", g.name)
+	}
+	if len(g.value.Encode()) > maxAttributeBytes {
+		return invalid("the value of %s is too large", g.name)
+	}
+	need := func(tag ttlv.Tag, types ...ttlv.Type) error {
+		p := g.value.Get(tag)
+		if p == nil || !slices.Contains(types, p.Type) {
+			return invalid("%s needs %s", g.name, tag)
+		}
+		return nil
+	}
+	var parts map[ttlv.Tag]ttlv.Type
+	switch g.name {
+	case attrName:
+		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagNameValue: ttlv.TextString, ttlv.TagNameType: ttlv.Enumeration}
+	case attrLink:
+		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagLinkType: ttlv.Enumeration, ttlv.TagLinkedObjectIdentifier: ttlv.TextString}
+	case attrAppInfo:
+		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagApplicationNamespace: ttlv.TextString}
+	case attrLimits:
+		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagUsageLimitsTotal: ttlv.LongInteger, ttlv.TagUsageLimitsUnit: ttlv.Enumeration}
+	case attrAlternative:
+		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagAlternativeNameValue: ttlv.TextString, ttlv.TagAlternativeNameType: ttlv.Enumeration}
+	}
+	for tag, typ := range parts {
+		if err := need(tag, typ); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// template reads the attributes of a Template-Attribute, with those of the
+// templates that it names; own ones win.
+func (b *batch) template(n *ttlv.Node) (out []given, err error) {
+	if n == nil {
+		return nil, nil
+	}
+	if n.Type != ttlv.Structure {
+		return nil, invalid("%s is no structure", n.Tag)
+	}
+	for _, a := range n.All(ttlv.TagAttribute) {
+		g, err := b.parseAttribute(a)
+		if err != nil {
+			return nil, err
+		}
+		if g.value == nil {
+			return nil, invalid("%s has no value", g.name)
+		}
+		out = append(out, g)
+	}
+	if len(out) > maxAttributes {
+		return nil, invalid("there are more than %d attributes", maxAttributes)
+	}
+	own := out
+	out = nil
+	for _, name := range n.All(ttlv.TagName) {
+		o, err := b.named(name.Get(ttlv.TagNameValue).Text())
+		if err != nil {
+			return nil, err
+		}
+		if o == nil || o.Type != ttlv.ObjectTypeTemplate {
+			return nil, fail(ttlv.ResultReasonItemNotFound, "there is no such template")
+		}
+		for _, a := range o.Attrs {
+			if a.Index >= templateIndex {
+				k, _ := kindOfName(a.Name)
+				if k.rights&multi != 0 || !slices.ContainsFunc(own, func(g given) bool { return g.name == a.Name }) {
+					out = append(out, given{kind: k, value: a.node()})
+				}
+			}
+		}
+	}
+	return append(out, own...), nil
+}
+
+// templateIndex is from where the indices of attributes count that a template has
+// for others.
+const templateIndex = 1 << 20
+
+// attrsOf makes instances of what a client gave, with indices.
+func attrsOf(list []given) (out []attribute, err error) {
+	for _, g := range list {
+		if g.rights&atMake == 0 {
+			return nil, denied("%s cannot be given", g.name)
+		}
+		a := newAttribute(g.name, g.value)
+		for _, have := range out {
+			if have.Name == g.name {
+				if g.rights&multi == 0 {
+					return nil, invalid("%s can be given once", g.name)
+				}
+				a.Index = max(a.Index, have.Index+1)
+			}
+		}
+		if g.hasIndex && g.index > a.Index && g.index < templateIndex {
+			a.Index = g.index
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func date(t time.Time) *ttlv.Node { return ttlv.Time(ttlv.TagAttributeValue, t) }

@@ -1,0 +1,307 @@
+package kmip
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// A credential is a client certificate that was issued.
+type credential struct {
+	Version int       `json:"v"`
+	Cert    []byte    `json:"cert"` // DER
+	Expires time.Time `json:"exp"`
+}
+
+func (e *Engine) listCredentials(_ context.Context, call *engine.Call, in roleIn) (*engine.Response, error) {
+	s, r, err := e.findRole(call.Tx, in)
+	if err != nil {
+		return nil, err
+	}
+	serials := []string{}
+	for kv, err := range call.Tx.Scan(credDir(s.ID, r.ID), "") {
+		if err != nil {
+			return nil, err
+		}
+		c, _, err := decoded[credential](kv.Key, kv.Value)
+		if err != nil {
+			return nil, err
+		}
+		if call.Now.Before(c.Expires) {
+			serials = append(serials, kv.Key[strings.LastIndexByte(kv.Key, '/')+1:])
+		}
+	}
+	if len(serials) == 0 {
+		return nil, errNotFound
+	}
+	return data(map[string]any{"keys": serials}), nil
+}
+
+type generateIn struct {
+	roleIn
+	Format string         `api:"format" help:"pem, pem_bundle (the default) or der."`
+	TTL    *time.Duration `api:"ttl" help:"How long the certificate is valid, in place of the role's time."`
+}
+
+func checkFormat(format string) (string, error) {
+	switch format {
+	case "":
+		return "pem_bundle", nil
+	case "pem", "pem_bundle", "der":
+		return format, nil
+	}
+	return "", errs.New(errs.Invalid, "format must be pem, pem_bundle or der, not %q", format)
+}
+
+// kindFor is the kind of keys and the time of a role's certificates.
+func kindFor(tx storage.Tx, r *role, ttl *time.Duration) (keyKind, time.Duration, error) {
+	c, err := get[config](tx, configKey)
+	if err != nil {
+		return keyKind{}, 0, errs.New(errs.Invalid, "the KMIP engine is not configured: write its config first")
+	}
+	kind, life := c.Client, c.ClientTTL
+	if r.Key.Type != "" {
+		kind = r.Key
+	}
+	if r.TTL > 0 {
+		life = r.TTL
+	}
+	if ttl != nil {
+		if *ttl <= 0 || *ttl > caLife {
+			return kind, 0, errs.New(errs.Invalid, "ttl must be from one second to ten years")
+		}
+		life = *ttl
+	}
+	return kind, life, nil
+}
+
+func (e *Engine) generate(_ context.Context, call *engine.Call, in generateIn) (*engine.Response, error) {
+	format, err := checkFormat(in.Format)
+	if err != nil {
+		return nil, err
+	}
+	s, r, err := e.findRole(call.Tx, in.roleIn)
+	if err != nil {
+		return nil, err
+	}
+	kind, life, err := kindFor(call.Tx, r, in.TTL)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := call.Asked.(crypto.Signer)
+	if !ok { // making an RSA key takes long: not in the transaction
+		return nil, engine.Ask(func(context.Context) (any, error) { return newKey(kind) })
+	}
+	return e.issueTo(call, s, r, key.Public(), key, life, format)
+}
+
+type signIn struct {
+	roleIn
+	CSR    string `api:"csr" help:"Request for a certificate (PKCS#10), PEM."`
+	Format string `api:"format" help:"pem, pem_bundle (the default) or der."`
+}
+
+func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.Response, error) {
+	format, err := checkFormat(in.Format)
+	if err != nil {
+		return nil, err
+	}
+	s, r, err := e.findRole(call.Tx, in.roleIn)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode([]byte(in.CSR))
+	if block == nil {
+		return nil, errs.New(errs.Invalid, "csr must be a request for a certificate in PEM")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "csr cannot be read as a request for a certificate")
+	}
+	if csr.CheckSignature() != nil {
+		return nil, errs.New(errs.Invalid, "the signature of csr is not that of its key")
+	}
+	kind, life, err := kindFor(call.Tx, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	if have := kindOf(csr.PublicKey); have != kind {
+		return nil, errs.New(errs.Invalid, "the role's certificates have %s keys of %d bits, that of csr is %s of %d", kind.Type, kind.Bits, have.Type, have.Bits)
+	}
+	return e.issueTo(call, s, r, csr.PublicKey, nil, life, format)
+}
+
+func kindOf(pub crypto.PublicKey) keyKind {
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		return keyKind{"rsa", k.N.BitLen()}
+	case *ecdsa.PublicKey:
+		return keyKind{"ec", k.Curve.Params().BitSize}
+	}
+	return keyKind{"unknown", 0}
+}
+
+// issueTo makes a certificate for a key. What is in it is the role's alone.
+func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format string) (*engine.Response, error) {
+	a, err := getAuthority(call.Tx)
+	if err != nil {
+		return nil, err
+	}
+	der, err := a.issue(&x509.Certificate{
+		Subject:     pkix.Name{OrganizationalUnit: []string{s.ID}, CommonName: r.ID},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, pub, call.Now, life)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	serial := cert.SerialNumber.String()
+	if err := storage.PutJSON(call.Tx, credDir(s.ID, r.ID)+serial, credential{Version: 1, Cert: der, Expires: cert.NotAfter}); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(der)
+	if err := storage.PutJSON(call.Tx, serialKey(serial), holder{Version: 1, Scope: s.ID, Role: r.ID, Sum: sum[:]}); err != nil {
+		return nil, err
+	}
+	out, err := showCredential(a, der, key, format)
+	return data(out), err
+}
+
+func showCredential(a *authority, der []byte, key crypto.Signer, format string) (map[string]any, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	text := func(b []byte) string { return strings.TrimSuffix(certPEM(b), "\n") }
+	if format == "der" {
+		text = base64.StdEncoding.EncodeToString
+	}
+	out := map[string]any{
+		"certificate": text(der), "ca_chain": []string{text(a.Intermediate), text(a.Root)}, "serial_number": cert.SerialNumber.String(),
+	}
+	bundle := []string{}
+	if key != nil {
+		block, err := keyBlock(key)
+		if err != nil {
+			return nil, err
+		}
+		if format == "der" {
+			out["private_key"] = text(block.Bytes)
+		} else {
+			k := strings.TrimSuffix(string(pem.EncodeToMemory(block)), "\n")
+			out["private_key"] = k
+			bundle = append(bundle, k)
+		}
+	}
+	if format == "pem_bundle" {
+		bundle = append(bundle, text(der), text(a.Intermediate), text(a.Root))
+		out["certificate"] = strings.Join(bundle, "\n")
+	}
+	return out, nil
+}
+
+func keyBlock(key crypto.Signer) (*pem.Block, error) {
+	switch k := key.(type) {
+	case *rsa.PrivateKey:
+		return &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k)}, nil
+	case *ecdsa.PrivateKey:
+		raw, err := x509.MarshalECPrivateKey(k)
+		return &pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}, err
+	}
+	return nil, errors.New("unknown type of key")
+}
+
+type lookupIn struct {
+	roleIn
+	Serial string `api:"serial_number" help:"Serial number of the certificate, decimal."`
+	Format string `api:"format" help:"pem, pem_bundle (the default) or der."`
+}
+
+func (e *Engine) lookup(_ context.Context, call *engine.Call, in lookupIn) (*engine.Response, error) {
+	format, err := checkFormat(in.Format)
+	if err != nil {
+		return nil, err
+	}
+	s, r, err := e.findRole(call.Tx, in.roleIn)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSerial(in.Serial); err != nil {
+		return nil, err
+	}
+	c, err := get[credential](call.Tx, credDir(s.ID, r.ID)+in.Serial)
+	if err != nil {
+		return nil, err
+	}
+	a, err := getAuthority(call.Tx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := showCredential(a, c.Cert, nil, format)
+	return data(out), err
+}
+
+func checkSerial(text string) error {
+	n, ok := new(big.Int).SetString(text, 10)
+	if len(text) > 64 || !ok || n.String() != text {
+		return errs.New(errs.Invalid, "serial_number must be a decimal number")
+	}
+	return nil
+}
+
+type revokeIn struct {
+	roleIn
+	Serial string `api:"serial_number" help:"Serial number of the certificate, decimal."`
+	Cert   string `api:"certificate" help:"The certificate, PEM, in place of its serial number."`
+}
+
+func (e *Engine) revoke(_ context.Context, call *engine.Call, in revokeIn) (*engine.Response, error) {
+	s, r, err := e.findRole(call.Tx, in.roleIn)
+	if err != nil {
+		return nil, err
+	}
+	if (in.Serial == "") == (in.Cert == "") {
+		return nil, errs.New(errs.Invalid, "give either serial_number or certificate")
+	}
+	if in.Cert != "" {
+		block, _ := pem.Decode([]byte(in.Cert))
+		if block == nil {
+			return nil, errs.New(errs.Invalid, "certificate must be in PEM")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "certificate cannot be read")
+		}
+		in.Serial = cert.SerialNumber.String()
+	}
+	if err := checkSerial(in.Serial); err != nil {
+		return nil, err
+	}
+	key := credDir(s.ID, r.ID) + in.Serial
+	if _, err := call.Tx.Get(key); errors.Is(err, storage.ErrNotFound) {
+		return nil, errs.New(errs.Invalid, "the role has no certificate with the serial number %s", in.Serial)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := call.Tx.Delete(serialKey(in.Serial)); err != nil {
+		return nil, err
+	}
+	return nil, call.Tx.Delete(key)
+}

@@ -1,0 +1,106 @@
+package kmip
+
+import (
+	"crypto/aes"
+	"encoding/hex"
+	"testing"
+
+	"arca/internal/ttlv"
+)
+
+// RFC 3394, section 4.1 and 4.6.
+func TestKeyWrap(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][3]string{
+		{"000102030405060708090A0B0C0D0E0F", "00112233445566778899AABBCCDDEEFF", "1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5"},
+		{
+			"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", "00112233445566778899AABBCCDDEEFF000102030405060708090A0B0C0D0E0F",
+			"28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21",
+		},
+	} {
+		kek, _ := hex.DecodeString(c[0])
+		plain, _ := hex.DecodeString(c[1])
+		block, err := aes.NewCipher(kek)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := keyWrap(block, plain)
+		if err != nil || hex.EncodeToString(got) != c[2] {
+			t.Errorf("%x, %v; want %s", got, err, c[2])
+		}
+	}
+	block, _ := aes.NewCipher(make([]byte, 16))
+	for _, n := range []int{0, 8, 17} {
+		if _, err := keyWrap(block, make([]byte, n)); err == nil {
+			t.Errorf("%d bytes are wrapped", n)
+		}
+	}
+}
+
+// What one padding adds, it takes away; what is no padding is refused.
+func FuzzPadding(f *testing.F) {
+	f.Add([]byte("hello"), uint8(3))
+	f.Fuzz(func(t *testing.T, in []byte, method uint8) {
+		m := uint32(method % 12)
+		padded, err := pad(in, 16, m)
+		if err == nil {
+			back, err := unpad(padded, 16, m)
+			if len(padded)%16 != 0 || err != nil || m != ttlv.PaddingMethodZeros && string(back) != string(in) {
+				t.Fatalf("%x by %d: %x, %v", in, m, back, err)
+			}
+		}
+		_, _ = unpad(in, 16, m) // whatever it is, it ends
+	})
+}
+
+// Whatever arrives is taken apart, or refused with a reason, without a panic; and
+// so are the attributes and keys in it.
+func FuzzMessage(f *testing.F) {
+	version14 := ttlv.Struct(ttlv.TagProtocolVersion, ttlv.Int(ttlv.TagProtocolVersionMajor, 1), ttlv.Int(ttlv.TagProtocolVersionMinor, 4))
+	key := symmetricNode(make([]byte, 16), ttlv.CryptographicAlgorithmAES, 128)
+	attr := newAttribute(attrName, ttlv.Struct(0, ttlv.Text(ttlv.TagNameValue, "n"), ttlv.Enum(ttlv.TagNameType, 1))).show()
+	f.Add(ttlv.Struct(ttlv.TagRequestMessage, ttlv.Struct(ttlv.TagRequestHeader, version14, ttlv.Int(ttlv.TagBatchCount, 1)),
+		ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagOperation, ttlv.OperationRegister), ttlv.Struct(ttlv.TagRequestPayload,
+			ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypeSymmetricKey), ttlv.Struct(ttlv.TagTemplateAttribute, attr), key))).Encode())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		root, err := ttlv.Decode(raw)
+		if err != nil {
+			return
+		}
+		m, fault := parseMessage(root)
+		if m == nil || fault == nil && len(m.items) == 0 {
+			t.Fatal("neither a message nor a fault")
+		}
+		b := &batch{v: m.version}
+		for _, it := range m.items {
+			_ = operationOf(it.op)
+			list, err := b.template(withoutNames(it.payload.Get(ttlv.TagTemplateAttribute)))
+			if err == nil {
+				if attrs, err := attrsOf(list); err == nil {
+					o := &object{Attrs: attrs}
+					_ = checkDates(o)
+					_ = o.indexed()
+					_ = o.visible(m.version, b.now)
+				}
+			}
+			_, _ = b.parseLocate(it.payload)
+			for _, tag := range []ttlv.Tag{ttlv.TagSymmetricKey, ttlv.TagPrivateKey, ttlv.TagPublicKey, ttlv.TagSecretData} {
+				if n := it.payload.Get(tag); n != nil {
+					_, _ = rawOf(n)
+					_, _ = privateKey(n)
+					_, _ = publicKey(n)
+				}
+			}
+		}
+	})
+}
+
+// withoutNames leaves out the names of templates, which are looked up in a store.
+func withoutNames(n *ttlv.Node) *ttlv.Node {
+	if n == nil {
+		return nil
+	}
+	out := ttlv.Struct(n.Tag, n.All(ttlv.TagAttribute)...)
+	out.Type = n.Type
+	return out
+}

@@ -1,0 +1,15 @@
+package kmip_test
+
+import (
+	"os"
+	"testing"
+)
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}

@@ -1,0 +1,119 @@
+// Package kmip is a server of the Key Management Interoperability Protocol: the
+// secrets engine kmip, with the API of
+// https://developer.hashicorp.com/vault/api-docs/secret/kmip and listeners of its
+// own.
+//
+// Clients are known by certificates that the mount's authority has issued for a
+// role of a scope. A message is one request through the hall: its batch is one
+// transaction, and it is recorded by the audit devices like any other.
+//
+// Keys within a mount:
+//
+//	config                       settings
+//	ca                           the authority: root and intermediate with their keys
+//	scope/<name>                 a scope; sid/<scope id> its name
+//	role/<scope id>/<name>       a role; rid/<scope id>/<role id> its name
+//	cred/<scope id>/<role id>/<serial>   a client certificate, not revoked
+//	serial/<serial>              whose it is
+//	o/<scope id>/<hash of id>    what is known of an object; m/… its material
+//	t/<scope id>/<order>/<hash>  objects in the order of creation
+//	i/<scope id>/<hash>/<order>/<hash>   objects by the value of an attribute
+package kmip
+
+import (
+	"context"
+	"errors"
+	"regexp"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// An Engine is the type kmip. One value serves all mounts.
+type Engine struct {
+	names   *regexp.Regexp
+	servers *servers
+	roles   *storage.Shared[*role]
+	serials *storage.Shared[*holder]
+	objects *storage.Shared[*object]
+}
+
+var (
+	_ engine.Engine = (*Engine)(nil)
+	_ engine.Runner = (*Engine)(nil)
+
+	errNotFound = errs.New(errs.NotFound, "not found")
+)
+
+// New makes the engine.
+func New() *Engine {
+	return &Engine{
+		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
+		servers: newServers(),
+		roles:   storage.NewShared(1<<20, decoded[role]),
+		serials: storage.NewShared(1<<20, decoded[holder]),
+		objects: storage.NewShared(8<<20, decoded[object]),
+	}
+}
+
+// Type implements engine.Engine.
+func (*Engine) Type() string { return "kmip" }
+
+// protocolPath is where messages arrive, from the engine's own listeners only.
+const protocolPath = "protocol"
+
+// Routes implements engine.Engine.
+func (e *Engine) Routes() []engine.Route {
+	const role = "scope/{scope}/role/{role}"
+	const certs = role + "/credential"
+	return []engine.Route{
+		engine.Read("config", e.readConfig, engine.ID("kmip-read-configuration"), engine.Help("Show the settings.")),
+		engine.Write("config", e.writeConfig, engine.ID("kmip-configure"), engine.Help("Change settings, make the authority, listen.")),
+		engine.Read("ca", e.readCA, engine.ID("kmip-read-ca"), engine.Help("Show the authority's certificates.")),
+		engine.Read("ca/root", e.readRoot, engine.Help("Show the authority's root certificate.")),
+		engine.List("scope", e.listScopes, engine.ID("kmip-list-scopes"), engine.Help("List the scopes.")),
+		engine.Read("scope/{scope}", e.readScope, engine.Help("Show a scope.")),
+		engine.Write("scope/{scope}", e.writeScope, engine.NoParamWarn, engine.ID("kmip-create-scope"), engine.Help("Make a scope.")),
+		engine.Delete("scope/{scope}", e.deleteScope, engine.ID("kmip-delete-scope"), engine.Help("Delete a scope; with force, its objects, too.")),
+		engine.List("scope/{scope}/role", e.listRoles, engine.ID("kmip-list-roles"), engine.Help("List the roles.")),
+		engine.Read(role, e.readRole, engine.ID("kmip-read-role"), engine.Help("Show a role.")),
+		engine.Write(role, e.writeRole, engine.NoParamWarn, engine.ID("kmip-write-role"), engine.Help("Write a role.")),
+		engine.Delete(role, e.deleteRole, engine.ID("kmip-delete-role"), engine.Help("Delete a role; its certificates stop working.")),
+		engine.List(certs, e.listCredentials, engine.ID("kmip-list-client-certificates"), engine.Help("List the serial numbers of certificates.")),
+		engine.Write(certs+"/generate", e.generate, engine.ID("kmip-generate-client-certificate"), engine.Help("Issue a certificate with a key.")),
+		engine.Write(certs+"/sign", e.sign, engine.ID("kmip-sign-client-certificate-request"), engine.Help("Issue a certificate for a request.")),
+		engine.Read(certs+"/lookup", e.lookup, engine.ID("kmip-retrieve-client-certificate"), engine.Help("Show a certificate.")),
+		engine.Write(certs+"/revoke", e.revoke, engine.ID("kmip-revoke-client-certificate"), engine.Help("Revoke a certificate.")),
+		engine.Read(protocolPath, e.message, engine.ForRunner, engine.Help("Take a message that only reads.")),
+		engine.Write(protocolPath, e.message, engine.ForRunner, engine.Help("Take a message.")),
+	}
+}
+
+// get reads a record; the error is errNotFound when there is none.
+func get[T any](tx storage.Tx, key string) (*T, error) {
+	v, err := storage.GetJSON[T](tx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errNotFound
+	}
+	return v, err
+}
+
+// list is the answer of a listing.
+func list(tx storage.Tx, dir string, in engine.Paging) (*engine.Response, error) {
+	names, err := tx.List(dir, in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, errNotFound
+	}
+	return &engine.Response{Data: map[string]any{"keys": names}}, nil
+}
+
+func data(v map[string]any) *engine.Response { return &engine.Response{Data: v} }
+
+// message takes one message of a client; see message.go.
+func (e *Engine) message(ctx context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+	return e.serve(ctx, call)
+}

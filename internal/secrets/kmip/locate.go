@@ -1,0 +1,208 @@
+package kmip
+
+import (
+	"bytes"
+
+	"arca/internal/ttlv"
+)
+
+const (
+	maxCriteria = 200
+	maxLocated  = 10_000 // identifiers of one answer
+	maxWalked   = 1_000_000
+)
+
+// locate finds objects by their attributes, in the order in which they were made.
+// A criterion that is in the index bounds the walk to the objects that have it.
+func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
+	q, err := b.parseLocate(p)
+	if err != nil {
+		return nil, err
+	}
+	dir := orderDir(b.scope)
+	for _, c := range q.criteria {
+		if v := indexOf(c.name, c.value); v != "" && !q.destroyed {
+			dir = valueDir(b.scope, v)
+			break
+		}
+	}
+	found, total, walked := []string{}, 0, 0
+	for kv, err := range b.tx.Scan(dir, "") {
+		if err != nil {
+			return nil, err
+		}
+		if walked++; walked > maxWalked {
+			return nil, fail(ttlv.ResultReasonGeneralFailure, "too many objects: ask by Name, Object Group, Application Specific Information or a custom attribute")
+		}
+		o, err := b.load(string(kv.Value))
+		if err != nil {
+			return nil, err
+		}
+		if !b.matches(o, q) {
+			continue
+		}
+		if total++; total > q.offset && len(found) < q.limit {
+			found = append(found, o.ID)
+		} else if len(found) >= q.limit && !b.v.atLeast(1, 3) {
+			break // nobody asks how many there are
+		}
+	}
+	b.holder = ""
+	if len(found) == 1 {
+		b.holder = found[0]
+	}
+	out := response()
+	if b.v.atLeast(1, 3) {
+		out.Add(ttlv.Int(ttlv.TagLocatedItems, int32(total)))
+	}
+	for _, id := range found {
+		out.Add(ttlv.Text(ttlv.TagUniqueIdentifier, id))
+	}
+	return out, nil
+}
+
+type query struct {
+	limit, offset       int
+	criteria            []given
+	online, archived    bool
+	destroyed           bool
+	fresh, hasFreshness bool
+}
+
+func (b *batch) parseLocate(p *ttlv.Node) (q query, err error) {
+	q = query{limit: maxLocated, online: true}
+	if n := p.Get(ttlv.TagMaximumItems); n != nil {
+		if n.Type != ttlv.Integer || n.Int < 0 {
+			return q, invalid("Maximum Items is no number from 0")
+		}
+		q.limit = min(int(n.Int), maxLocated)
+	}
+	if n := p.Get(ttlv.TagOffsetItems); n != nil {
+		if n.Type != ttlv.Integer || n.Int < 0 {
+			return q, invalid("Offset Items is no number from 0")
+		}
+		q.offset = int(n.Int)
+	}
+	if n := p.Get(ttlv.TagStorageStatusMask); n != nil {
+		q.online, q.archived, q.destroyed = n.Int&1 != 0, n.Int&2 != 0, n.Int&4 != 0
+	}
+	if n := p.Get(ttlv.TagObjectGroupMember); n != nil {
+		q.hasFreshness, q.fresh = true, uint32(n.Int) == ttlv.ObjectGroupMemberGroupMemberFresh
+	}
+	list := p.All(ttlv.TagAttribute)
+	for _, t := range p.All(ttlv.TagTemplateAttribute) { // FortiOS has them there
+		list = append(list, t.All(ttlv.TagAttribute)...)
+	}
+	if len(list) > maxCriteria {
+		return q, invalid("there are more than %d criteria", maxCriteria)
+	}
+	for _, n := range list {
+		g, err := b.parseCriterion(n)
+		if err != nil {
+			return q, err
+		}
+		if g.name == attrState && (g.value.Int == int64(ttlv.StateDestroyed) || g.value.Int == int64(ttlv.StateDestroyedCompromised)) {
+			q.destroyed = true
+		}
+		q.criteria = append(q.criteria, g)
+	}
+	return q, nil
+}
+
+// parseCriterion is parseAttribute, but for structures that need not be complete.
+func (b *batch) parseCriterion(n *ttlv.Node) (g given, err error) {
+	name := n.Get(ttlv.TagAttributeName).Text()
+	k, ok := kindOfName(name)
+	if !ok || !k.known(b.v) {
+		return g, invalid("the attribute %q is not supported", name)
+	}
+	g = given{kind: k, value: n.Get(ttlv.TagAttributeValue)}
+	if g.value == nil {
+		return g, invalid("%s has no value", name)
+	}
+	if k.typ != 0 && g.value.Type != k.typ {
+		return g, invalid("the value of %s has the wrong type", name)
+	}
+	return g, nil
+}
+
+func (b *batch) matches(o *object, q query) bool {
+	archived, destroyed := o.has(attrArchived), o.destroyed()
+	switch {
+	case destroyed && !q.destroyed, archived && !destroyed && !q.archived, !archived && !destroyed && !q.online:
+		return false
+	case q.hasFreshness && q.fresh && !o.truth(attrFresh):
+		return false
+	}
+	dates := map[string]int{}
+	for i, c := range q.criteria {
+		if c.typ == ttlv.DateTime {
+			if dates[c.name]++; dates[c.name] == 2 {
+				continue // with the first it is a range
+			}
+			if !inRange(o, c.name, q.criteria[i:]) {
+				return false
+			}
+			continue
+		}
+		if !b.meets(o, &c) {
+			return false
+		}
+	}
+	return true
+}
+
+// inRange reports whether a date is the one that is asked for, or between the two.
+func inRange(o *object, name string, criteria []given) bool {
+	have := o.get(name)
+	if have == nil {
+		return false
+	}
+	var values []int64
+	for _, c := range criteria {
+		if c.name == name {
+			values = append(values, c.value.Int)
+		}
+	}
+	if len(values) == 1 {
+		return have.Int == values[0]
+	}
+	return have.Int >= min(values[0], values[1]) && have.Int <= max(values[0], values[1])
+}
+
+func (b *batch) meets(o *object, c *given) bool {
+	switch c.name {
+	case attrID:
+		return o.ID == c.value.Text()
+	case attrType:
+		return int64(o.Type) == c.value.Int
+	case attrState:
+		return !o.stateless() && int64(o.state(b.now)) == c.value.Int
+	case attrMask:
+		m := o.get(attrMask)
+		return m != nil && m.Int&c.value.Int == c.value.Int
+	}
+	for _, a := range o.Attrs {
+		if a.Name == c.name && a.Index < templateIndex && covers(a.node(), c.value) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers reports whether a value is what is asked for: equal, or, of structures, in
+// all parts that are named.
+func covers(have, want *ttlv.Node) bool {
+	if have == nil || have.Type != want.Type {
+		return false
+	}
+	if want.Type != ttlv.Structure {
+		return have.Int == want.Int && bytes.Equal(have.Bytes, want.Bytes)
+	}
+	for _, w := range want.Children {
+		if !covers(have.Get(w.Tag), w) {
+			return false
+		}
+	}
+	return true
+}

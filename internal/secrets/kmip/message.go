@@ -1,0 +1,380 @@
+package kmip
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/param"
+	"arca/internal/storage"
+	"arca/internal/ttlv"
+)
+
+const maxBatch = 1000
+
+// A version of the protocol.
+type version struct{ major, minor int32 }
+
+func (v version) atLeast(major, minor int32) bool {
+	return v.major > major || v.major == major && v.minor >= minor
+}
+
+// supported are the versions that are spoken, newest first.
+func supported() []version { return []version{{1, 4}, {1, 3}, {1, 2}, {1, 1}, {1, 0}} }
+
+func (v version) node() *ttlv.Node {
+	return ttlv.Struct(ttlv.TagProtocolVersion, ttlv.Int(ttlv.TagProtocolVersionMajor, v.major), ttlv.Int(ttlv.TagProtocolVersionMinor, v.minor))
+}
+
+// A fault is an operation that failed, as the client is told.
+type fault struct {
+	reason uint32
+	text   string
+}
+
+func (f *fault) Error() string { return f.text }
+
+func fail(reason uint32, format string, args ...any) *fault {
+	return &fault{reason, fmt.Sprintf(format, args...)}
+}
+
+// Faults of many operations.
+func missing(field string) *fault {
+	return fail(ttlv.ResultReasonInvalidField, "%s is required", field)
+}
+
+func invalid(format string, args ...any) *fault {
+	return fail(ttlv.ResultReasonInvalidField, format, args...)
+}
+
+func denied(format string, args ...any) *fault {
+	return fail(ttlv.ResultReasonPermissionDenied, format, args...)
+}
+
+// A message is a request as it came.
+type message struct {
+	version     version
+	maxResponse int64 // bytes; 0: no bound
+	correlation string
+	option      uint32 // what to do when an item fails
+	items       []item
+}
+
+type item struct {
+	op       uint32
+	id       []byte
+	hasID    bool
+	payload  *ttlv.Node
+	critical bool // it has a message extension that it depends on
+}
+
+// parseMessage takes a message apart. The version is known even of one that cannot
+// be served.
+func parseMessage(root *ttlv.Node) (*message, *fault) {
+	m := &message{version: version{1, 0}, option: ttlv.BatchErrorContinuationOptionStop}
+	bad := func(format string, args ...any) (*message, *fault) {
+		return m, fail(ttlv.ResultReasonInvalidMessage, format, args...)
+	}
+	if root.Tag != ttlv.TagRequestMessage {
+		return bad("this is no request message")
+	}
+	h := root.Get(ttlv.TagRequestHeader)
+	if h == nil || h.Type != ttlv.Structure {
+		return bad("the request has no header")
+	}
+	pv := h.Get(ttlv.TagProtocolVersion)
+	major, minor := pv.Get(ttlv.TagProtocolVersionMajor), pv.Get(ttlv.TagProtocolVersionMinor)
+	if major == nil || minor == nil || major.Type != ttlv.Integer || minor.Type != ttlv.Integer {
+		return bad("the header has no protocol version")
+	}
+	asked := version{int32(major.Int), int32(minor.Int)}
+	known := false
+	for _, v := range supported() {
+		known = known || v == asked
+	}
+	if !known {
+		for _, v := range supported() { // the highest below what was asked for
+			m.version = v
+			if asked.atLeast(v.major, v.minor) {
+				break
+			}
+		}
+		return bad("protocol version %d.%d is not supported", asked.major, asked.minor)
+	}
+	m.version = asked
+	if f := m.header(h); f != nil {
+		return m, f
+	}
+	batch := root.All(ttlv.TagBatchItem)
+	if n := h.Get(ttlv.TagBatchCount); n == nil || n.Type != ttlv.Integer || n.Int != int64(len(batch)) || n.Int < 1 {
+		return bad("the batch count is not the number of batch items")
+	}
+	if len(batch) > maxBatch {
+		return bad("a batch has at most %d items", maxBatch)
+	}
+	seen := map[string]bool{}
+	for _, n := range batch {
+		it := item{payload: n.Get(ttlv.TagRequestPayload)}
+		op := n.Get(ttlv.TagOperation)
+		if op == nil || op.Type != ttlv.Enumeration || it.payload == nil || it.payload.Type != ttlv.Structure {
+			return bad("a batch item has no operation or no payload")
+		}
+		it.op = uint32(op.Int)
+		if id := n.Get(ttlv.TagUniqueBatchItemID); id != nil {
+			it.id, it.hasID = id.Bytes, true
+			if seen[string(id.Bytes)] {
+				return bad("two batch items have the same id")
+			}
+			seen[string(id.Bytes)] = true
+		}
+		for _, x := range n.All(ttlv.TagMessageExtension) {
+			if c := x.Get(ttlv.TagCriticalityIndicator); c != nil && c.Int == 1 {
+				it.critical = true
+			}
+		}
+		m.items = append(m.items, it)
+	}
+	return m, nil
+}
+
+func (m *message) header(h *ttlv.Node) *fault {
+	if n := h.Get(ttlv.TagMaximumResponseSize); n != nil {
+		if n.Type != ttlv.Integer || n.Int <= 0 {
+			return invalid("Maximum Response Size must be positive")
+		}
+		m.maxResponse = n.Int
+	}
+	if n := h.Get(ttlv.TagClientCorrelationValue); n != nil && n.Type == ttlv.TextString && m.version.atLeast(1, 4) {
+		m.correlation = n.Text()
+	}
+	if n := h.Get(ttlv.TagBatchErrorContinuationOption); n != nil {
+		if n.Type != ttlv.Enumeration || n.Int < 1 || n.Int > 3 {
+			return invalid("Batch Error Continuation Option has an unknown value")
+		}
+		m.option = uint32(n.Int)
+	}
+	if n := h.Get(ttlv.TagAttestationCapableIndicator); n != nil && n.Type != ttlv.Boolean {
+		return fail(ttlv.ResultReasonInvalidMessage, "Attestation Capable Indicator is a boolean")
+	}
+	return nil
+}
+
+// params are what the audit devices record of the message.
+func (m *message) params(state *tls.ConnectionState) param.Object {
+	ops := make([]string, len(m.items))
+	ids := []string{}
+	for i, it := range m.items {
+		ops[i] = opName(it.op)
+		if id := it.payload.Get(ttlv.TagUniqueIdentifier); id != nil && id.Type == ttlv.TextString && len(ids) < 100 {
+			ids = append(ids, id.Text())
+		}
+	}
+	out := param.Object{}
+	add := func(key string, v any) {
+		if raw, err := json.Marshal(v); err == nil {
+			out = append(out, param.Member{Key: key, Value: raw})
+		}
+	}
+	add("operations", ops)
+	add("unique_identifiers", ids)
+	add("protocol_version", fmt.Sprintf("%d.%d", m.version.major, m.version.minor))
+	if len(state.PeerCertificates) > 0 {
+		add("serial_number", state.PeerCertificates[0].SerialNumber.String())
+	}
+	if m.correlation != "" {
+		add("client_correlation_value", m.correlation)
+	}
+	return out
+}
+
+// onlyReads reports whether no operation of the message writes, as far as can be
+// told; a Get that does comes again in a transaction that can.
+func (m *message) onlyReads() bool {
+	for _, it := range m.items {
+		if o := operationOf(it.op); o != nil && !o.reads {
+			return false
+		}
+	}
+	return true
+}
+
+// undone is the answer to a batch all of whose effects were taken back. As an
+// error it ends the transaction.
+type undone struct{ body []byte }
+
+func (*undone) Error() string {
+	return "the batch was undone, as its client wants it when an item fails"
+}
+
+// A batch is a message being served.
+type batch struct {
+	e      *Engine
+	call   *engine.Call
+	tx     storage.Tx
+	now    time.Time
+	v      version
+	scope  string // id
+	role   *role
+	holder string // "" until something was made or found: the ID Placeholder
+}
+
+// serve answers a message.
+func (e *Engine) serve(_ context.Context, call *engine.Call) (*engine.Response, error) {
+	m, ok := call.Request.Payload.(*message)
+	if !ok {
+		return nil, errs.New(errs.Internal, "a message without a payload")
+	}
+	b := &batch{e: e, call: call, tx: call.Tx, now: call.Now, v: m.version}
+	if err := b.identify(); err != nil {
+		return nil, err
+	}
+	var answers []*ttlv.Node
+	failed := -1
+	for i := range m.items {
+		n, f, err := b.item(&m.items[i], len(m.items))
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, n)
+		if f && failed < 0 {
+			failed = i
+		}
+		if f && m.option != ttlv.BatchErrorContinuationOptionContinue {
+			break
+		}
+	}
+	undo := failed >= 0 && m.option == ttlv.BatchErrorContinuationOptionUndo
+	if undo {
+		for i := range answers {
+			if i != failed {
+				answers[i] = m.items[i].answer(ttlv.ResultStatusOperationUndone, nil)
+			}
+		}
+	}
+	body := b.response(m, answers)
+	if m.maxResponse > 0 && int64(len(body)) > m.maxResponse {
+		for i := range answers {
+			answers[i] = m.items[i].answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonResponseTooLarge, "the response is larger than Maximum Response Size"))
+		}
+		undo = true // nothing happens that the client does not hear of
+		body = b.response(m, answers)
+	}
+	if undo && b.tx.Writable() {
+		return nil, errs.With(errs.Conflict, &undone{body})
+	}
+	return &engine.Response{Raw: &engine.Raw{Body: body}}, nil
+}
+
+// identify finds the role of the client's certificate.
+func (b *batch) identify() error {
+	no := errs.New(errs.Denied, "permission denied")
+	state := b.call.Request.TLS
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return no
+	}
+	cert := state.PeerCertificates[0]
+	h, err := b.e.serials.Get(b.tx, serialKey(cert.SerialNumber.String()))
+	if errors.Is(err, storage.ErrNotFound) {
+		return no
+	}
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(cert.Raw)
+	if subtle.ConstantTimeCompare(sum[:], h.Sum) != 1 || b.now.After(cert.NotAfter) {
+		return no
+	}
+	name, err := b.tx.Get(roleIDKey(h.Scope, h.Role))
+	if errors.Is(err, storage.ErrNotFound) || err == nil && len(name) == 0 {
+		return no
+	}
+	if err != nil {
+		return err
+	}
+	b.scope = h.Scope
+	if b.role, err = b.e.roles.Get(b.tx, roleKey(h.Scope, string(name))); errors.Is(err, storage.ErrNotFound) {
+		return no
+	}
+	return err
+}
+
+// item serves one item of the batch. An error ends the whole request.
+func (b *batch) item(it *item, of int) (n *ttlv.Node, failed bool, err error) {
+	if of > 1 && !it.hasID && b.v.major >= 2 {
+		return it.answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonInvalidMessage, "the batch item has no id")), true, nil
+	}
+	payload, err := b.operate(it)
+	var f *fault
+	if errors.As(err, &f) {
+		b.holder = ""
+		return it.answer(ttlv.ResultStatusOperationFailed, b.age(f)), true, nil
+	}
+	if err != nil {
+		return nil, true, err
+	}
+	n = it.answer(ttlv.ResultStatusSuccess, nil)
+	if payload != nil {
+		n.Add(payload)
+	}
+	return n, false, nil
+}
+
+func (b *batch) operate(it *item) (*ttlv.Node, error) {
+	o := operationOf(it.op)
+	if o == nil || !b.v.atLeast(o.since.major, o.since.minor) {
+		return nil, fail(ttlv.ResultReasonOperationNotSupported, "the operation is not supported")
+	}
+	if it.critical {
+		return nil, fail(ttlv.ResultReasonFeatureNotSupported, "the message extension is not supported")
+	}
+	if !o.always && !b.role.may(o.flag) {
+		return nil, denied("the role may not %s", strings.ReplaceAll(o.flag, "_", " "))
+	}
+	return o.run(b, it.payload)
+}
+
+// age replaces a reason that the client's version does not know.
+func (b *batch) age(f *fault) *fault {
+	if f.reason >= ttlv.ResultReasonSensitive && f.reason < ttlv.ResultReasonGeneralFailure && !b.v.atLeast(1, 4) ||
+		f.reason >= ttlv.ResultReasonKeyValueNotPresent && f.reason <= ttlv.ResultReasonAttestationFailed && !b.v.atLeast(1, 2) {
+		return &fault{ttlv.ResultReasonPermissionDenied, f.text}
+	}
+	return f
+}
+
+func (it *item) answer(status uint32, f *fault) *ttlv.Node {
+	n := ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagOperation, it.op))
+	if it.hasID {
+		n.Add(ttlv.Bytes(ttlv.TagUniqueBatchItemID, it.id))
+	}
+	n.Add(ttlv.Enum(ttlv.TagResultStatus, status))
+	if f != nil {
+		n.Add(ttlv.Enum(ttlv.TagResultReason, f.reason), ttlv.Text(ttlv.TagResultMessage, f.text))
+	}
+	return n
+}
+
+func (b *batch) response(m *message, answers []*ttlv.Node) []byte {
+	h := ttlv.Struct(ttlv.TagResponseHeader, m.version.node(), ttlv.Time(ttlv.TagTimeStamp, b.now))
+	if m.correlation != "" {
+		h.Add(ttlv.Text(ttlv.TagClientCorrelationValue, m.correlation), ttlv.Text(ttlv.TagServerCorrelationValue, b.call.Request.ID))
+	}
+	h.Add(ttlv.Int(ttlv.TagBatchCount, int32(len(answers))))
+	return ttlv.Struct(ttlv.TagResponseMessage, h).Add(answers...).Encode()
+}
+
+// failure is the answer to a message that cannot be served.
+func failure(v version, reason uint32, text string, now time.Time) []byte {
+	return ttlv.Struct(ttlv.TagResponseMessage,
+		ttlv.Struct(ttlv.TagResponseHeader, v.node(), ttlv.Time(ttlv.TagTimeStamp, now), ttlv.Int(ttlv.TagBatchCount, 1)),
+		ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagResultStatus, ttlv.ResultStatusOperationFailed),
+			ttlv.Enum(ttlv.TagResultReason, reason), ttlv.Text(ttlv.TagResultMessage, text))).Encode()
+}

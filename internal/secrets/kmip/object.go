@@ -1,0 +1,399 @@
+package kmip
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"arca/internal/storage"
+	"arca/internal/ttlv"
+)
+
+// An object is what is known of a managed object. Its material lies elsewhere.
+type object struct {
+	Version int         `json:"v"`
+	ID      string      `json:"id"`
+	Type    uint32      `json:"t"`
+	Order   string      `json:"o"`
+	Attrs   []attribute `json:"a"`
+	Next    int32       `json:"x,omitempty"` // the highest index that was ever given, so that none comes again
+}
+
+// stored is the material of an object: its structure (Symmetric Key, …), encoded.
+type stored struct {
+	Version int    `json:"v"`
+	Object  []byte `json:"o"`
+}
+
+func hashed(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // never fails
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func objectKey(scope, hash string) string   { return "o/" + scope + "/" + hash }
+func materialKey(scope, hash string) string { return "m/" + scope + "/" + hash }
+func orderDir(scope string) string          { return "t/" + scope + "/" }
+func valueDir(scope, value string) string   { return "i/" + scope + "/" + value + "/" }
+
+func (o *object) hash() string { return hashed(o.ID) }
+
+func (o *object) clone() *object {
+	c := *o
+	c.Attrs = slices.Clone(o.Attrs)
+	return &c
+}
+
+// get returns the value of the first instance of an attribute, nil for none.
+func (o *object) get(name string) *ttlv.Node {
+	for _, a := range o.Attrs {
+		if a.Name == name && a.Index < templateIndex {
+			return a.node()
+		}
+	}
+	return nil
+}
+
+func (o *object) time(name string) (time.Time, bool) {
+	n := o.get(name)
+	if n == nil {
+		return time.Time{}, false
+	}
+	return time.Unix(n.Int, 0).UTC(), true
+}
+
+func (o *object) has(name string) bool { return o.get(name) != nil }
+
+func (o *object) truth(name string) bool { n := o.get(name); return n != nil && n.Int == 1 }
+
+// set puts a value in place of all instances.
+func (o *object) set(name string, value *ttlv.Node) {
+	o.drop(name)
+	o.Attrs = append(o.Attrs, newAttribute(name, value))
+}
+
+func (o *object) drop(name string) {
+	o.Attrs = slices.DeleteFunc(o.Attrs, func(a attribute) bool { return a.Name == name && a.Index < templateIndex })
+}
+
+// addLink adds a link to another object.
+func (o *object) addLink(typ uint32, id string) {
+	n := ttlv.Struct(ttlv.TagAttributeValue, ttlv.Enum(ttlv.TagLinkType, typ), ttlv.Text(ttlv.TagLinkedObjectIdentifier, id))
+	a := newAttribute(attrLink, n)
+	a.Index = o.nextIndex(attrLink)
+	o.Attrs = append(o.Attrs, a)
+}
+
+// nextIndex is the index of a further instance. None comes twice in an object's life.
+func (o *object) nextIndex(name string) int32 {
+	next, any := int32(0), false
+	for _, a := range o.Attrs {
+		if a.Name == name && a.Index < templateIndex {
+			next, any = max(next, a.Index+1), true
+		}
+	}
+	if any {
+		next = max(next, o.Next)
+	}
+	return next
+}
+
+// stateless reports whether objects of the type have no state.
+func (o *object) stateless() bool {
+	return o.Type == ttlv.ObjectTypeOpaqueObject || o.Type == ttlv.ObjectTypeTemplate
+}
+
+// state is that at a moment: dates that are due count by themselves.
+func (o *object) state(now time.Time) uint32 {
+	_, destroyed := o.time(attrDestroyed)
+	_, compromised := o.time(attrCompromised)
+	off, deactivates := o.time(attrDeactivation)
+	on, activates := o.time(attrActivation)
+	switch {
+	case destroyed && compromised:
+		return ttlv.StateDestroyedCompromised
+	case destroyed:
+		return ttlv.StateDestroyed
+	case compromised:
+		return ttlv.StateCompromised
+	case deactivates && !off.After(now):
+		return ttlv.StateDeactivated
+	case activates && !on.After(now):
+		return ttlv.StateActive
+	}
+	return ttlv.StatePreActive
+}
+
+func (o *object) destroyed() bool { return o.has(attrDestroyed) }
+
+// visible are the attributes that clients of a version see, in order.
+func (o *object) visible(v version, now time.Time) (out []attribute) {
+	for _, k := range kinds() {
+		if !k.known(v) {
+			continue
+		}
+		switch k.name {
+		case attrID:
+			out = append(out, newAttribute(attrID, ttlv.Text(0, o.ID)))
+		case attrType:
+			out = append(out, newAttribute(attrType, ttlv.Enum(0, o.Type)))
+		case attrState:
+			if !o.stateless() {
+				out = append(out, newAttribute(attrState, ttlv.Enum(0, o.state(now))))
+			}
+		default:
+			out = append(out, o.instances(k.name)...)
+		}
+	}
+	for _, a := range o.Attrs {
+		if (strings.HasPrefix(a.Name, "x-") || strings.HasPrefix(a.Name, "y-")) && a.Index < templateIndex {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (o *object) instances(name string) (out []attribute) {
+	for _, a := range o.Attrs {
+		if a.Name == name && a.Index < templateIndex {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// indexed are the values by which the object is found without a walk.
+func (o *object) indexed() map[string]bool {
+	out := map[string]bool{}
+	if o.destroyed() {
+		return out
+	}
+	for _, a := range o.Attrs {
+		if a.Index < templateIndex {
+			if v := indexOf(a.Name, a.node()); v != "" {
+				out[v] = true
+			}
+		}
+	}
+	return out
+}
+
+// indexOf is the name of a value in the index, "" for one that is not there.
+func indexOf(name string, value *ttlv.Node) string {
+	switch {
+	case name == attrName:
+		if v := value.Get(ttlv.TagNameValue); v != nil {
+			return hashed(name, v.Text())
+		}
+	case name == attrGroup, strings.HasPrefix(name, "x-") && value.Type == ttlv.TextString:
+		return hashed(name, value.Text())
+	case name == attrAppInfo:
+		space, data := value.Get(ttlv.TagApplicationNamespace), value.Get(ttlv.TagApplicationData)
+		if space != nil && data != nil {
+			return hashed(name, space.Text(), data.Text())
+		}
+	}
+	return ""
+}
+
+// save writes what changed of an object; old is nil for a new one.
+func (b *batch) save(old, o *object) error {
+	if len(o.Attrs) > maxAttributes {
+		return invalid("an object has at most %d attributes", maxAttributes)
+	}
+	if o.Version = 1; !o.stateless() || o.Type == ttlv.ObjectTypeOpaqueObject {
+		o.set(attrChanged, date(b.now))
+	}
+	for _, a := range o.Attrs {
+		if a.Index < templateIndex {
+			o.Next = max(o.Next, a.Index+1)
+		}
+	}
+	hash := o.hash()
+	have, want := map[string]bool{}, o.indexed()
+	if old != nil {
+		have = old.indexed()
+	} else if err := b.tx.Put(orderDir(b.scope)+o.Order, []byte(hash)); err != nil {
+		return err
+	}
+	for v := range have {
+		if !want[v] {
+			if err := b.tx.Delete(valueDir(b.scope, v) + o.Order); err != nil {
+				return err
+			}
+		}
+	}
+	for v := range want {
+		if !have[v] {
+			if err := b.tx.Put(valueDir(b.scope, v)+o.Order, []byte(hash)); err != nil {
+				return err
+			}
+		}
+	}
+	return storage.PutJSON(b.tx, objectKey(b.scope, hash), o)
+}
+
+// load reads an object by the hash of its id.
+func (b *batch) load(hash string) (*object, error) {
+	return b.e.objects.Get(b.tx, objectKey(b.scope, hash))
+}
+
+// named finds the object with a name, nil for none.
+func (b *batch) named(name string) (*object, error) {
+	for kv, err := range b.tx.Scan(valueDir(b.scope, hashed(attrName, name)), "") {
+		if err != nil {
+			return nil, err
+		}
+		return b.load(string(kv.Value))
+	}
+	return nil, nil
+}
+
+// byID finds the object that a payload names, or that of the placeholder. It is
+// shared: change a clone.
+func (b *batch) byID(payload *ttlv.Node) (*object, error) {
+	id := b.holder
+	if n := payload.Get(ttlv.TagUniqueIdentifier); n != nil {
+		if n.Type != ttlv.TextString {
+			return nil, invalid("Unique Identifier is a text")
+		}
+		id = n.Text()
+	}
+	return b.object(id)
+}
+
+func (b *batch) object(id string) (*object, error) {
+	if id == "" {
+		return nil, fail(ttlv.ResultReasonItemNotFound, "no object is named, and none was made or found before")
+	}
+	o, err := b.load(hashed(id))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, fail(ttlv.ResultReasonItemNotFound, "there is no such object")
+	}
+	return o, err
+}
+
+// usable is byID for what works on objects that are neither archived nor destroyed.
+func (b *batch) usable(payload *ttlv.Node) (*object, error) {
+	o, err := b.byID(payload)
+	if err != nil {
+		return nil, err
+	}
+	return o, b.online(o)
+}
+
+func (b *batch) online(o *object) error {
+	switch {
+	case o.destroyed():
+		return fail(ttlv.ResultReasonItemNotFound, "the object is destroyed")
+	case o.has(attrArchived):
+		return fail(ttlv.ResultReasonObjectArchived, "the object is archived")
+	}
+	return nil
+}
+
+// make stores a new object with its material. attrs are a client's.
+func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more func(o *object) error) (*object, error) {
+	o := &object{ID: uuid.NewString(), Type: typ, Attrs: attrs}
+	o.Order = fmt.Sprintf("%016x%s", b.now.UnixNano(), o.hash()[:8])
+	o.set(attrInitial, date(b.now))
+	if more != nil {
+		if err := more(o); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.complete(o); err != nil {
+		return nil, err
+	}
+	for _, a := range o.instances(attrName) {
+		other, err := b.named(a.node().Get(ttlv.TagNameValue).Text())
+		if err != nil {
+			return nil, err
+		}
+		if other != nil {
+			return nil, invalid("another object has this name")
+		}
+	}
+	if material != nil {
+		if err := storage.PutJSON(b.tx, materialKey(b.scope, o.hash()), stored{Version: 1, Object: material.Encode()}); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.save(nil, o); err != nil {
+		return nil, err
+	}
+	b.holder = o.ID
+	return o, nil
+}
+
+// complete sets what the server knows and checks the order of dates.
+func (b *batch) complete(o *object) error {
+	if !o.has(attrFresh) {
+		o.set(attrFresh, ttlv.Bool(0, true))
+	}
+	if o.Type != ttlv.ObjectTypeTemplate {
+		for name, def := range map[string]bool{attrSensitive: false, attrExtractable: true} {
+			if !o.has(name) {
+				o.set(name, ttlv.Bool(0, def))
+			}
+		}
+		o.set(attrAlways, ttlv.Bool(0, o.truth(attrSensitive)))
+		o.set(attrNever, ttlv.Bool(0, !o.truth(attrExtractable)))
+		if !o.has(attrLease) {
+			o.set(attrLease, ttlv.Seconds(0, leaseSeconds))
+		}
+	}
+	if n := o.get(attrLimits); n != nil && n.Get(ttlv.TagUsageLimitsCount) == nil {
+		n.Add() // the count begins at the total
+		o.set(attrLimits, limits(n.Get(ttlv.TagUsageLimitsTotal).Int, n.Get(ttlv.TagUsageLimitsTotal).Int, uint32(n.Get(ttlv.TagUsageLimitsUnit).Int)))
+	}
+	return checkDates(o)
+}
+
+const leaseSeconds = 3600
+
+func limits(total, count int64, unit uint32) *ttlv.Node {
+	return ttlv.Struct(ttlv.TagAttributeValue, ttlv.Long(ttlv.TagUsageLimitsTotal, total), ttlv.Long(ttlv.TagUsageLimitsCount, count),
+		ttlv.Enum(ttlv.TagUsageLimitsUnit, unit))
+}
+
+// checkDates holds dates to their order: Process Start and Protect Stop lie between
+// Activation and Deactivation. (Which of the two comes first is the client's
+// business: the official cases have both.)
+func checkDates(o *object) error {
+	for _, pair := range [][2]string{
+		{attrActivation, attrProcessStart}, {attrActivation, attrProtectStop}, {attrActivation, attrDeactivation},
+		{attrProcessStart, attrDeactivation}, {attrProtectStop, attrDeactivation},
+	} {
+		first, a := o.time(pair[0])
+		second, b := o.time(pair[1])
+		if a && b && second.Before(first) {
+			return invalid("%s is before %s", pair[1], pair[0])
+		}
+	}
+	return nil
+}
+
+// material reads the structure that an object is.
+func (b *batch) material(o *object) (*ttlv.Node, error) {
+	s, err := storage.GetJSON[stored](b.tx, materialKey(b.scope, o.hash()))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, fail(ttlv.ResultReasonKeyValueNotPresent, "the server does not have the material of this object")
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, err := ttlv.Decode(s.Object)
+	if err != nil {
+		return nil, fmt.Errorf("decode the material of an object: %w", err)
+	}
+	return n, nil
+}

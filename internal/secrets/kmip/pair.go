@@ -1,0 +1,183 @@
+package kmip
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"slices"
+
+	"arca/internal/ttlv"
+)
+
+func pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err error) {
+	a, l := common.get(attrAlgorithm), common.get(attrLength)
+	if a == nil {
+		return nil, 0, 0, missing(attrAlgorithm)
+	}
+	alg = uint32(a.Int)
+	if l != nil {
+		bits = int32(l.Int)
+	}
+	switch alg {
+	case ttlv.CryptographicAlgorithmRSA:
+		if l == nil {
+			return nil, 0, 0, missing(attrLength)
+		}
+		if !slices.Contains([]int32{1024, 2048, 3072, 4096}, bits) {
+			return nil, 0, 0, invalid("RSA keys have 1024, 2048, 3072 or 4096 bits")
+		}
+		key, err = rsa.GenerateKey(rand.Reader, int(bits))
+	case ttlv.CryptographicAlgorithmECDSA, ttlv.CryptographicAlgorithmEC, ttlv.CryptographicAlgorithmECDH:
+		var curve elliptic.Curve
+		if d := common.get(attrDomain); d != nil {
+			c, err := enum(d, ttlv.TagRecommendedCurve)
+			if err != nil {
+				return nil, 0, 0, err
+			}
+			curve = map[uint32]elliptic.Curve{
+				ttlv.RecommendedCurveP_224: elliptic.P224(), ttlv.RecommendedCurveP_256: elliptic.P256(), ttlv.RecommendedCurveP_384: elliptic.P384(),
+				ttlv.RecommendedCurveP_521: elliptic.P521(),
+			}[c]
+		} else {
+			curve = map[int32]elliptic.Curve{224: elliptic.P224(), 256: elliptic.P256(), 384: elliptic.P384(), 521: elliptic.P521()}[bits]
+		}
+		if curve == nil {
+			return nil, 0, 0, invalid("the curve is not supported: it is P-224, P-256, P-384 or P-521")
+		}
+		bits = int32(curve.Params().BitSize)
+		key, err = ecdsa.GenerateKey(curve, rand.Reader)
+	default:
+		return nil, 0, 0, invalid("pairs of keys of this algorithm cannot be made here")
+	}
+	return key, alg, bits, err
+}
+
+func (b *batch) createKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
+	common, err := b.template(p.Get(ttlv.TagCommonTemplateAttribute))
+	if err != nil {
+		return nil, err
+	}
+	half := func(tag ttlv.Tag) ([]attribute, error) {
+		own, err := b.template(p.Get(tag))
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range common { // a half's own come first
+			if !slices.ContainsFunc(own, func(o given) bool { return o.name == g.name }) {
+				own = append(own, g)
+			}
+		}
+		return attrsOf(own)
+	}
+	private, err := half(ttlv.TagPrivateKeyTemplateAttribute)
+	if err != nil {
+		return nil, err
+	}
+	public, err := half(ttlv.TagPublicKeyTemplateAttribute)
+	if err != nil {
+		return nil, err
+	}
+	priv, pub, err := b.makePair(private, public)
+	if err != nil {
+		return nil, err
+	}
+	b.holder = priv.ID
+	return response(ttlv.Text(ttlv.TagPrivateKeyUniqueIdentifier, priv.ID), ttlv.Text(ttlv.TagPublicKeyUniqueIdentifier, pub.ID)), nil
+}
+
+func (b *batch) makePair(private, public []attribute) (priv, pub *object, err error) {
+	for _, list := range [][]attribute{private, public} {
+		if !(&object{Attrs: list}).has(attrMask) {
+			return nil, nil, missing(attrMask)
+		}
+	}
+	key, alg, bits, err := pairOf(&object{Attrs: private})
+	if err != nil {
+		return nil, nil, err
+	}
+	format, pubFormat := ttlv.KeyFormatTypePKCS_1, ttlv.KeyFormatTypePKCS_1
+	if _, ec := key.(*ecdsa.PrivateKey); ec {
+		format, pubFormat = ttlv.KeyFormatTypeECPrivateKey, ttlv.KeyFormatTypeX_509
+	}
+	finish := func(format uint32, m *ttlv.Node) func(o *object) error {
+		return func(o *object) error {
+			o.set(attrAlgorithm, ttlv.Enum(0, alg))
+			o.set(attrLength, ttlv.Int(0, bits))
+			o.set(attrCreated, date(b.now))
+			o.set(attrDigest, digest(m.Bytes, format, b.v))
+			return nil
+		}
+	}
+	m := privateIn(key, format)
+	if priv, err = b.make(ttlv.ObjectTypePrivateKey, private, keyNode(ttlv.TagPrivateKey, format, m, alg, bits), finish(format, m)); err != nil {
+		return nil, nil, err
+	}
+	m = publicIn(key.Public(), pubFormat)
+	if pub, err = b.make(ttlv.ObjectTypePublicKey, public, keyNode(ttlv.TagPublicKey, pubFormat, m, alg, bits), finish(pubFormat, m)); err != nil {
+		return nil, nil, err
+	}
+	linked := priv.clone()
+	linked.addLink(ttlv.LinkTypePublicKeyLink, pub.ID)
+	if err := b.save(priv, linked); err != nil {
+		return nil, nil, err
+	}
+	back := pub.clone()
+	back.addLink(ttlv.LinkTypePrivateKeyLink, priv.ID)
+	return linked, back, b.save(pub, back)
+}
+
+func (b *batch) rekeyKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
+	id := b.holder
+	if n := p.Get(ttlv.TagPrivateKeyUniqueIdentifier); n != nil {
+		id = n.Text()
+	}
+	priv, err := b.object(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.online(priv); err != nil {
+		return nil, err
+	}
+	if priv.Type != ttlv.ObjectTypePrivateKey {
+		return nil, fail(ttlv.ResultReasonIllegalOperation, "the object is no private key")
+	}
+	var pub *object
+	for _, a := range priv.instances(attrLink) {
+		if n := a.node(); uint32(n.Get(ttlv.TagLinkType).Int) == ttlv.LinkTypePublicKeyLink {
+			if pub, err = b.object(n.Get(ttlv.TagLinkedObjectIdentifier).Text()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if pub == nil {
+		return nil, fail(ttlv.ResultReasonIllegalOperation, "the private key has no public key")
+	}
+	private, oldPriv, err := b.replacement(priv, p, ttlv.TagPrivateKeyTemplateAttribute)
+	if err != nil {
+		return nil, err
+	}
+	public, oldPub, err := b.replacement(pub, p, ttlv.TagPublicKeyTemplateAttribute)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.save(priv, oldPriv); err != nil {
+		return nil, err
+	}
+	if err := b.save(pub, oldPub); err != nil {
+		return nil, err
+	}
+	freshPriv, freshPub, err := b.makePair(private, public)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.replaced(oldPriv, freshPriv); err != nil {
+		return nil, err
+	}
+	if err := b.replaced(oldPub, freshPub); err != nil {
+		return nil, err
+	}
+	b.holder = freshPriv.ID
+	return response(ttlv.Text(ttlv.TagPrivateKeyUniqueIdentifier, freshPriv.ID), ttlv.Text(ttlv.TagPublicKeyUniqueIdentifier, freshPub.ID)), nil
+}

@@ -1,0 +1,203 @@
+package kmip
+
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"slices"
+
+	"arca/internal/ttlv"
+)
+
+func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
+	typ, err := enum(p, ttlv.TagObjectType)
+	if err != nil {
+		return nil, err
+	}
+	tag := tagOf(typ)
+	if tag == 0 {
+		return nil, invalid("objects of this type cannot be registered")
+	}
+	node := p.Get(tag)
+	if node == nil || node.Type != ttlv.Structure {
+		return nil, invalid("the object is missing, or not of the type that Object Type names")
+	}
+	list, err := b.template(p.Get(ttlv.TagTemplateAttribute))
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := attrsOf(list)
+	if err != nil {
+		return nil, err
+	}
+	o, err := b.keep(typ, attrs, node)
+	if err != nil {
+		return nil, err
+	}
+	return response(idNode(o)), nil
+}
+
+func tagOf(typ uint32) ttlv.Tag {
+	return map[uint32]ttlv.Tag{
+		ttlv.ObjectTypeCertificate: ttlv.TagCertificate, ttlv.ObjectTypeSymmetricKey: ttlv.TagSymmetricKey, ttlv.ObjectTypePublicKey: ttlv.TagPublicKey,
+		ttlv.ObjectTypePrivateKey: ttlv.TagPrivateKey, ttlv.ObjectTypeSecretData: ttlv.TagSecretData, ttlv.ObjectTypeOpaqueObject: ttlv.TagOpaqueObject,
+		ttlv.ObjectTypeTemplate: ttlv.TagTemplate,
+	}[typ]
+}
+
+func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, error) {
+	switch typ {
+	case ttlv.ObjectTypeTemplate:
+		return b.keepTemplate(attrs, node)
+	case ttlv.ObjectTypeCertificate:
+		return b.keepCertificate(attrs, node)
+	case ttlv.ObjectTypeOpaqueObject:
+		kind, value := node.Get(ttlv.TagOpaqueDataType), node.Get(ttlv.TagOpaqueDataValue)
+		if kind == nil || kind.Type != ttlv.Enumeration || value == nil || value.Type != ttlv.ByteString {
+			return nil, invalid("an opaque object needs Opaque Data Type and Opaque Data Value")
+		}
+		return b.make(typ, attrs, node, func(o *object) error {
+			o.set(attrDigest, digest(value.Bytes, ttlv.KeyFormatTypeOpaque, b.v))
+			return nil
+		})
+	}
+	block := node.Get(ttlv.TagKeyBlock)
+	if block == nil || block.Type != ttlv.Structure {
+		return nil, missing("Key Block")
+	}
+	format, err := enum(block, ttlv.TagKeyFormatType)
+	if err != nil {
+		return nil, err
+	}
+	if format == 0 {
+		return nil, missing("Key Format Type")
+	}
+	value := block.Get(ttlv.TagKeyValue)
+	if value == nil && (&object{Attrs: attrs}).has(attrLocation) { // the material is elsewhere
+		return b.make(typ, attrs, nil, func(o *object) error {
+			o.set(attrPresent, ttlv.Bool(0, false))
+			for name, tag := range map[string]ttlv.Tag{attrAlgorithm: ttlv.TagCryptographicAlgorithm, attrLength: ttlv.TagCryptographicLength} {
+				if n := block.Get(tag); n != nil && !o.has(name) {
+					o.set(name, n)
+				}
+			}
+			return nil
+		})
+	}
+	if value == nil {
+		return nil, missing("Key Value")
+	}
+	return b.make(typ, attrs, node, func(o *object) error { return b.describe(o, block, format, value) })
+}
+
+func (b *batch) describe(o *object, block *ttlv.Node, format uint32, value *ttlv.Node) error {
+	wrapped := block.Get(ttlv.TagKeyWrappingData) != nil
+	material := value
+	if value.Type == ttlv.Structure {
+		if material = value.Get(ttlv.TagKeyMaterial); material == nil {
+			return missing("Key Material")
+		}
+	} else if !wrapped {
+		return invalid("Key Value is a structure unless the key is wrapped")
+	}
+	for name, tag := range map[string]ttlv.Tag{attrAlgorithm: ttlv.TagCryptographicAlgorithm, attrLength: ttlv.TagCryptographicLength} {
+		said := block.Get(tag)
+		k, _ := kindOfName(name)
+		if said != nil && said.Type != k.typ {
+			return invalid("%s in Key Block has the wrong type", name)
+		}
+		switch have := o.get(name); {
+		case said != nil && have != nil && said.Int != have.Int:
+			return invalid("%s in Key Block is not that of the attributes", name)
+		case said != nil && have == nil:
+			o.set(name, said)
+		}
+	}
+	raw := material.Bytes
+	if material.Type == ttlv.Structure {
+		raw = material.Encode()
+	}
+	switch o.Type {
+	case ttlv.ObjectTypeSecretData:
+		if !o.has(attrMask) {
+			o.set(attrMask, ttlv.Int(0, 0))
+		}
+	default:
+		if !o.has(attrMask) {
+			return missing(attrMask)
+		}
+		if !wrapped && (!o.has(attrAlgorithm) || !o.has(attrLength)) {
+			return missing(attrAlgorithm + " and " + attrLength)
+		}
+		if !wrapped {
+			if err := checkKey(o, format, material); err != nil {
+				return err
+			}
+		}
+	}
+	if !wrapped {
+		o.set(attrDigest, digest(raw, format, b.v))
+	}
+	return nil
+}
+
+func (b *batch) keepTemplate(attrs []attribute, node *ttlv.Node) (*object, error) {
+	var inside []attribute
+	for i, n := range node.All(ttlv.TagAttribute) {
+		g, err := b.parseAttribute(n)
+		if err != nil {
+			return nil, err
+		}
+		if g.value == nil {
+			return nil, invalid("%s has no value", g.name)
+		}
+		a := newAttribute(g.name, g.value)
+		a.Index = templateIndex + int32(i)
+		inside = append(inside, a)
+	}
+	if !(&object{Attrs: attrs}).has(attrName) { // it may be named inside
+		for _, a := range inside {
+			if a.Name == attrName {
+				a.Index = 0
+				attrs = append(attrs, a)
+				break
+			}
+		}
+	}
+	inside = slices.DeleteFunc(inside, func(a attribute) bool { return a.Name == attrName })
+	return b.make(ttlv.ObjectTypeTemplate, append(attrs, inside...), node, nil)
+}
+
+func (b *batch) keepCertificate(attrs []attribute, node *ttlv.Node) (*object, error) {
+	typ, err := enum(node, ttlv.TagCertificateType)
+	if err != nil {
+		return nil, err
+	}
+	value := node.Get(ttlv.TagCertificateValue)
+	if typ == 0 || value == nil || value.Type != ttlv.ByteString {
+		return nil, invalid("a certificate needs Certificate Type and Certificate Value")
+	}
+	if typ != ttlv.CertificateTypeX_509 {
+		return nil, invalid("only X.509 certificates are kept")
+	}
+	// Any algorithm is kept, also one that is not understood here.
+	var outer asn1.RawValue
+	if rest, err := asn1.Unmarshal(value.Bytes, &outer); err != nil || len(rest) > 0 || outer.Tag != asn1.TagSequence {
+		return nil, invalid("Certificate Value is no X.509 certificate in DER")
+	}
+	cert, err := x509.ParseCertificate(value.Bytes)
+	if err != nil {
+		cert = nil
+	}
+	return b.make(ttlv.ObjectTypeCertificate, attrs, node, func(o *object) error {
+		o.set(attrCertType, ttlv.Enum(0, typ))
+		o.set(attrCertLength, ttlv.Int(0, int32(len(value.Bytes))))
+		o.set(attrDigest, digest(value.Bytes, ttlv.KeyFormatTypeX_509, b.v))
+		if cert != nil {
+			describeCertificate(o, cert)
+		}
+		if !o.has(attrMask) {
+			o.set(attrMask, ttlv.Int(0, 0))
+		}
+		return nil
+	})
+}

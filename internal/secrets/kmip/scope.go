@@ -1,0 +1,393 @@
+package kmip
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/param"
+	"arca/internal/storage"
+)
+
+// A scope is a set of objects. Its id is never given again, so that certificates
+// of one that was deleted do not come back to life.
+type scope struct {
+	Version int    `json:"v"`
+	ID      string `json:"id"`
+}
+
+// A role is what its certificates may do.
+type role struct {
+	Version int           `json:"v"`
+	ID      string        `json:"id"`
+	Ops     []string      `json:"ops,omitempty"` // "operation_get", sorted
+	Key     keyKind       `json:"key,omitzero"`
+	TTL     time.Duration `json:"ttl,omitempty"`
+}
+
+// A holder is whom a certificate belongs to.
+type holder struct {
+	Version int    `json:"v"`
+	Scope   string `json:"s"` // ids
+	Role    string `json:"r"`
+	Sum     []byte `json:"sum"` // SHA-256 of the certificate
+}
+
+const idLength = 5
+
+// newID makes a short id that is free in dir.
+func newID(tx storage.Tx, dir string) (string, error) {
+	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	for {
+		var b [idLength]byte
+		for i := range b {
+			var r [1]byte
+			for {
+				if _, err := rand.Read(r[:]); err != nil {
+					return "", err
+				}
+				if int(r[0]) < 256/len(letters)*len(letters) {
+					break
+				}
+			}
+			b[i] = letters[int(r[0])%len(letters)]
+		}
+		_, err := tx.Get(dir + string(b[:]))
+		if errors.Is(err, storage.ErrNotFound) {
+			return string(b[:]), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+func decoded[T any](key string, raw []byte) (*T, int, error) {
+	v := new(T)
+	if json.Unmarshal(raw, v) != nil {
+		return nil, 0, errs.New(errs.Internal, "the record %q cannot be decoded", key)
+	}
+	return v, 2*len(raw) + 256, nil
+}
+
+func scopeKey(name string) string       { return "scope/" + name }
+func scopeIDKey(id string) string       { return "sid/" + id }
+func roleKey(scope, name string) string { return "role/" + scope + "/" + name }
+func roleIDKey(scope, id string) string { return "rid/" + scope + "/" + id }
+func credDir(scope, role string) string { return "cred/" + scope + "/" + role + "/" }
+func serialKey(serial string) string    { return "serial/" + serial }
+
+type scopeIn struct {
+	Scope string `api:"scope" help:"Name of the scope."`
+}
+
+type roleIn struct {
+	scopeIn
+	Role string `api:"role" help:"Name of the role."`
+}
+
+func (e *Engine) checkName(what, name string) error {
+	if !e.names.MatchString(name) {
+		return errs.New(errs.Invalid, "the %s's name must be of letters, digits, dots, dashes and underscores, at most 128", what)
+	}
+	return nil
+}
+
+func (e *Engine) listScopes(_ context.Context, call *engine.Call, in engine.Paging) (*engine.Response, error) {
+	return list(call.Tx, "scope/", in)
+}
+
+func (e *Engine) readScope(_ context.Context, call *engine.Call, in scopeIn) (*engine.Response, error) {
+	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	if err != nil {
+		return nil, err
+	}
+	objects, err := count(call.Tx, orderDir(s.ID), 1_000_000)
+	if err != nil {
+		return nil, err
+	}
+	roles, err := count(call.Tx, roleKey(s.ID, ""), 1_000_000)
+	if err != nil {
+		return nil, err
+	}
+	return data(map[string]any{"id": s.ID, "objects": objects, "roles": roles}), nil
+}
+
+func count(tx storage.Tx, dir string, limit int) (n int, err error) {
+	for _, err := range tx.Keys(dir, "") {
+		if err != nil {
+			return n, err
+		}
+		if n++; n >= limit {
+			break
+		}
+	}
+	return n, nil
+}
+
+func (e *Engine) writeScope(_ context.Context, call *engine.Call, in scopeIn) (*engine.Response, error) {
+	if err := e.checkName("scope", in.Scope); err != nil {
+		return nil, err
+	}
+	if _, err := get[scope](call.Tx, scopeKey(in.Scope)); err == nil || !errors.Is(err, errNotFound) {
+		return nil, err
+	}
+	id, err := newID(call.Tx, scopeIDKey(""))
+	if err != nil {
+		return nil, err
+	}
+	if err := call.Tx.Put(scopeIDKey(id), []byte(in.Scope)); err != nil {
+		return nil, err
+	}
+	return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), scope{Version: 1, ID: id})
+}
+
+type deleteScopeIn struct {
+	scopeIn
+	Force bool `api:"force" help:"Delete the scope's objects, too."`
+}
+
+func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScopeIn) (*engine.Response, error) {
+	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	if errors.Is(err, errNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !in.Force {
+		n, err := count(call.Tx, orderDir(s.ID), 1)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			return nil, errs.New(errs.Invalid, "scope %q holds managed objects: delete these first, or use force=true", in.Scope)
+		}
+	}
+	if err := e.forgetSerials(call.Tx, "cred/"+s.ID+"/"); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"role/" + s.ID + "/", "rid/" + s.ID + "/", "cred/" + s.ID + "/", "o/" + s.ID + "/", "m/" + s.ID + "/", orderDir(s.ID), "i/" + s.ID + "/"} {
+		if err := call.Tx.DeletePrefix(dir); err != nil {
+			return nil, err
+		}
+	}
+	// The id stays taken.
+	if err := call.Tx.Put(scopeIDKey(s.ID), nil); err != nil {
+		return nil, err
+	}
+	e.announce(call)
+	return nil, call.Tx.Delete(scopeKey(in.Scope))
+}
+
+// forgetSerials makes the certificates below a folder those of nobody.
+func (e *Engine) forgetSerials(tx storage.Tx, dir string) error {
+	for key, err := range tx.Keys(dir, "") {
+		if err != nil {
+			return err
+		}
+		if err := tx.Delete(serialKey(key[strings.LastIndexByte(key, '/')+1:])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) listRoles(_ context.Context, call *engine.Call, in struct {
+	scopeIn
+	engine.Paging
+},
+) (*engine.Response, error) {
+	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	if err != nil {
+		return nil, err
+	}
+	return list(call.Tx, roleKey(s.ID, ""), in.Paging)
+}
+
+// operations are the flags of a role. Some have two spellings.
+func operations() []string {
+	return []string{
+		"activate", "add_attribute", "adjust_attribute", "archive", "cancel", "certify", "check", "create", "create_keypair", "create_split_key", "decrypt",
+		"delete_attribute", "derive_key", "destroy", "discover_versions", "encrypt", "export", "get", "get_attribute_list", "get_attributes",
+		"get_usage_allocation", "hash", "import", "join_split_key", "locate", "log", "login", "mac", "mac_verify", "modify_attribute", "obtain_lease", "poll", "query",
+		"recertify", "recover", "register", "rekey", "rekey_keypair", "revoke", "rng_retrieve", "rng_seed", "set_attribute", "sign",
+		"signature_verify", "validate",
+	}
+}
+
+const (
+	opPrefix = "operation_"
+	opAll    = opPrefix + "all"
+	opNone   = opPrefix + "none"
+)
+
+// flag is the one spelling by which an operation is kept.
+func flag(name string) string {
+	switch name {
+	case opPrefix + "create_key_pair":
+		return opPrefix + "create_keypair"
+	case opPrefix + "rekey_key_pair":
+		return opPrefix + "rekey_keypair"
+	}
+	return name
+}
+
+type writeRoleIn struct {
+	roleIn
+	KeyType *string        `api:"tls_client_key_type" help:"Type of the certificates' keys, in place of the default."`
+	KeyBits *int           `api:"tls_client_key_bits" help:"Length of the certificates' keys."`
+	TTL     *time.Duration `api:"tls_client_ttl" help:"How long the certificates are valid."`
+	Rest    param.Object   `api:"*,rest"`
+}
+
+func (e *Engine) writeRole(_ context.Context, call *engine.Call, in writeRoleIn) (*engine.Response, error) {
+	if err := e.checkName("role", in.Role); err != nil {
+		return nil, err
+	}
+	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	if err != nil {
+		return nil, err
+	}
+	r, err := get[role](call.Tx, roleKey(s.ID, in.Role))
+	if errors.Is(err, errNotFound) {
+		r = &role{Version: 1}
+		if r.ID, err = newID(call.Tx, roleIDKey(s.ID, "")); err != nil {
+			return nil, err
+		}
+		if err := call.Tx.Put(roleIDKey(s.ID, r.ID), []byte(in.Role)); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	if in.KeyType != nil || in.KeyBits != nil {
+		if r.Key, err = r.Key.change(in.KeyType, in.KeyBits, "tls_client_key"); err != nil {
+			return nil, err
+		}
+	}
+	param.Take(&r.TTL, in.TTL)
+	if r.TTL < 0 || r.TTL > caLife {
+		return nil, errs.New(errs.Invalid, "tls_client_ttl must be at most ten years")
+	}
+	if err := r.setOps(in.Rest); err != nil {
+		return nil, err
+	}
+	return nil, storage.PutJSON(call.Tx, roleKey(s.ID, in.Role), r)
+}
+
+// setOps changes what the role may do by the flags of a request.
+func (r *role) setOps(rest param.Object) error {
+	given := map[string]bool{}
+	for _, m := range rest {
+		if !strings.HasPrefix(m.Key, opPrefix) {
+			continue
+		}
+		name := flag(m.Key)
+		if name != opAll && name != opNone && !slices.Contains(operations(), strings.TrimPrefix(name, opPrefix)) {
+			return errs.New(errs.Invalid, "there is no operation %q", m.Key)
+		}
+		var on bool
+		switch text := strings.Trim(string(m.Value), `"`); text {
+		case "true", "1", "True", "TRUE", "t", "T":
+			on = true
+		case "false", "0", "False", "FALSE", "f", "F", "null":
+		default:
+			return errs.New(errs.Invalid, "%s must be true or false", m.Key)
+		}
+		given[name] = on
+	}
+	if given[opAll] || given[opNone] {
+		for name, on := range given {
+			if on && (name != opAll && name != opNone || given[opAll] && given[opNone]) {
+				return errs.New(errs.Invalid, "operation_all and operation_none stand alone: no other operation can be given beside them")
+			}
+		}
+		r.Ops = []string{opAll}
+		if given[opNone] {
+			r.Ops = []string{opNone}
+		}
+		return nil
+	}
+	single := false
+	for name := range given {
+		single = single || name != opAll && name != opNone
+	}
+	ops := map[string]bool{}
+	for _, op := range r.Ops {
+		_, cleared := given[op]
+		pseudo := op == opAll || op == opNone
+		ops[op] = !cleared && !(pseudo && single)
+	}
+	for name, on := range given {
+		ops[name] = on
+	}
+	r.Ops = nil
+	for name, on := range ops {
+		if on {
+			r.Ops = append(r.Ops, name)
+		}
+	}
+	slices.Sort(r.Ops)
+	return nil
+}
+
+// may reports whether the role allows an operation, by its flag without prefix.
+func (r *role) may(op string) bool {
+	return slices.Contains(r.Ops, opAll) || slices.Contains(r.Ops, opPrefix+op) ||
+		op == "set_attribute" && slices.Contains(r.Ops, opPrefix+"modify_attribute")
+}
+
+func (e *Engine) findRole(tx storage.Tx, in roleIn) (*scope, *role, error) {
+	s, err := get[scope](tx, scopeKey(in.Scope))
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := get[role](tx, roleKey(s.ID, in.Role))
+	return s, r, err
+}
+
+func (e *Engine) readRole(_ context.Context, call *engine.Call, in roleIn) (*engine.Response, error) {
+	_, r, err := e.findRole(call.Tx, in)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{"tls_client_key_type": r.Key.Type, "tls_client_key_bits": r.Key.Bits, "tls_client_ttl": int64(r.TTL / time.Second)}
+	for _, op := range r.Ops {
+		out[op] = true
+		switch op {
+		case opPrefix + "create_keypair":
+			out[opPrefix+"create_key_pair"] = true
+		case opPrefix + "rekey_keypair":
+			out[opPrefix+"rekey_key_pair"] = true
+		}
+	}
+	return data(out), nil
+}
+
+func (e *Engine) deleteRole(_ context.Context, call *engine.Call, in roleIn) (*engine.Response, error) {
+	s, r, err := e.findRole(call.Tx, in)
+	if errors.Is(err, errNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := e.forgetSerials(call.Tx, credDir(s.ID, r.ID)); err != nil {
+		return nil, err
+	}
+	if err := call.Tx.DeletePrefix(credDir(s.ID, r.ID)); err != nil {
+		return nil, err
+	}
+	if err := call.Tx.Put(roleIDKey(s.ID, r.ID), nil); err != nil { // the id stays taken
+		return nil, err
+	}
+	e.announce(call)
+	return nil, call.Tx.Delete(roleKey(s.ID, in.Role))
+}

@@ -1,0 +1,126 @@
+package ttlv
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The examples of the specification (KMIP 1.4, section 9.1.2), over the tag of
+// Compromise Date.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	const tag = Tag(0x420020)
+	for want, n := range map[string]*Node{
+		"42002002000000040000000800000000":                                                          Int(tag, 8),
+		"42002003000000 08 01B69B4BA5749200":                                                        Long(tag, 123456789000000000),
+		"42002004000000 10 0000000003FD35EB6BC2DF4618080000":                                        Big(tag, mustBig("1234567890000000000000000000")),
+		"42002005000000 04 000000FF00000000":                                                        Enum(tag, 255),
+		"42002006000000 08 0000000000000001":                                                        Bool(tag, true),
+		"42002007000000 0B 48656C6C6F20576F726C640000000000":                                        Text(tag, "Hello World"),
+		"42002008000000 03 0102030000000000":                                                        Bytes(tag, []byte{1, 2, 3}),
+		"42002009000000 08 0000000047DA67F8":                                                        Time(tag, time.Date(2008, 3, 14, 11, 56, 40, 0, time.UTC)),
+		"4200200A000000 04 000D2F0000000000":                                                        Seconds(tag, 864000),
+		"42002001000000 20 420004 05 00000004 000000FE00000000 420005 02 00000004 000000FF00000000": Struct(tag, Enum(0x420004, 254), Int(0x420005, 255)),
+	} {
+		raw, err := hex.DecodeString(strings.ReplaceAll(want, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := n.Encode(); !bytes.Equal(got, raw) {
+			t.Errorf("%x, want %x", got, raw)
+		}
+		back, err := Decode(raw)
+		if err != nil || !bytes.Equal(back.Encode(), raw) {
+			t.Errorf("%x: %v", raw, err)
+		}
+	}
+}
+
+func mustBig(s string) *big.Int { v, _ := new(big.Int).SetString(s, 10); return v }
+
+func TestBig(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"0", "1", "-1", "127", "128", "-128", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "18446744073709551616"} {
+		n := Big(TagModulus, mustBig(s))
+		if len(n.Bytes)%8 != 0 || n.BigInt().String() != s {
+			t.Errorf("%s: %x is %s", s, n.Bytes, n.BigInt())
+		}
+	}
+}
+
+// What is not well-formed is refused, fast and without memory.
+func TestBad(t *testing.T) {
+	t.Parallel()
+	deep := Int(TagBatchCount, 1)
+	for range MaxDepth + 1 {
+		deep = Struct(TagRequestMessage, deep)
+	}
+	wide := Struct(TagRequestMessage)
+	for range MaxNodes {
+		wide.Add(Int(TagBatchCount, 1))
+	}
+	for name, raw := range map[string][]byte{
+		"nothing":         {},
+		"half a header":   {0x42, 0, 0x78, 1},
+		"too long":        {0x42, 0, 0x78, 1, 0xff, 0xff, 0xff, 0xf8},
+		"longer in text":  {0x42, 0, 0x78, 7, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8},
+		"other tag":       {0x41, 0, 0x78, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0},
+		"type 0":          {0x42, 0, 0x78, 0, 0, 0, 0, 0},
+		"type 12":         {0x42, 0, 0x78, 12, 0, 0, 0, 0},
+		"short integer":   {0x42, 0, 0x78, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0},
+		"boolean 2":       {0x42, 0, 0x78, 6, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2},
+		"no UTF-8":        {0x42, 0, 0x78, 7, 0, 0, 0, 1, 0xff, 0, 0, 0, 0, 0, 0, 0},
+		"a zero in text":  {0x42, 0, 0x78, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0},
+		"structure of 4":  {0x42, 0, 0x78, 1, 0, 0, 0, 4, 0, 0, 0, 0},
+		"more behind":     append(Int(TagBatchCount, 1).Encode(), Int(TagBatchCount, 1).Encode()...),
+		"child overruns":  {0x42, 0, 0x78, 1, 0, 0, 0, 8, 0x42, 0, 0x0d, 2, 0, 0, 0, 4},
+		"too deep":        deep.Encode(),
+		"too many values": wide.Encode(),
+	} {
+		if _, err := Decode(raw); !errors.Is(err, ErrEncoding) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Length([]byte{0x42, 0, 0x78, 1, 0xff, 0xff, 0xff, 0xf8}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Length([]byte("GET / HTTP/1.1")); err == nil {
+		t.Error("HTTP is no message")
+	}
+}
+
+// What is read is written the same, but for padding.
+func FuzzDecode(f *testing.F) {
+	f.Add(Struct(TagRequestMessage, Text(TagUniqueIdentifier, "x"), Struct(TagTemplateAttribute, Big(TagModulus, big.NewInt(-7)))).Encode())
+	f.Add([]byte{0x42, 0, 0x78, 1, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		n, err := Decode(raw)
+		if err != nil {
+			return
+		}
+		once := n.Encode()
+		again, err := Decode(once)
+		if err != nil || len(once) != len(raw) || !bytes.Equal(again.Encode(), once) {
+			t.Fatalf("%x becomes %x: %v", raw, once, err)
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	raw := Struct(TagRequestMessage,
+		Struct(TagRequestHeader, Struct(TagProtocolVersion, Int(TagProtocolVersionMajor, 1), Int(TagProtocolVersionMinor, 2)), Int(TagBatchCount, 1)),
+		Struct(TagBatchItem, Enum(TagOperation, OperationCreate), Struct(TagRequestPayload, Enum(TagObjectType, ObjectTypeSymmetricKey),
+			Struct(TagTemplateAttribute, Struct(TagAttribute, Text(TagAttributeName, "Cryptographic Algorithm"), Enum(TagAttributeValue, 3)),
+				Struct(TagAttribute, Text(TagAttributeName, "Cryptographic Length"), Int(TagAttributeValue, 256)))))).Encode()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
