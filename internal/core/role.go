@@ -55,10 +55,10 @@ func (a *Active) begin() {
 	if a.core.cfg.Metrics != nil && a.core.cfg.Usage.Period > 0 {
 		run(a.watchUsage)
 	}
-	a.lead.Store(l)
 	for _, fn := range a.runners() {
 		run(fn)
 	}
+	a.lead.Store(l)
 }
 
 // cease ends the work of the active node; it waits for nothing.
