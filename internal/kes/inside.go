@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -35,6 +36,10 @@ type Inside struct {
 	Core      Core
 	Namespace string // canonical: "" is the root, else "a/b/"
 	Mount     string // with a slash at its end
+	// Forward sends a request of the API to the active node of a cluster; nil when
+	// there is no other node. An error of the kind NotActive says that nothing has
+	// happened.
+	Forward func(ctx context.Context, r *http.Request, body []byte) (*http.Response, error)
 }
 
 var (
@@ -55,19 +60,29 @@ func (i Inside) ask(ctx context.Context, by Caller, op engine.Operation, path st
 	if by.HTTP != nil {
 		req.Remote, _ = netip.ParseAddrPort(by.HTTP.RemoteAddr) // none of a test
 	}
+	var body []byte
 	if fields != nil {
-		raw, err := json.Marshal(fields)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(fields); err != nil {
 			return err
 		}
-		if req.Params, err = param.ParseObject(raw); err != nil {
+		defer clear(body)
+		if req.Params, err = param.ParseObject(body); err != nil {
 			return err
 		}
 	}
 	res, err := i.Core.Handle(ctx, req)
+	if errs.Is(err, errs.NotActive) && i.Forward != nil {
+		return asKES(i.elsewhere(ctx, by, req, body, out))
+	}
 	if err != nil {
 		return asKES(err)
 	}
+	return decode(res, out)
+}
+
+// decode puts the mount's answer into out, if there is one.
+func decode(res *engine.Response, out any) error {
 	if out == nil {
 		return nil
 	}

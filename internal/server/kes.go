@@ -14,9 +14,12 @@ const defaultProxyHeader = "X-Tls-Client-Cert"
 
 // openKES opens a listener "kes", whose door makes requests of KES's API into
 // calls of a mount of the type kes.
-func (n *node) openKES(s *config.Listener) error {
+func (n *node) openKES(s *config.Listener, forward *forwarder) error {
 	where := namespace.Canonical(s.Namespace)
 	inside := kes.Inside{Core: n.core, Namespace: where, Mount: s.Mount + "/"}
+	if forward != nil {
+		inside.Forward = forward.forward
+	}
 	state := &kes.State{Keys: inside, Access: inside, Proxies: map[string]bool{}, ProxyHeader: s.ProxyIDsHeader}
 	if state.ProxyHeader == "" {
 		state.ProxyHeader = defaultProxyHeader

@@ -315,7 +315,7 @@ func (n *node) openListeners() error {
 	for i := range n.cfg.Listeners {
 		s := &n.cfg.Listeners[i]
 		if s.Type == "kes" {
-			if err := n.openKES(s); err != nil {
+			if err := n.openKES(s, forward); err != nil {
 				return err
 			}
 			continue

@@ -1,11 +1,15 @@
 package kes_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -16,6 +20,8 @@ import (
 	"time"
 
 	"arca/internal/arcatest"
+	"arca/internal/engine"
+	"arca/internal/errs"
 	door "arca/internal/kes"
 	"arca/internal/kes/identity"
 	"arca/internal/kes/key"
@@ -72,10 +78,44 @@ func (r *rig) kes(who, method, path string, body any) (int, map[string]any) {
 
 type fields = map[string]any
 
-// TestCalls makes KES's calls on a mount, with KES's codes and texts.
+// standby is a node that answers reads only.
+type standby struct{ door.Core }
+
+func (s standby) Handle(ctx context.Context, req *engine.Request) (*engine.Response, error) {
+	if req.Op != engine.OpRead {
+		return nil, errs.New(errs.NotActive, "not the active node")
+	}
+	return s.Core.Handle(ctx, req)
+}
+
+// TestCalls makes KES's calls on a mount, with KES's codes and texts: on the
+// active node, and on another, which forwards what it may not do.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	t.Run("active", func(t *testing.T) {
+		t.Parallel()
+		testCalls(t, newRig(t))
+	})
+	t.Run("standby", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		tries := 0
+		inside := door.Inside{Core: standby{r.Core}, Mount: "kes/", Forward: func(ctx context.Context, req *http.Request, body []byte) (*http.Response, error) {
+			if tries++; tries%3 == 1 { // none is active for a moment
+				return nil, errs.New(errs.NotActive, "none is")
+			}
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			w := httptest.NewRecorder()
+			r.Handler.ServeHTTP(w, req.WithContext(ctx))
+			return w.Result(), nil
+		}}
+		r.door = door.New(door.Config{Version: "test"}, &door.State{Keys: inside, Access: inside})
+		testCalls(t, r)
+	})
+}
+
+func testCalls(t *testing.T, r *rig) {
+	t.Helper()
 	var ct, pt string
 	for _, c := range []struct {
 		who, method, path string
