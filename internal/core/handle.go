@@ -52,12 +52,13 @@ type handling struct {
 
 	span *tracing.Span // of the request; nil when it is not traced
 
-	asked   any  // what the handler has learned outside
-	acted   bool // a route that acts on the outside was run
-	audited bool // the request's record is written
-	silent  bool // ... could not be, so that nothing else is recorded
-	used    bool // the current attempt took one use off the token
-	last    bool // ... and that was the last
+	asked    any  // what the handler has learned outside
+	computes bool // an update that a standby tries in a read-only transaction
+	acted    bool // a route that acts on the outside was run
+	audited  bool // the request's record is written
+	silent   bool // ... could not be, so that nothing else is recorded
+	used     bool // the current attempt took one use off the token
+	last     bool // ... and that was the last
 }
 
 // Handle serves one request: enter, route, identify, allow, run, commit, report.
@@ -170,11 +171,31 @@ func (h *handling) here(ctx context.Context) error {
 	if !h.a.Leads() {
 		switch h.req.Op { //nolint:exhaustive // all others write
 		case engine.OpRead, engine.OpList, engine.OpHelp, 0:
+		case engine.OpUpdate:
+			if h.computes = h.isComputing(ctx); !h.computes {
+				return ErrStandby
+			}
 		default:
 			return ErrStandby
 		}
 	}
 	return h.c.fresh(ctx)
+}
+
+// isComputing reports whether the route of an update seldom changes anything, so
+// that a standby may try it. What it finds is only a hint: the attempt looks anew.
+func (h *handling) isComputing(ctx context.Context) (yes bool) {
+	err := h.a.DB.View(ctx, func(tx storage.Tx) error {
+		if err := h.place(tx); err != nil {
+			return err
+		}
+		if err := h.find(tx); err != nil {
+			return err
+		}
+		yes = h.route != nil && h.route.Computes
+		return nil
+	})
+	return err == nil && yes
 }
 
 // transact runs the request in a transaction, and once more when its handler has
@@ -204,14 +225,14 @@ func (h *handling) transaction(ctx context.Context) (res *engine.Response, err e
 		res, err = h.attempt(ctx, tx)
 		return err
 	}
-	switch h.req.Op { //nolint:exhaustive // all others write
-	case engine.OpRead, engine.OpList, engine.OpHelp:
+	switch {
+	case h.req.Op == engine.OpRead, h.req.Op == engine.OpList, h.req.Op == engine.OpHelp, h.computes:
 		viewErr := h.a.DB.View(ctx, attempt)
 		if !errors.Is(viewErr, storage.ErrReadOnly) {
 			return res, viewErr
 		}
 		if !h.a.Leads() {
-			return nil, ErrStandby // a read that writes: a token with a limit of uses, a lease
+			return nil, ErrStandby // it writes after all: a token with a limit of uses, a lease, a key that is due
 		}
 	}
 	err = h.a.DB.Update(ctx, attempt)

@@ -40,6 +40,7 @@ type Route struct {
 	NoParamWarn bool // unknown parameters pass in silence
 	ActiveOnly  bool // rests on what only the active node knows: a standby does not serve it
 	WriteTx     bool // a read that always writes: skip the attempt in a read-only transaction
+	Computes    bool // an update by its method that seldom changes anything: a standby tries it, too
 	// TokenError replaces the refusal of a token that is not valid.
 	TokenError error
 
@@ -70,6 +71,7 @@ var (
 	NoParamWarn Option = func(r *Route) { r.NoParamWarn = true }
 	ActiveOnly  Option = func(r *Route) { r.ActiveOnly = true }
 	WriteTx     Option = func(r *Route) { r.WriteTx = true }
+	Computes    Option = func(r *Route) { r.Computes = true }
 )
 
 // TokenError gives a route its own refusal of a token that is not valid.

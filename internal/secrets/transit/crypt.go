@@ -15,10 +15,10 @@ import (
 
 func (e *Engine) cryptRoutes() []engine.Route {
 	return []engine.Route{
-		engine.Write("encrypt/{name}", e.encrypt, engine.Exists(e.exists), engine.ID("transit-encrypt"), engine.Help("Encrypt data.")),
-		engine.Write("decrypt/{name}", e.decrypt, engine.ID("transit-decrypt"), engine.Help("Decrypt data.")),
-		engine.Write("rewrap/{name}", e.rewrap, engine.ID("transit-rewrap"), engine.Help("Decrypt data and encrypt it with the newest version.")),
-		engine.Write("datakey/{kind}/{name}", e.dataKey, engine.ID("transit-generate-data-key"), engine.Help("Make a key and encrypt it.")),
+		engine.Write("encrypt/{name}", e.encrypt, engine.Exists(e.exists), engine.Computes, engine.ID("transit-encrypt"), engine.Help("Encrypt data.")),
+		engine.Write("decrypt/{name}", e.decrypt, engine.Computes, engine.ID("transit-decrypt"), engine.Help("Decrypt data.")),
+		engine.Write("rewrap/{name}", e.rewrap, engine.Computes, engine.ID("transit-rewrap"), engine.Help("Decrypt data and encrypt it with the newest version.")),
+		engine.Write("datakey/{kind}/{name}", e.dataKey, engine.Computes, engine.ID("transit-generate-data-key"), engine.Help("Make a key and encrypt it.")),
 	}
 }
 

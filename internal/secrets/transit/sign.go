@@ -18,16 +18,16 @@ import (
 
 func (e *Engine) signRoutes() []engine.Route {
 	sign := func(pattern, id string) engine.Route {
-		return engine.Write(pattern, e.sign, engine.ID(id), engine.Help("Sign data."))
+		return engine.Write(pattern, e.sign, engine.Computes, engine.ID(id), engine.Help("Sign data."))
 	}
 	verify := func(pattern, id string) engine.Route {
-		return engine.Write(pattern, e.verify, engine.ID(id), engine.Help("Verify a signature or MAC."))
+		return engine.Write(pattern, e.verify, engine.Computes, engine.ID(id), engine.Help("Verify a signature or MAC."))
 	}
 	mac := func(pattern, id string) engine.Route {
-		return engine.Write(pattern, e.hmac, engine.ID(id), engine.Help("Make an HMAC."))
+		return engine.Write(pattern, e.hmac, engine.Computes, engine.ID(id), engine.Help("Make an HMAC."))
 	}
 	cmac := func(pattern, id string) engine.Route {
-		return engine.Write(pattern, e.cmac, engine.ID(id), engine.Help("Make a CMAC."))
+		return engine.Write(pattern, e.cmac, engine.Computes, engine.ID(id), engine.Help("Make a CMAC."))
 	}
 	return []engine.Route{
 		sign("sign/{name}", "transit-sign"), sign("sign/{name}/{urlalgorithm}", "transit-sign-with-algorithm"),

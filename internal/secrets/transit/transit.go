@@ -57,7 +57,7 @@ func (e *Engine) otherRoutes() []engine.Route {
 		return engine.Read(pattern, e.byokExport, engine.ID(id), engine.Help("Export a key, encrypted to an RSA key."))
 	}
 	random := func(pattern, id string) engine.Route {
-		return engine.Write(pattern, e.random, engine.ID(id), engine.Help("Give random bytes."))
+		return engine.Write(pattern, e.random, engine.Computes, engine.ID(id), engine.Help("Give random bytes."))
 	}
 	return []engine.Route{
 		export("export/{type}/{name}", "transit-export-key"),
@@ -79,8 +79,8 @@ func (e *Engine) otherRoutes() []engine.Route {
 		random("random", "transit-generate-random"),
 		random("random/{urlbytes}", "transit-generate-random-with-bytes"),
 		random("random/{source}/{urlbytes}", "transit-generate-random-with-source-and-bytes"),
-		engine.Write("hash", e.hash, engine.ID("transit-hash"), engine.Help("Hash data.")),
-		engine.Write("hash/{urlalgorithm}", e.hash, engine.ID("transit-hash-with-algorithm"), engine.Help("Hash data.")),
+		engine.Write("hash", e.hash, engine.Computes, engine.ID("transit-hash"), engine.Help("Hash data.")),
+		engine.Write("hash/{urlalgorithm}", e.hash, engine.Computes, engine.ID("transit-hash-with-algorithm"), engine.Help("Hash data.")),
 	}
 }
 
