@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A trio is three server processes on raft storage.
@@ -323,4 +324,50 @@ func TestJoinIsRefused(t *testing.T) {
 		servers, _ := first.get("sys/storage/raft/configuration").dig("data", "config", "servers").([]any)
 		return len(servers) == 2
 	})
+}
+
+// TestPausedLeader stops the leader without ending it. When it goes on it believes that it leads, with a state that is old:
+// a read that began after another's write must not see that state.
+func TestPausedLeader(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.leader().must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
+	for round := range setting(t, "ARCA_PAUSE_ROUNDS", 4) {
+		old := c.leader()
+		old.must("PUT", "secret/paused", map[string]any{"n": fmt.Sprint(round, " old")})
+		old.signal(syscall.SIGSTOP)
+		rest := &trio{t: t}
+		for _, n := range c.nodes {
+			if n != old {
+				rest.nodes = append(rest.nodes, n)
+			}
+		}
+		rest.leader().must("PUT", "secret/paused", map[string]any{"n": fmt.Sprint(round, " new")})
+		answers := make(chan string, 8)
+		var sent sync.WaitGroup
+		for range cap(answers) {
+			sent.Go(func() { // these wait at the paused node
+				a, err := old.call(t.Context(), "GET", "secret/paused", old.root, nil)
+				switch {
+				case err != nil, a.code == 503:
+					answers <- ""
+				case a.code == 200:
+					answers <- a.text("data", "n")
+				default:
+					answers <- fmt.Sprint(a.code, a.body)
+				}
+			})
+		}
+		pause := time.NewTimer(50 * time.Millisecond) // until they are there
+		<-pause.C
+		old.signal(syscall.SIGCONT)
+		sent.Wait()
+		close(answers)
+		for got := range answers {
+			if got != "" && got != fmt.Sprint(round, " new") {
+				t.Errorf("round %d: the node that was paused answers %q", round, got)
+			}
+		}
+		c.await(3)
+	}
 }

@@ -92,9 +92,7 @@ func (c *Core) follow() {
 
 // leads gives this node the right to write.
 func (c *Core) leads() {
-	for _, l := range c.past {
-		l.work.Wait() // its context has ended, and so has its right to write
-	}
+	c.await(c.past)
 	c.past = nil
 	c.raw.Lead()
 	a := c.active.Load()
@@ -105,6 +103,30 @@ func (c *Core) leads() {
 	a.steer()
 	a.begin()
 	c.log.Info("this node is the active one now")
+}
+
+// pastTime is how long a node waits, when it becomes the active one again, for the work of the last time. Its context has
+// ended; should it go on all the same, its writes are checked like any other's.
+const pastTime = 2 * time.Second
+
+func (c *Core) await(past []*lead) {
+	if len(past) == 0 {
+		return
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the work
+		for _, l := range past {
+			l.work.Wait()
+		}
+		close(ended)
+	}()
+	t := time.NewTimer(pastTime)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+		c.log.Warn("work of the time when this node was the active one has not ended yet")
+	}
 }
 
 // applied takes what the active node wrote into the state of this one.

@@ -349,6 +349,12 @@ func (s *Store) propose(ctx context.Context, r *running, l *leadership, p *pendi
 	case errors.Is(why, errVoidUnknown):
 		return why
 	}
+	// The DB above takes no writes any more, since it does not know the outcome. It learns that by applying what the log
+	// holds, and begins anew then.
+	r.work.Go(func() {
+		s.follow()
+		s.askAgain()
+	})
 	return errs.New(errs.Unavailable, "raft: %w", why)
 }
 
