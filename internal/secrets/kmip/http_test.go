@@ -149,7 +149,10 @@ func TestRoles(t *testing.T) {
 		t.Errorf("a name with a blank: %d", code)
 	}
 	for _, in := range []object{
-		{"operation_all": true, "operation_get": true}, {"operation_all": true, "operation_none": true}, {"operation_fly": true}, {"operation_get": "perhaps"},
+		{"operation_all": true, "operation_get": true},
+		{"operation_all": true, "operation_none": true},
+		{"operation_fly": true},
+		{"operation_get": "perhaps"},
 		{"tls_client_key_type": "ec", "tls_client_key_bits": 1},
 	} {
 		if code, out := s.Do("POST", path, s.Root, in); code != 400 {

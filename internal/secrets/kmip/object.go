@@ -370,8 +370,11 @@ func limits(total, count int64, unit uint32) *ttlv.Node {
 // business: the official cases have both.)
 func checkDates(o *object) error {
 	for _, pair := range [][2]string{
-		{attrActivation, attrProcessStart}, {attrActivation, attrProtectStop}, {attrActivation, attrDeactivation},
-		{attrProcessStart, attrDeactivation}, {attrProtectStop, attrDeactivation},
+		{attrActivation, attrProcessStart},
+		{attrActivation, attrProtectStop},
+		{attrActivation, attrDeactivation},
+		{attrProcessStart, attrDeactivation},
+		{attrProtectStop, attrDeactivation},
 	} {
 		first, a := o.time(pair[0])
 		second, b := o.time(pair[1])

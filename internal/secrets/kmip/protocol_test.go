@@ -376,7 +376,7 @@ func TestRaces(t *testing.T) {
 	cert, _ := certificate(t, s, "kmip", "finance", "accounting", all)
 	cfg := settings(t, s, "kmip", cert)
 	id := dial(t, address, cfg).create()
-	var won, lost, wait = make(chan struct{}, 100), make(chan struct{}, 100), sync.WaitGroup{}
+	won, lost, wait := make(chan struct{}, 100), make(chan struct{}, 100), sync.WaitGroup{}
 	for i := range 20 {
 		c := dial(t, address, cfg)
 		wait.Go(func() {
