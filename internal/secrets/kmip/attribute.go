@@ -80,9 +80,10 @@ type kind struct {
 	rights int
 }
 
-// kinds are the attributes in the order in which they are shown.
-func kinds() []kind {
-	return []kind{
+// kinds are the attributes in the order in which they are shown; kindsByName finds
+// them. Nothing changes them.
+var (
+	kinds = []kind{
 		{attrID, ttlv.TextString, 0, 0},
 		{attrName, ttlv.Structure, 0, multi | all},
 		{attrType, ttlv.Enumeration, 0, 0},
@@ -134,15 +135,20 @@ func kinds() []kind {
 		{attrExtractable, ttlv.Boolean, 4, atMake | modify},
 		{attrNever, ttlv.Boolean, 4, 0},
 	}
-}
+	kindsByName = func() map[string]kind {
+		out := make(map[string]kind, len(kinds))
+		for _, k := range kinds {
+			out[k.name] = k
+		}
+		return out
+	}()
+)
 
-// kindFor finds an attribute by its name. Custom ones begin with "x-", those that
+// kindOfName finds an attribute by its name. Custom ones begin with "x-", those that
 // only a server makes with "y-".
 func kindOfName(name string) (kind, bool) {
-	for _, k := range kinds() {
-		if k.name == name {
-			return k, true
-		}
+	if k, ok := kindsByName[name]; ok {
+		return k, true
 	}
 	switch {
 	case strings.HasPrefix(name, "x-"):
@@ -168,13 +174,19 @@ type attribute struct {
 	Name  string `json:"n"`
 	Index int32  `json:"i,omitempty"`
 	Value []byte `json:"v"`
+
+	decoded *ttlv.Node // of Value; shared, not to be changed
 }
 
 func newAttribute(name string, value *ttlv.Node) attribute {
-	return attribute{Name: name, Value: value.Retag(ttlv.TagAttributeValue).Encode()}
+	n := value.Retag(ttlv.TagAttributeValue)
+	return attribute{Name: name, Value: n.Encode(), decoded: n}
 }
 
-func (a attribute) node() *ttlv.Node {
+func (a *attribute) node() *ttlv.Node {
+	if a.decoded != nil {
+		return a.decoded
+	}
 	n, err := ttlv.Decode(a.Value)
 	if err != nil {
 		return nil // it was encoded by us
@@ -183,7 +195,7 @@ func (a attribute) node() *ttlv.Node {
 }
 
 // show is the attribute as clients see it.
-func (a attribute) show() *ttlv.Node {
+func (a *attribute) show() *ttlv.Node {
 	n := ttlv.Struct(ttlv.TagAttribute, ttlv.Text(ttlv.TagAttributeName, a.Name))
 	if a.Index != 0 {
 		n.Add(ttlv.Int(ttlv.TagAttributeIndex, a.Index))

@@ -58,22 +58,23 @@ func FuzzPadding(f *testing.F) {
 func FuzzMessage(f *testing.F) {
 	version14 := ttlv.Struct(ttlv.TagProtocolVersion, ttlv.Int(ttlv.TagProtocolVersionMajor, 1), ttlv.Int(ttlv.TagProtocolVersionMinor, 4))
 	key := symmetricNode(make([]byte, 16), ttlv.CryptographicAlgorithmAES, 128)
-	attr := newAttribute(attrName, ttlv.Struct(0, ttlv.Text(ttlv.TagNameValue, "n"), ttlv.Enum(ttlv.TagNameType, 1))).show()
+	name := newAttribute(attrName, ttlv.Struct(0, ttlv.Text(ttlv.TagNameValue, "n"), ttlv.Enum(ttlv.TagNameType, 1)))
+	attr := name.show()
 	f.Add(ttlv.Struct(ttlv.TagRequestMessage, ttlv.Struct(ttlv.TagRequestHeader, version14, ttlv.Int(ttlv.TagBatchCount, 1)),
 		ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagOperation, ttlv.OperationRegister), ttlv.Struct(ttlv.TagRequestPayload,
 			ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypeSymmetricKey), ttlv.Struct(ttlv.TagTemplateAttribute, attr), key))).Encode())
+	ops := New().ops
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		root, err := ttlv.Decode(raw)
 		if err != nil {
 			return
 		}
-		m, fault := parseMessage(root)
+		m, fault := parseMessage(ops, root)
 		if m == nil || fault == nil && len(m.items) == 0 {
 			t.Fatal("neither a message nor a fault")
 		}
 		b := &batch{v: m.version}
 		for _, it := range m.items {
-			_ = operationOf(it.op)
 			list, err := b.template(withoutNames(it.payload.Get(ttlv.TagTemplateAttribute)))
 			if err == nil {
 				if attrs, err := attrsOf(list); err == nil {

@@ -34,6 +34,7 @@ import (
 type Engine struct {
 	names   *regexp.Regexp
 	servers *servers
+	ops     map[uint32]*operation
 	roles   *storage.Shared[*role]
 	serials *storage.Shared[*holder]
 	objects *storage.Shared[*object]
@@ -48,12 +49,17 @@ var (
 
 // New makes the engine.
 func New() *Engine {
+	byCode := map[uint32]*operation{}
+	for i, list := 0, table(); i < len(list); i++ {
+		byCode[list[i].code] = &list[i]
+	}
 	return &Engine{
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
-		servers: newServers(),
+		servers: newServers(byCode),
+		ops:     byCode,
 		roles:   storage.NewShared(1<<20, decoded[role]),
 		serials: storage.NewShared(1<<20, decoded[holder]),
-		objects: storage.NewShared(8<<20, decoded[object]),
+		objects: storage.NewShared(8<<20, decodeObject),
 	}
 }
 

@@ -40,6 +40,7 @@ const (
 // servers listen for the mounts while the node is active.
 type servers struct {
 	syncs chan chan struct{}
+	ops   map[uint32]*operation
 
 	mu      sync.Mutex
 	byMount map[string]*server // guarded by mu
@@ -47,8 +48,8 @@ type servers struct {
 	begun   chan struct{}      // guarded by mu: closed when Run has begun
 }
 
-func newServers() *servers {
-	return &servers{syncs: make(chan chan struct{}), byMount: map[string]*server{}, begun: make(chan struct{})}
+func newServers(ops map[uint32]*operation) *servers {
+	return &servers{ops: ops, syncs: make(chan chan struct{}), byMount: map[string]*server{}, begun: make(chan struct{})}
 }
 
 // Run implements engine.Runner.
@@ -183,7 +184,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 	defer s.mu.Unlock()
 	v := s.byMount[mount]
 	if v == nil {
-		v = &server{host: host, sockets: map[string]net.Listener{}, conns: map[net.Conn]struct{}{}, handshakes: make(chan struct{}, maxHandshakes)}
+		v = &server{host: host, ops: s.ops, sockets: map[string]net.Listener{}, conns: map[net.Conn]struct{}{}, handshakes: make(chan struct{}, maxHandshakes)}
 		s.byMount[mount] = v
 	}
 	return v
@@ -192,6 +193,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 // A server is the listeners of one mount.
 type server struct {
 	host       engine.Host
+	ops        map[uint32]*operation
 	at         atomic.Pointer[place]
 	handshakes chan struct{} // has one for each that is under way
 	work       sync.WaitGroup
@@ -439,7 +441,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	if err != nil {
 		return failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, err.Error(), now), false
 	}
-	m, f := parseMessage(root)
+	m, f := parseMessage(v.ops, root)
 	if f != nil {
 		return failure(m.version, f.reason, f.text, now), true
 	}

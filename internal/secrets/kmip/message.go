@@ -69,7 +69,8 @@ type message struct {
 }
 
 type item struct {
-	op       uint32
+	code     uint32
+	op       *operation // nil for one that is not served
 	id       []byte
 	hasID    bool
 	payload  *ttlv.Node
@@ -78,7 +79,7 @@ type item struct {
 
 // parseMessage takes a message apart. The version is known even of one that cannot
 // be served.
-func parseMessage(root *ttlv.Node) (*message, *fault) {
+func parseMessage(ops map[uint32]*operation, root *ttlv.Node) (*message, *fault) {
 	m := &message{version: version{1, 0}, option: ttlv.BatchErrorContinuationOptionStop}
 	bad := func(format string, args ...any) (*message, *fault) {
 		return m, fail(ttlv.ResultReasonInvalidMessage, format, args...)
@@ -127,7 +128,8 @@ func parseMessage(root *ttlv.Node) (*message, *fault) {
 		if op == nil || op.Type != ttlv.Enumeration || it.payload == nil || it.payload.Type != ttlv.Structure {
 			return bad("a batch item has no operation or no payload")
 		}
-		it.op = uint32(op.Int)
+		it.code = uint32(op.Int)
+		it.op = ops[it.code]
 		if id := n.Get(ttlv.TagUniqueBatchItemID); id != nil {
 			it.id, it.hasID = id.Bytes, true
 			if seen[string(id.Bytes)] {
@@ -172,7 +174,10 @@ func (m *message) params(state *tls.ConnectionState) param.Object {
 	ops := make([]string, len(m.items))
 	ids := []string{}
 	for i, it := range m.items {
-		ops[i] = opName(it.op)
+		ops[i] = "unknown"
+		if it.op != nil {
+			ops[i] = it.op.name
+		}
 		if id := it.payload.Get(ttlv.TagUniqueIdentifier); id != nil && id.Type == ttlv.TextString && len(ids) < 100 {
 			ids = append(ids, id.Text())
 		}
@@ -199,7 +204,7 @@ func (m *message) params(state *tls.ConnectionState) param.Object {
 // told; a Get that does comes again in a transaction that can.
 func (m *message) onlyReads() bool {
 	for _, it := range m.items {
-		if o := operationOf(it.op); o != nil && !o.reads {
+		if it.op != nil && !it.op.reads {
 			return false
 		}
 	}
@@ -292,15 +297,9 @@ func (b *batch) identify() error {
 	if subtle.ConstantTimeCompare(sum[:], h.Sum) != 1 || b.now.After(cert.NotAfter) {
 		return no
 	}
-	name, err := b.tx.Get(roleIDKey(h.Scope, h.Role))
-	if errors.Is(err, storage.ErrNotFound) || err == nil && len(name) == 0 {
-		return no
-	}
-	if err != nil {
-		return err
-	}
 	b.scope = h.Scope
-	if b.role, err = b.e.roles.Get(b.tx, roleKey(h.Scope, string(name))); errors.Is(err, storage.ErrNotFound) {
+	b.role, err = b.e.roles.Get(b.tx, roleKey(h.Scope, h.Name))
+	if errors.Is(err, storage.ErrNotFound) || err == nil && b.role.ID != h.Role {
 		return no
 	}
 	return err
@@ -328,7 +327,7 @@ func (b *batch) item(it *item, of int) (n *ttlv.Node, failed bool, err error) {
 }
 
 func (b *batch) operate(it *item) (*ttlv.Node, error) {
-	o := operationOf(it.op)
+	o := it.op
 	if o == nil || !b.v.atLeast(o.since.major, o.since.minor) {
 		return nil, fail(ttlv.ResultReasonOperationNotSupported, "the operation is not supported")
 	}
@@ -351,7 +350,7 @@ func (b *batch) age(f *fault) *fault {
 }
 
 func (it *item) answer(status uint32, f *fault) *ttlv.Node {
-	n := ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagOperation, it.op))
+	n := ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagOperation, it.code))
 	if it.hasID {
 		n.Add(ttlv.Bytes(ttlv.TagUniqueBatchItemID, it.id))
 	}

@@ -25,11 +25,22 @@ type object struct {
 	Next    int32       `json:"x,omitempty"` // the highest index that was ever given, so that none comes again
 }
 
-// stored is the material of an object: its structure (Symmetric Key, …), encoded.
-type stored struct {
-	Version int    `json:"v"`
-	Object  []byte `json:"o"`
+// decodeObject decodes an object with all its attributes, and tells about how much
+// memory it takes.
+func decodeObject(key string, raw []byte) (*object, int, error) {
+	o, size, err := decoded[object](key, raw)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range o.Attrs {
+		o.Attrs[i].decoded = o.Attrs[i].node()
+	}
+	return o, 4 * size, nil
 }
+
+// materialVersion begins the material of an object, before its structure
+// (Symmetric Key, …).
+const materialVersion = 1
 
 func hashed(parts ...string) string {
 	h := sha256.New()
@@ -54,8 +65,8 @@ func (o *object) clone() *object {
 
 // get returns the value of the first instance of an attribute, nil for none.
 func (o *object) get(name string) *ttlv.Node {
-	for _, a := range o.Attrs {
-		if a.Name == name && a.Index < templateIndex {
+	for i := range o.Attrs {
+		if a := &o.Attrs[i]; a.Name == name && a.Index < templateIndex {
 			return a.node()
 		}
 	}
@@ -136,7 +147,7 @@ func (o *object) destroyed() bool { return o.has(attrDestroyed) }
 
 // visible are the attributes that clients of a version see, in order.
 func (o *object) visible(v version, now time.Time) (out []attribute) {
-	for _, k := range kinds() {
+	for _, k := range kinds {
 		if !k.known(v) {
 			continue
 		}
@@ -323,7 +334,7 @@ func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more fu
 		}
 	}
 	if material != nil {
-		if err := storage.PutJSON(b.tx, materialKey(b.scope, o.hash()), stored{Version: 1, Object: material.Encode()}); err != nil {
+		if err := b.tx.Put(materialKey(b.scope, o.hash()), material.Append([]byte{materialVersion})); err != nil {
 			return nil, err
 		}
 	}
@@ -387,14 +398,17 @@ func checkDates(o *object) error {
 
 // material reads the structure that an object is.
 func (b *batch) material(o *object) (*ttlv.Node, error) {
-	s, err := storage.GetJSON[stored](b.tx, materialKey(b.scope, o.hash()))
+	raw, err := b.tx.Get(materialKey(b.scope, o.hash()))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, fail(ttlv.ResultReasonKeyValueNotPresent, "the server does not have the material of this object")
 	}
 	if err != nil {
 		return nil, err
 	}
-	n, err := ttlv.Decode(s.Object)
+	if len(raw) == 0 || raw[0] != materialVersion {
+		return nil, errors.New("the material of an object is of an unknown version")
+	}
+	n, err := ttlv.Decode(raw[1:])
 	if err != nil {
 		return nil, fmt.Errorf("decode the material of an object: %w", err)
 	}

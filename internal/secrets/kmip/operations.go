@@ -56,23 +56,6 @@ func table() []operation {
 	}
 }
 
-func operationOf(code uint32) *operation {
-	for _, o := range table() {
-		if o.code == code {
-			return &o
-		}
-	}
-	return nil
-}
-
-// opName is what an operation is called in records.
-func opName(code uint32) string {
-	if o := operationOf(code); o != nil {
-		return o.name
-	}
-	return "unknown"
-}
-
 func response(children ...*ttlv.Node) *ttlv.Node {
 	return ttlv.Struct(ttlv.TagResponsePayload, children...)
 }

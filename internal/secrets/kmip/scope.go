@@ -36,6 +36,7 @@ type holder struct {
 	Version int    `json:"v"`
 	Scope   string `json:"s"` // ids
 	Role    string `json:"r"`
+	Name    string `json:"n"`   // of the role
 	Sum     []byte `json:"sum"` // SHA-256 of the certificate
 }
 
