@@ -114,7 +114,11 @@ func (s *Store) Start(o StartOptions) error {
 	r.work.Go(r.inlet.run)
 	r.work.Go(func() { s.watch(r) })
 	if s.alone(r) {
-		<-r.inlet.say(&raft.TimeoutNowRequest{}) // there is nobody to wait for
+		// There is nobody to wait for.
+		header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(s.cfg.NodeID), Addr: []byte(r.inlet.LocalAddr())}
+		if answer := <-r.inlet.say(&raft.TimeoutNowRequest{RPCHeader: header}); answer.Error != nil {
+			s.log.Debug("this node is alone, and leads only when its time has come", "error", answer.Error)
+		}
 	}
 	return nil
 }
@@ -216,7 +220,18 @@ func (s *Store) watch(r *running) {
 	catchUp := func() {
 		ch := make(chan error, 1)
 		caughtUp = ch
-		r.work.Go(func() { ch <- r.raft.Barrier(enqueueTimeout).Error() })
+		r.work.Go(func() {
+			err := r.raft.Barrier(enqueueTimeout).Error()
+			if err != nil { // leadership is being handed over, for one
+				t := time.NewTimer(catchUpPause)
+				defer t.Stop()
+				select {
+				case <-t.C:
+				case <-r.done:
+				}
+			}
+			ch <- err
+		})
 	}
 	for {
 		select {
@@ -242,6 +257,9 @@ func (s *Store) watch(r *running) {
 		}
 	}
 }
+
+// catchUpPause is how long a leader that could not catch up waits until it tries again.
+const catchUpPause = 20 * time.Millisecond
 
 // askAgain has watch look whether raft leads, after a leadership ended otherwise than by raft's word.
 func (s *Store) askAgain() {
