@@ -60,6 +60,7 @@ func (b *batch) getAttributeList(p *ttlv.Node) (*ttlv.Node, error) {
 	return out, nil
 }
 
+// changing reads an object and the attribute of a request that changes it.
 func (b *batch) changing(p *ttlv.Node) (o *object, g given, err error) {
 	if o, err = b.usable(p); err != nil {
 		return nil, g, err
@@ -77,6 +78,7 @@ func (b *batch) changing(p *ttlv.Node) (o *object, g given, err error) {
 	return o, g, nil
 }
 
+// freeName refuses a name that another object has.
 func (b *batch) freeName(g *given) error {
 	if g.name != attrName {
 		return nil
@@ -120,8 +122,12 @@ func (b *batch) addAttribute(p *ttlv.Node) (*ttlv.Node, error) {
 	return b.changed(o, c, a)
 }
 
+// changed saves an object with a changed attribute and answers with that.
 func (b *batch) changed(o, c *object, a attribute) (*ttlv.Node, error) {
 	if err := checkDates(c); err != nil {
+		return nil, err
+	}
+	if err := tooMany(c); err != nil && len(c.Attrs) > len(o.Attrs) {
 		return nil, err
 	}
 	if err := b.save(o, c); err != nil {
@@ -130,6 +136,7 @@ func (b *batch) changed(o, c *object, a attribute) (*ttlv.Node, error) {
 	return response(idNode(o), a.show()), nil
 }
 
+// checkChange holds dates to what can still be changed.
 func (b *batch) checkChange(o *object, g *given) error {
 	state := o.state(b.now)
 	old, had := o.time(g.name)

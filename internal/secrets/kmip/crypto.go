@@ -11,9 +11,6 @@ import (
 	"arca/internal/ttlv"
 )
 
-// hashOf is a hash function by its number in the protocol, and for signatures.
-// hmacOf is the hash of an HMAC algorithm.
-// A use is an operation with a key.
 type use struct {
 	o      *object
 	key    *ttlv.Node // material
@@ -167,15 +164,12 @@ func (b *batch) encrypt(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.spent(u); err != nil {
-		return nil, err
-	}
 	if isRSA(u) {
 		out, err := u.rsaEncrypt()
 		if err != nil {
 			return nil, err
 		}
-		return response(idNode(u.o), ttlv.Bytes(ttlv.TagData, out)), nil
+		return response(idNode(u.o), ttlv.Bytes(ttlv.TagData, out)), b.spent(u)
 	}
 	mode, err := u.param(ttlv.TagBlockCipherMode)
 	if err != nil {
@@ -217,7 +211,7 @@ func (b *batch) encrypt(p *ttlv.Node) (*ttlv.Node, error) {
 		if b.v.atLeast(1, 4) {
 			out.Add(ttlv.Bytes(ttlv.TagAuthenticatedEncryptionTag, sealed[len(u.data):]))
 		}
-		return out, nil
+		return out, b.spent(u)
 	}
 	sealed, err := u.blocks(mode, iv, u.data, true)
 	if err != nil {
@@ -227,7 +221,7 @@ func (b *batch) encrypt(p *ttlv.Node) (*ttlv.Node, error) {
 	if made {
 		out.Add(ttlv.Bytes(ttlv.TagIVCounterNonce, iv))
 	}
-	return out, nil
+	return out, b.spent(u)
 }
 
 func (b *batch) decrypt(p *ttlv.Node) (*ttlv.Node, error) {
@@ -388,9 +382,4 @@ func unpad(in []byte, size int, method uint32) ([]byte, error) {
 	return in[:len(in)-n], nil
 }
 
-// oaep are the hashes of OAEP.
-// scheme is how to sign: the hash, and whether by PSS.
 const maxRandom = 1 << 20
-
-// rngSeed gives the operating system's generator a seed, which it mixes in without
-// believing it; where it takes none, the answer says that none was used.

@@ -309,9 +309,6 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 	return key, nil
 }
 
-// pairOf makes a pair of keys as attributes say.
-// createKeyPair makes a private and a public key.
-// rekeyKeyPair makes a pair of keys in place of another.
 // describeCertificate sets what a certificate says of itself.
 func describeCertificate(o *object, cert *x509.Certificate) {
 	name := func(attr string, tag ttlv.Tag, dn []byte, rest ...*ttlv.Node) {

@@ -133,6 +133,7 @@ func (b *batch) getUsageAllocation(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(o)), b.save(o, c)
 }
 
+// spend takes from what is left of an object's usage limits.
 func spend(o *object, n int64) error {
 	l := o.get(attrLimits)
 	left := l.Get(ttlv.TagUsageLimitsCount).Int
@@ -143,6 +144,7 @@ func spend(o *object, n int64) error {
 	return nil
 }
 
+// check tells which of a client's wishes an object does not meet.
 func (b *batch) check(p *ttlv.Node) (*ttlv.Node, error) {
 	o, err := b.usable(p)
 	if err != nil {
@@ -165,6 +167,7 @@ func (b *batch) check(p *ttlv.Node) (*ttlv.Node, error) {
 	return out, nil
 }
 
+// rekey makes a key in place of another.
 func (b *batch) rekey(p *ttlv.Node) (*ttlv.Node, error) {
 	o, err := b.usable(p)
 	if err != nil {
@@ -177,11 +180,14 @@ func (b *batch) rekey(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	fresh, node, err := b.makeSymmetric(attrs, o)
+	if err != nil {
+		return nil, err
+	}
 	if err := b.save(o, old); err != nil {
 		return nil, err
 	}
-	fresh, err := b.makeSymmetric(attrs)
-	if err != nil {
+	if err := b.commit(fresh, node); err != nil {
 		return nil, err
 	}
 	if err := b.replaced(old, fresh); err != nil {
@@ -190,6 +196,7 @@ func (b *batch) rekey(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(fresh)), nil
 }
 
+// replaced links an object and its replacement.
 func (b *batch) replaced(old, fresh *object) error {
 	before := old.clone()
 	old.addLink(ttlv.LinkTypeReplacementObjectLink, fresh.ID)
@@ -201,6 +208,8 @@ func (b *batch) replaced(old, fresh *object) error {
 	return b.save(fresh, linked)
 }
 
+// replacement is what a new object takes over from an old one, which loses its
+// names, and what the template says in place of that.
 func (b *batch) replacement(o *object, p *ttlv.Node, tag ttlv.Tag) (attrs []attribute, old *object, err error) {
 	asked, err := b.template(p.Get(tag))
 	if err != nil {

@@ -215,14 +215,11 @@ func indexOf(name string, value *ttlv.Node) string {
 	return ""
 }
 
-// save writes what changed of an object; old is nil for a new one.
+// save writes what changed of an object; old is nil for a new one. Only the store can
+// fail.
 func (b *batch) save(old, o *object) error {
-	if len(o.Attrs) > maxAttributes {
-		return invalid("an object has at most %d attributes", maxAttributes)
-	}
-	if o.Version = 1; !o.stateless() || o.Type == ttlv.ObjectTypeOpaqueObject {
-		o.set(attrChanged, date(b.now))
-	}
+	o.Version = 1
+	o.set(attrChanged, date(b.now))
 	for _, a := range o.Attrs {
 		if a.Index < templateIndex {
 			o.Next = max(o.Next, a.Index+1)
@@ -313,6 +310,17 @@ func (b *batch) online(o *object) error {
 
 // make stores a new object with its material. attrs are a client's.
 func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more func(o *object) error) (*object, error) {
+	o, err := b.prepare(typ, attrs, more, nil)
+	if err != nil {
+		return nil, err
+	}
+	return o, b.commit(o, material)
+}
+
+// prepare makes a new object and checks all that can be wrong with it, but writes
+// nothing: an item of a batch that fails must leave nothing behind. from is the
+// object whose names it takes over, nil for none.
+func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) error, from *object) (*object, error) {
 	o := &object{ID: uuid.NewString(), Type: typ, Attrs: attrs}
 	o.Order = fmt.Sprintf("%016x%s", b.now.UnixNano(), o.hash()[:8])
 	o.set(attrInitial, date(b.now))
@@ -329,20 +337,32 @@ func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more fu
 		if err != nil {
 			return nil, err
 		}
-		if other != nil {
+		if other != nil && (from == nil || other.ID != from.ID) {
 			return nil, invalid("another object has this name")
 		}
 	}
-	if material != nil {
-		if err := b.tx.Put(materialKey(b.scope, o.hash()), material.Append([]byte{materialVersion})); err != nil {
-			return nil, err
-		}
-	}
+	return o, tooMany(o)
+}
+
+// commit writes an object that prepare has made. Only the store can fail.
+func (b *batch) commit(o *object, material *ttlv.Node) error {
 	if err := b.save(nil, o); err != nil {
-		return nil, err
+		return err
 	}
 	b.holder = o.ID
-	return o, nil
+	if material == nil {
+		return nil
+	}
+	return b.tx.Put(materialKey(b.scope, o.hash()), material.Append([]byte{materialVersion}))
+}
+
+// tooMany bounds what a client makes of an object. The server's own links come
+// beside that.
+func tooMany(o *object) error {
+	if len(o.Attrs) > maxAttributes {
+		return invalid("an object has at most %d attributes", maxAttributes)
+	}
+	return nil
 }
 
 // complete sets what the server knows and checks the order of dates.
@@ -362,9 +382,9 @@ func (b *batch) complete(o *object) error {
 			o.set(attrLease, ttlv.Seconds(0, leaseSeconds))
 		}
 	}
-	if n := o.get(attrLimits); n != nil && n.Get(ttlv.TagUsageLimitsCount) == nil {
-		n.Add() // the count begins at the total
-		o.set(attrLimits, limits(n.Get(ttlv.TagUsageLimitsTotal).Int, n.Get(ttlv.TagUsageLimitsTotal).Int, uint32(n.Get(ttlv.TagUsageLimitsUnit).Int)))
+	if n := o.get(attrLimits); n != nil { // the count begins at the total
+		total := n.Get(ttlv.TagUsageLimitsTotal).Int
+		o.set(attrLimits, limits(total, total, uint32(n.Get(ttlv.TagUsageLimitsUnit).Int)))
 	}
 	return checkDates(o)
 }

@@ -170,35 +170,36 @@ func (b *batch) create(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := b.makeSymmetric(attrs)
+	o, node, err := b.makeSymmetric(attrs, nil)
 	if err != nil {
 		return nil, err
 	}
-	return response(ttlv.Enum(ttlv.TagObjectType, typ), idNode(o)), nil
+	return response(ttlv.Enum(ttlv.TagObjectType, typ), idNode(o)), b.commit(o, node)
 }
 
-func (b *batch) makeSymmetric(attrs []attribute) (*object, error) {
+// makeSymmetric prepares a key with new material; see prepare.
+func (b *batch) makeSymmetric(attrs []attribute, from *object) (*object, *ttlv.Node, error) {
 	probe := &object{Attrs: attrs}
 	alg, length := probe.get(attrAlgorithm), probe.get(attrLength)
 	switch {
 	case alg == nil:
-		return nil, missing(attrAlgorithm)
+		return nil, nil, missing(attrAlgorithm)
 	case length == nil:
-		return nil, missing(attrLength)
+		return nil, nil, missing(attrLength)
 	case probe.get(attrMask) == nil:
-		return nil, missing(attrMask)
+		return nil, nil, missing(attrMask)
 	}
 	raw, err := newSymmetric(uint32(alg.Int), length.Int)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer clear(raw)
 	node := symmetricNode(raw, uint32(alg.Int), int32(length.Int))
-	return b.make(ttlv.ObjectTypeSymmetricKey, attrs, node, func(o *object) error {
+	o, err := b.prepare(ttlv.ObjectTypeSymmetricKey, attrs, func(o *object) error {
 		o.set(attrCreated, date(b.now))
 		o.set(attrDigest, digest(raw, ttlv.KeyFormatTypeRaw, b.v))
 		return nil
-	})
+	}, from)
+	return o, node, err
 }
 
 // digest is the attribute for the material of a key.
@@ -211,9 +212,6 @@ func digest(raw []byte, format uint32, v version) *ttlv.Node {
 	return n
 }
 
-// tagOf is the tag of objects of a type; 0 for one that is not kept.
-// keep stores an object that a client has sent.
-// describe sets the attributes that a key block tells, and holds it to those given.
 // get gives out an object.
 func (b *batch) get(p *ttlv.Node) (*ttlv.Node, error) {
 	o, err := b.usable(p)
@@ -255,8 +253,3 @@ func (b *batch) get(p *ttlv.Node) (*ttlv.Node, error) {
 	}
 	return response(ttlv.Enum(ttlv.TagObjectType, o.Type), idNode(o), node), nil
 }
-
-// changing reads an object and the attribute of a request that changes it.
-// freeName refuses a name that another object has.
-// changed saves an object with a changed attribute and answers with that.
-// checkChange holds dates to what can still be changed.

@@ -11,6 +11,7 @@ import (
 	"arca/internal/ttlv"
 )
 
+// pairOf makes a pair of keys as attributes say.
 func pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err error) {
 	a, l := common.get(attrAlgorithm), common.get(attrLength)
 	if a == nil {
@@ -54,6 +55,7 @@ func pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err erro
 	return key, alg, bits, err
 }
 
+// createKeyPair makes a private and a public key.
 func (b *batch) createKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	common, err := b.template(p.Get(ttlv.TagCommonTemplateAttribute))
 	if err != nil {
@@ -79,23 +81,33 @@ func (b *batch) createKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	priv, pub, err := b.makePair(private, public)
+	fresh, err := b.makePair(private, public, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	b.holder = priv.ID
+	priv, pub, err := b.commitPair(fresh)
+	if err != nil {
+		return nil, err
+	}
 	return response(ttlv.Text(ttlv.TagPrivateKeyUniqueIdentifier, priv.ID), ttlv.Text(ttlv.TagPublicKeyUniqueIdentifier, pub.ID)), nil
 }
 
-func (b *batch) makePair(private, public []attribute) (priv, pub *object, err error) {
+// A pair is two keys that belong together, prepared.
+type pair struct {
+	private, public         *object
+	privateNode, publicNode *ttlv.Node
+}
+
+// makePair prepares both halves, in place of two others where there are such.
+func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *object) (*pair, error) {
 	for _, list := range [][]attribute{private, public} {
 		if !(&object{Attrs: list}).has(attrMask) {
-			return nil, nil, missing(attrMask)
+			return nil, missing(attrMask)
 		}
 	}
 	key, alg, bits, err := pairOf(&object{Attrs: private})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	format, pubFormat := ttlv.KeyFormatTypePKCS_1, ttlv.KeyFormatTypePKCS_1
 	if _, ec := key.(*ecdsa.PrivateKey); ec {
@@ -110,24 +122,39 @@ func (b *batch) makePair(private, public []attribute) (priv, pub *object, err er
 			return nil
 		}
 	}
+	p := &pair{}
 	m := privateIn(key, format)
-	if priv, err = b.make(ttlv.ObjectTypePrivateKey, private, keyNode(ttlv.TagPrivateKey, format, m, alg, bits), finish(format, m)); err != nil {
-		return nil, nil, err
+	p.privateNode = keyNode(ttlv.TagPrivateKey, format, m, alg, bits)
+	if p.private, err = b.prepare(ttlv.ObjectTypePrivateKey, private, finish(format, m), oldPrivate); err != nil {
+		return nil, err
 	}
 	m = publicIn(key.Public(), pubFormat)
-	if pub, err = b.make(ttlv.ObjectTypePublicKey, public, keyNode(ttlv.TagPublicKey, pubFormat, m, alg, bits), finish(pubFormat, m)); err != nil {
-		return nil, nil, err
+	p.publicNode = keyNode(ttlv.TagPublicKey, pubFormat, m, alg, bits)
+	if p.public, err = b.prepare(ttlv.ObjectTypePublicKey, public, finish(pubFormat, m), oldPublic); err != nil {
+		return nil, err
 	}
-	linked := priv.clone()
-	linked.addLink(ttlv.LinkTypePublicKeyLink, pub.ID)
-	if err := b.save(priv, linked); err != nil {
-		return nil, nil, err
+	names := map[string]bool{}
+	for _, a := range append(p.private.instances(attrName), p.public.instances(attrName)...) {
+		text := a.node().Get(ttlv.TagNameValue).Text()
+		if names[text] {
+			return nil, invalid("both keys have the same name")
+		}
+		names[text] = true
 	}
-	back := pub.clone()
-	back.addLink(ttlv.LinkTypePrivateKeyLink, priv.ID)
-	return linked, back, b.save(pub, back)
+	return p, nil
 }
 
+// commitPair writes both halves, with links to one another. Only the store can fail.
+func (b *batch) commitPair(p *pair) (private, public *object, err error) {
+	p.private.addLink(ttlv.LinkTypePublicKeyLink, p.public.ID)
+	p.public.addLink(ttlv.LinkTypePrivateKeyLink, p.private.ID)
+	if err := b.commit(p.public, p.publicNode); err != nil {
+		return nil, nil, err
+	}
+	return p.private, p.public, b.commit(p.private, p.privateNode) // the placeholder is the private key
+}
+
+// rekeyKeyPair makes a pair of keys in place of another.
 func (b *batch) rekeyKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	id := b.holder
 	if n := p.Get(ttlv.TagPrivateKeyUniqueIdentifier); n != nil {
@@ -162,13 +189,16 @@ func (b *batch) rekeyKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.save(priv, oldPriv); err != nil {
+	fresh, err := b.makePair(private, public, priv, pub)
+	if err != nil {
 		return nil, err
 	}
-	if err := b.save(pub, oldPub); err != nil {
-		return nil, err
+	for _, change := range [][2]*object{{priv, oldPriv}, {pub, oldPub}} {
+		if err := b.save(change[0], change[1]); err != nil {
+			return nil, err
+		}
 	}
-	freshPriv, freshPub, err := b.makePair(private, public)
+	freshPriv, freshPub, err := b.commitPair(fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +208,5 @@ func (b *batch) rekeyKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	if err := b.replaced(oldPub, freshPub); err != nil {
 		return nil, err
 	}
-	b.holder = freshPriv.ID
 	return response(ttlv.Text(ttlv.TagPrivateKeyUniqueIdentifier, freshPriv.ID), ttlv.Text(ttlv.TagPublicKeyUniqueIdentifier, freshPub.ID)), nil
 }

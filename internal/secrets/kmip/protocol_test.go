@@ -368,6 +368,48 @@ func TestBatches(t *testing.T) {
 	}
 }
 
+// An item that fails leaves nothing behind, while the others of its batch count.
+func TestFailedItems(t *testing.T) {
+	t.Parallel()
+	s, address := mounted(t)
+	cert, _ := certificate(t, s, "kmip", "finance", "accounting", all)
+	c := dial(t, address, settings(t, s, "kmip", cert))
+	taken := c.create(name("taken"), name("other"))
+	half := func(tag ttlv.Tag, n string) *ttlv.Node {
+		return ttlv.Struct(tag, attr("Cryptographic Usage Mask", ttlv.Int(0, 3)), name(n))
+	}
+	common := ttlv.Struct(ttlv.TagCommonTemplateAttribute, attr("Cryptographic Algorithm", ttlv.Enum(0, ttlv.CryptographicAlgorithmECDSA)), attr("Cryptographic Length", ttlv.Int(0, 256)))
+	limited := c.create(attr("Usage Limits", ttlv.Struct(0, ttlv.Long(ttlv.TagUsageLimitsTotal, 100), ttlv.Enum(ttlv.TagUsageLimitsUnit, 1))))
+	c.must(ttlv.OperationActivate, uid(limited))
+	count := func() int { return len(c.must(ttlv.OperationLocate).All(ttlv.TagUniqueIdentifier)) }
+	before := count()
+	items := c.batch([]*ttlv.Node{ttlv.Enum(ttlv.TagBatchErrorContinuationOption, ttlv.BatchErrorContinuationOptionContinue)},
+		op(ttlv.OperationCreateKeyPair, common, half(ttlv.TagPrivateKeyTemplateAttribute, "fine"), half(ttlv.TagPublicKeyTemplateAttribute, "taken")),
+		op(ttlv.OperationCreateKeyPair, common, half(ttlv.TagPrivateKeyTemplateAttribute, "same"), half(ttlv.TagPublicKeyTemplateAttribute, "same")),
+		op(ttlv.OperationReKey, uid(taken), ttlv.Struct(ttlv.TagTemplateAttribute, attr("Cryptographic Length", ttlv.Int(0, 7)))),
+		op(ttlv.OperationEncrypt, uid(limited), ttlv.Struct(ttlv.TagCryptographicParameters, ttlv.Enum(ttlv.TagBlockCipherMode, ttlv.BlockCipherModeXTS)), ttlv.Bytes(ttlv.TagData, make([]byte, 16))),
+		op(ttlv.OperationCreate, aes(12, name("last"))...))
+	for i, item := range items {
+		if _, r := outcome(item); (r == 0) != (i == 4) {
+			t.Errorf("item %d: reason %d", i, r)
+		}
+	}
+	if made := count() - before; made != 1 {
+		t.Errorf("%d objects were made", made)
+	}
+	if got := c.must(ttlv.OperationLocate, name("taken")).Get(ttlv.TagUniqueIdentifier); got == nil || got.Text() != taken {
+		t.Error("a key that could not be re-keyed lost its name")
+	}
+	limits := c.must(ttlv.OperationGetAttributes, uid(limited), ttlv.Text(ttlv.TagAttributeName, "Usage Limits")).Get(ttlv.TagAttribute).Get(ttlv.TagAttributeValue)
+	if limits.Get(ttlv.TagUsageLimitsCount).Int != 100 {
+		t.Error("a use that failed was counted")
+	}
+	fresh := c.must(ttlv.OperationReKey, uid(taken)).Get(ttlv.TagUniqueIdentifier).Text()
+	if got := c.must(ttlv.OperationLocate, name("taken")).All(ttlv.TagUniqueIdentifier); len(got) != 1 || got[0].Text() != fresh {
+		t.Error("the name does not lead to the new key")
+	}
+}
+
 // Of many clients that activate one key, one does it; keys made at once are all
 // there.
 func TestRaces(t *testing.T) {

@@ -36,6 +36,7 @@ func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(o)), nil
 }
 
+// tagOf is the tag of objects of a type; 0 for one that is not kept.
 func tagOf(typ uint32) ttlv.Tag {
 	return map[uint32]ttlv.Tag{
 		ttlv.ObjectTypeCertificate: ttlv.TagCertificate, ttlv.ObjectTypeSymmetricKey: ttlv.TagSymmetricKey, ttlv.ObjectTypePublicKey: ttlv.TagPublicKey,
@@ -44,6 +45,7 @@ func tagOf(typ uint32) ttlv.Tag {
 	}[typ]
 }
 
+// keep stores an object that a client has sent.
 func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, error) {
 	switch typ {
 	case ttlv.ObjectTypeTemplate:
@@ -89,6 +91,7 @@ func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, e
 	return b.make(typ, attrs, node, func(o *object) error { return b.describe(o, block, format, value) })
 }
 
+// describe sets the attributes that a key block tells, and holds it to those given.
 func (b *batch) describe(o *object, block *ttlv.Node, format uint32, value *ttlv.Node) error {
 	wrapped := block.Get(ttlv.TagKeyWrappingData) != nil
 	material := value

@@ -13,6 +13,7 @@ func isRSA(u *use) bool {
 	return n != nil && uint32(n.Int) == ttlv.CryptographicAlgorithmRSA
 }
 
+// oaep are the hashes of OAEP.
 func (u *use) oaep() (h, mgf crypto.Hash, label []byte, err error) {
 	alg, err := u.param(ttlv.TagHashingAlgorithm)
 	if err != nil {

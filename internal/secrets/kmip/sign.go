@@ -17,6 +17,7 @@ import (
 	"arca/internal/ttlv"
 )
 
+// hashOf is a hash function by its number in the protocol, and for signatures.
 func hashOf(alg uint32) (func() hash.Hash, crypto.Hash) {
 	switch alg {
 	case ttlv.HashingAlgorithmMD5:
@@ -41,6 +42,8 @@ func hashOf(alg uint32) (func() hash.Hash, crypto.Hash) {
 	return nil, 0
 }
 
+// hmacOf is the hash of an HMAC algorithm.
+// A use is an operation with a key.
 func hmacOf(alg uint32) func() hash.Hash {
 	switch alg {
 	case ttlv.CryptographicAlgorithmHMACMD5:
@@ -59,6 +62,7 @@ func hmacOf(alg uint32) func() hash.Hash {
 	return nil
 }
 
+// scheme is how to sign: the hash, and whether by PSS.
 func (u *use) scheme() (h crypto.Hash, fn func() hash.Hash, pss bool, err error) {
 	alg, err := u.param(ttlv.TagDigitalSignatureAlgorithm)
 	if err != nil {
@@ -107,9 +111,6 @@ func (b *batch) sign(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.spent(u); err != nil {
-		return nil, err
-	}
 	key, err := privateKey(u.key)
 	if err != nil {
 		return nil, err
@@ -130,7 +131,7 @@ func (b *batch) sign(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, cryptoFailure("the data cannot be signed with this key")
 	}
-	return response(idNode(u.o), ttlv.Bytes(ttlv.TagSignatureData, sig)), nil
+	return response(idNode(u.o), ttlv.Bytes(ttlv.TagSignatureData, sig)), b.spent(u)
 }
 
 func (u *use) salt() int {
@@ -222,14 +223,11 @@ func (b *batch) mac(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.spent(u); err != nil {
-		return nil, err
-	}
 	sum, err := u.mac()
 	if err != nil {
 		return nil, err
 	}
-	return response(idNode(u.o), ttlv.Bytes(ttlv.TagMACData, sum)), nil
+	return response(idNode(u.o), ttlv.Bytes(ttlv.TagMACData, sum)), b.spent(u)
 }
 
 func (b *batch) macVerify(p *ttlv.Node) (*ttlv.Node, error) {
@@ -260,6 +258,8 @@ func (b *batch) rngRetrieve(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(ttlv.Bytes(ttlv.TagData, raw)), nil
 }
 
+// rngSeed gives the operating system's generator a seed, which it mixes in without
+// believing it; where it takes none, the answer says that none was used.
 func (b *batch) rngSeed(p *ttlv.Node) (*ttlv.Node, error) {
 	seed := bytesField(p, ttlv.TagData)
 	if seed == nil {
