@@ -251,7 +251,10 @@ func (n *node) start() {
 	}
 	n.process = launch(n.t, n.dir, "-config=vault.hcl", "-log-level=debug")
 	n.says("listening: ")
-	n.url = "http://" + listening.FindStringSubmatch(n.output())[1] + "/v1/"
+	// Others may ask it meanwhile: where its address stays, it is not written again.
+	if url := "http://" + listening.FindStringSubmatch(n.output())[1] + "/v1/"; n.url != url {
+		n.url = url
+	}
 }
 
 func (n *node) unseal() {

@@ -2,9 +2,10 @@
 // changed, left out, added or moved later is noticed. A line is a JSON object; in
 // the chain it gets one more member, the last:
 //
-//	,"chain":{"id":"…","seq":17,"hash":"…","mac":"…"}
+//	,"chain":{"id":"…","seq":17,"prev":"…","hash":"…","mac":"…"}
 //
-// id names the chain (16 hex digits), seq counts its lines from 1, hash is the
+// id names the chain (16 hex digits), seq counts its lines from 1, prev is the hash
+// of the line before, and hash the
 // SHA-256 of the hash before, the number (8 bytes, big endian) and the line
 // without this member and its closing brace; before the first comes the SHA-256
 // of the id. mac is the HMAC-SHA-256 of the hash under a key that only the writer
@@ -53,6 +54,7 @@ func NewLink(key []byte) *Link { return &Link{sum: sha256.New(), mac: hmac.New(s
 // Append appends line, an object that may end with a newline, with its member of
 // the chain and a newline to dst, and moves the head on.
 func (l *Link) Append(dst []byte, head *Head, line []byte) []byte {
+	prev := head.Hash
 	body := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'}'})
 	head.next(l.sum, body)
 	dst = append(dst, body...)
@@ -63,7 +65,9 @@ func (l *Link) Append(dst []byte, head *Head, line []byte) []byte {
 	dst = append(dst, head.ID...)
 	dst = append(dst, `","seq":`...)
 	dst = strconv.AppendUint(dst, head.Seq, 10)
-	dst = append(dst, `,"hash":"`...)
+	dst = append(dst, `,"prev":"`...)
+	dst = hex.AppendEncode(dst, prev[:])
+	dst = append(dst, `","hash":"`...)
 	dst = hex.AppendEncode(dst, head.Hash[:])
 	dst = append(dst, `","mac":"`...)
 	dst = hex.AppendEncode(dst, l.Mac(head.Hash))
@@ -96,7 +100,8 @@ func (h *Head) next(sum hash.Hash, body []byte) {
 // A Record is the member of the chain that a line has.
 type Record struct {
 	Head
-	Mac [sha256.Size]byte
+	Prev [sha256.Size]byte // the hash of the line before
+	Mac  [sha256.Size]byte
 }
 
 // Parse takes a line apart into what it says of the chain and the rest, as it
@@ -109,8 +114,8 @@ func Parse(line []byte) (r Record, body []byte, ok bool) {
 		return r, nil, false
 	}
 	rest := string(line[at:])
-	var fields [4]string
-	for i, name := range [...]string{`"chain":{"id":"`, `","seq":`, `,"hash":"`, `","mac":"`} {
+	var fields [5]string
+	for i, name := range [...]string{`"chain":{"id":"`, `","seq":`, `,"prev":"`, `","hash":"`, `","mac":"`} {
 		if !strings.HasPrefix(rest, name) {
 			return r, nil, false
 		}
@@ -125,7 +130,7 @@ func Parse(line []byte) (r Record, body []byte, ok bool) {
 		return r, nil, false
 	}
 	seq, err := strconv.ParseUint(fields[1], 10, 64)
-	if err != nil || seq == 0 || !isID(fields[0]) || !decode(r.Hash[:], fields[2]) || !decode(r.Mac[:], fields[3]) {
+	if err != nil || seq == 0 || !isID(fields[0]) || !decode(r.Prev[:], fields[2]) || !decode(r.Hash[:], fields[3]) || !decode(r.Mac[:], fields[4]) {
 		return r, nil, false
 	}
 	r.ID, r.Seq = fields[0], seq

@@ -130,25 +130,28 @@ func (v *Verifier) line(file string, n int, line []byte, whole bool) {
 	if r.Seq > end.Seq {
 		v.ends[r.ID] = r
 	}
-	from := before.Head
+	from := Head{ID: r.ID, Seq: r.Seq - 1, Hash: r.Prev}
+	if from.next(v.sum, body); from.Hash != r.Hash {
+		v.note(file, n, true, "this line, or the one before it, is not what was written")
+		return
+	}
 	switch {
 	case before.ID == r.ID && before.Seq+1 == r.Seq:
+		if before.Hash != r.Prev {
+			v.note(file, n, true, "this line, or the one before it, is not what was written")
+		}
 	case before.ID == r.ID && before.Seq < r.Seq:
 		v.note(file, n, true, "records %d to %d of the chain are missing in front of this line", before.Seq+1, r.Seq-1)
-		return
 	case known:
 		v.note(file, n, true, "record %d of chain %s stands where it does not belong: lines were moved, or come twice", r.Seq, r.ID)
-		return
 	case r.Seq == 1:
 		if before.Seq > 0 {
 			v.note(file, n, false, "a new chain begins: the server had lost the end of the one before")
 		}
-		from = begin(r.ID)
+		if begin(r.ID).Hash != r.Prev {
+			v.note(file, n, true, "this line is not the first of its chain")
+		}
 	default:
 		v.note(file, n, before.Seq > 0, "the chain begins with record %d: those before it are not in these files", r.Seq)
-		return
-	}
-	if from.next(v.sum, body); from.Hash != r.Hash {
-		v.note(file, n, true, "this line, or the one before it, is not what was written")
 	}
 }

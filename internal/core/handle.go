@@ -347,7 +347,7 @@ func (h *handling) find(tx storage.Tx) error {
 // open reports whether the path is one for which nobody needs a token.
 func (h *handling) open() (yes bool) {
 	h.entry.Routes.Patterns(h.call.Path, func(_ string, routes []*engine.Route) {
-		yes = yes || routes[0].NoToken
+		yes = yes || routes[0].NoToken && routes[0].Runner == (h.req.Runner != "")
 	})
 	return yes
 }

@@ -34,12 +34,26 @@ type login struct {
 
 // enforced lists the enforcements that a login is subject to.
 func (a *Active) enforced(tx storage.Tx, ns string, m *engine.Mount, entity string) ([]*mfa.Enforcement, error) {
-	all, err := a.MFA.Enforcements(tx, ns)
-	if err != nil || len(all) == 0 {
-		return nil, err
+	// Those of the namespaces above hold below.
+	var all []*mfa.Enforcement
+	for id := ns; id != ""; {
+		list, err := a.MFA.Enforcements(tx, id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+		n, err := a.Namespaces.ByID(tx, id)
+		if err != nil {
+			return nil, err
+		}
+		id = n.ParentID
+	}
+	if len(all) == 0 {
+		return nil, nil
 	}
 	var person *identity.Person
 	if entity != "" {
+		var err error
 		if person, err = a.Identity.Person(tx, entity); err != nil {
 			return nil, err
 		}
@@ -92,7 +106,11 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 		for _, m := range e.Methods {
 			ways = append(ways, map[string]any{"type": "totp", "id": m, "uses_passcode": true})
 		}
-		constraints[e.Name] = map[string]any{"any": ways}
+		name := e.Name
+		if constraints[name] != nil { // of a namespace above
+			name += " (" + e.ID + ")"
+		}
+		constraints[name] = map[string]any{"any": ways}
 	}
 	h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now)
 	res.Auth = &engine.Auth{

@@ -194,3 +194,21 @@ func TestMFAEnforcements(t *testing.T) {
 	g.Must("DELETE", "identity/entity/id/"+g.entity, g.Root, nil)
 	g.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"})
 }
+
+// An enforcement holds in the namespaces below its own.
+func TestMFABelow(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	g.Must("POST", "sys/namespaces/team", g.Root, nil)
+	g.Must("POST", "team/sys/auth/userpass", g.Root, map[string]any{"type": "userpass"})
+	g.Must("POST", "team/auth/userpass/users/bob", g.Root, map[string]any{"password": "correct"})
+	code, out := g.Do("POST", "team/auth/userpass/login/bob", "", map[string]any{"password": "correct"})
+	if tok, _ := arcatest.Dig(out, "auth", "client_token").(string); tok != "" {
+		t.Errorf("%d: a token without a second factor: %v", code, out)
+	}
+	g.Must("DELETE", "identity/mfa/login-enforcement/all", g.Root, nil)
+	out = g.Must("POST", "team/auth/userpass/login/bob", "", map[string]any{"password": "correct"})
+	if tok, _ := arcatest.Dig(out, "auth", "client_token").(string); tok == "" {
+		t.Errorf("no token without an enforcement: %v", out)
+	}
+}

@@ -74,6 +74,7 @@ func (e *Engine) clients(_ context.Context, call *engine.Call, in clientsIn) (*e
 		return nil, errs.New(errs.Invalid, "start_time is later than end_time")
 	}
 	first, last := activity.MonthOf(in.Start), activity.MonthOf(in.End)
+	first = max(first, last-activity.MaxRetention) // nothing older is kept
 	r, err := newReport(call, first, last)
 	if err != nil {
 		return nil, err

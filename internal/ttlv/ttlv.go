@@ -241,6 +241,21 @@ func (n *Node) Append(dst []byte) []byte {
 	return dst
 }
 
+// Size is how many bytes the encoding of n has.
+func (n *Node) Size() int {
+	switch n.Type { //nolint:exhaustive // all others have one size
+	case Structure:
+		size := HeaderBytes
+		for _, c := range n.Children {
+			size += c.Size()
+		}
+		return size
+	case BigInteger, TextString, ByteString:
+		return HeaderBytes + (len(n.Bytes)+7)&^7
+	}
+	return HeaderBytes + 8
+}
+
 // Encode returns the encoding of n.
 func (n *Node) Encode() []byte { return n.Append(nil) }
 

@@ -167,6 +167,8 @@ const (
 	maxAttributes     = 1000 // of an object
 	maxAttributeBytes = 64 << 10
 	maxNameBytes      = 256 // of an attribute's own name
+	maxIndex          = 10_000
+	maxTemplates      = 16 // named in one request
 )
 
 // An attribute is one instance. Value is encoded under the tag Attribute Value.
@@ -223,7 +225,7 @@ func (b *batch) parseAttribute(n *ttlv.Node) (g given, err error) {
 	}
 	g.kind = k
 	if i := n.Get(ttlv.TagAttributeIndex); i != nil {
-		if i.Type != ttlv.Integer || i.Int < 0 {
+		if i.Type != ttlv.Integer || i.Int < 0 || i.Int > maxIndex {
 			return g, invalid("the index of %s is no number from 0", k.name)
 		}
 		g.index, g.hasIndex = int32(i.Int), true
@@ -295,6 +297,9 @@ func (b *batch) template(n *ttlv.Node) (out []given, err error) {
 	}
 	own := out
 	out = nil
+	if len(n.All(ttlv.TagName)) > maxTemplates {
+		return nil, invalid("more than %d templates are named", maxTemplates)
+	}
 	for _, name := range n.All(ttlv.TagName) {
 		o, err := b.named(name.Get(ttlv.TagNameValue).Text())
 		if err != nil {
@@ -311,6 +316,9 @@ func (b *batch) template(n *ttlv.Node) (out []given, err error) {
 				}
 			}
 		}
+	}
+	if len(out)+len(own) > maxAttributes {
+		return nil, invalid("there are more than %d attributes", maxAttributes)
 	}
 	return append(out, own...), nil
 }

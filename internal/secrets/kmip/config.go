@@ -104,6 +104,12 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	}
 	if first := err != nil; first || before.CA != c.CA {
 		if !first {
+			// They stop on connections that are open, too.
+			for _, dir := range []string{"serial/", "cred/"} {
+				if err := call.Tx.DeletePrefix(dir); err != nil {
+					return nil, err
+				}
+			}
 			call.Warn("The authority was made anew: certificates of the one before do not work any more.")
 		}
 		a, err := newAuthority(c.CA, call.Mount.Accessor, call.Now)

@@ -14,7 +14,20 @@ import (
 	"arca/internal/ttlv"
 )
 
-const maxKeyBits = 8192
+const (
+	maxKeyBits  = 8192
+	maxKeyBytes = 16 << 10 // of a key's encoding that is read
+)
+
+var errLargeKey = fail(ttlv.ResultReasonCryptographicFailure, "keys of more than %d bits are not used", maxKeyBits)
+
+// fits refuses RSA keys whose use would take for ever.
+func fits(key crypto.PublicKey) error {
+	if k, ok := key.(*rsa.PublicKey); ok && k.N.BitLen() > maxKeyBits {
+		return errLargeKey
+	}
+	return nil
+}
 
 // newSymmetric makes the material of a key.
 func newSymmetric(alg uint32, bits int64) ([]byte, error) {
@@ -225,6 +238,9 @@ func privateKey(node *ttlv.Node) (crypto.Signer, error) {
 	if m == nil || block.Get(ttlv.TagKeyWrappingData) != nil {
 		return nil, unable
 	}
+	if len(m.Bytes) > maxKeyBytes {
+		return nil, errLargeKey
+	}
 	var key any
 	switch format {
 	case ttlv.KeyFormatTypePKCS_1:
@@ -239,7 +255,7 @@ func privateKey(node *ttlv.Node) (crypto.Signer, error) {
 		return nil, unable
 	}
 	if signer, ok := key.(crypto.Signer); ok && err == nil {
-		return signer, nil
+		return signer, fits(signer.Public())
 	}
 	return nil, fail(ttlv.ResultReasonCryptographicFailure, "the private key cannot be read")
 }
@@ -270,7 +286,7 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 		if err != nil {
 			return nil, fail(ttlv.ResultReasonCryptographicFailure, "the certificate cannot be read")
 		}
-		return cert.PublicKey, nil
+		return cert.PublicKey, fits(cert.PublicKey)
 	}
 	if node.Tag == ttlv.TagPrivateKey {
 		k, err := privateKey(node)
@@ -287,6 +303,9 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 	m := block.Get(ttlv.TagKeyValue).Get(ttlv.TagKeyMaterial)
 	if m == nil {
 		return nil, fail(ttlv.ResultReasonKeyValueNotPresent, "the key has no material")
+	}
+	if len(m.Bytes) > maxKeyBytes {
+		return nil, errLargeKey
 	}
 	var key any
 	switch format {
@@ -306,7 +325,7 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fail(ttlv.ResultReasonCryptographicFailure, "the public key cannot be read")
 	}
-	return key, nil
+	return key, fits(key)
 }
 
 // describeCertificate sets what a certificate says of itself.
@@ -318,9 +337,9 @@ func describeCertificate(o *object, cert *x509.Certificate) {
 	o.set(attrCertID, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Bytes(ttlv.TagIssuerDistinguishedName, cert.RawIssuer), ttlv.Bytes(ttlv.TagCertificateSerialNumber, serial)))
 	name(attrCertSubject, ttlv.TagSubjectDistinguishedName, cert.RawSubject)
 	name(attrCertIssuer, ttlv.TagIssuerDistinguishedName, cert.RawIssuer)
-	o.set(attrOldCertID, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Text(ttlv.TagIssuer, cert.Issuer.String()), ttlv.Text(ttlv.TagSerialNumber, strings.ToUpper(hex.EncodeToString(serial)))))
-	o.set(attrOldSubject, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Text(ttlv.TagCertificateSubjectDistinguishedName, cert.Subject.String())))
-	o.set(attrOldIssuer, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Text(ttlv.TagCertificateIssuerDistinguishedName, cert.Issuer.String())))
+	o.set(attrOldCertID, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Text(ttlv.TagIssuer, plain(cert.Issuer.String())), ttlv.Text(ttlv.TagSerialNumber, strings.ToUpper(hex.EncodeToString(serial)))))
+	o.set(attrOldSubject, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Text(ttlv.TagCertificateSubjectDistinguishedName, plain(cert.Subject.String()))))
+	o.set(attrOldIssuer, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Text(ttlv.TagCertificateIssuerDistinguishedName, plain(cert.Issuer.String()))))
 	alg := map[x509.SignatureAlgorithm]uint32{
 		x509.SHA1WithRSA: ttlv.DigitalSignatureAlgorithmSHA_1WithRSAEncryption, x509.SHA256WithRSA: ttlv.DigitalSignatureAlgorithmSHA_256WithRSAEncryption,
 		x509.SHA384WithRSA: ttlv.DigitalSignatureAlgorithmSHA_384WithRSAEncryption, x509.SHA512WithRSA: ttlv.DigitalSignatureAlgorithmSHA_512WithRSAEncryption,
@@ -346,3 +365,6 @@ func setMissing(o *object, alg uint32, bits int) {
 		o.set(attrLength, ttlv.Int(0, int32(bits)))
 	}
 }
+
+// plain is a text without what the encoding of KMIP has no room for.
+func plain(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?") }

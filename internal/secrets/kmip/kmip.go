@@ -91,8 +91,8 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write(certs+"/sign", e.sign, engine.ID("kmip-sign-client-certificate-request"), engine.Help("Issue a certificate for a request.")),
 		engine.Read(certs+"/lookup", e.lookup, engine.ID("kmip-retrieve-client-certificate"), engine.Help("Show a certificate.")),
 		engine.Write(certs+"/revoke", e.revoke, engine.ID("kmip-revoke-client-certificate"), engine.Help("Revoke a certificate.")),
-		engine.Read(protocolPath, e.message, engine.ForRunner, engine.Help("Take a message that only reads.")),
-		engine.Write(protocolPath, e.message, engine.ForRunner, engine.Help("Take a message.")),
+		engine.Read(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message that only reads.")),
+		engine.Write(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message.")),
 	}
 }
 

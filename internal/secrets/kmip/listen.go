@@ -35,12 +35,16 @@ const (
 	messageTime    = 30 * time.Second // for a message that has begun, and for its answer
 	keepAlive      = 60 * time.Second
 	syncTime       = 5 * time.Second
+	retryEvery     = 2 * time.Second // to listen where that has failed
+	maxResponse    = 16 << 20        // bytes of an answer
 )
 
 // servers listen for the mounts while the node is active.
 type servers struct {
 	syncs chan chan struct{}
 	ops   map[uint32]*operation
+
+	runs sync.Mutex // held by Run: one ends before the next begins
 
 	mu      sync.Mutex
 	byMount map[string]*server // guarded by mu
@@ -56,6 +60,8 @@ func newServers(ops map[uint32]*operation) *servers {
 func (e *Engine) Run(ctx context.Context, host engine.Host) { e.servers.run(ctx, host) }
 
 func (s *servers) run(ctx context.Context, host engine.Host) {
+	s.runs.Lock()
+	defer s.runs.Unlock()
 	over := make(chan struct{})
 	s.mu.Lock()
 	s.running = over
@@ -72,11 +78,18 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 			v.close()
 		}
 	}()
-	for {
-		s.follow(ctx, host)
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	ill := false
+	for again := true; ; again = true {
+		if again {
+			ill = !s.follow(ctx, host)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-retry.C:
+			again = ill // an address may be free by now
 		case <-host.Changed():
 		case done := <-s.syncs:
 			s.follow(ctx, host)
@@ -122,7 +135,7 @@ func (s *servers) tryAddresses(ctx context.Context, mount string, addresses []st
 	have := s.byMount[mount]
 	s.mu.Unlock()
 	for i, a := range addresses {
-		if have != nil && have.listens(a) || slices.Contains(addresses[:i], a) {
+		if have != nil && have.listens(a) || slices.Contains(addresses[:i], a) { // ports of its own are handed over
 			continue
 		}
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a)
@@ -134,15 +147,17 @@ func (s *servers) tryAddresses(ctx context.Context, mount string, addresses []st
 	return nil
 }
 
-// follow brings the listeners in line with what is stored.
-func (s *servers) follow(ctx context.Context, host engine.Host) {
+// follow brings the listeners in line with what is stored, and reports whether that
+// was done.
+func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 	places, err := host.Mounts(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			host.Log().Error("read the mounts; the listeners stay as they are", "error", err)
 		}
-		return
+		return false
 	}
+	done = true
 	want := map[string]bool{}
 	for _, p := range places {
 		var c *config
@@ -161,6 +176,7 @@ func (s *servers) follow(ctx context.Context, host engine.Host) {
 		if err == nil {
 			err = s.of(p.Mount.ID, host).set(p, c, a)
 		}
+		done = done && err == nil
 		if err != nil && ctx.Err() == nil {
 			host.Log().Error("listen", "mount", p.NamespacePath+p.Mount.Path, "error", err)
 		}
@@ -177,6 +193,7 @@ func (s *servers) follow(ctx context.Context, host engine.Host) {
 	for _, v := range gone {
 		v.close()
 	}
+	return done
 }
 
 func (s *servers) of(mount string, host engine.Host) *server {
@@ -185,6 +202,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 	v := s.byMount[mount]
 	if v == nil {
 		v = &server{host: host, ops: s.ops, sockets: map[string]net.Listener{}, conns: map[net.Conn]struct{}{}, handshakes: make(chan struct{}, maxHandshakes)}
+		v.ctx, v.cancel = context.WithCancel(context.Background())
 		s.byMount[mount] = v
 	}
 	return v
@@ -195,7 +213,9 @@ type server struct {
 	host       engine.Host
 	ops        map[uint32]*operation
 	at         atomic.Pointer[place]
-	handshakes chan struct{} // has one for each that is under way
+	ctx        context.Context    // of the messages that are served
+	cancel     context.CancelFunc // ends them
+	handshakes chan struct{}      // has one for each that is under way
 	work       sync.WaitGroup
 
 	mu      sync.Mutex
@@ -212,10 +232,18 @@ type place struct {
 	timeout time.Duration
 }
 
+// listens reports whether the mount holds the port of an address, at whichever host:
+// it gives it up before it listens anew.
 func (v *server) listens(address string) bool {
+	_, port, _ := net.SplitHostPort(address)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.sockets[address] != nil
+	for have := range v.sockets {
+		if _, p, _ := net.SplitHostPort(have); p == port {
+			return true
+		}
+	}
+	return false
 }
 
 // set takes new settings. Addresses that stay are not touched.
@@ -291,6 +319,7 @@ func serverTLS(c *config, a *authority) (*tls.Config, error) {
 }
 
 func (v *server) close() {
+	v.cancel()
 	v.mu.Lock()
 	v.over = true
 	for _, l := range v.sockets {
@@ -453,7 +482,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	if m.onlyReads() {
 		req.Op = engine.OpRead
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), messageTime)
+	ctx, cancel := context.WithTimeout(v.ctx, messageTime)
 	defer cancel()
 	res, err := v.host.Handle(ctx, req)
 	var u *undone

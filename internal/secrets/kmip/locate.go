@@ -3,6 +3,7 @@ package kmip
 import (
 	"bytes"
 
+	"arca/internal/errs"
 	"arca/internal/ttlv"
 )
 
@@ -31,7 +32,10 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if walked++; walked > maxWalked {
+		if walked++; walked%256 == 0 && b.ctx.Err() != nil {
+			return nil, errs.With(errs.Unavailable, b.ctx.Err())
+		}
+		if walked > maxWalked {
 			return nil, fail(ttlv.ResultReasonGeneralFailure, "too many objects: ask by Name, Object Group, Application Specific Information or a custom attribute")
 		}
 		o, err := b.load(string(kv.Value))

@@ -221,6 +221,7 @@ func (*undone) Error() string {
 
 // A batch is a message being served.
 type batch struct {
+	ctx    context.Context //nolint:containedctx // of this one message
 	e      *Engine
 	call   *engine.Call
 	tx     storage.Tx
@@ -232,21 +233,29 @@ type batch struct {
 }
 
 // serve answers a message.
-func (e *Engine) serve(_ context.Context, call *engine.Call) (*engine.Response, error) {
+func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response, error) {
 	m, ok := call.Request.Payload.(*message)
 	if !ok {
 		return nil, errs.New(errs.Internal, "a message without a payload")
 	}
-	b := &batch{e: e, call: call, tx: call.Tx, now: call.Now, v: m.version}
+	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
 	if err := b.identify(); err != nil {
 		return nil, err
 	}
 	var answers []*ttlv.Node
 	failed := -1
+	size := 0
 	for i := range m.items {
+		if err := ctx.Err(); err != nil {
+			return nil, errs.With(errs.Unavailable, err)
+		}
 		n, f, err := b.item(&m.items[i], len(m.items))
 		if err != nil {
 			return nil, err
+		}
+		if size += n.Size(); size > maxResponse {
+			n, f = m.items[i].answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonResponseTooLarge, "the response is too large")), true
+			m.option = ttlv.BatchErrorContinuationOptionUndo
 		}
 		answers = append(answers, n)
 		if f && failed < 0 {

@@ -163,11 +163,11 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 		return nil, err
 	}
 	if !in.Force {
-		n, err := count(call.Tx, orderDir(s.ID), 1)
+		held, err := e.holds(call.Tx, s.ID)
 		if err != nil {
 			return nil, err
 		}
-		if n > 0 {
+		if held {
 			return nil, errs.New(errs.Invalid, "scope %q holds managed objects: delete these first, or use force=true", in.Scope)
 		}
 	}
@@ -185,6 +185,20 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 	}
 	e.announce(call)
 	return nil, call.Tx.Delete(scopeKey(in.Scope))
+}
+
+// holds reports whether a scope has an object that is not destroyed.
+func (e *Engine) holds(tx storage.Tx, scope string) (bool, error) {
+	for kv, err := range tx.Scan(orderDir(scope), "") {
+		if err != nil {
+			return false, err
+		}
+		o, err := e.objects.Get(tx, objectKey(scope, string(kv.Value)))
+		if err != nil || !o.destroyed() {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // forgetSerials makes the certificates below a folder those of nobody.

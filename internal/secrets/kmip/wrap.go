@@ -32,6 +32,13 @@ func (b *batch) wrap(o *object, node, spec *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	names := spec.All(ttlv.TagAttributeName)
+	seen := map[string]bool{}
+	for _, n := range names {
+		if seen[n.Text()] {
+			return nil, fail(ttlv.ResultReasonInvalidMessage, "an attribute is named twice")
+		}
+		seen[n.Text()] = true
+	}
 	value := block.Get(ttlv.TagKeyValue)
 	var plain []byte
 	switch {
@@ -52,6 +59,9 @@ func (b *batch) wrap(o *object, node, spec *ttlv.Node) (*ttlv.Node, error) {
 					v.Add(a.show())
 				}
 			}
+		}
+		if v.Size() > maxMessage {
+			return nil, fail(ttlv.ResultReasonResponseTooLarge, "the key with these attributes is too large to be wrapped")
 		}
 		plain = v.Encode()
 	}
