@@ -80,19 +80,19 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 	}()
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
-	ill := false
-	for again := true; ; again = true {
-		if again {
-			ill = !s.follow(ctx, host)
-		}
+	ill := !s.follow(ctx, host)
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-retry.C:
-			again = ill // an address may be free by now
+			if ill { // an address may be free by now
+				ill = !s.follow(ctx, host)
+			}
 		case <-host.Changed():
+			ill = !s.follow(ctx, host)
 		case done := <-s.syncs:
-			s.follow(ctx, host)
+			ill = !s.follow(ctx, host)
 			close(done)
 		}
 	}
