@@ -31,7 +31,7 @@ func (i *Issuer) flowRoutes() []engine.Route {
 			engine.ID("oidc-read-provider-open-id-configuration"), engine.Help("Tell applications about the provider.")),
 		engine.Read(p+".well-known/keys", i.providerKeys, engine.NoToken, engine.ID("oidc-read-provider-public-keys"),
 			engine.Help("Get the public keys of the provider's tokens.")),
-		engine.Read(p+"authorize", i.authorize, engine.NoParamWarn, engine.ID("oidc-provider-authorize"), engine.Help("Let an application know who the caller is.")),
+		engine.Read(p+"authorize", i.authorize, engine.NoParamWarn, engine.ActiveOnly, engine.ID("oidc-provider-authorize"), engine.Help("Let an application know who the caller is.")),
 		engine.Write(p+"authorize", i.authorize, engine.NoParamWarn, engine.ID("oidc-provider-authorize-with-parameters"),
 			engine.Help("Let an application know who the caller is.")),
 		engine.Write(p+"token", i.exchange, engine.NoToken, engine.NoParamWarn, engine.ID("oidc-provider-token"), engine.Help("Change a code for tokens.")),

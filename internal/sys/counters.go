@@ -29,7 +29,7 @@ func (e *Engine) counterRoutes() []engine.Route {
 			engine.Help("Show whether clients are counted.")),
 		engine.Write("internal/counters/config", e.writeCounters, engine.RootOnly, engine.ID("internal-client-activity-configure"),
 			engine.Help("Set whether clients are counted.")),
-		engine.Read("internal/counters/makers", e.makers, engine.ID("internal-count-makers"),
+		engine.Read("internal/counters/makers", e.makers, engine.ActiveOnly, engine.ID("internal-count-makers"),
 			engine.Help("Show who makes the most tokens and leases just now.")),
 	}
 }

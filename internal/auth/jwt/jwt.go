@@ -48,7 +48,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("login", e.login, engine.Login, engine.ID(e.name+"-login"), engine.Help("Log in with a token.")),
 		engine.Write("oidc/auth_url", e.authURL, engine.NoToken, engine.ID(e.name+"-oidc-request-authorization-url"),
 			engine.Help("Begin a login at the provider: get the address of its page.")),
-		engine.Read("oidc/callback", e.callback, engine.Login, engine.WriteTx, engine.NoParamWarn, engine.ID(e.name+"-oidc-callback"),
+		engine.Read("oidc/callback", e.callback, engine.Login, engine.WriteTx, engine.ActiveOnly, engine.NoParamWarn, engine.ID(e.name+"-oidc-callback"),
 			engine.Help("End a login at the provider.")),
 	}
 }
