@@ -360,10 +360,11 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 func (c *Core) leave(a *Active) error {
 	a.cancel()
 	a.gate.Lock() // waits for the requests inside
-	a.stop()
-	// Whoever still comes finds the context done. The seal's manager may be one
-	// of them, and would wait here for the gate while Seal waits for it.
+	// Whoever still comes finds the context done. The seal's manager and those who
+	// listen may be among them: stop waits for these, so that they must not wait
+	// for the gate.
 	a.gate.Unlock()
+	a.stop()
 	a.Quotas.Close()
 	a.Audit.Close() // keeps the ends of its chains in the store
 	err := a.DB.Close()
