@@ -363,7 +363,7 @@ func (c *Core) leave(a *Active) error {
 	// Whoever still comes finds the context done. The seal's manager and those who
 	// listen may be among them: stop waits for these, so that they must not wait
 	// for the gate.
-	a.gate.Unlock()
+	a.gate.Unlock() //nolint:staticcheck // SA2001: the lock is there to wait
 	a.stop()
 	a.Quotas.Close()
 	a.Audit.Close() // keeps the ends of its chains in the store
