@@ -259,6 +259,9 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if errors.Is(routeErr, engine.ErrOperation) && h.open() {
 		return nil, h.refuse(errs.New(errs.Unsupported, "unsupported operation"))
 	}
+	if h.route != nil && h.route.WriteTx && !tx.Writable() {
+		return nil, storage.ErrReadOnly // it would count twice what it counts
+	}
 	began := h.c.meters.clock()
 	span := h.child("authorize")
 	defer func() { h.ended(span) }()

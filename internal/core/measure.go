@@ -118,10 +118,20 @@ func (m *meters) route(h *handling) *telemetry.Timer {
 	return t
 }
 
+// whenDone has fn run when what the request made is durable; of an attempt that
+// fails it is dropped.
+func whenDone(call *engine.Call, fn func()) {
+	if call.Tx.Writable() {
+		call.Tx.OnCommit(fn)
+		return
+	}
+	call.After(fn) // a batch token: nothing is stored
+}
+
 // CountToken counts a token that a request has made.
 func (a *Active) CountToken(call *engine.Call, e *token.Entry, m *engine.Mount, nsPath string) {
 	r := a.core.meters.registry
-	call.After(func() {
+	whenDone(call, func() {
 		a.Makers.Count(activity.Maker{
 			Kind: activity.Tokens, Namespace: nsPath, Mount: m.Path, Role: roleOf(e), Client: e.DisplayName, EntityID: e.EntityID,
 		}, call.Now)
@@ -154,7 +164,7 @@ func (h *handling) countLease(m *engine.Mount, ttl time.Duration) {
 	if h.tok != nil {
 		who.Client, who.EntityID = h.tok.DisplayName, h.tok.EntityID
 	}
-	h.call.After(func() {
+	whenDone(h.call, func() {
 		h.a.Makers.Count(who, h.now)
 		if r == nil {
 			return

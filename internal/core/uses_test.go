@@ -134,3 +134,25 @@ func TestLockedBetweenAttempts(t *testing.T) {
 	code, _ := s.Do("POST", "actor/again", token, nil, ns, "team")
 	expect(t, "a locked namespace", code, 503)
 }
+
+// A counter is an engine that counts how often its handlers run.
+type counter struct{ read atomic.Int32 }
+
+func (*counter) Type() string { return "counter" }
+
+func (c *counter) Routes() []engine.Route {
+	return []engine.Route{engine.Read("once", func(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+		c.read.Add(1)
+		return nil, call.Tx.Put("k", nil)
+	}, engine.WriteTx)}
+}
+
+// A read that is known to write does not run first in a transaction that cannot.
+func TestReadThatWrites(t *testing.T) {
+	t.Parallel()
+	c := &counter{}
+	s := arcatest.New(t, arcatest.Config{Engines: []engine.Engine{c}})
+	s.Must("POST", "sys/mounts/counter", s.Root, object{"type": "counter"})
+	s.Must("GET", "counter/once", s.Root, nil)
+	expect(t, "runs", c.read.Load(), int32(1))
+}

@@ -58,7 +58,9 @@ func FromEnv(cfg Config, env func(string) string) (Config, error) {
 		}
 		cfg.Timeout = time.Duration(ms) * time.Millisecond
 	}
-	if cfg.Ratio, err = ratio(env("OTEL_TRACES_SAMPLER"), env("OTEL_TRACES_SAMPLER_ARG")); err != nil {
+	sampler := env("OTEL_TRACES_SAMPLER")
+	cfg.Parent = sampler == "" || strings.HasPrefix(sampler, "parentbased_")
+	if cfg.Ratio, err = ratio(sampler, env("OTEL_TRACES_SAMPLER_ARG")); err != nil {
 		return cfg, err
 	}
 	cfg.Client, err = client(option("CERTIFICATE"), option("CLIENT_CERTIFICATE"), option("CLIENT_KEY"))

@@ -43,7 +43,10 @@ type Config struct {
 	Service  string // service.name
 	Version  string // service.version
 	Instance string // service.instance.id
-	// Ratio of the requests without a traced caller that are traced, from 0 to 1.
+	// Parent has a caller that is traced, or not, decide for its requests (the samplers
+	// parentbased_…). Anybody can claim to be traced.
+	Parent bool
+	// Ratio of the other requests that are traced, from 0 to 1.
 	Ratio float64
 	// Timeout of one message; 0: 10 s.
 	Timeout time.Duration
@@ -117,22 +120,22 @@ const (
 	server   = 2
 )
 
-// Start begins the span of a request. parent is the header traceparent of W3C's
-// Trace Context: a caller that is traced has the request traced, one that is not
-// has it not.
+// Start begins the span of a request; nil when it is not traced. parent is the header
+// traceparent of W3C's Trace Context.
 func (t *Tracer) Start(name, parent string, now time.Time) *Span {
 	if t == nil {
 		return nil
 	}
 	id, sampled, ok := parse(parent)
-	if ok && !sampled {
-		return nil
-	}
 	if !ok {
 		t.fill(id.trace[:])
-		if binary.BigEndian.Uint64(id.trace[8:]) > t.bound || t.bound == 0 {
+	}
+	if ok && t.cfg.Parent {
+		if !sampled {
 			return nil
 		}
+	} else if binary.BigEndian.Uint64(id.trace[8:]) > t.bound || t.bound == 0 {
+		return nil
 	}
 	id.parent = id.span
 	t.fill(id.span[:])

@@ -32,7 +32,7 @@ func TestSend(t *testing.T) {
 	t.Parallel()
 	got := make(chan message, 10)
 	s := collector(t, got, http.StatusOK)
-	tr := New(Config{Endpoint: s.URL, Headers: map[string]string{"X-Key": "k"}, Service: "arca", Version: "1"})
+	tr := New(Config{Endpoint: s.URL, Headers: map[string]string{"X-Key": "k"}, Service: "arca", Version: "1", Parent: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { tr.Run(ctx); close(done) }()
@@ -83,13 +83,16 @@ func TestIllCollector(t *testing.T) {
 
 func TestSampling(t *testing.T) {
 	t.Parallel()
-	off, on, half := New(Config{}), New(Config{Ratio: 1}), New(Config{Ratio: 0.5})
+	off, on, half := New(Config{Parent: true}), New(Config{Parent: true, Ratio: 1}), New(Config{Ratio: 0.5})
 	now := time.Now()
 	if off.Start("x", "", now) != nil || on.Start("x", "", now) == nil {
 		t.Error("the ratio does not count")
 	}
 	if off.Start("x", traced, now) == nil || on.Start("x", traced[:53]+"00", now) != nil {
 		t.Error("the caller does not count")
+	}
+	if New(Config{}).Start("x", traced, now) != nil {
+		t.Error("a caller decides whom nobody asks")
 	}
 	n := 0
 	for range 1000 {

@@ -1,5 +1,8 @@
 // Code generated from the tables of the KMIP specifications 1.0 to 2.1. DO NOT EDIT.
 
+// They were made once from the tables that OASIS published; the project has no
+// generator. Put a mistake right here.
+
 package ttlv
 
 // The tags of the specifications (KMIP 2.1, section 11.55; 1.4, section 9.1.3.1).

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"arca/internal/engine"
+	"arca/internal/errs"
 )
 
 // home shows what the node needs first: keys, shares, a login. To who is logged
@@ -30,7 +31,7 @@ func (d *door) front(r *http.Request) (page, string) {
 	case state["sealed"] == true:
 		return page{Name: "unseal.html", Data: state}, ""
 	case sessionOf(r).Token == "":
-		return page{Name: "login.html", Data: map[string]string{"Next": r.FormValue("next"), "Namespace": r.FormValue("namespace")}}, ""
+		return loginPage(r), ""
 	}
 	return page{}, Prefix + "secrets"
 }
@@ -38,10 +39,15 @@ func (d *door) front(r *http.Request) (page, string) {
 // again shows the front page with an error.
 func (d *door) again(r *http.Request, err error) (page, string) {
 	p, to := d.front(r)
-	if to != "" {
-		return p, to
+	if to != "" { // who is logged in already tries to be somebody else
+		p = loginPage(r)
 	}
 	return failure(p, err)
+}
+
+// loginPage is the page of logins, which leads on to where the form says.
+func loginPage(r *http.Request) page {
+	return page{Name: "login.html", Data: map[string]string{"Next": r.FormValue("next"), "Namespace": r.FormValue("namespace")}}
 }
 
 // init makes the keys and shows them, this once.
@@ -94,10 +100,11 @@ func (d *door) login(r *http.Request, _ session) (page, string) {
 	if err != nil {
 		return d.again(r, err)
 	}
-	if res == nil || res.Auth == nil {
-		p, _ := d.front(r)
-		p.Error, p.status = "The method at "+mount+"/ gave no token.", http.StatusBadRequest
-		return p, ""
+	switch {
+	case res == nil || res.Auth == nil:
+		return d.again(r, errs.New(errs.Invalid, "The method at %s/ gave no token.", mount)) //nolint:revive // people read it
+	case res.Auth.ClientToken == "":
+		return d.again(r, errs.New(errs.Invalid, "This login needs a second factor: log in with the command line, and here with its token.")) //nolint:revive // people read it
 	}
 	s.Token = res.Auth.ClientToken
 	return page{Data: s}, onward(r.PostFormValue("next"))

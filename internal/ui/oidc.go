@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"arca/internal/engine"
+	"arca/internal/errs"
 )
 
 // Paths of Vault's own interface, which are written in the configuration of
@@ -37,7 +38,7 @@ type trip struct {
 
 func setTrip(w http.ResponseWriter, r *http.Request, t *trip) {
 	c := &http.Cookie{ //nolint:gosec // Secure follows the connection
-		Name: oidcCookie, Path: "/ui", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil, MaxAge: oidcTime,
+		Name: oidcCookie, Path: "/ui", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: encrypted(r), MaxAge: oidcTime,
 	}
 	if t == nil {
 		c.MaxAge = -1
@@ -73,9 +74,15 @@ func (d *door) goOn(w http.ResponseWriter, r *http.Request, to, text string) {
 	d.show(w, r, page{Name: "onward.html", Data: map[string]string{"To": to, "Text": text}})
 }
 
+// encrypted reports whether the browser speaks TLS, be it to a proxy. Who claims it
+// falsely keeps his own cookies from himself.
+func encrypted(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
+}
+
 // origin is this server as the browser sees it.
 func origin(r *http.Request) string {
-	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+	if encrypted(r) {
 		return "https://" + r.Host
 	}
 	return "http://" + r.Host
@@ -103,9 +110,8 @@ func (d *door) beginOIDC(w http.ResponseWriter, r *http.Request) {
 	}
 	to, _ := out["auth_url"].(string)
 	if u, err := url.Parse(to); err != nil || u.Scheme != "https" && u.Scheme != "http" {
-		p, _ := d.front(r)
-		p.Error, p.status = "The role does not take a login that comes back to "+back+": it must be one of its allowed_redirect_uris.", http.StatusBadRequest
-		d.show(w, r, p)
+		p, to := d.again(r, errs.New(errs.Invalid, "The role does not take a login that comes back to %s: it must be one of its allowed_redirect_uris.", back)) //nolint:revive // people read it
+		d.end(w, r, p, to)
 		return
 	}
 	setTrip(w, r, &t)

@@ -36,7 +36,7 @@ func setSession(w http.ResponseWriter, r *http.Request, v any) {
 	}
 	c := &http.Cookie{ //nolint:gosec // Secure follows the connection
 		Name: cookieName, Path: "/ui", HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		Secure: r.TLS != nil, // a server behind a proxy, or in dev mode, speaks plain HTTP
+		Secure: encrypted(r), // in dev mode the server speaks plain HTTP
 	}
 	if s.Token == "" {
 		c.MaxAge = -1

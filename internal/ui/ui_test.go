@@ -229,7 +229,16 @@ func TestRefused(t *testing.T) {
 	code, body := b.get("/ui/kv/sys/seal")
 	want(t, code, body, 400, `role="alert"`)
 	code, body = b.post("/ui/login", "method", "userpass", "mount", "x/../../sys", "username", "a", "password", "b")
+	want(t, code, body, 400, "dot segment")
+	code, body = b.get("/ui/secrets")
 	want(t, code, body, 200, "Secrets") // who is logged in stays so
+	// A login that needs a second factor says so, and takes no session away.
+	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"})
+	s.Must("POST", "auth/userpass/users/ann", s.Root, map[string]any{"password": "correct"})
+	method := arcatest.Dig(s.Must("POST", "identity/mfa/method/totp", s.Root, map[string]any{"issuer": "I"}), "data", "method_id")
+	s.Must("POST", "identity/mfa/login-enforcement/all", s.Root, map[string]any{"mfa_method_ids": method, "auth_method_types": "userpass"})
+	code, body = b.post("/ui/login", "method", "userpass", "username", "ann", "password", "correct")
+	want(t, code, body, 400, "second factor", "Log out")
 	code, body = b.get("/ui/nowhere")
 	want(t, code, body, 404, "no such page")
 	stranger := newBrowser(t, s)

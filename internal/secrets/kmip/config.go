@@ -137,7 +137,7 @@ func (e *Engine) announce(call *engine.Call) {
 	call.Tx.OnCommit(func() { committed = true })
 	call.After(func() {
 		if committed {
-			e.servers.sync(call.Mount.ID)
+			e.servers.sync()
 		}
 	})
 }

@@ -99,7 +99,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 }
 
 // sync waits a little until the listeners are those of the configuration.
-func (s *servers) sync(string) {
+func (s *servers) sync() {
 	t := time.NewTimer(syncTime)
 	defer t.Stop()
 	s.mu.Lock()

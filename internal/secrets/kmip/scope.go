@@ -183,7 +183,6 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 	if err := call.Tx.Put(scopeIDKey(s.ID), nil); err != nil {
 		return nil, err
 	}
-	e.announce(call)
 	return nil, call.Tx.Delete(scopeKey(in.Scope))
 }
 
@@ -403,6 +402,5 @@ func (e *Engine) deleteRole(_ context.Context, call *engine.Call, in roleIn) (*e
 	if err := call.Tx.Put(roleIDKey(s.ID, r.ID), nil); err != nil { // the id stays taken
 		return nil, err
 	}
-	e.announce(call)
 	return nil, call.Tx.Delete(roleKey(s.ID, in.Role))
 }
