@@ -1,11 +1,12 @@
 // Package keywrap encrypts keys for their way from one place to another: AES-KWP
-// (RFC 5649, NIST SP 800-38F), and the form in which Vault's transit engine takes
+// (RFC 5649, NIST SP 800-38F) and AES-KW (RFC 3394), and the form in which Vault's transit engine takes
 // keys that were made elsewhere. The server and the command line use it.
 package keywrap
 
 import (
 	"crypto"
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/subtle"
@@ -38,6 +39,14 @@ func Wrap(kek, key []byte) ([]byte, error) {
 		b.Encrypt(out, out)
 		return out, nil
 	}
+	mix(b, out)
+	return out, nil
+}
+
+// mix is the wrapping function W of NIST SP 800-38F, section 6.1, in place: the
+// first semiblock is the initial value, of which there are at least three.
+func mix(b cipher.Block, out []byte) {
+	n := len(out)/semi - 1
 	var block [aes.BlockSize]byte
 	copy(block[:], out[:semi])
 	for t := 1; t <= 6*n; t++ {
@@ -48,8 +57,26 @@ func Wrap(kek, key []byte) ([]byte, error) {
 		binary.BigEndian.PutUint64(block[:], binary.BigEndian.Uint64(block[:])^uint64(t))
 	}
 	copy(out, block[:semi])
+}
+
+// WrapBlocks encrypts a key of two or more whole blocks of 8 bytes under an AES key:
+// AES-KW (RFC 3394, section 2.2.1). KMIP's clients unwrap it.
+func WrapBlocks(kek, key []byte) ([]byte, error) {
+	if len(key) < 2*semi || len(key)%semi != 0 || len(key) > maxWrapped {
+		return nil, errs.New(errs.Invalid, "a key of %d bytes cannot be wrapped without padding", len(key))
+	}
+	b, err := aes.NewCipher(kek)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, semi, semi+len(key))
+	binary.BigEndian.PutUint64(out, kwMagic)
+	out = append(out, key...)
+	mix(b, out)
 	return out, nil
 }
+
+const kwMagic = 0xa6a6a6a6a6a6a6a6
 
 const kwpMagic = 0xa65959a6
 

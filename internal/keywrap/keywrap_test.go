@@ -107,3 +107,27 @@ func FuzzUnwrap(f *testing.F) {
 		}
 	})
 }
+
+// RFC 3394, sections 4.1 and 4.6.
+func TestWrapBlocks(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][3]string{
+		{"000102030405060708090A0B0C0D0E0F", "00112233445566778899AABBCCDDEEFF", "1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5"},
+		{
+			"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", "00112233445566778899AABBCCDDEEFF000102030405060708090A0B0C0D0E0F",
+			"28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21",
+		},
+	} {
+		kek, _ := hex.DecodeString(c[0])
+		key, _ := hex.DecodeString(c[1])
+		got, err := WrapBlocks(kek, key)
+		if err != nil || hex.EncodeToString(got) != c[2] {
+			t.Errorf("%x, %v; want %s", got, err, c[2])
+		}
+	}
+	for _, n := range []int{0, 8, 17, 1 << 20} {
+		if _, err := WrapBlocks(make([]byte, 16), make([]byte, n)); err == nil {
+			t.Errorf("%d bytes are wrapped", n)
+		}
+	}
+}

@@ -1,41 +1,10 @@
 package kmip
 
 import (
-	"crypto/aes"
-	"encoding/hex"
 	"testing"
 
 	"arca/internal/ttlv"
 )
-
-// RFC 3394, section 4.1 and 4.6.
-func TestKeyWrap(t *testing.T) {
-	t.Parallel()
-	for _, c := range [][3]string{
-		{"000102030405060708090A0B0C0D0E0F", "00112233445566778899AABBCCDDEEFF", "1fa68b0a8112b447aef34bd8fb5a7b829d3e862371d2cfe5"},
-		{
-			"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F", "00112233445566778899AABBCCDDEEFF000102030405060708090A0B0C0D0E0F",
-			"28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21",
-		},
-	} {
-		kek, _ := hex.DecodeString(c[0])
-		plain, _ := hex.DecodeString(c[1])
-		block, err := aes.NewCipher(kek)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := keyWrap(block, plain)
-		if err != nil || hex.EncodeToString(got) != c[2] {
-			t.Errorf("%x, %v; want %s", got, err, c[2])
-		}
-	}
-	block, _ := aes.NewCipher(make([]byte, 16))
-	for _, n := range []int{0, 8, 17} {
-		if _, err := keyWrap(block, make([]byte, n)); err == nil {
-			t.Errorf("%d bytes are wrapped", n)
-		}
-	}
-}
 
 // What one padding adds, it takes away; what is no padding is refused.
 func FuzzPadding(f *testing.F) {

@@ -1,9 +1,7 @@
 package kmip
 
 import (
-	"crypto/cipher"
-	"encoding/binary"
-
+	"arca/internal/keywrap"
 	"arca/internal/ttlv"
 )
 
@@ -65,9 +63,9 @@ func (b *batch) wrap(o *object, node, spec *ttlv.Node) (*ttlv.Node, error) {
 		}
 		plain = v.Encode()
 	}
-	sealed, err := keyWrap(kek, plain)
+	sealed, err := keywrap.WrapBlocks(kek, plain)
 	if err != nil {
-		return nil, err
+		return nil, cryptoFailure(err.Error())
 	}
 	data := ttlv.Struct(ttlv.TagKeyWrappingData, ttlv.Enum(ttlv.TagWrappingMethod, ttlv.WrappingMethodEncrypt), info)
 	if b.v.atLeast(1, 1) {
@@ -85,8 +83,8 @@ func (b *batch) wrap(o *object, node, spec *ttlv.Node) (*ttlv.Node, error) {
 	return wrapped, nil
 }
 
-// wrappingKey is the cipher of the key that wraps: it must be active and for that.
-func (b *batch) wrappingKey(info *ttlv.Node) (cipher.Block, error) {
+// wrappingKey is the AES key that wraps: it must be active and for that.
+func (b *batch) wrappingKey(info *ttlv.Node) ([]byte, error) {
 	id := info.Get(ttlv.TagUniqueIdentifier)
 	if id == nil || id.Type != ttlv.TextString {
 		return nil, missing("Encryption Key Information")
@@ -115,34 +113,8 @@ func (b *batch) wrappingKey(info *ttlv.Node) (cipher.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := (&use{o: k, key: node}).block()
-	if err == nil && c.BlockSize() != 16 {
+	if alg := k.get(attrAlgorithm); alg == nil || uint32(alg.Int) != ttlv.CryptographicAlgorithmAES {
 		return nil, fail(ttlv.ResultReasonFeatureNotSupported, "the wrapping key is none of AES")
 	}
-	return c, err
-}
-
-const wrapIV = 0xa6a6a6a6a6a6a6a6
-
-// keyWrap is AES Key Wrap (RFC 3394, section 2.2.1).
-func keyWrap(c cipher.Block, plain []byte) ([]byte, error) {
-	if len(plain) < 16 || len(plain)%8 != 0 {
-		return nil, cryptoFailure("what is wrapped must be two or more whole blocks of 8 bytes")
-	}
-	n := len(plain) / 8
-	out := make([]byte, 8+len(plain))
-	binary.BigEndian.PutUint64(out, wrapIV)
-	copy(out[8:], plain)
-	var block [16]byte
-	for j := range 6 {
-		for i := 1; i <= n; i++ {
-			copy(block[:8], out[:8])
-			copy(block[8:], out[8*i:])
-			c.Encrypt(block[:], block[:])
-			t := uint64(n*j + i)
-			binary.BigEndian.PutUint64(out, binary.BigEndian.Uint64(block[:8])^t)
-			copy(out[8*i:], block[8:])
-		}
-	}
-	return out, nil
+	return rawOf(node)
 }
