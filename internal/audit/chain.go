@@ -143,7 +143,8 @@ func (c *chained) took(n int) {
 	c.mu.Lock()
 	c.told = c.head
 	c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.saved) > saveEvery {
+	// The first record tries the device, which is not stored yet.
+	if now := time.Now(); c.head.Seq > 1 && now.Sub(c.saved) > saveEvery {
 		c.saved = now
 		c.save(c.head)
 	}
@@ -204,12 +205,27 @@ func keptHead(tx storage.Tx, device string) (h chain.Head, err error) {
 	return h, nil
 }
 
-// keep stores the end of a device's chain, unless the device or that end is gone.
+// KeepEnds stores the ends of all chains, before the node may not write any more.
+func (b *Broker) KeepEnds() {
+	for _, d := range b.set.Load().devices {
+		if d.chain != nil {
+			b.keep(d.row, d.chain.end())
+		}
+	}
+}
+
+// keepTime bounds how long a store that does not answer holds up a stop.
+const keepTime = 2 * time.Second
+
+// keep stores the end of a device's chain, unless the device or that end is gone. A
+// standby's chains end in its files alone.
 func (b *Broker) keep(r row, h chain.Head) {
 	if h.Seq == 0 {
 		return
 	}
-	err := b.cfg.DB.Update(context.Background(), func(tx storage.Tx) error {
+	ctx, cancel := context.WithTimeout(context.Background(), keepTime)
+	defer cancel()
+	err := b.cfg.DB.Update(ctx, func(tx storage.Tx) error {
 		raw, err := tx.Get(deviceDir + r.Path)
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil

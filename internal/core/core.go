@@ -381,6 +381,7 @@ func (c *Core) Shut() error {
 		return nil
 	}
 	if c.cfg.Cluster != nil && a.Leads() {
+		a.Audit.KeepEnds()
 		if err := c.cfg.Cluster.StepDown(); err != nil {
 			c.log.Debug("no other node takes over", "error", err)
 		}
