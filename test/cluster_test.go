@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"arca/internal/arcatest"
 )
 
 // A trio is three server processes on raft storage.
@@ -23,7 +25,7 @@ type trio struct {
 // raftNode prepares a node of a cluster; it is not started. S3-58
 func raftNode(t *testing.T, name string) *node {
 	t.Helper()
-	api, share := freePort(t), freePort(t)
+	api, share := arcatest.FreePort(t), arcatest.FreePort(t)
 	config := fmt.Sprintf(`
 disable_mlock = true
 api_addr      = "http://127.0.0.1:%d"

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -338,18 +337,6 @@ func (n *node) must(method, path string, body any, headers ...string) map[string
 		n.t.Fatalf("%s %s: status %d: %v", method, path, a.code, a.body)
 	}
 	return a.body
-}
-
-// freePort finds a port that nobody listens at. The scripts need one that stays
-// the same over a restart; all else listens at port 0.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // needs skips the test unless the programs are there. `make test` installs

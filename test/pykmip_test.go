@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"arca/internal/arcatest"
 )
 
 // Debian's python3-pykmip, a client that others wrote, goes through what one does
@@ -19,7 +21,7 @@ func TestPyKMIP(t *testing.T) {
 	}
 	dir := t.TempDir()
 	n := newNode(t, dir, fileStorage)
-	port := freePort(t)
+	port := arcatest.FreePort(t)
 	n.must("POST", "sys/mounts/kmip", map[string]any{"type": "kmip"})
 	n.must("POST", "kmip/config", map[string]any{"listen_addrs": fmt.Sprint("127.0.0.1:", port), "tls_ca_key_type": "rsa", "tls_ca_key_bits": 2048})
 	n.must("POST", "kmip/scope/s", nil)

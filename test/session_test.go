@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"arca/internal/arcatest"
 )
 
 // TestSessions plays testdata/session: what one types into a shell, and what
@@ -115,7 +117,7 @@ func playSession(t *testing.T, file string) {
 		"/etc/vault", work + "/etc/vault", "/var/lib/vault", work + "/var/lib/vault", "/var/log", work + "/var/log",
 	}
 	for _, port := range []string{":8200", ":8201", ":8202", ":7373", ":7374"} {
-		places = append(places, port, fmt.Sprintf(":%d", freePort(t)))
+		places = append(places, port, fmt.Sprintf(":%d", arcatest.FreePort(t)))
 	}
 	back := []string{}
 	for i := 0; i < len(places); i += 2 {

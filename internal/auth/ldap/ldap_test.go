@@ -69,16 +69,6 @@ member: uid=ann,ou=people,dc=example,dc=org
 member: uid=bob,ou=people,dc=example,dc=org
 `
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
-}
-
 // certificate makes the server's own, which vouches for itself.
 func certificate(t *testing.T, dir string) string {
 	t.Helper()
@@ -149,7 +139,7 @@ access to * by users read by * none
 	if out, err := fill.CombinedOutput(); err != nil {
 		t.Fatalf("slapadd: %v\n%s", err, out)
 	}
-	plain, secured := freePort(t), freePort(t)
+	plain, secured := arcatest.FreePort(t), arcatest.FreePort(t)
 	s.url, s.tlsURL = fmt.Sprintf("ldap://127.0.0.1:%d", plain), fmt.Sprintf("ldaps://127.0.0.1:%d", secured)
 	ctx, cancel := context.WithCancel(context.Background())
 	var log bytes.Buffer

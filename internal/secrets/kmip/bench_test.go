@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -70,12 +69,7 @@ func BenchmarkProtocol(b *testing.B) {
 		b.Fatal(err)
 	}
 	s := arcatest.New(b, arcatest.Config{Backend: store})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := freeAddress(b)
 	s.Must("POST", "sys/mounts/kmip", s.Root, object{"type": "kmip"})
 	s.Must("POST", "kmip/config", s.Root, object{"listen_addrs": address, "tls_ca_key_bits": 256, "default_tls_client_key_bits": 256})
 	cert, _ := certificate(b, s, "kmip", "finance", "accounting", all)

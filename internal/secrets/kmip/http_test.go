@@ -18,14 +18,9 @@ import (
 type object = map[string]any
 
 // freeAddress is an address of this machine at which nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	return fmt.Sprint("127.0.0.1:", arcatest.FreePort(tb))
 }
 
 // mounted is a server with the engine at kmip/, configured.
