@@ -19,7 +19,7 @@ const lowPort, highPort, portBlock = 20_000, 32_000, 100
 // process nor those of two are given the same.
 var ports = sync.OnceValues(func() (*portRange, error) {
 	blocks := (highPort - lowPort) / portBlock
-	start := rand.IntN(blocks) //nolint:gosec // G404: it is no secret
+	start := rand.IntN(blocks)
 	for i := range blocks {
 		first := lowPort + (start+i)%blocks*portBlock
 		l, err := listenAt(first)
