@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"arca/internal/engine"
@@ -71,6 +72,10 @@ func (w *writer) wrap(i *engine.WrapInfo) {
 func (w *writer) data(res *engine.Response) {
 	raw, ok := res.Data.(json.RawMessage)
 	if res.Raw != nil {
+		if res.Raw.Record != nil {
+			w.member("data", res.Raw.Record)
+			return
+		}
 		if !ok || !w.unwrapped(raw) {
 			w.rawAnswer(res.Raw)
 		}
@@ -87,6 +92,9 @@ func (w *writer) member(name string, raw json.RawMessage) {
 	var clear []string
 	if w.r.Mount != nil {
 		clear = w.r.Mount.Config.AuditResponseKeys
+	}
+	if raw := w.r.Response.Raw; raw != nil && raw.Record != nil {
+		clear = slices.Concat(clear, raw.ClearRecord)
 	}
 	w.key(name)
 	v := w.walker(raw, clear, len(w.b))

@@ -203,9 +203,9 @@ func (w *writer) mount(version string) {
 }
 
 func (w *writer) params(p param.Object) {
-	var clear []string
+	clear := w.r.Request.ClearParams
 	if w.r.Mount != nil {
-		clear = w.r.Mount.Config.AuditRequestKeys
+		clear = slices.Concat(clear, w.r.Mount.Config.AuditRequestKeys)
 	}
 	from := len(w.b)
 	w.b = append(w.b, '{')

@@ -72,6 +72,10 @@ type Config struct {
 	Metrics *telemetry.Registry
 	// Traces tells how long requests take; nil tells nothing.
 	Traces *tracing.Tracer
+	// ForwardRunner has the active node serve a request of a Runner, as
+	// Core.HandleForwarded; needed with Cluster. An error of the kind NotActive says
+	// that nothing has happened.
+	ForwardRunner func(ctx context.Context, req *engine.Request) (*engine.Response, error)
 	// Forbidden tells why an audit device must not write a file; nil allows all.
 	Forbidden func(path string) error
 	// Usage is about gauges that are costly to find.
@@ -343,6 +347,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	if c.cfg.Cluster == nil {
 		a.begin()
 		c.active.Store(a)
+		a.listen()
 		return nil
 	}
 	a.DB.Follow() // until the cluster says that it leads
@@ -353,6 +358,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		_ = c.leave(a) // the first error counts
 		return err
 	}
+	a.listen()
 	return nil
 }
 

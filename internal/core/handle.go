@@ -153,6 +153,10 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 		return nil, err // the door sends it to the active node, which does the rest
 	}
 	h.countLogin(err)
+	var u *engine.Undone
+	if errors.As(err, &u) && !h.used { // nothing has happened, and there is an answer
+		return h.report(u.Response, nil)
+	}
 	if err != nil && h.used && !h.silent {
 		// The attempt was undone, and with it the use of the token.
 		if useErr := h.use(ctx); useErr != nil {

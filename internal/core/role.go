@@ -55,9 +55,6 @@ func (a *Active) begin() {
 	if a.core.cfg.Metrics != nil && a.core.cfg.Usage.Period > 0 {
 		run(a.watchUsage)
 	}
-	for _, fn := range a.runners() {
-		run(fn)
-	}
 	a.lead.Store(l)
 }
 

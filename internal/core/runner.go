@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"arca/internal/engine"
+	"arca/internal/errs"
 	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/storage"
 )
 
-// runners are the engines that listen by themselves, as work of the active node.
-func (a *Active) runners() (out []func(ctx context.Context)) {
+// listen starts the engines that listen by themselves. They do so on every node of
+// a cluster.
+func (a *Active) listen() {
 	for _, typ := range a.core.catalog.Names(false) {
 		e, _, ok := a.core.catalog.Find(false, typ, nil)
 		r, runs := e.(engine.Runner)
@@ -20,12 +23,11 @@ func (a *Active) runners() (out []func(ctx context.Context)) {
 			continue
 		}
 		h := &host{a: a, typ: typ, changed: make(chan struct{}, 1), log: a.core.log.With("engine", typ)}
-		out = append(out, func(ctx context.Context) {
+		a.Go(func(ctx context.Context) {
 			defer a.DB.Watch(mount.RunDir, func(storage.Change) { h.poke() })()
 			r.Run(ctx, h)
 		})
 	}
-	return out
 }
 
 // A host is what an engine that runs sees of the hall.
@@ -43,10 +45,67 @@ func (h *host) poke() {
 	}
 }
 
+// While the cluster has no active node, a runner's request waits a little, as those
+// of the API do.
+const (
+	runnerPatience = 8 * time.Second
+	runnerPause    = 15 * time.Millisecond
+)
+
 // Handle implements engine.Host.
 func (h *host) Handle(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	req.Runner = h.typ
-	return h.a.core.Handle(ctx, req)
+	c := h.a.core
+	res, err := c.Handle(ctx, req)
+	if c.cfg.ForwardRunner == nil {
+		return res, err
+	}
+	for began := time.Now(); err != nil && errs.Is(err, errs.NotActive); {
+		if res, err = c.cfg.ForwardRunner(ctx, req); err == nil || !errs.Is(err, errs.NotActive) {
+			return res, err
+		}
+		if time.Since(began) > runnerPatience {
+			return nil, errs.New(errs.Unavailable, "no active node answers: %w", err)
+		}
+		pause := time.NewTimer(runnerPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, errs.With(errs.Unavailable, ctx.Err())
+		}
+		res, err = c.Handle(ctx, req)
+	}
+	return res, err
+}
+
+// HandleForwarded serves a runner's request that came in at another node. Only
+// nodes of the cluster may reach it.
+func (c *Core) HandleForwarded(ctx context.Context, req *engine.Request) (*engine.Response, error) {
+	if req.Runner == "" {
+		return nil, errs.New(errs.Invalid, "this is no request of an engine that listens")
+	}
+	return c.Handle(ctx, req)
+}
+
+// Leads implements engine.Host.
+func (h *host) Leads() bool { return h.a.Leads() }
+
+// Watch implements engine.Host.
+func (h *host) Watch(m *engine.Mount, fn func(keys, prefixes []string)) (cancel func()) {
+	dir := mount.DataPrefix(m.NamespaceID, m.ID)
+	return h.a.DB.Watch(dir, func(ch storage.Change) {
+		keys, prefixes := make([]string, len(ch.Keys)), make([]string, len(ch.Prefixes))
+		for i, k := range ch.Keys {
+			keys[i] = k[len(dir):]
+		}
+		for i, p := range ch.Prefixes {
+			if len(p) > len(dir) {
+				prefixes[i] = p[len(dir):]
+			}
+		}
+		fn(keys, prefixes)
+	})
 }
 
 // Mounts implements engine.Host.

@@ -81,8 +81,12 @@ type Request struct {
 	// Runner is the type of the engine whose Runner sends the request; doors leave
 	// it empty.
 	Runner string
-	// Payload is what a Runner has read, for its engine's own route.
+	// Payload is what a Runner has read from Raw, for its engine's own route; nil
+	// when the request came by another node.
 	Payload any
+	// ClearParams are the names of Params that audit devices show in clear, however
+	// deep they lie.
+	ClearParams []string
 
 	Header map[string][]string // canonical names; for audit and passthrough
 	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
@@ -145,7 +149,18 @@ type Raw struct {
 	// Body; the door flushes after each write. It ends with the request.
 	Stream func(write func([]byte) error) error
 	Header map[string]string
+	// Record is what audit devices record in place of the answer, JSON; the members
+	// that ClearRecord names are shown in clear.
+	Record      json.RawMessage
+	ClearRecord []string
 }
+
+// An Undone is the error of a handler that ends its transaction without effect and
+// has an answer all the same.
+type Undone struct{ Response *Response }
+
+// Error implements error.
+func (*Undone) Error() string { return "the request was undone" }
 
 // TokenType tells how a token is kept.
 type TokenType uint8

@@ -126,6 +126,9 @@ func NewTable(db *storage.DB, cfg TableConfig) *Table {
 // SystemTTLs returns the system's default and maximum.
 func (t *Table) SystemTTLs() (def, limit time.Duration) { return t.cfg.DefaultTTL, t.cfg.MaxTTL }
 
+// DataPrefix is where the keys of a mount lie in the store.
+func DataPrefix(ns, id string) string { return namespace.Prefix(ns) + "m/" + id + "/" }
+
 func dir(ns string) string { return namespace.Prefix(ns) + "mount/" }
 
 func rowKey(ns, path string) string { return dir(ns) + path }
@@ -137,7 +140,7 @@ func (t *Table) decode(key string, value []byte) (*Entry, int, error) {
 	}
 	r.NamespaceID, _, _ = strings.Cut(strings.TrimPrefix(key, "n/"), "/")
 	e := &Entry{Row: r}
-	e.Prefix = namespace.Prefix(r.NamespaceID) + "m/" + r.ID + "/"
+	e.Prefix = DataPrefix(r.NamespaceID, r.ID)
 	eng, routes, ok := t.cfg.Catalog.Find(e.Auth(), r.Type, r.Options)
 	if ok {
 		e.Engine, e.Routes = eng, routes

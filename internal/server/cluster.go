@@ -167,6 +167,10 @@ func (n *node) serveForwarded(l net.Listener) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
+			if r.URL.Path == runnerPath {
+				n.serveRunner(w, r)
+				return
+			}
 			asClient(r)
 			(*h).ServeHTTP(w, r)
 		}),

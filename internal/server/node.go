@@ -179,6 +179,7 @@ func (n *node) openCore() error {
 		Metrics:       n.metrics(),
 		Forbidden:     n.auditFile,
 		Traces:        n.traces(),
+		ForwardRunner: n.runnerForwarder(),
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {

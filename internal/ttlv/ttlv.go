@@ -286,6 +286,14 @@ func (n *Node) All(tag Tag) (out []*Node) {
 	return out
 }
 
+// Inside returns the children, of nil none.
+func (n *Node) Inside() []*Node {
+	if n == nil {
+		return nil
+	}
+	return n.Children
+}
+
 // Add appends children, but for nil ones, and returns n.
 func (n *Node) Add(children ...*Node) *Node {
 	for _, c := range children {
@@ -371,4 +379,15 @@ func (n *Node) Retag(tag Tag) *Node {
 	c := *n
 	c.Tag = tag
 	return &c
+}
+
+// EnumName is what the specifications call a value of an enumeration; its number in
+// hexadecimal for one that they do not have.
+func EnumName(tag Tag, value uint32) string {
+	for _, n := range enumeration(tag) {
+		if n.value == value {
+			return n.name
+		}
+	}
+	return fmt.Sprintf("0x%08x", value)
 }

@@ -166,7 +166,8 @@ func (k kind) known(v version) bool { return v.major > 1 || v.minor >= k.since }
 const (
 	maxAttributes     = 1000 // of an object
 	maxAttributeBytes = 64 << 10
-	maxNameBytes      = 256 // of an attribute's own name
+	maxObjectBytes    = 512 << 10 // of all attributes of an object
+	maxNameBytes      = 256       // of an attribute's own name
 	maxIndex          = 10_000
 	maxTemplates      = 16 // named in one request
 )

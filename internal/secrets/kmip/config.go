@@ -29,6 +29,32 @@ type config struct {
 	Suites    []string      `json:"suites,omitempty"`
 	Client    keyKind       `json:"client"`
 	ClientTTL time.Duration `json:"client_ttl"`
+
+	// Bounds; 0 is the default.
+	Connections int           `json:"conns,omitempty"`
+	OfRole      int           `json:"of_role,omitempty"`
+	OfAddress   int           `json:"of_address,omitempty"`
+	MaxMessage  int           `json:"max_message,omitempty"` // bytes
+	Kept        time.Duration `json:"kept,omitempty"`        // destroyed objects
+}
+
+// bounds are those in force.
+func (c *config) bounds() (connections, ofRole, ofAddress, message int) {
+	or := func(v, def int) int {
+		if v == 0 {
+			return def
+		}
+		return v
+	}
+	return or(c.Connections, maxConnections), or(c.OfRole, maxOfRole), or(c.OfAddress, maxOfAddress), or(c.MaxMessage, maxMessage)
+}
+
+// kept is how long destroyed objects are.
+func (c *config) kept() time.Duration {
+	if c.Kept == 0 {
+		return objectKept
+	}
+	return c.Kept
 }
 
 const (
@@ -58,6 +84,12 @@ type configIn struct {
 	ClientType *string        `api:"default_tls_client_key_type" help:"Type of clients' keys: ec or rsa."`
 	ClientBits *int           `api:"default_tls_client_key_bits" help:"Length of clients' keys."`
 	ClientTTL  *time.Duration `api:"default_tls_client_ttl" help:"How long clients' certificates are valid."`
+
+	Connections *int           `api:"max_connections" help:"How many connections the mount's listeners hold at most."`
+	OfRole      *int           `api:"max_connections_per_role" help:"How many of them belong to one role at most."`
+	OfAddress   *int           `api:"max_connections_per_address" help:"How many of them come from one address at most."`
+	MaxMessage  *int           `api:"max_message_size" help:"How large a message may be, in bytes."`
+	Kept        *time.Duration `api:"destroyed_object_retention" help:"How long the attributes of destroyed objects are kept."`
 }
 
 func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
@@ -76,6 +108,15 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	}
 	if len(c.Suites) > 0 {
 		out["tls_cipher_suites"] = c.Suites
+	}
+	// What Vault does not have is shown where it was set.
+	for name, n := range map[string]int64{
+		"max_connections": int64(c.Connections), "max_connections_per_role": int64(c.OfRole), "max_connections_per_address": int64(c.OfAddress),
+		"max_message_size": int64(c.MaxMessage), "destroyed_object_retention": int64(c.Kept / time.Second),
+	} {
+		if n != 0 {
+			out[name] = n
+		}
 	}
 	out["connection_timeout"] = int64(max(c.Timeout, time.Second) / time.Second) // 1 is what Vault says where nothing was set
 	return data(out), nil
@@ -105,10 +146,8 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if first := err != nil; first || before.CA != c.CA {
 		if !first {
 			// They stop on connections that are open, too.
-			for _, dir := range []string{"serial/", "cred/"} {
-				if err := call.Tx.DeletePrefix(dir); err != nil {
-					return nil, err
-				}
+			if err := call.Tx.DeletePrefix("cred/"); err != nil {
+				return nil, err
 			}
 			call.Warn("The authority was made anew: certificates of the one before do not work any more.")
 		}
@@ -154,6 +193,11 @@ func (c *config) apply(call *engine.Call, in *configIn) error {
 	take(&c.MaxTLS, in.MaxTLS, null("tls_max_version"), "")
 	take(&c.Timeout, in.Timeout, null("connection_timeout"), 0)
 	take(&c.ClientTTL, in.ClientTTL, null("default_tls_client_ttl"), fresh.ClientTTL)
+	take(&c.Connections, in.Connections, null("max_connections"), 0)
+	take(&c.OfRole, in.OfRole, null("max_connections_per_role"), 0)
+	take(&c.OfAddress, in.OfAddress, null("max_connections_per_address"), 0)
+	take(&c.MaxMessage, in.MaxMessage, null("max_message_size"), 0)
+	take(&c.Kept, in.Kept, null("destroyed_object_retention"), 0)
 	var err error
 	if c.CA, err = c.CA.change(in.CAType, in.CABits, "tls_ca_key"); err != nil {
 		return err
@@ -202,6 +246,17 @@ func (c *config) check(in *configIn) error {
 	}
 	if c.ClientTTL < time.Minute || c.ClientTTL > caLife {
 		return errs.New(errs.Invalid, "default_tls_client_ttl must be from one minute to ten years")
+	}
+	for name, n := range map[string]int{"max_connections": c.Connections, "max_connections_per_role": c.OfRole, "max_connections_per_address": c.OfAddress} {
+		if n < 0 || n > 1_000_000 {
+			return errs.New(errs.Invalid, "%s must be from 1 to 1000000, or 0 for the default", name)
+		}
+	}
+	if c.MaxMessage != 0 && (c.MaxMessage < 4<<10 || c.MaxMessage > 64<<20) {
+		return errs.New(errs.Invalid, "max_message_size must be from 4096 to 67108864 bytes, or 0 for the default")
+	}
+	if c.Kept != 0 && (c.Kept < leastKept || c.Kept > caLife) {
+		return errs.New(errs.Invalid, "destroyed_object_retention must be from 24 hours to ten years")
 	}
 	_, err := c.tls()
 	return err

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -106,7 +105,7 @@ func (e *Engine) generate(_ context.Context, call *engine.Call, in generateIn) (
 	if !ok { // making an RSA key takes long: not in the transaction
 		return nil, engine.Ask(func(context.Context) (any, error) { return newKey(kind) })
 	}
-	return e.issueTo(call, s, r, in.Role, key.Public(), key, life, format)
+	return e.issueTo(call, s, r, key.Public(), key, life, format)
 }
 
 type signIn struct {
@@ -142,7 +141,7 @@ func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.
 	if have := kindOf(csr.PublicKey); have != kind {
 		return nil, errs.New(errs.Invalid, "the role's certificates have %s keys of %d bits, that of csr is %s of %d", kind.Type, kind.Bits, have.Type, have.Bits)
 	}
-	return e.issueTo(call, s, r, in.Role, csr.PublicKey, nil, life, format)
+	return e.issueTo(call, s, r, csr.PublicKey, nil, life, format)
 }
 
 func kindOf(pub crypto.PublicKey) keyKind {
@@ -156,7 +155,7 @@ func kindOf(pub crypto.PublicKey) keyKind {
 }
 
 // issueTo makes a certificate for a key. What is in it is the role's alone.
-func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, name string, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format string) (*engine.Response, error) {
+func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format string) (*engine.Response, error) {
 	a, err := getAuthority(call.Tx)
 	if err != nil {
 		return nil, err
@@ -176,8 +175,7 @@ func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, name string, pub 
 	if err := storage.PutJSON(call.Tx, credDir(s.ID, r.ID)+serial, credential{Version: 1, Cert: der, Expires: cert.NotAfter}); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(der)
-	if err := storage.PutJSON(call.Tx, serialKey(serial), holder{Version: 1, Scope: s.ID, Role: r.ID, Name: name, Sum: sum[:]}); err != nil {
+	if err := call.Tx.Put(dueKey(cert.NotAfter.Add(credentialKept), "c", s.ID, r.ID+"."+serial), nil); err != nil {
 		return nil, err
 	}
 	out, err := showCredential(a, der, key, format)
@@ -298,9 +296,6 @@ func (e *Engine) revoke(_ context.Context, call *engine.Call, in revokeIn) (*eng
 	if _, err := call.Tx.Get(key); errors.Is(err, storage.ErrNotFound) {
 		return nil, errs.New(errs.Invalid, "the role has no certificate with the serial number %s", in.Serial)
 	} else if err != nil {
-		return nil, err
-	}
-	if err := call.Tx.Delete(serialKey(in.Serial)); err != nil {
 		return nil, err
 	}
 	return nil, call.Tx.Delete(key)

@@ -6,6 +6,8 @@ import (
 	"crypto/cipher"
 	"crypto/des" //nolint:gosec // G502: keys of three keys are still asked for
 	"crypto/rand"
+	"crypto/subtle"
+	"errors"
 	"slices"
 
 	"arca/internal/ttlv"
@@ -123,11 +125,44 @@ func (u *use) tagLength() (int, error) {
 	if n == nil {
 		return 16, nil
 	}
-	if n.Int < 12 || n.Int > 16 {
-		return 0, fail(ttlv.ResultReasonGeneralFailure, "the tag has 12 to 16 bytes")
+	if n.Int != 4 && n.Int != 8 && (n.Int < 12 || n.Int > 16) { // NIST SP 800-38D, 5.2.1.2
+		return 0, fail(ttlv.ResultReasonGeneralFailure, "the tag has 4, 8, or 12 to 16 bytes")
 	}
 	return int(n.Int), nil
 }
+
+// shortTag is GCM with a tag that is cut, of any length that NIST SP 800-38D allows;
+// Go's own has no such below 12 bytes, nor with nonces of other lengths.
+type shortTag struct {
+	cipher.AEAD
+	tag int
+}
+
+// Overhead implements cipher.AEAD.
+func (s shortTag) Overhead() int { return s.tag }
+
+// Seal implements cipher.AEAD.
+func (s shortTag) Seal(dst, nonce, plaintext, additional []byte) []byte {
+	out := s.AEAD.Seal(nil, nonce, plaintext, additional)
+	return append(dst, out[:len(plaintext)+s.tag]...)
+}
+
+// Open implements cipher.AEAD. Encryption is its own inverse but for the tag, which
+// is made anew and compared.
+func (s shortTag) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
+	if len(sealed) < s.tag {
+		return nil, errShortData
+	}
+	n := len(sealed) - s.tag
+	plain := s.AEAD.Seal(nil, nonce, sealed[:n], nil)[:n]
+	again := s.AEAD.Seal(nil, nonce, plain, additional)
+	if subtle.ConstantTimeCompare(again[n:n+s.tag], sealed[n:]) != 1 {
+		return nil, errShortData
+	}
+	return append(dst, plain...), nil
+}
+
+var errShortData = errors.New("the data is not what was encrypted")
 
 func (u *use) gcm(nonce []byte) (cipher.AEAD, error) {
 	c, err := u.block()
@@ -138,16 +173,15 @@ func (u *use) gcm(nonce []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	var a cipher.AEAD
-	if len(nonce) == 12 {
-		a, err = cipher.NewGCMWithTagSize(c, n)
-	} else if n != 16 {
-		return nil, cryptoFailure("a nonce of another length than 12 bytes goes with a tag of 16")
-	} else {
-		a, err = cipher.NewGCMWithNonceSize(c, len(nonce))
+	if c.BlockSize() != aes.BlockSize {
+		return nil, cryptoFailure("GCM goes with ciphers of 128-bit blocks")
 	}
+	a, err := cipher.NewGCMWithNonceSize(c, len(nonce))
 	if err != nil {
 		return nil, cryptoFailure("the nonce or the tag has a length that is not possible")
+	}
+	if n != 16 {
+		a = shortTag{a, n}
 	}
 	return a, nil
 }

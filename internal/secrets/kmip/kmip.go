@@ -14,7 +14,7 @@
 //	scope/<name>                 a scope; sid/<scope id> its name
 //	role/<scope id>/<name>       a role; rid/<scope id>/<role id> its name
 //	cred/<scope id>/<role id>/<serial>   a client certificate, not revoked
-//	serial/<serial>              whose it is
+//	x/<time>/…                   what is forgotten at a time: certificates, destroyed objects
 //	o/<scope id>/<hash of id>    what is known of an object; m/… its material
 //	t/<scope id>/<order>/<hash>  objects in the order of creation
 //	i/<scope id>/<hash>/<order>/<hash>   objects by the value of an attribute
@@ -36,7 +36,7 @@ type Engine struct {
 	servers *servers
 	ops     map[uint32]*operation
 	roles   *storage.Shared[*role]
-	serials *storage.Shared[*holder]
+	creds   *storage.Shared[*credential]
 	objects *storage.Shared[*object]
 }
 
@@ -53,14 +53,15 @@ func New() *Engine {
 	for i, list := 0, table(); i < len(list); i++ {
 		byCode[list[i].code] = &list[i]
 	}
-	return &Engine{
+	e := &Engine{
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
-		servers: newServers(byCode),
 		ops:     byCode,
 		roles:   storage.NewShared(1<<20, decoded[role]),
-		serials: storage.NewShared(1<<20, decoded[holder]),
+		creds:   storage.NewShared(4<<20, decoded[credential]),
 		objects: storage.NewShared(8<<20, decodeObject),
 	}
+	e.servers = newServers(e)
+	return e
 }
 
 // Type implements engine.Engine.
@@ -93,6 +94,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write(certs+"/revoke", e.revoke, engine.ID("kmip-revoke-client-certificate"), engine.Help("Revoke a certificate.")),
 		engine.Read(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message that only reads.")),
 		engine.Write(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message.")),
+		engine.Write(tidyPath, e.tidy, engine.ForRunner, engine.Help("Forget what is over.")),
 	}
 }
 

@@ -77,6 +77,13 @@ func (b *batch) destroy(p *ttlv.Node) (*ttlv.Node, error) {
 	if err := b.tx.Delete(materialKey(b.scope, o.hash())); err != nil {
 		return nil, err
 	}
+	cfg, err := get[config](b.tx, configKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.tx.Put(dueKey(b.now.Add(cfg.kept()), "o", b.scope, o.hash()), nil); err != nil {
+		return nil, err
+	}
 	return response(idNode(o)), b.save(o, c)
 }
 

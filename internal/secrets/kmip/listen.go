@@ -29,20 +29,20 @@ import (
 
 // Bounds on connections and messages.
 const (
-	maxConnections = 10_000 // of a mount
-	maxHandshakes  = 512    // under way at a time, of a mount
-	maxMessage     = 1 << 20
-	messageTime    = 30 * time.Second // for a message that has begun, and for its answer
-	keepAlive      = 60 * time.Second
-	syncTime       = 5 * time.Second
-	retryEvery     = 2 * time.Second // to listen where that has failed
-	maxResponse    = 16 << 20        // bytes of an answer
+	maxMessage   = 1 << 20          // where the configuration says nothing else
+	messageTime  = 30 * time.Second // for a message that has begun, and for its answer
+	keepAlive    = 60 * time.Second
+	strangerTime = 5 * time.Second // for the first message under a certificate that is not valid, so that it hears why
+	syncTime     = 5 * time.Second
+	retryEvery   = 2 * time.Second // to listen where that has failed
+	maxResponse  = 16 << 20        // bytes of an answer
 )
 
-// servers listen for the mounts while the node is active.
+// servers listen for the mounts while the node is unsealed.
 type servers struct {
-	syncs chan chan struct{}
-	ops   map[uint32]*operation
+	engine *Engine
+	syncs  chan chan struct{}
+	pokes  chan struct{} // of capacity 1: settings have changed
 
 	runs sync.Mutex // held by Run: one ends before the next begins
 
@@ -52,8 +52,17 @@ type servers struct {
 	begun   chan struct{}      // guarded by mu: closed when Run has begun
 }
 
-func newServers(ops map[uint32]*operation) *servers {
-	return &servers{ops: ops, syncs: make(chan chan struct{}), byMount: map[string]*server{}, begun: make(chan struct{})}
+func newServers(e *Engine) *servers {
+	return &servers{
+		engine: e, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
+	}
+}
+
+func (s *servers) poke() {
+	select {
+	case s.pokes <- struct{}{}:
+	default:
+	}
 }
 
 // Run implements engine.Runner.
@@ -80,11 +89,27 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 	}()
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
+	tidy := time.NewTicker(tidyEvery)
+	defer tidy.Stop()
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
+	busy := make(chan struct{}, 1)
 	ill := !s.follow(ctx, host)
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-tidy.C:
+			select {
+			case busy <- struct{}{}:
+				tidying.Go(func() {
+					defer func() { <-busy }()
+					s.tidyAll(ctx, host)
+				})
+			default: // the last one goes on
+			}
+		case <-s.pokes:
+			ill = !s.follow(ctx, host)
 		case <-retry.C:
 			if ill { // an address may be free by now
 				ill = !s.follow(ctx, host)
@@ -177,8 +202,8 @@ func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 			err = s.of(p.Mount.ID, host).set(p, c, a)
 		}
 		done = done && err == nil
-		if err != nil && ctx.Err() == nil {
-			host.Log().Error("listen", "mount", p.NamespacePath+p.Mount.Path, "error", err)
+		if s.told(p.Mount.ID, err) && ctx.Err() == nil {
+			host.Log().Error("listen; it is tried again", "mount", p.NamespacePath+p.Mount.Path, "error", err)
 		}
 	}
 	s.mu.Lock()
@@ -196,40 +221,69 @@ func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 	return done
 }
 
+// told reports whether an error is another than the last one of the mount.
+func (s *servers) told(mount string, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.byMount[mount]
+	if v == nil {
+		return err != nil
+	}
+	last := v.trouble
+	v.trouble = ""
+	if err != nil {
+		v.trouble = err.Error()
+	}
+	return err != nil && last != v.trouble
+}
+
 func (s *servers) of(mount string, host engine.Host) *server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.byMount[mount]
 	if v == nil {
-		v = &server{host: host, ops: s.ops, sockets: map[string]net.Listener{}, conns: map[net.Conn]struct{}{}, handshakes: make(chan struct{}, maxHandshakes)}
+		v = &server{
+			host: host, engine: s.engine, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]net.Listener{},
+			conns: map[*connection]struct{}{}, byAddress: map[string]int{}, byRole: map[string]int{},
+		}
 		v.ctx, v.cancel = context.WithCancel(context.Background())
 		s.byMount[mount] = v
+		v.work.Go(v.watch)
 	}
 	return v
 }
 
 // A server is the listeners of one mount.
 type server struct {
-	host       engine.Host
-	ops        map[uint32]*operation
-	at         atomic.Pointer[place]
-	ctx        context.Context    // of the messages that are served
-	cancel     context.CancelFunc // ends them
-	handshakes chan struct{}      // has one for each that is under way
-	work       sync.WaitGroup
+	host    engine.Host
+	engine  *Engine
+	poke    func() // has the settings looked at again
+	at      atomic.Pointer[place]
+	ctx     context.Context    // of the messages that are served
+	cancel  context.CancelFunc // ends them
+	gate    *gate              // of handshakes
+	recheck chan struct{}      // of capacity 1: certificates or roles have changed
+	trouble string             // guarded by servers.mu: why it does not listen
+	work    sync.WaitGroup
 
-	mu      sync.Mutex
-	sum     [sha256.Size]byte // guarded by mu: of the settings in use
-	sockets map[string]net.Listener
-	conns   map[net.Conn]struct{}
-	over    bool
+	mu        sync.Mutex
+	unwatch   func()            // guarded by mu
+	watched   string            // guarded by mu: the namespace of the mount that is watched
+	sum       [sha256.Size]byte // guarded by mu: of the settings in use
+	sockets   map[string]net.Listener
+	conns     map[*connection]struct{}
+	byAddress map[string]int
+	byRole    map[string]int
+	over      bool
 }
 
 // A place is what a server is for just now.
 type place struct {
 	engine.Place
-	tls     *tls.Config
-	timeout time.Duration
+	tls                            *tls.Config
+	timeout                        time.Duration
+	maxConns, maxByRole, maxByAddr int
+	maxMessage                     int
 }
 
 // listens reports whether the mount holds the port of an address, at whichever host:
@@ -259,6 +313,7 @@ func (v *server) set(p engine.Place, c *config, a *authority) error {
 	if c.Timeout == 0 {
 		next.timeout = defaultHandshake
 	}
+	next.maxConns, next.maxByRole, next.maxByAddr, next.maxMessage = c.bounds()
 	if same {
 		next.tls = v.at.Load().tls
 	} else if next.tls, err = serverTLS(c, a); err != nil {
@@ -268,6 +323,12 @@ func (v *server) set(p engine.Place, c *config, a *authority) error {
 	var failures []error
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.watched != p.Mount.NamespaceID && !v.over { // first, or moved
+		if v.unwatch != nil {
+			v.unwatch()
+		}
+		v.unwatch, v.watched = v.host.Watch(p.Mount, v.changed), p.Mount.NamespaceID
+	}
 	v.sum = sum
 	for address, l := range v.sockets {
 		if !slices.Contains(c.Listen, address) {
@@ -322,11 +383,15 @@ func (v *server) close() {
 	v.cancel()
 	v.mu.Lock()
 	v.over = true
+	if v.unwatch != nil {
+		v.unwatch()
+		v.unwatch = nil
+	}
 	for _, l := range v.sockets {
 		_ = l.Close() // nothing more comes
 	}
 	for c := range v.conns {
-		_ = c.Close() // its request, if there is one, is not answered
+		_ = c.raw.Close() // its request, if there is one, is not answered
 	}
 	v.mu.Unlock()
 	v.work.Wait()
@@ -347,64 +412,108 @@ func (v *server) accept(l net.Listener) {
 			continue
 		}
 		pause = 0
-		if !v.add(c) {
+		conn := v.add(c)
+		if conn == nil {
 			_ = c.Close() // too many
 			continue
 		}
 		v.work.Go(func() {
-			defer v.remove(c)
-			v.serve(c)
+			defer v.remove(conn)
+			v.serve(conn, c)
 		})
 	}
 }
 
-func (v *server) add(c net.Conn) bool {
-	select {
-	case v.handshakes <- struct{}{}:
-	default:
-		return false
-	}
+// add counts a connection in; nil when there are too many.
+func (v *server) add(raw net.Conn) *connection {
+	at := v.at.Load()
+	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
+	c := &connection{raw: raw, from: addressOf(remote)}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.over || len(v.conns) >= maxConnections {
-		<-v.handshakes
-		return false
+	if v.over || len(v.conns) >= at.maxConns || v.byAddress[c.from] >= at.maxByAddr {
+		return nil
 	}
 	v.conns[c] = struct{}{}
-	return true
+	v.byAddress[c.from]++
+	return c
 }
 
-func (v *server) remove(c net.Conn) {
-	_ = c.Close() // nothing is left to send
+func (v *server) remove(c *connection) {
+	_ = c.raw.Close() // nothing is left to send
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.conns, c)
+	if v.byAddress[c.from]--; v.byAddress[c.from] <= 0 {
+		delete(v.byAddress, c.from)
+	}
+	if c.known {
+		if v.byRole[c.role]--; v.byRole[c.role] <= 0 {
+			delete(v.byRole, c.role)
+		}
+	}
+}
+
+// introduce notes whose a connection is; false when the role has too many. From now
+// on it ends when its certificate does.
+func (v *server) introduce(c *connection, cert *x509.Certificate) bool {
+	s, ok := subjectOf(cert)
+	if !ok {
+		return false
+	}
+	at := v.at.Load()
+	v.mu.Lock()
+	if v.byRole[s.role] >= at.maxByRole {
+		v.mu.Unlock()
+		return false
+	}
+	v.byRole[s.role]++
+	c.subject, c.known = s, true
+	v.mu.Unlock()
+	// Who is not known, or while the mount is being moved, is told so by the answer to
+	// the first message.
+	_ = v.host.View(v.ctx, at.Mount, func(tx storage.Tx) error {
+		who, err := v.engine.whose(tx, cert, time.Now())
+		if err == nil {
+			c.checked, c.names = true, [2]string{who.scopeName, who.roleName}
+		}
+		return err
+	})
+	return true
 }
 
 // serve answers the messages of a connection, one after the other.
-func (v *server) serve(raw net.Conn) {
+func (v *server) serve(conn *connection, raw net.Conn) {
 	at := v.at.Load()
 	c := tls.Server(raw, at.tls)
-	ctx, cancel := context.WithTimeout(context.Background(), at.timeout)
+	ctx, cancel := context.WithTimeout(v.ctx, at.timeout)
+	v.gate.enter(conn)
 	err := c.HandshakeContext(ctx)
+	v.gate.leave(conn)
 	cancel()
-	<-v.handshakes
 	if err != nil {
 		return
 	}
 	defer c.Close()
 	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
 	state := c.ConnectionState()
+	if len(state.PeerCertificates) == 0 || !v.introduce(conn, state.PeerCertificates[0]) {
+		return
+	}
+	until := state.PeerCertificates[0].NotAfter
+	if !conn.checked {
+		until = time.Now().Add(strangerTime)
+	}
 	var buf bytes.Buffer
 	for {
-		message, answer := v.read(c, &buf)
+		message, answer := v.read(c, &buf, until)
 		if message == nil {
 			if answer != nil {
 				v.write(c, answer)
 			}
 			return
 		}
-		answer, goOn := v.answer(message, &state, remote)
+		answer, goOn := v.answer(message, &state, remote, conn)
 		if answer == nil || !v.write(c, answer) || !goOn {
 			return
 		}
@@ -424,9 +533,9 @@ func (v *server) write(c net.Conn, answer []byte) bool {
 
 // read takes one message off the connection. It may wait for long; but once a
 // message has begun, it must be complete soon. When there is none, answer is what
-// to say before the end, nil for nothing.
-func (v *server) read(c net.Conn, buf *bytes.Buffer) (message, answer []byte) {
-	if c.SetReadDeadline(time.Time{}) != nil {
+// to say before the end, nil for nothing. At the time until, waiting ends.
+func (v *server) read(c net.Conn, buf *bytes.Buffer, until time.Time) (message, answer []byte) {
+	if c.SetReadDeadline(until) != nil {
 		return nil, nil
 	}
 	var header [ttlv.HeaderBytes]byte
@@ -443,7 +552,7 @@ func (v *server) read(c net.Conn, buf *bytes.Buffer) (message, answer []byte) {
 	if err != nil || ttlv.Tag(header[0])<<16|ttlv.Tag(header[1])<<8|ttlv.Tag(header[2]) != ttlv.TagRequestMessage {
 		return nil, failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, "this is no KMIP request", time.Now())
 	}
-	if n > maxMessage {
+	if n > v.at.Load().maxMessage {
 		return nil, failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, "the message is too large", time.Now())
 	}
 	buf.Reset()
@@ -457,7 +566,7 @@ func (v *server) read(c net.Conn, buf *bytes.Buffer) (message, answer []byte) {
 
 // answer has the hall serve a message. Its second result tells whether the
 // connection goes on.
-func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.AddrPort) (answer []byte, goOn bool) {
+func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.AddrPort, conn *connection) (answer []byte, goOn bool) {
 	now := time.Now()
 	defer func() {
 		if r := recover(); r != nil { // a mistake of ours must not end the others' connections
@@ -470,14 +579,14 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	if err != nil {
 		return failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, err.Error(), now), false
 	}
-	m, f := parseMessage(v.ops, root)
+	m, f := parseMessage(v.engine.ops, root)
 	if f != nil {
 		return failure(m.version, f.reason, f.text, now), true
 	}
 	at := v.at.Load()
 	req := &engine.Request{
-		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m,
-		Remote: remote, TLS: state, Params: m.params(state),
+		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m, Raw: raw,
+		Remote: remote, TLS: state, Params: m.params(state, conn.names), ClearParams: clearParams(),
 	}
 	if m.onlyReads() {
 		req.Op = engine.OpRead
@@ -485,10 +594,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	ctx, cancel := context.WithTimeout(v.ctx, messageTime)
 	defer cancel()
 	res, err := v.host.Handle(ctx, req)
-	var u *undone
 	switch {
-	case errors.As(err, &u):
-		return u.body, true
 	case errs.Is(err, errs.Sealed), errs.Is(err, errs.NotFound):
 		return failure(m.version, ttlv.ResultReasonGeneralFailure, "the server is not available", now), false
 	case errs.Is(err, errs.Denied):

@@ -11,6 +11,9 @@ const (
 	maxCriteria = 200
 	maxLocated  = 10_000 // identifiers of one answer
 	maxWalked   = 1_000_000
+	// What a batch that also writes has read must not change until it is committed,
+	// so that it looks at no more than this.
+	maxWalkedWriting = 10_000
 )
 
 // locate finds objects by their attributes, in the order in which they were made.
@@ -35,8 +38,8 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 		if walked++; walked%256 == 0 && b.ctx.Err() != nil {
 			return nil, errs.With(errs.Unavailable, b.ctx.Err())
 		}
-		if walked > maxWalked {
-			return nil, fail(ttlv.ResultReasonGeneralFailure, "too many objects: ask by Name, Object Group, Application Specific Information or a custom attribute")
+		if walked > maxWalked || walked > maxWalkedWriting && b.tx.Writable() {
+			return nil, fail(ttlv.ResultReasonGeneralFailure, "too many objects: ask by Name, Object Group, Application Specific Information or a custom attribute, and not together with what writes")
 		}
 		o, err := b.load(string(kv.Value))
 		if err != nil {
@@ -100,6 +103,7 @@ func (b *batch) parseLocate(p *ttlv.Node) (q query, err error) {
 	if len(list) > maxCriteria {
 		return q, invalid("there are more than %d criteria", maxCriteria)
 	}
+	dates := map[string]int{}
 	for _, n := range list {
 		g, err := b.parseCriterion(n)
 		if err != nil {
@@ -107,6 +111,11 @@ func (b *batch) parseLocate(p *ttlv.Node) (q query, err error) {
 		}
 		if g.name == attrState && (g.value.Int == int64(ttlv.StateDestroyed) || g.value.Int == int64(ttlv.StateDestroyedCompromised)) {
 			q.destroyed = true
+		}
+		if g.typ == ttlv.DateTime {
+			if dates[g.name]++; dates[g.name] > 2 {
+				return q, invalid("%s is asked for more than twice: one value is that date, two are a range", g.name)
+			}
 		}
 		q.criteria = append(q.criteria, g)
 	}

@@ -2,10 +2,6 @@ package kmip
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +9,6 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
-	"arca/internal/param"
 	"arca/internal/storage"
 	"arca/internal/ttlv"
 )
@@ -169,37 +164,6 @@ func (m *message) header(h *ttlv.Node) *fault {
 	return nil
 }
 
-// params are what the audit devices record of the message.
-func (m *message) params(state *tls.ConnectionState) param.Object {
-	ops := make([]string, len(m.items))
-	ids := []string{}
-	for i, it := range m.items {
-		ops[i] = "unknown"
-		if it.op != nil {
-			ops[i] = it.op.name
-		}
-		if id := it.payload.Get(ttlv.TagUniqueIdentifier); id != nil && id.Type == ttlv.TextString && len(ids) < 100 {
-			ids = append(ids, id.Text())
-		}
-	}
-	out := param.Object{}
-	add := func(key string, v any) {
-		if raw, err := json.Marshal(v); err == nil {
-			out = append(out, param.Member{Key: key, Value: raw})
-		}
-	}
-	add("operations", ops)
-	add("unique_identifiers", ids)
-	add("protocol_version", fmt.Sprintf("%d.%d", m.version.major, m.version.minor))
-	if len(state.PeerCertificates) > 0 {
-		add("serial_number", state.PeerCertificates[0].SerialNumber.String())
-	}
-	if m.correlation != "" {
-		add("client_correlation_value", m.correlation)
-	}
-	return out
-}
-
 // onlyReads reports whether no operation of the message writes, as far as can be
 // told; a Get that does comes again in a transaction that can.
 func (m *message) onlyReads() bool {
@@ -209,14 +173,6 @@ func (m *message) onlyReads() bool {
 		}
 	}
 	return true
-}
-
-// undone is the answer to a batch all of whose effects were taken back. As an
-// error it ends the transaction.
-type undone struct{ body []byte }
-
-func (*undone) Error() string {
-	return "the batch was undone, as its client wants it when an item fails"
 }
 
 // A batch is a message being served.
@@ -230,16 +186,28 @@ type batch struct {
 	scope  string // id
 	role   *role
 	holder string // "" until something was made or found: the ID Placeholder
+	made   int    // objects, so far
+	pairs  *pairs // of RSA, made beforehand
 }
 
 // serve answers a message.
 func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response, error) {
 	m, ok := call.Request.Payload.(*message)
-	if !ok {
-		return nil, errs.New(errs.Internal, "a message without a payload")
+	if !ok { // it came by another node
+		root, err := ttlv.Decode(call.Request.Raw)
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "the message is not well-formed")
+		}
+		var f *fault
+		if m, f = parseMessage(e.ops, root); f != nil {
+			return nil, errs.New(errs.Invalid, "%s", f.text)
+		}
 	}
 	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
 	if err := b.identify(); err != nil {
+		return nil, err
+	}
+	if err := b.prepared(m); err != nil {
 		return nil, err
 	}
 	var answers []*ttlv.Node
@@ -281,37 +249,25 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 		undo = true // nothing happens that the client does not hear of
 		body = b.response(m, answers)
 	}
+	res := &engine.Response{Raw: &engine.Raw{ContentType: "application/octet-stream", Body: body, Record: recordOf(answers), ClearRecord: clearParams()}}
 	if undo && b.tx.Writable() {
-		return nil, errs.With(errs.Conflict, &undone{body})
+		return nil, &engine.Undone{Response: res}
 	}
-	return &engine.Response{Raw: &engine.Raw{Body: body}}, nil
+	return res, nil
 }
 
 // identify finds the role of the client's certificate.
 func (b *batch) identify() error {
-	no := errs.New(errs.Denied, "permission denied")
 	state := b.call.Request.TLS
 	if state == nil || len(state.PeerCertificates) == 0 {
-		return no
+		return errStranger
 	}
-	cert := state.PeerCertificates[0]
-	h, err := b.e.serials.Get(b.tx, serialKey(cert.SerialNumber.String()))
-	if errors.Is(err, storage.ErrNotFound) {
-		return no
-	}
+	who, err := b.e.whose(b.tx, state.PeerCertificates[0], b.now)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(cert.Raw)
-	if subtle.ConstantTimeCompare(sum[:], h.Sum) != 1 || b.now.After(cert.NotAfter) {
-		return no
-	}
-	b.scope = h.Scope
-	b.role, err = b.e.roles.Get(b.tx, roleKey(h.Scope, h.Name))
-	if errors.Is(err, storage.ErrNotFound) || err == nil && b.role.ID != h.Role {
-		return no
-	}
-	return err
+	b.scope, b.role = who.scope, who.role
+	return nil
 }
 
 // item serves one item of the batch. An error ends the whole request.

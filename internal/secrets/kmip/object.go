@@ -322,7 +322,8 @@ func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more fu
 // object whose names it takes over, nil for none.
 func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) error, from *object) (*object, error) {
 	o := &object{ID: uuid.NewString(), Type: typ, Attrs: attrs}
-	o.Order = fmt.Sprintf("%016x%s", b.now.UnixNano(), o.hash()[:8])
+	b.made++
+	o.Order = fmt.Sprintf("%016x%04x%s", b.now.UnixNano(), b.made, o.hash()[:8]) // as made, also within one batch
 	o.set(attrInitial, date(b.now))
 	if more != nil {
 		if err := more(o); err != nil {
@@ -361,6 +362,12 @@ func (b *batch) commit(o *object, material *ttlv.Node) error {
 func tooMany(o *object) error {
 	if len(o.Attrs) > maxAttributes {
 		return invalid("an object has at most %d attributes", maxAttributes)
+	}
+	size := 0
+	for i := range o.Attrs {
+		if size += len(o.Attrs[i].Name) + len(o.Attrs[i].Value); size > maxObjectBytes {
+			return invalid("the attributes of an object take at most %d bytes", maxObjectBytes)
+		}
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ type operation struct {
 	since  version
 	reads  bool // writes nothing, as a rule
 	always bool // needs no flag
+	pair   bool // may make an RSA key
 	run    func(b *batch, payload *ttlv.Node) (*ttlv.Node, error)
 }
 
@@ -22,37 +23,37 @@ type operation struct {
 func table() []operation {
 	v10, v11, v12 := version{1, 0}, version{1, 1}, version{1, 2}
 	return []operation{
-		{ttlv.OperationCreate, "Create", "create", v10, false, false, (*batch).create},
-		{ttlv.OperationCreateKeyPair, "Create Key Pair", "create_keypair", v10, false, false, (*batch).createKeyPair},
-		{ttlv.OperationRegister, "Register", "register", v10, false, false, (*batch).register},
-		{ttlv.OperationReKey, "Re-key", "rekey", v10, false, false, (*batch).rekey},
-		{ttlv.OperationLocate, "Locate", "locate", v10, true, false, (*batch).locate},
-		{ttlv.OperationCheck, "Check", "check", v10, true, false, (*batch).check},
-		{ttlv.OperationGet, "Get", "get", v10, true, false, (*batch).get},
-		{ttlv.OperationGetAttributes, "Get Attributes", "get_attributes", v10, true, false, (*batch).getAttributes},
-		{ttlv.OperationGetAttributeList, "Get Attribute List", "get_attribute_list", v10, true, false, (*batch).getAttributeList},
-		{ttlv.OperationAddAttribute, "Add Attribute", "add_attribute", v10, false, false, (*batch).addAttribute},
-		{ttlv.OperationModifyAttribute, "Modify Attribute", "modify_attribute", v10, false, false, (*batch).modifyAttribute},
-		{ttlv.OperationDeleteAttribute, "Delete Attribute", "delete_attribute", v10, false, false, (*batch).deleteAttribute},
-		{ttlv.OperationObtainLease, "Obtain Lease", "obtain_lease", v10, true, false, (*batch).obtainLease},
-		{ttlv.OperationGetUsageAllocation, "Get Usage Allocation", "get_usage_allocation", v10, false, false, (*batch).getUsageAllocation},
-		{ttlv.OperationActivate, "Activate", "activate", v10, false, false, (*batch).activate},
-		{ttlv.OperationRevoke, "Revoke", "revoke", v10, false, false, (*batch).revoke},
-		{ttlv.OperationDestroy, "Destroy", "destroy", v10, false, false, (*batch).destroy},
-		{ttlv.OperationArchive, "Archive", "archive", v10, false, false, (*batch).archive},
-		{ttlv.OperationRecover, "Recover", "recover", v10, false, false, (*batch).recover},
-		{ttlv.OperationQuery, "Query", "query", v10, true, false, (*batch).query},
-		{ttlv.OperationDiscoverVersions, "Discover Versions", "discover_versions", v10, true, true, (*batch).discoverVersions},
-		{ttlv.OperationEncrypt, "Encrypt", "encrypt", v12, false, false, (*batch).encrypt},
-		{ttlv.OperationDecrypt, "Decrypt", "decrypt", v12, true, false, (*batch).decrypt},
-		{ttlv.OperationSign, "Sign", "sign", v12, false, false, (*batch).sign},
-		{ttlv.OperationSignatureVerify, "Signature Verify", "signature_verify", v12, true, false, (*batch).signatureVerify},
-		{ttlv.OperationMAC, "MAC", "mac", v12, false, false, (*batch).mac},
-		{ttlv.OperationMACVerify, "MAC Verify", "mac_verify", v12, true, false, (*batch).macVerify},
-		{ttlv.OperationRNGRetrieve, "RNG Retrieve", "rng_retrieve", v12, true, false, (*batch).rngRetrieve},
-		{ttlv.OperationRNGSeed, "RNG Seed", "rng_seed", v12, true, false, (*batch).rngSeed},
-		{ttlv.OperationHash, "Hash", "hash", v12, true, false, (*batch).hash},
-		{ttlv.OperationReKeyKeyPair, "Re-key Key Pair", "rekey_keypair", v11, false, false, (*batch).rekeyKeyPair},
+		{ttlv.OperationCreate, "Create", "create", v10, false, false, false, (*batch).create},
+		{ttlv.OperationCreateKeyPair, "Create Key Pair", "create_keypair", v10, false, false, true, (*batch).createKeyPair},
+		{ttlv.OperationRegister, "Register", "register", v10, false, false, false, (*batch).register},
+		{ttlv.OperationReKey, "Re-key", "rekey", v10, false, false, false, (*batch).rekey},
+		{ttlv.OperationLocate, "Locate", "locate", v10, true, false, false, (*batch).locate},
+		{ttlv.OperationCheck, "Check", "check", v10, true, false, false, (*batch).check},
+		{ttlv.OperationGet, "Get", "get", v10, true, false, false, (*batch).get},
+		{ttlv.OperationGetAttributes, "Get Attributes", "get_attributes", v10, true, false, false, (*batch).getAttributes},
+		{ttlv.OperationGetAttributeList, "Get Attribute List", "get_attribute_list", v10, true, false, false, (*batch).getAttributeList},
+		{ttlv.OperationAddAttribute, "Add Attribute", "add_attribute", v10, false, false, false, (*batch).addAttribute},
+		{ttlv.OperationModifyAttribute, "Modify Attribute", "modify_attribute", v10, false, false, false, (*batch).modifyAttribute},
+		{ttlv.OperationDeleteAttribute, "Delete Attribute", "delete_attribute", v10, false, false, false, (*batch).deleteAttribute},
+		{ttlv.OperationObtainLease, "Obtain Lease", "obtain_lease", v10, true, false, false, (*batch).obtainLease},
+		{ttlv.OperationGetUsageAllocation, "Get Usage Allocation", "get_usage_allocation", v10, false, false, false, (*batch).getUsageAllocation},
+		{ttlv.OperationActivate, "Activate", "activate", v10, false, false, false, (*batch).activate},
+		{ttlv.OperationRevoke, "Revoke", "revoke", v10, false, false, false, (*batch).revoke},
+		{ttlv.OperationDestroy, "Destroy", "destroy", v10, false, false, false, (*batch).destroy},
+		{ttlv.OperationArchive, "Archive", "archive", v10, false, false, false, (*batch).archive},
+		{ttlv.OperationRecover, "Recover", "recover", v10, false, false, false, (*batch).recover},
+		{ttlv.OperationQuery, "Query", "query", v10, true, false, false, (*batch).query},
+		{ttlv.OperationDiscoverVersions, "Discover Versions", "discover_versions", v10, true, true, false, (*batch).discoverVersions},
+		{ttlv.OperationEncrypt, "Encrypt", "encrypt", v12, true, false, false, (*batch).encrypt},
+		{ttlv.OperationDecrypt, "Decrypt", "decrypt", v12, true, false, false, (*batch).decrypt},
+		{ttlv.OperationSign, "Sign", "sign", v12, true, false, false, (*batch).sign},
+		{ttlv.OperationSignatureVerify, "Signature Verify", "signature_verify", v12, true, false, false, (*batch).signatureVerify},
+		{ttlv.OperationMAC, "MAC", "mac", v12, true, false, false, (*batch).mac},
+		{ttlv.OperationMACVerify, "MAC Verify", "mac_verify", v12, true, false, false, (*batch).macVerify},
+		{ttlv.OperationRNGRetrieve, "RNG Retrieve", "rng_retrieve", v12, true, false, false, (*batch).rngRetrieve},
+		{ttlv.OperationRNGSeed, "RNG Seed", "rng_seed", v12, true, false, false, (*batch).rngSeed},
+		{ttlv.OperationHash, "Hash", "hash", v12, true, false, false, (*batch).hash},
+		{ttlv.OperationReKeyKeyPair, "Re-key Key Pair", "rekey_keypair", v11, false, false, true, (*batch).rekeyKeyPair},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // pairOf makes a pair of keys as attributes say.
-func pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err error) {
+func (b *batch) pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err error) {
 	a, l := common.get(attrAlgorithm), common.get(attrLength)
 	if a == nil {
 		return nil, 0, 0, missing(attrAlgorithm)
@@ -26,10 +26,14 @@ func pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err erro
 		if l == nil {
 			return nil, 0, 0, missing(attrLength)
 		}
-		if !slices.Contains([]int32{1024, 2048, 3072, 4096}, bits) {
+		if !slices.Contains(rsaLengths(), bits) {
 			return nil, 0, 0, invalid("RSA keys have 1024, 2048, 3072 or 4096 bits")
 		}
-		key, err = rsa.GenerateKey(rand.Reader, int(bits))
+		if k := b.pairs.take(bits); k != nil {
+			key = k
+		} else { // a pair whose length came out late, in the batch itself
+			key, err = rsa.GenerateKey(rand.Reader, int(bits))
+		}
 	case ttlv.CryptographicAlgorithmECDSA, ttlv.CryptographicAlgorithmEC, ttlv.CryptographicAlgorithmECDH:
 		var curve elliptic.Curve
 		if d := common.get(attrDomain); d != nil {
@@ -105,7 +109,7 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 			return nil, missing(attrMask)
 		}
 	}
-	key, alg, bits, err := pairOf(&object{Attrs: private})
+	key, alg, bits, err := b.pairOf(&object{Attrs: private})
 	if err != nil {
 		return nil, err
 	}

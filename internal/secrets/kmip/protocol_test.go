@@ -290,9 +290,7 @@ func TestStrangers(t *testing.T) {
 	refused("who has no certificate", settings(t, s, "kmip"))
 	refused("a certificate of another mount", settings(t, s, "kmip", foreign))
 	s.Must("POST", "kmip/scope/finance/role/accounting/credential/revoke", s.Root, object{"serial_number": serial})
-	if _, r := c.do(ttlv.OperationGet, uid(id)); r != ttlv.ResultReasonPermissionDenied {
-		t.Errorf("a revoked certificate on an open connection: %d", r)
-	}
+	c.ends("a revoked certificate on an open connection")
 	again := dial(t, address, settings(t, s, "kmip", cert))
 	if _, r := again.do(ttlv.OperationDiscoverVersions); r != ttlv.ResultReasonPermissionDenied {
 		t.Errorf("a revoked certificate: %d", r)
@@ -300,9 +298,7 @@ func TestStrangers(t *testing.T) {
 	cert, _ = certificate(t, s, "kmip", "finance", "accounting", all)
 	c = dial(t, address, settings(t, s, "kmip", cert))
 	s.Must("DELETE", "kmip/scope/finance?force=true", s.Root, nil)
-	if _, r := c.do(ttlv.OperationGet, uid(id)); r != ttlv.ResultReasonPermissionDenied {
-		t.Errorf("the scope was deleted: %d", r)
-	}
+	c.ends("the scope was deleted")
 	s.Must("POST", "kmip/scope/finance", s.Root, nil)
 	s.Must("POST", "kmip/scope/finance/role/accounting", s.Root, all)
 	c = dial(t, address, settings(t, s, "kmip", cert))
@@ -544,18 +540,37 @@ func TestAudit(t *testing.T) {
 	s, address := mounted(t)
 	file := t.TempDir() + "/audit.log"
 	s.Must("PUT", "sys/audit/file", s.Root, object{"type": "file", "options": object{"file_path": file, "log_raw": "true"}})
+	hashed := t.TempDir() + "/hashed.log"
+	s.Must("PUT", "sys/audit/hashed", s.Root, object{"type": "file", "options": object{"file_path": hashed}})
 	cert, _ := certificate(t, s, "kmip", "finance", "accounting", all)
 	c := dial(t, address, settings(t, s, "kmip", cert))
 	id := c.create()
 	key := c.must(ttlv.OperationGet, uid(id)).Get(ttlv.TagSymmetricKey).Get(ttlv.TagKeyBlock).Get(ttlv.TagKeyValue).Get(ttlv.TagKeyMaterial).Bytes
 	log := readFile(t, file)
-	for _, want := range []string{`"operations":["Create"]`, `"operations":["Get"]`, `"path":"kmip/protocol"`, id} {
+	for _, want := range []string{`"operations":["Create"]`, `"operations":["Get"]`, `"path":"kmip/protocol"`, id, `"scope":"finance"`, `"role":"accounting"`, `"client_certificate_fingerprint":"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %q in the log", want)
 		}
 	}
-	if strings.Contains(log, fmt.Sprintf("%x", key)) {
-		t.Error("a key is in the log")
+	c.do(ttlv.OperationGet, uid("../nothing"))
+	c.batch([]*ttlv.Node{ttlv.Enum(ttlv.TagBatchErrorContinuationOption, ttlv.BatchErrorContinuationOptionUndo)}, op(ttlv.OperationActivate, uid(id)), op(ttlv.OperationGet, uid("none")))
+	plain := readFile(t, hashed)
+	for _, want := range []string{
+		`"operations":["Create"]`, `"scope":"finance"`, `"role":"accounting"`, `"protocol_version":"1.4"`, `"unique_identifiers":["hmac-sha256:`,
+		`"results":[{"operation":"Get","status":"Success","unique_identifiers":["hmac-sha256:`, `"status":"OperationFailed","reason":"ItemNotFound"`,
+		`"results":[{"operation":"Activate","status":"OperationUndone"},{"operation":"Get","status":"OperationFailed","reason":"ItemNotFound"}]`,
+	} {
+		if !strings.Contains(plain, want) {
+			t.Errorf("no %q in the log", want)
+		}
+	}
+	if strings.Contains(plain, id) || strings.Contains(plain, "nothing") {
+		t.Error("an identifier is in the log in clear")
+	}
+	for _, text := range []string{log, plain} {
+		if strings.Contains(text, fmt.Sprintf("%x", key)) {
+			t.Error("a key is in the log")
+		}
 	}
 }
 

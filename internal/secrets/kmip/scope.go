@@ -31,15 +31,6 @@ type role struct {
 	TTL     time.Duration `json:"ttl,omitempty"`
 }
 
-// A holder is whom a certificate belongs to.
-type holder struct {
-	Version int    `json:"v"`
-	Scope   string `json:"s"` // ids
-	Role    string `json:"r"`
-	Name    string `json:"n"`   // of the role
-	Sum     []byte `json:"sum"` // SHA-256 of the certificate
-}
-
 const idLength = 5
 
 // newID makes a short id that is free in dir.
@@ -82,7 +73,6 @@ func scopeIDKey(id string) string       { return "sid/" + id }
 func roleKey(scope, name string) string { return "role/" + scope + "/" + name }
 func roleIDKey(scope, id string) string { return "rid/" + scope + "/" + id }
 func credDir(scope, role string) string { return "cred/" + scope + "/" + role + "/" }
-func serialKey(serial string) string    { return "serial/" + serial }
 
 type scopeIn struct {
 	Scope string `api:"scope" help:"Name of the scope."`
@@ -163,16 +153,13 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 		return nil, err
 	}
 	if !in.Force {
-		held, err := e.holds(call.Tx, s.ID)
+		held, err := e.full(call.Tx, s.ID)
 		if err != nil {
 			return nil, err
 		}
 		if held {
 			return nil, errs.New(errs.Invalid, "scope %q holds managed objects: delete these first, or use force=true", in.Scope)
 		}
-	}
-	if err := e.forgetSerials(call.Tx, "cred/"+s.ID+"/"); err != nil {
-		return nil, err
 	}
 	for _, dir := range []string{"role/" + s.ID + "/", "rid/" + s.ID + "/", "cred/" + s.ID + "/", "o/" + s.ID + "/", "m/" + s.ID + "/", orderDir(s.ID), "i/" + s.ID + "/"} {
 		if err := call.Tx.DeletePrefix(dir); err != nil {
@@ -186,8 +173,8 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 	return nil, call.Tx.Delete(scopeKey(in.Scope))
 }
 
-// holds reports whether a scope has an object that is not destroyed.
-func (e *Engine) holds(tx storage.Tx, scope string) (bool, error) {
+// full reports whether a scope has an object that is not destroyed.
+func (e *Engine) full(tx storage.Tx, scope string) (bool, error) {
 	for kv, err := range tx.Scan(orderDir(scope), "") {
 		if err != nil {
 			return false, err
@@ -198,19 +185,6 @@ func (e *Engine) holds(tx storage.Tx, scope string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// forgetSerials makes the certificates below a folder those of nobody.
-func (e *Engine) forgetSerials(tx storage.Tx, dir string) error {
-	for key, err := range tx.Keys(dir, "") {
-		if err != nil {
-			return err
-		}
-		if err := tx.Delete(serialKey(key[strings.LastIndexByte(key, '/')+1:])); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (e *Engine) listRoles(_ context.Context, call *engine.Call, in struct {
@@ -391,9 +365,6 @@ func (e *Engine) deleteRole(_ context.Context, call *engine.Call, in roleIn) (*e
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := e.forgetSerials(call.Tx, credDir(s.ID, r.ID)); err != nil {
 		return nil, err
 	}
 	if err := call.Tx.DeletePrefix(credDir(s.ID, r.ID)); err != nil {
