@@ -190,6 +190,10 @@ func (n *Node) answer(ctx context.Context, m message) message {
 	var err error
 	switch m.kind {
 	case askMark:
+		if n.cfg.Store == nil {
+			err = raft.ErrNoLeader
+			break
+		}
 		v, err = n.cfg.Store.Mark(ctx)
 	case askEcho:
 		var in Info
@@ -243,7 +247,12 @@ type question struct {
 
 // Fresh returns when this node shows everything that was acknowledged before the call, by whichever node. The leader looks
 // at its lease; others ask it how far it is, and wait until they are as far.
+//
+// On a database only the active node answers.
 func (n *Node) Fresh(ctx context.Context) error {
+	if n.cfg.Shared != nil {
+		return n.cfg.Shared.Fresh(ctx)
+	}
 	if n.cfg.Store.Leading() {
 		return n.cfg.Store.Fresh(ctx)
 	}

@@ -30,6 +30,9 @@ const AutopilotKey = "n/" + namespace.RootID + "/config/raft-autopilot"
 
 // steer gives the cluster its settings.
 func (a *Active) steer() {
+	if a.core.cfg.Cluster.Store() == nil {
+		return
+	}
 	set := cluster.DefaultAutopilot()
 	err := a.DB.View(a.ctx, func(tx storage.Tx) error {
 		raw, err := tx.Get(AutopilotKey)
