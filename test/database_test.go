@@ -201,3 +201,20 @@ func TestPostgresComesAndGoes(t *testing.T) {
 		}
 	}
 }
+
+func mysqlStanza(word string, db *database.MariaDB, more string) string {
+	return fmt.Sprintf("%s \"mysql\" {\n  address = %q\n  username = \"vault\"\n  password = %q\n  database = %q\n%s}\n", word, db.Address(), database.Password, db.NewDatabase(), more)
+}
+
+// TestPairMySQL: S0-10, S3-1
+func TestPairMySQL(t *testing.T) {
+	t.Parallel()
+	testPair(t, newPair(t, mysqlStanza("storage", database.NewMariaDB(t), "  ha_enabled = \"true\"\n")))
+}
+
+// TestPairWithLockElsewhere has the data in one database and the lock in another.
+func TestPairWithLockElsewhere(t *testing.T) {
+	t.Parallel()
+	lock := mysqlStanza("ha_storage", database.NewMariaDB(t), "")
+	testPair(t, newPair(t, postgresStanza(database.NewPostgres(t).NewDatabase(), "")+lock))
+}

@@ -171,6 +171,10 @@ var storageKeys = map[string][]string{
 		"type", "connection_url", "table", "max_idle_connections", "max_parallel", "ha_enabled", "ha_table", "skip_create_table",
 		"max_connect_retries", "auth_mode", "disable_clustering",
 	},
+	"mysql": {
+		"type", "address", "username", "password", "database", "table", "tls_ca_file", "plaintext_credential_transmission",
+		"plaintext_connection_allowed", "max_parallel", "max_idle_connections", "max_connection_lifetime", "ha_enabled", "lock_table", "disable_clustering",
+	},
 }
 
 func (s *Storage) known(o source.Item, d *source.Decoder) {
@@ -338,14 +342,14 @@ func (c *Config) Check() error {
 // laterStorage are the types of storage that are to come.
 var laterStorage = []string{
 	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb", "etcd",
-	"foundationdb", "gcs", "manta", "mssql", "mysql", "oci", "s3", "spanner", "swift", "zookeeper",
+	"foundationdb", "gcs", "manta", "mssql", "oci", "s3", "spanner", "swift", "zookeeper",
 }
 
 // storageNames are the types of storage that there are.
-const storageNames = "file, raft, inmem and postgresql"
+const storageNames = "file, raft, inmem, postgresql and mysql"
 
 // shareable are those that have a lock for nodes that share data.
-var shareable = []string{"postgresql"}
+var shareable = []string{"postgresql", "mysql"}
 
 // checkHA reports what is wrong with an ha_storage stanza.
 func (c *Config) checkHA() error {
@@ -372,7 +376,7 @@ func (s *Storage) check() error {
 			return source.Errorf(s.Pos, `storage %q needs a path, as in path = "/var/lib/vault"`, s.Type)
 		}
 		return nil
-	case "postgresql":
+	case "postgresql", "mysql":
 		return nil // its driver checks the rest, where it connects
 	}
 	for _, t := range laterStorage {

@@ -4,12 +4,16 @@ package stores
 import (
 	"context"
 	"log/slog"
+	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"arca/internal/config"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
+	"arca/internal/storage/mysql"
 	"arca/internal/storage/postgres"
 	"arca/internal/storage/remote"
 )
@@ -36,6 +40,16 @@ func kinds(typ string) (kind, bool) {
 				return lockPostgres(ctx, o, log)
 			},
 			limits: storage.Config{MaxKeyBytes: postgres.MaxKeyBytes, KeyLen: postgres.KeyLen},
+		}, true
+	case "mysql":
+		return kind{
+			open: func(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, error) {
+				return openMySQL(ctx, o, log)
+			},
+			lock: func(ctx context.Context, o *options, log *slog.Logger) (remote.Lock, error) {
+				return lockMySQL(ctx, o, log)
+			},
+			limits: storage.Config{MaxKeyBytes: mysql.MaxKeyBytes},
 		}, true
 	}
 	return kind{}, false
@@ -125,6 +139,21 @@ func (o *options) number(name string) int {
 	return v
 }
 
+func (o *options) duration(name string) time.Duration {
+	text := o.text(name)
+	if text == "" {
+		return 0
+	}
+	d, err := param.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = errs.New(errs.Invalid, "it cannot be negative")
+	}
+	if err != nil {
+		o.fail(name, text, err)
+	}
+	return d
+}
+
 func (o *options) boolean(name string) bool {
 	text := o.text(name)
 	if text == "" {
@@ -165,4 +194,41 @@ func lockPostgres(ctx context.Context, o *options, log *slog.Logger) (remote.Loc
 		return nil, err
 	}
 	return postgres.OpenLock(ctx, cfg)
+}
+
+func mysqlConfig(o *options, log *slog.Logger) (mysql.Config, error) {
+	cfg := mysql.Config{
+		Address: o.text("address"), Database: o.text("database"), Table: o.text("table"), LockTable: o.text("lock_table"),
+		Username: o.text("username"), Password: o.text("password"), CAFile: o.text("tls_ca_file"), MaxOpen: o.number("max_parallel"),
+		MaxIdle: o.number("max_idle_connections"), MaxLifetime: o.duration("max_connection_lifetime"), Log: log,
+	}
+	if cfg.CAFile == "" && !o.boolean("plaintext_credential_transmission") && !strings.HasPrefix(cfg.Address, "/") && cfg.Address != "" && !isLoopback(cfg.Address) {
+		log.Warn("the connection with MySQL is not encrypted: set tls_ca_file, or plaintext_credential_transmission if that is meant", "address", cfg.Address)
+	}
+	return cfg, o.err
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func openMySQL(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, error) {
+	cfg, err := mysqlConfig(o, log)
+	if err != nil {
+		return nil, err
+	}
+	return mysql.Open(ctx, cfg)
+}
+
+func lockMySQL(ctx context.Context, o *options, log *slog.Logger) (remote.Lock, error) {
+	cfg, err := mysqlConfig(o, log)
+	if err != nil {
+		return nil, err
+	}
+	return mysql.OpenLock(ctx, cfg)
 }

@@ -39,6 +39,11 @@ func TestPostgres(t *testing.T) {
 			return remotetest.Lead(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})})
 		})
 	})
+	t.Run("model", func(t *testing.T) {
+		storagetest.TestModel(t, func(t *testing.T) storage.Backend {
+			return remotetest.Lead(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})})
+		})
+	})
 	t.Run("nodes", func(t *testing.T) {
 		remotetest.TestNodes(t, func(t *testing.T) func() (remote.Driver, remote.Lock) {
 			url := p.NewDatabase()
