@@ -72,6 +72,8 @@ type Events struct {
 	Follow  func()
 	Lead    func()
 	Applied func(storage.Change) error
+	// Report takes what another node has reported, while this one leads; nil takes nothing.
+	Report func(ctx context.Context, what []byte) error
 }
 
 // A member is a node's part in its store, of either kind.
@@ -107,6 +109,8 @@ type Node struct {
 	since  time.Time       // when this node came to lead
 
 	pilot pilot
+
+	report func(ctx context.Context, what []byte) error // of Events
 }
 
 type running struct {
@@ -132,6 +136,7 @@ func New(cfg Config) *Node {
 
 // Bind says whom to tell. It must be called once, before Start and Bootstrap.
 func (n *Node) Bind(on Events) {
+	n.report = on.Report
 	if n.cfg.Shared != nil {
 		n.cfg.Shared.Bind(remote.Events{Follow: on.Follow, Applied: on.Applied, Lead: func() {
 			n.led()
