@@ -56,7 +56,7 @@ play_kmip() {
 			python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["data"][sys.argv[2]])' "$tmp/credential.json" $part >"$tmp/$part.pem"
 		done
 	) && python3 "$dir/oasis_replay.py" --host 127.0.0.1 --port "$port" --ca "$tmp/ca.pem" --cert "$tmp/certificate.pem" --key "$tmp/private_key.pem" \
-		--set v1.0,v1.1,v1.2,v1.3 "$@"
+		--set v1.0,v1.1,v1.2,v1.3,v2.0 "$@"
 	kill "$server" 2>/dev/null
 	wait "$server" 2>/dev/null || true
 }

@@ -50,23 +50,14 @@ func (c *Config) Overlay(getenv func(string) string) error {
 		}
 		c.DefaultLease = d
 	}
-	for _, s := range []*Storage{c.Storage, c.HAStorage} {
-		if s == nil {
-			continue
-		}
-		for option, name := range storageEnv[s.Type] {
+	if c.Storage != nil && c.Storage.Type == "raft" {
+		for option, name := range map[string]string{"node_id": "VAULT_RAFT_NODE_ID", "path": "VAULT_RAFT_PATH"} {
 			if v := getenv(name); v != "" {
-				s.Options[option] = v
+				c.Storage.Options[option] = v
 			}
 		}
 	}
 	return nil
-}
-
-// storageEnv are the variables that count more than a stanza's options.
-var storageEnv = map[string]map[string]string{
-	"raft":       {"node_id": "VAULT_RAFT_NODE_ID", "path": "VAULT_RAFT_PATH"},
-	"postgresql": {"connection_url": "VAULT_PG_CONNECTION_URL"},
 }
 
 func parseBool(v string) (bool, error) {

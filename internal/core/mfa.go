@@ -112,9 +112,7 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 		}
 		constraints[name] = map[string]any{"any": ways}
 	}
-	if err := h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now); err != nil {
-		return false, err
-	}
+	h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now)
 	res.Auth = &engine.Auth{
 		Made: true, MFARequirement: map[string]any{"mfa_request_id": id, "mfa_constraints": constraints},
 	}

@@ -82,6 +82,40 @@ const kwpMagic = 0xa65959a6
 
 var errUnwrap = errs.New(errs.Invalid, "the wrapped key cannot be decrypted: it was wrapped with another key, or changed")
 
+// UnwrapBlocks undoes WrapBlocks. All failures look the same.
+func UnwrapBlocks(kek, wrapped []byte) ([]byte, error) {
+	if len(wrapped) < 3*semi || len(wrapped)%semi != 0 || len(wrapped) > maxWrapped+2*semi {
+		return nil, errUnwrap
+	}
+	b, err := aes.NewCipher(kek)
+	if err != nil {
+		return nil, err
+	}
+	out := append([]byte(nil), wrapped...)
+	unmix(b, out)
+	var magic [semi]byte
+	binary.BigEndian.PutUint64(magic[:], kwMagic)
+	if subtle.ConstantTimeCompare(magic[:], out[:semi]) != 1 {
+		return nil, errUnwrap
+	}
+	return out[semi:], nil
+}
+
+// unmix undoes mix.
+func unmix(b cipher.Block, out []byte) {
+	n := len(out)/semi - 1
+	var block [aes.BlockSize]byte
+	copy(block[:], out[:semi])
+	for t := 6 * n; t >= 1; t-- {
+		r := out[semi*((t-1)%n+1):][:semi]
+		binary.BigEndian.PutUint64(block[:], binary.BigEndian.Uint64(block[:])^uint64(t))
+		copy(block[semi:], r)
+		b.Decrypt(block[:], block[:])
+		copy(r, block[semi:])
+	}
+	copy(out, block[:semi])
+}
+
 // Unwrap undoes Wrap. All failures look the same.
 func Unwrap(kek, wrapped []byte) ([]byte, error) {
 	if len(wrapped) < 2*semi || len(wrapped)%semi != 0 || len(wrapped) > maxWrapped+2*semi {
@@ -96,16 +130,7 @@ func Unwrap(kek, wrapped []byte) ([]byte, error) {
 	if n == 1 {
 		b.Decrypt(out, out)
 	} else {
-		var block [aes.BlockSize]byte
-		copy(block[:], out[:semi])
-		for t := 6 * n; t >= 1; t-- {
-			r := out[semi*((t-1)%n+1):][:semi]
-			binary.BigEndian.PutUint64(block[:], binary.BigEndian.Uint64(block[:])^uint64(t))
-			copy(block[semi:], r)
-			b.Decrypt(block[:], block[:])
-			copy(r, block[semi:])
-		}
-		copy(out, block[:semi])
+		unmix(b, out)
 	}
 	size := int(binary.BigEndian.Uint32(out[4:]))
 	ok := subtle.ConstantTimeEq(int32(binary.BigEndian.Uint32(out)>>1), kwpMagic>>1) &

@@ -96,26 +96,11 @@ func (e *Engine) auditHash(_ context.Context, call *engine.Call, in auditHashIn)
 }
 
 func (e *Engine) auditChain(_ context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {
-	path := mount.Canonical(in.Path)
-	head, err := desks(call).Audit.Chain(path)
+	head, err := desks(call).Audit.Chain(mount.Canonical(in.Path))
 	if err != nil {
 		return nil, err
 	}
-	ends, err := desks(call).Audit.Ends(call.Tx, path)
-	if err != nil {
-		return nil, err
-	}
-	nodes := make(map[string]any, len(ends))
-	for node, h := range ends {
-		nodes[node] = showHead(h)
-	}
-	out := showHead(head)
-	out["nodes"] = nodes
-	return data(out), nil
-}
-
-func showHead(h chain.Head) map[string]any {
-	return map[string]any{"id": h.ID, "seq": h.Seq, "hash": hex.EncodeToString(h.Hash[:])}
+	return data(map[string]any{"id": head.ID, "seq": head.Seq, "hash": hex.EncodeToString(head.Hash[:])}), nil
 }
 
 type verifyAuditChainIn struct {

@@ -2025,3 +2025,126 @@ func (t Tag) name() string {
 	}
 	return ""
 }
+
+// The values of TicketType.
+const (
+	TicketTypeLogin uint32 = 1
+)
+
+// The values of AdjustmentType.
+const (
+	AdjustmentTypeIncrement uint32 = 1
+	AdjustmentTypeDecrement uint32 = 2
+	AdjustmentTypeNegate    uint32 = 3
+)
+
+// The values of EndpointRole.
+const (
+	EndpointRoleClient uint32 = 1
+	EndpointRoleServer uint32 = 2
+)
+
+// The values of PKCS_11Function.
+const (
+	PKCS_11FunctionC_Initialize uint32 = 1
+	PKCS_11FunctionC_Finalize   uint32 = 2
+	PKCS_11FunctionC_GetInfo    uint32 = 3
+)
+
+// The values of PKCS_11ReturnCode.
+const (
+	PKCS_11ReturnCodeOK uint32 = 0
+)
+
+// The values of InteropFunction.
+const (
+	InteropFunctionBegin uint32 = 1
+	InteropFunctionEnd   uint32 = 2
+	InteropFunctionReset uint32 = 3
+)
+
+// The values of ProtectionLevel.
+const (
+	ProtectionLevelHigh uint32 = 1
+	ProtectionLevelLow  uint32 = 2
+)
+
+// The values of ProcessingStage.
+const (
+	ProcessingStageSubmitted uint32 = 1
+	ProcessingStageInProcess uint32 = 2
+	ProcessingStageCompleted uint32 = 3
+)
+
+// The values of ClientRegistrationMethod.
+const (
+	ClientRegistrationMethodUnspecified        uint32 = 1
+	ClientRegistrationMethodServerPreGenerated uint32 = 2
+	ClientRegistrationMethodServerOnDemand     uint32 = 3
+	ClientRegistrationMethodClientGenerated    uint32 = 4
+	ClientRegistrationMethodClientRegistered   uint32 = 5
+)
+
+// The values of ValidationAuthorityType.
+const (
+	ValidationAuthorityTypeUnspecified    uint32 = 1
+	ValidationAuthorityTypeNISTCMVP       uint32 = 2
+	ValidationAuthorityTypeCommonCriteria uint32 = 3
+)
+
+// The values of ValidationType.
+const (
+	ValidationTypeUnspecified uint32 = 1
+	ValidationTypeHardware    uint32 = 2
+	ValidationTypeSoftware    uint32 = 3
+	ValidationTypeFirmware    uint32 = 4
+	ValidationTypeHybrid      uint32 = 5
+)
+
+// The values of KeyValueLocationType.
+const (
+	KeyValueLocationTypeUninterpretedTextString uint32 = 1
+	KeyValueLocationTypeURI                     uint32 = 2
+)
+
+// The values of NISTKeyType.
+const (
+	NISTKeyTypePrivateSignatureKey                uint32 = 1
+	NISTKeyTypePublicSignatureVerificationKey     uint32 = 2
+	NISTKeyTypeSymmetricAuthenticationKey         uint32 = 3
+	NISTKeyTypePrivateAuthenticationKey           uint32 = 4
+	NISTKeyTypePublicAuthenticationKey            uint32 = 5
+	NISTKeyTypeSymmetricDataEncryptionKey         uint32 = 6
+	NISTKeyTypeSymmetricKeyWrappingKey            uint32 = 7
+	NISTKeyTypeSymmetricRandomNumberGenerationKey uint32 = 8
+	NISTKeyTypeSymmetricMasterKey                 uint32 = 9
+	NISTKeyTypePrivateKeyTransportKey             uint32 = 10
+	NISTKeyTypePublicKeyTransportKey              uint32 = 11
+	NISTKeyTypeSymmetricKeyAgreementKey           uint32 = 12
+	NISTKeyTypePrivateStaticKeyAgreementKey       uint32 = 13
+	NISTKeyTypePublicStaticKeyAgreementKey        uint32 = 14
+	NISTKeyTypePrivateEphemeralKeyAgreementKey    uint32 = 15
+	NISTKeyTypePublicEphemeralKeyAgreementKey     uint32 = 16
+	NISTKeyTypeSymmetricAuthorizationKey          uint32 = 17
+	NISTKeyTypePrivateAuthorizationKey            uint32 = 18
+	NISTKeyTypePublicAuthorizationKey             uint32 = 19
+)
+
+// The values of MaskGenerator.
+const (
+	MaskGeneratorMFG1 uint32 = 1
+	MaskGeneratorMGF1 uint32 = 1
+)
+
+// The values of CertificateRequestType.
+const (
+	CertificateRequestTypeCRMF    uint32 = 1
+	CertificateRequestTypePKCS_10 uint32 = 2
+	CertificateRequestTypePEM     uint32 = 3
+	CertificateRequestTypePGP     uint32 = 4
+)
+
+// The values of SplitKeyMethod.
+const (
+	SplitKeyMethodPolynomialSharingGF2_8 uint32 = 4
+)

@@ -25,10 +25,8 @@ const (
 	maxPlaces     = 1000 // whose keys are remembered
 	maxTokenBytes = 32 << 10
 	// Keys are fetched again after freshFor, and when a token names one that is
-	// not among them, but not more often than every pause. While their place does
-	// not answer, those at hand are good until they are staleFor old.
+	// not among them, but not more often than every pause.
 	freshFor = 10 * time.Minute
-	staleFor = time.Hour
 	pause    = 5 * time.Second
 )
 
@@ -112,14 +110,13 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	look := func() (keys *jose.JSONWebKeySet, settled bool, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		lately, age := time.Since(p.tried) < pause, time.Since(p.fetched)
-		switch {
-		case p.keys != nil && (age < freshFor && !again || lately && age < staleFor):
+		switch lately := time.Since(p.tried) < pause; {
+		case p.keys != nil && (lately || time.Since(p.fetched) < freshFor && !again):
 			return p.keys, true, nil
 		case p.failure != nil && lately:
 			return nil, true, p.failure // those who wait do not try one after another
 		}
-		return nil, false, nil
+		return p.keys, false, nil
 	}
 	keys, settled, err := look()
 	if settled {
@@ -130,12 +127,11 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	if keys, settled, err = look(); settled { // by another, meanwhile
 		return keys, err
 	}
-	err = p.refresh(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil && (p.keys == nil || again || time.Since(p.fetched) >= staleFor) {
+	if err := p.refresh(ctx); err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.keys, nil
 }
 

@@ -31,11 +31,7 @@ import (
 )
 
 // An Engine is the method ldap.
-type Engine struct {
-	mu    sync.Mutex
-	asked map[string]int // logins that ask servers now, by the mount; guarded by mu
-	all   int            // of all mounts; guarded by mu
-}
+type Engine struct{ slots chan struct{} }
 
 var (
 	_ engine.Engine      = (*Engine)(nil)
@@ -43,12 +39,8 @@ var (
 	_ engine.LoginNamer  = (*Engine)(nil)
 )
 
-// Bounds on how many logins ask servers at a time: of one mount, so that a server
-// that hangs keeps only its own waiting, and of all.
-const (
-	maxAsked    = 64
-	maxAllAsked = 2048
-)
+// maxAsked bounds how many logins ask servers at a time.
+const maxAsked = 64
 
 // boundPackets bounds, once for the program, how much room the library makes for a
 // packet: it believes what the packet says of its length.
@@ -57,7 +49,7 @@ var boundPackets = sync.OnceFunc(func() { ber.MaxPacketLengthBytes = maxBytes })
 // New makes the method.
 func New() *Engine {
 	boundPackets()
-	return &Engine{asked: map[string]int{}}
+	return &Engine{make(chan struct{}, maxAsked)}
 }
 
 // Type implements engine.Engine.

@@ -60,85 +60,137 @@ const (
 	attrAlways       = "Always Sensitive"
 	attrExtractable  = "Extractable"
 	attrNever        = "Never Extractable"
+	attrShortID      = "Short Unique Identifier"
+	attrFormat       = "Key Format Type"
+	attrLevel        = "Protection Level"
+	attrPeriod       = "Protection Period"
+	attrStorage      = "Protection Storage Mask"
+	attrQuantum      = "Quantum Safe"
+	attrNIST         = "NIST Key Type"
+	attrOpaqueType   = "Opaque Data Type"
 )
 
 // Who may do what with an attribute.
 const (
-	multi  = 1 << iota // there may be several
-	atMake             // a client may give it when the object is made
-	add                // ... or add it later
-	modify             // ... or change it
-	remove             // ... or take it away
-	all    = atMake | add | modify | remove
+	multi   = 1 << iota // there may be several
+	atMake              // a client may give it when the object is made
+	add                 // ... or add it later
+	modify              // ... or change it
+	remove              // ... or take it away
+	dropped             // KMIP 2 has it no more
+	all     = atMake | add | modify | remove
 )
 
-// A kind is what is known of an attribute (KMIP 1.4, chapter 3).
+// A kind is what is known of an attribute (KMIP 1.4, chapter 3; 2.1, chapter 4).
 type kind struct {
 	name   string
+	tag    ttlv.Tag // under which KMIP 2 has it
 	typ    ttlv.Type
-	since  int32 // minor version
+	since  int32 // minor version of KMIP 1, or v20
 	rights int
 }
 
-// kinds are the attributes in the order in which they are shown; kindsByName finds
-// them. Nothing changes them.
+// v20 is KMIP 2.0 as kind.since.
+const v20 = 10
+
+// kinds are the attributes in the order in which they are shown; kindsByName and
+// kindsByTag find them. Nothing changes them.
 var (
 	kinds = []kind{
-		{attrID, ttlv.TextString, 0, 0},
-		{attrName, ttlv.Structure, 0, multi | all},
-		{attrType, ttlv.Enumeration, 0, 0},
-		{attrAlgorithm, ttlv.Enumeration, 0, atMake},
-		{attrLength, ttlv.Integer, 0, atMake},
-		{attrParameters, ttlv.Structure, 0, multi | all},
-		{attrDomain, ttlv.Structure, 0, atMake},
-		{attrCertType, ttlv.Enumeration, 0, 0},
-		{attrCertLength, ttlv.Integer, 1, 0},
-		{attrCertID, ttlv.Structure, 1, 0},
-		{attrCertSubject, ttlv.Structure, 1, 0},
-		{attrCertIssuer, ttlv.Structure, 1, 0},
-		{attrOldCertID, ttlv.Structure, 0, 0},
-		{attrOldSubject, ttlv.Structure, 0, 0},
-		{attrOldIssuer, ttlv.Structure, 0, 0},
-		{attrSignatureAlg, ttlv.Enumeration, 1, 0},
-		{attrDigest, ttlv.Structure, 0, multi},
-		{attrPolicy, ttlv.TextString, 0, atMake},
-		{attrMask, ttlv.Integer, 0, atMake},
-		{attrLease, ttlv.Interval, 0, 0},
-		{attrLimits, ttlv.Structure, 0, atMake | add | modify | remove},
-		{attrState, ttlv.Enumeration, 0, 0},
-		{attrInitial, ttlv.DateTime, 0, 0},
-		{attrActivation, ttlv.DateTime, 0, atMake | add | modify},
-		{attrProcessStart, ttlv.DateTime, 0, atMake | add | modify},
-		{attrProtectStop, ttlv.DateTime, 0, atMake | add | modify},
-		{attrDeactivation, ttlv.DateTime, 0, atMake | add | modify},
-		{attrDestroyed, ttlv.DateTime, 0, 0},
-		{attrOccurrence, ttlv.DateTime, 0, 0},
-		{attrCompromised, ttlv.DateTime, 0, 0},
-		{attrReason, ttlv.Structure, 0, 0},
-		{attrArchived, ttlv.DateTime, 0, 0},
-		{attrGroup, ttlv.TextString, 0, multi | all},
-		{attrFresh, ttlv.Boolean, 1, atMake},
-		{attrLink, ttlv.Structure, 0, multi | all},
-		{attrAppInfo, ttlv.Structure, 0, multi | all},
-		{attrContact, ttlv.TextString, 0, all},
-		{attrChanged, ttlv.DateTime, 0, 0},
-		{attrAlternative, ttlv.Structure, 2, multi | all},
-		{attrPresent, ttlv.Boolean, 2, 0},
-		{attrLocation, ttlv.Structure, 2, multi | all},
-		{attrCreated, ttlv.DateTime, 2, atMake},
-		{attrRNG, ttlv.Structure, 3, atMake},
-		{attrFriendly, ttlv.TextString, 4, all},
-		{attrDescription, ttlv.TextString, 4, all},
-		{attrComment, ttlv.TextString, 4, all},
-		{attrSensitive, ttlv.Boolean, 4, atMake | modify},
-		{attrAlways, ttlv.Boolean, 4, 0},
-		{attrExtractable, ttlv.Boolean, 4, atMake | modify},
-		{attrNever, ttlv.Boolean, 4, 0},
+		{attrID, ttlv.TagUniqueIdentifier, ttlv.TextString, 0, 0},
+		{attrName, ttlv.TagName, ttlv.Structure, 0, multi | all},
+		{attrType, ttlv.TagObjectType, ttlv.Enumeration, 0, 0},
+		{attrAlgorithm, ttlv.TagCryptographicAlgorithm, ttlv.Enumeration, 0, atMake},
+		{attrLength, ttlv.TagCryptographicLength, ttlv.Integer, 0, atMake},
+		{attrParameters, ttlv.TagCryptographicParameters, ttlv.Structure, 0, multi | all},
+		{attrDomain, ttlv.TagCryptographicDomainParameters, ttlv.Structure, 0, atMake},
+		{attrCertType, ttlv.TagCertificateType, ttlv.Enumeration, 0, atMake},
+		{attrCertLength, ttlv.TagCertificateLength, ttlv.Integer, 1, 0},
+		{attrCertID, ttlv.TagX_509CertificateIdentifier, ttlv.Structure, 1, 0},
+		{attrCertSubject, ttlv.TagX_509CertificateSubject, ttlv.Structure, 1, 0},
+		{attrCertIssuer, ttlv.TagX_509CertificateIssuer, ttlv.Structure, 1, 0},
+		{attrOldCertID, ttlv.TagCertificateIdentifier, ttlv.Structure, 0, dropped},
+		{attrOldSubject, ttlv.TagCertificateSubject, ttlv.Structure, 0, dropped},
+		{attrOldIssuer, ttlv.TagCertificateIssuer, ttlv.Structure, 0, dropped},
+		{attrSignatureAlg, ttlv.TagDigitalSignatureAlgorithm, ttlv.Enumeration, 1, 0},
+		{attrDigest, ttlv.TagDigest, ttlv.Structure, 0, multi},
+		{attrPolicy, ttlv.TagOperationPolicyName, ttlv.TextString, 0, atMake | dropped},
+		{attrMask, ttlv.TagCryptographicUsageMask, ttlv.Integer, 0, atMake},
+		{attrLease, ttlv.TagLeaseTime, ttlv.Interval, 0, 0},
+		{attrLimits, ttlv.TagUsageLimits, ttlv.Structure, 0, atMake | add | modify | remove},
+		{attrState, ttlv.TagState, ttlv.Enumeration, 0, 0},
+		{attrInitial, ttlv.TagInitialDate, ttlv.DateTime, 0, 0},
+		{attrActivation, ttlv.TagActivationDate, ttlv.DateTime, 0, atMake | add | modify},
+		{attrProcessStart, ttlv.TagProcessStartDate, ttlv.DateTime, 0, atMake | add | modify},
+		{attrProtectStop, ttlv.TagProtectStopDate, ttlv.DateTime, 0, atMake | add | modify},
+		{attrDeactivation, ttlv.TagDeactivationDate, ttlv.DateTime, 0, atMake | add | modify},
+		{attrDestroyed, ttlv.TagDestroyDate, ttlv.DateTime, 0, 0},
+		{attrOccurrence, ttlv.TagCompromiseOccurrenceDate, ttlv.DateTime, 0, 0},
+		{attrCompromised, ttlv.TagCompromiseDate, ttlv.DateTime, 0, 0},
+		{attrReason, ttlv.TagRevocationReason, ttlv.Structure, 0, 0},
+		{attrArchived, ttlv.TagArchiveDate, ttlv.DateTime, 0, 0},
+		{attrGroup, ttlv.TagObjectGroup, ttlv.TextString, 0, multi | all},
+		{attrFresh, ttlv.TagFresh, ttlv.Boolean, 1, atMake},
+		{attrLink, ttlv.TagLink, ttlv.Structure, 0, multi | all},
+		{attrAppInfo, ttlv.TagApplicationSpecificInformation, ttlv.Structure, 0, multi | all},
+		{attrContact, ttlv.TagContactInformation, ttlv.TextString, 0, all},
+		{attrChanged, ttlv.TagLastChangeDate, ttlv.DateTime, 0, 0},
+		{attrAlternative, ttlv.TagAlternativeName, ttlv.Structure, 2, multi | all},
+		{attrPresent, ttlv.TagKeyValuePresent, ttlv.Boolean, 2, 0},
+		{attrLocation, ttlv.TagKeyValueLocation, ttlv.Structure, 2, multi | all},
+		{attrCreated, ttlv.TagOriginalCreationDate, ttlv.DateTime, 2, atMake},
+		{attrRNG, ttlv.TagRandomNumberGenerator, ttlv.Structure, 3, atMake},
+		{attrFriendly, ttlv.TagPKCS_12FriendlyName, ttlv.TextString, 4, all},
+		{attrDescription, ttlv.TagDescription, ttlv.TextString, 4, all},
+		{attrComment, ttlv.TagComment, ttlv.TextString, 4, all},
+		{attrSensitive, ttlv.TagSensitive, ttlv.Boolean, 4, atMake | modify},
+		{attrAlways, ttlv.TagAlwaysSensitive, ttlv.Boolean, 4, 0},
+		{attrExtractable, ttlv.TagExtractable, ttlv.Boolean, 4, atMake | modify},
+		{attrNever, ttlv.TagNeverExtractable, ttlv.Boolean, 4, 0},
+		{attrShortID, ttlv.TagShortUniqueIdentifier, ttlv.ByteString, v20, 0},
+		{attrFormat, ttlv.TagKeyFormatType, ttlv.Enumeration, v20, 0},
+		{attrLevel, ttlv.TagProtectionLevel, ttlv.Enumeration, v20, atMake | add | modify | remove},
+		{attrPeriod, ttlv.TagProtectionPeriod, ttlv.Interval, v20, atMake | add | modify | remove},
+		{attrStorage, ttlv.TagProtectionStorageMask, ttlv.Integer, v20, 0},
+		{attrQuantum, ttlv.TagQuantumSafe, ttlv.Boolean, v20, atMake | add | modify | remove},
+		{attrNIST, ttlv.TagNISTKeyType, ttlv.Enumeration, v20, multi | all},
+		{attrOpaqueType, ttlv.TagOpaqueDataType, ttlv.Enumeration, v20, 0},
+		{"Certificate Subject CN", ttlv.TagCertificateSubjectCN, ttlv.TextString, v20, multi},
+		{"Certificate Subject O", ttlv.TagCertificateSubjectO, ttlv.TextString, v20, multi},
+		{"Certificate Subject OU", ttlv.TagCertificateSubjectOU, ttlv.TextString, v20, multi},
+		{"Certificate Subject Email", ttlv.TagCertificateSubjectEmail, ttlv.TextString, v20, multi},
+		{"Certificate Subject C", ttlv.TagCertificateSubjectC, ttlv.TextString, v20, multi},
+		{"Certificate Subject ST", ttlv.TagCertificateSubjectST, ttlv.TextString, v20, multi},
+		{"Certificate Subject L", ttlv.TagCertificateSubjectL, ttlv.TextString, v20, multi},
+		{"Certificate Subject UID", ttlv.TagCertificateSubjectUID, ttlv.TextString, v20, multi},
+		{"Certificate Subject SerialNumber", ttlv.TagCertificateSubjectSerialNumber, ttlv.TextString, v20, multi},
+		{"Certificate Subject Title", ttlv.TagCertificateSubjectTitle, ttlv.TextString, v20, multi},
+		{"Certificate Subject DC", ttlv.TagCertificateSubjectDC, ttlv.TextString, v20, multi},
+		{"Certificate Subject DNQualifier", ttlv.TagCertificateSubjectDNQualifier, ttlv.TextString, v20, multi},
+		{"Certificate Issuer CN", ttlv.TagCertificateIssuerCN, ttlv.TextString, v20, multi},
+		{"Certificate Issuer O", ttlv.TagCertificateIssuerO, ttlv.TextString, v20, multi},
+		{"Certificate Issuer OU", ttlv.TagCertificateIssuerOU, ttlv.TextString, v20, multi},
+		{"Certificate Issuer Email", ttlv.TagCertificateIssuerEmail, ttlv.TextString, v20, multi},
+		{"Certificate Issuer C", ttlv.TagCertificateIssuerC, ttlv.TextString, v20, multi},
+		{"Certificate Issuer ST", ttlv.TagCertificateIssuerST, ttlv.TextString, v20, multi},
+		{"Certificate Issuer L", ttlv.TagCertificateIssuerL, ttlv.TextString, v20, multi},
+		{"Certificate Issuer UID", ttlv.TagCertificateIssuerUID, ttlv.TextString, v20, multi},
+		{"Certificate Issuer SerialNumber", ttlv.TagCertificateIssuerSerialNumber, ttlv.TextString, v20, multi},
+		{"Certificate Issuer Title", ttlv.TagCertificateIssuerTitle, ttlv.TextString, v20, multi},
+		{"Certificate Issuer DC", ttlv.TagCertificateIssuerDC, ttlv.TextString, v20, multi},
+		{"Certificate Issuer DNQualifier", ttlv.TagCertificateIssuerDNQualifier, ttlv.TextString, v20, multi},
 	}
 	kindsByName = func() map[string]kind {
 		out := make(map[string]kind, len(kinds))
 		for _, k := range kinds {
 			out[k.name] = k
+		}
+		return out
+	}()
+	kindsByTag = func() map[ttlv.Tag]kind {
+		out := make(map[ttlv.Tag]kind, len(kinds))
+		for _, k := range kinds {
+			out[k.tag] = k
 		}
 		return out
 	}()
@@ -155,12 +207,19 @@ func kindOfName(name string) (kind, bool) {
 		return kind{name: name, rights: multi | all}, true
 	case strings.HasPrefix(name, "y-"):
 		return kind{name: name, rights: multi}, true
+	case strings.HasPrefix(name, vendorPrefix):
+		return kind{name: name, since: v20, rights: multi | all}, true
 	}
 	return kind{}, false
 }
 
 // known reports whether clients of a version know the attribute.
-func (k kind) known(v version) bool { return v.major > 1 || v.minor >= k.since }
+func (k kind) known(v version) bool {
+	if v.major == 1 {
+		return k.since <= v.minor
+	}
+	return k.rights&dropped == 0 && k.since <= v20+v.minor
+}
 
 // Bounds on attributes.
 const (

@@ -11,9 +11,6 @@ func (b *batch) getAttributes(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.has(attrArchived) && !o.destroyed() {
-		return nil, b.online(o)
-	}
 	names := p.All(ttlv.TagAttributeName)
 	seen := map[string]bool{}
 	for _, n := range names {
@@ -44,9 +41,6 @@ func (b *batch) getAttributeList(p *ttlv.Node) (*ttlv.Node, error) {
 	o, err := b.byID(p)
 	if err != nil {
 		return nil, err
-	}
-	if o.has(attrArchived) && !o.destroyed() {
-		return nil, b.online(o)
 	}
 	out := response(idNode(o))
 	last := ""
@@ -79,7 +73,7 @@ func (b *batch) changing(p *ttlv.Node) (o *object, g given, err error) {
 }
 
 // freeName refuses a name that another object has.
-func (b *batch) freeName(g *given) error {
+func (b *batch) freeName(o *object, g *given) error {
 	if g.name != attrName {
 		return nil
 	}
@@ -87,8 +81,8 @@ func (b *batch) freeName(g *given) error {
 	if err != nil {
 		return err
 	}
-	if other != nil {
-		return fail(ttlv.ResultReasonIllegalOperation, "an object has this name")
+	if other != nil && (o == nil || other.ID != o.ID) {
+		return newer(fail(ttlv.ResultReasonIllegalOperation, "an object has this name"), ttlv.ResultReasonNonUniqueNameAttribute)
 	}
 	return nil
 }
@@ -105,11 +99,11 @@ func (b *batch) addAttribute(p *ttlv.Node) (*ttlv.Node, error) {
 		if g.rights&add == 0 {
 			return nil, denied("%s cannot be changed", g.name)
 		}
-		return nil, fail(ttlv.ResultReasonIllegalOperation, "the object has %s already, of which there is one", g.name)
+		return nil, newer(fail(ttlv.ResultReasonIllegalOperation, "the object has %s already, of which there is one", g.name), ttlv.ResultReasonAttributeSingleValued)
 	case g.rights&add == 0:
 		return nil, denied("%s cannot be added", g.name)
 	}
-	if err := b.freeName(&g); err != nil {
+	if err := b.freeName(nil, &g); err != nil {
 		return nil, err
 	}
 	c := o.clone()
@@ -172,6 +166,16 @@ func (b *batch) modifyAttribute(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := p.Get(ttlv.TagCurrentAttribute); n != nil { // KMIP 2 names the instance by its value
+		at, err := b.current(o, n)
+		if err != nil {
+			return nil, err
+		}
+		if at.Name != g.name {
+			return nil, invalid("Current Attribute and New Attribute are not the same attribute")
+		}
+		g.index = at.Index
+	}
 	if g.rights&modify == 0 {
 		return nil, denied("%s cannot be changed", g.name)
 	}
@@ -183,7 +187,7 @@ func (b *batch) modifyAttribute(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, fail(ttlv.ResultReasonItemNotFound, "the object has no %s with this index", g.name)
 	}
 	if g.name != attrName || o.Attrs[at].node().Get(ttlv.TagNameValue).Text() != g.value.Get(ttlv.TagNameValue).Text() {
-		if err := b.freeName(&g); err != nil {
+		if err := b.freeName(nil, &g); err != nil {
 			return nil, err
 		}
 	}
@@ -206,11 +210,19 @@ func (b *batch) deleteAttribute(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	name, index := p.Get(ttlv.TagAttributeName), int32(0)
-	if name == nil || name.Type != ttlv.TextString {
+	if (name == nil || name.Type != ttlv.TextString) && p.Get(ttlv.TagCurrentAttribute) == nil {
 		return nil, missing("Attribute Name")
 	}
 	if n := p.Get(ttlv.TagAttributeIndex); n != nil {
 		index = int32(n.Int)
+	}
+	every := b.v.major >= 2 // a reference means all instances
+	if n := p.Get(ttlv.TagCurrentAttribute); n != nil {
+		a, err := b.current(o, n)
+		if err != nil {
+			return nil, err
+		}
+		name, index, every = ttlv.Text(ttlv.TagAttributeName, a.Name), a.Index, false
 	}
 	k, ok := kindOfName(name.Text())
 	if !ok {
@@ -220,13 +232,33 @@ func (b *batch) deleteAttribute(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, denied("%s cannot be deleted", k.name)
 	}
 	c := o.clone()
-	at := slices.IndexFunc(c.Attrs, func(a attribute) bool { return a.Name == k.name && a.Index == index && a.Index < templateIndex })
+	at := slices.IndexFunc(c.Attrs, func(a attribute) bool {
+		return a.Name == k.name && (every || a.Index == index) && a.Index < templateIndex
+	})
 	if at < 0 {
-		return nil, fail(ttlv.ResultReasonItemNotFound, "the object has no such attribute")
+		return nil, newer(fail(ttlv.ResultReasonItemNotFound, "the object has no such attribute"), ttlv.ResultReasonAttributeNotFound)
 	}
 	a := c.Attrs[at]
-	c.Attrs = slices.Delete(c.Attrs, at, at+1)
+	if every {
+		c.drop(k.name)
+	} else {
+		c.Attrs = slices.Delete(c.Attrs, at, at+1)
+	}
 	return b.changed(o, c, a)
+}
+
+// current is the instance of an attribute that has the value of a Current Attribute.
+func (b *batch) current(o *object, n *ttlv.Node) (a attribute, err error) {
+	g, err := b.parseAttribute(n)
+	if err != nil {
+		return a, err
+	}
+	for _, a := range o.instances(g.name) {
+		if g.value == nil || covers(a.node(), g.value) {
+			return a, nil
+		}
+	}
+	return a, newer(fail(ttlv.ResultReasonItemNotFound, "the object has no such attribute"), ttlv.ResultReasonAttributeInstanceNotFound)
 }
 
 // spend takes from what is left of an object's usage limits.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"slices"
 
+	"arca/internal/keywrap"
 	"arca/internal/ttlv"
 )
 
@@ -23,9 +24,6 @@ type use struct {
 // using checks that a key may be used: state, dates, mask. protects tells
 // operations that protect from those that undo it.
 func (b *batch) using(p *ttlv.Node, mask uint32, protects bool, dataTags ...ttlv.Tag) (*use, error) {
-	if err := whole(p); err != nil {
-		return nil, err
-	}
 	o, err := b.usable(p)
 	if err != nil {
 		return nil, err
@@ -79,15 +77,6 @@ func (b *batch) spent(u *use) error {
 	return b.save(u.o, c)
 }
 
-// whole refuses data that comes in several parts.
-func whole(p *ttlv.Node) error {
-	begins, ends := p.Get(ttlv.TagInitIndicator), p.Get(ttlv.TagFinalIndicator)
-	if p.Get(ttlv.TagCorrelationValue) != nil || begins != nil && begins.Int == 1 && (ends == nil || ends.Int != 1) {
-		return fail(ttlv.ResultReasonFeatureNotSupported, "data in several parts is not supported")
-	}
-	return nil
-}
-
 func (u *use) param(tag ttlv.Tag) (uint32, error) { return enum(u.params, tag) }
 
 func cryptoFailure(text string) error { return fail(ttlv.ResultReasonCryptographicFailure, "%s", text) }
@@ -97,12 +86,8 @@ func (u *use) block() (cipher.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	alg := uint32(0)
-	if n := u.o.get(attrAlgorithm); n != nil {
-		alg = uint32(n.Int)
-	}
 	var c cipher.Block
-	switch alg {
+	switch u.algorithm() {
 	case ttlv.CryptographicAlgorithmAES:
 		c, err = aes.NewCipher(raw)
 	case ttlv.CryptographicAlgorithmDES3:
@@ -193,7 +178,23 @@ func bytesField(p *ttlv.Node, tag ttlv.Tag) []byte {
 	return nil
 }
 
+// modeOf is the block cipher mode of a use; ciphers of streams have none.
+func (u *use) modeOf() (uint32, error) {
+	mode, err := u.param(ttlv.TagBlockCipherMode)
+	if err != nil {
+		return 0, err
+	}
+	alg := u.algorithm()
+	if mode == 0 && alg != ttlv.CryptographicAlgorithmChaCha20 && alg != ttlv.CryptographicAlgorithmChaCha20Poly1305 {
+		return 0, invalid("Cryptographic Parameters name no Block Cipher Mode")
+	}
+	return mode, nil
+}
+
 func (b *batch) encrypt(p *ttlv.Node) (*ttlv.Node, error) {
+	if partial(p) {
+		return b.cryptPart(p, ttlv.OperationEncrypt, ttlv.MaskEncrypt, true)
+	}
 	u, err := b.using(p, ttlv.MaskEncrypt, true, ttlv.TagData)
 	if err != nil {
 		return nil, err
@@ -205,34 +206,27 @@ func (b *batch) encrypt(p *ttlv.Node) (*ttlv.Node, error) {
 		}
 		return response(idNode(u.o), ttlv.Bytes(ttlv.TagData, out)), b.spent(u)
 	}
-	mode, err := u.param(ttlv.TagBlockCipherMode)
+	mode, err := u.modeOf()
 	if err != nil {
 		return nil, err
 	}
-	if mode == 0 {
-		return nil, invalid("Cryptographic Parameters name no Block Cipher Mode")
-	}
 	iv, made := bytesField(p, ttlv.TagIVCounterNonce), false
-	if random := u.params.Get(ttlv.TagRandomIV); mode != ttlv.BlockCipherModeECB && (iv == nil || random != nil && random.Int == 1) {
-		n := 12
-		if mode != ttlv.BlockCipherModeGCM {
-			c, err := u.block()
-			if err != nil {
-				return nil, err
-			}
-			n = c.BlockSize()
-		}
-		iv, made = make([]byte, n), true
+	size, err := u.nonceSize(mode)
+	if err != nil {
+		return nil, err
+	}
+	if size > 0 && (iv == nil || isSet(u.params, ttlv.TagRandomIV)) {
+		iv, made = make([]byte, size), true
 		if _, err := rand.Read(iv); err != nil {
 			return nil, err
 		}
 	}
 	out := response(idNode(u.o))
-	if mode == ttlv.BlockCipherModeGCM {
-		a, err := u.gcm(iv)
-		if err != nil {
-			return nil, err
-		}
+	a, err := u.aead(mode, iv)
+	if err != nil {
+		return nil, err
+	}
+	if a != nil {
 		sealed := a.Seal(nil, iv, u.data, bytesField(p, ttlv.TagAuthenticatedEncryptionAdditionalData))
 		if !b.v.atLeast(1, 4) { // the tag has no field of its own
 			out.Add(ttlv.Bytes(ttlv.TagData, sealed))
@@ -259,6 +253,9 @@ func (b *batch) encrypt(p *ttlv.Node) (*ttlv.Node, error) {
 }
 
 func (b *batch) decrypt(p *ttlv.Node) (*ttlv.Node, error) {
+	if partial(p) {
+		return b.cryptPart(p, ttlv.OperationDecrypt, ttlv.MaskDecrypt, false)
+	}
 	u, err := b.using(p, ttlv.MaskDecrypt, false, ttlv.TagData)
 	if err != nil {
 		return nil, err
@@ -270,22 +267,23 @@ func (b *batch) decrypt(p *ttlv.Node) (*ttlv.Node, error) {
 		}
 		return response(idNode(u.o), ttlv.Bytes(ttlv.TagData, out)), nil
 	}
-	mode, err := u.param(ttlv.TagBlockCipherMode)
+	mode, err := u.modeOf()
 	if err != nil {
 		return nil, err
 	}
-	if mode == 0 {
-		return nil, invalid("Cryptographic Parameters name no Block Cipher Mode")
-	}
 	iv := bytesField(p, ttlv.TagIVCounterNonce)
-	if iv == nil && mode != ttlv.BlockCipherModeECB {
+	size, err := u.nonceSize(mode)
+	if err != nil {
+		return nil, err
+	}
+	if iv == nil && size > 0 {
 		return nil, fail(ttlv.ResultReasonInvalidMessage, "IV/Counter/Nonce is required")
 	}
-	if mode == ttlv.BlockCipherModeGCM {
-		a, err := u.gcm(iv)
-		if err != nil {
-			return nil, err
-		}
+	a, err := u.aead(mode, iv)
+	if err != nil {
+		return nil, err
+	}
+	if a != nil {
 		sealed := slices.Concat(u.data, bytesField(p, ttlv.TagAuthenticatedEncryptionTag))
 		plain, err := a.Open(nil, iv, sealed, bytesField(p, ttlv.TagAuthenticatedEncryptionAdditionalData))
 		if err != nil {
@@ -300,8 +298,53 @@ func (b *batch) decrypt(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(u.o), ttlv.Bytes(ttlv.TagData, plain)), nil
 }
 
+// special serves ciphers and modes that work on the whole, and not by cipher.Block.
+func (u *use) special(mode uint32, iv, in []byte, encrypt bool) (out []byte, served bool, err error) {
+	key, err := rawOf(u.key)
+	if err != nil {
+		return nil, true, err
+	}
+	switch alg := u.algorithm(); {
+	case alg == ttlv.CryptographicAlgorithmChaCha20:
+		n := u.params.Get(ttlv.TagInitialCounterValue)
+		counter := uint32(0)
+		if n != nil && n.Int >= 0 {
+			counter = uint32(n.Int)
+		}
+		c, err := chacha(key, iv, counter)
+		if err != nil {
+			return nil, true, err
+		}
+		out = make([]byte, len(in))
+		c.XORKeyStream(out, in)
+		return out, true, nil
+	case alg != ttlv.CryptographicAlgorithmAES:
+		return nil, false, nil
+	case mode == ttlv.BlockCipherModeXTS:
+		out, err = xts(key, iv, in, encrypt)
+		return out, true, err
+	case mode == ttlv.BlockCipherModeNISTKeyWrap && encrypt:
+		out, err = keywrap.WrapBlocks(key, in)
+	case mode == ttlv.BlockCipherModeNISTKeyWrap:
+		out, err = keywrap.UnwrapBlocks(key, in)
+	case mode == ttlv.BlockCipherModeAESKeyWrapPadding && encrypt:
+		out, err = keywrap.Wrap(key, in)
+	case mode == ttlv.BlockCipherModeAESKeyWrapPadding:
+		out, err = keywrap.Unwrap(key, in)
+	default:
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, true, cryptoFailure("the data cannot be wrapped or unwrapped")
+	}
+	return out, true, nil
+}
+
 // blocks encrypts or decrypts in a mode without authentication.
 func (u *use) blocks(mode uint32, iv, in []byte, encrypt bool) ([]byte, error) {
+	if out, served, err := u.special(mode, iv, in, encrypt); served {
+		return out, err
+	}
 	c, err := u.block()
 	if err != nil {
 		return nil, err

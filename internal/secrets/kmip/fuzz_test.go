@@ -54,6 +54,12 @@ func FuzzMessage(f *testing.F) {
 				}
 			}
 			_, _ = b.parseLocate(it.payload)
+			if p, err := older(it.payload); err == nil {
+				_ = newerPayload(it.code, p)
+				_, _ = b.template(withoutNames(p.Get(ttlv.TagTemplateAttribute)))
+			}
+			_, _ = b.parseSplitting(it.payload)
+			_ = partial(it.payload)
 			for _, tag := range []ttlv.Tag{ttlv.TagSymmetricKey, ttlv.TagPrivateKey, ttlv.TagPublicKey, ttlv.TagSecretData} {
 				if n := it.payload.Get(tag); n != nil {
 					_, _ = rawOf(n)

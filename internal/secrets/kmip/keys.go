@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"math/big"
 	"slices"
@@ -330,6 +331,9 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 
 // describeCertificate sets what a certificate says of itself.
 func describeCertificate(o *object, cert *x509.Certificate) {
+	for who, n := range map[string]pkix.Name{"Subject": cert.Subject, "Issuer": cert.Issuer} {
+		nameParts(o, "Certificate "+who+" ", n)
+	}
 	name := func(attr string, tag ttlv.Tag, dn []byte, rest ...*ttlv.Node) {
 		o.set(attr, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Bytes(tag, dn)).Add(rest...))
 	}
@@ -354,6 +358,24 @@ func describeCertificate(o *object, cert *x509.Certificate) {
 		setMissing(o, ttlv.CryptographicAlgorithmRSA, k.N.BitLen())
 	case *ecdsa.PublicKey:
 		setMissing(o, ttlv.CryptographicAlgorithmECDSA, k.Curve.Params().BitSize)
+	}
+}
+
+// nameParts sets the parts of a name, which KMIP 2 has as attributes of their own.
+func nameParts(o *object, prefix string, n pkix.Name) {
+	parts := map[string]string{
+		"2.5.4.3": "CN", "2.5.4.10": "O", "2.5.4.11": "OU", "1.2.840.113549.1.9.1": "Email", "2.5.4.6": "C", "2.5.4.8": "ST", "2.5.4.7": "L",
+		"0.9.2342.19200300.100.1.1": "UID", "2.5.4.5": "SerialNumber", "2.5.4.12": "Title", "0.9.2342.19200300.100.1.25": "DC", "2.5.4.46": "DNQualifier",
+	}
+	for _, a := range n.Names {
+		part, known := parts[a.Type.String()]
+		text, ok := a.Value.(string)
+		if !known || !ok {
+			continue
+		}
+		v := newAttribute(prefix+part, ttlv.Text(0, plain(text)))
+		v.Index = o.nextIndex(v.Name)
+		o.Attrs = append(o.Attrs, v)
 	}
 }
 

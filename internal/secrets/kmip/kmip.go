@@ -14,6 +14,7 @@
 //	scope/<name>                 a scope; sid/<scope id> its name
 //	role/<scope id>/<name>       a role; rid/<scope id>/<role id> its name
 //	cred/<scope id>/<role id>/<serial>   a client certificate, not revoked
+//	k/<scope id>/<role id>/<hash>   a ticket; a/… the answer of an operation that is asked for later
 //	x/<time>/…                   what is forgotten at a time: certificates, destroyed objects
 //	o/<scope id>/<hash of id>    what is known of an object; m/… its material
 //	t/<scope id>/<order>/<hash>  objects in the order of creation
@@ -22,6 +23,7 @@ package kmip
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"regexp"
 
@@ -34,6 +36,8 @@ import (
 type Engine struct {
 	names   *regexp.Regexp
 	servers *servers
+	streams *streams
+	secret  [32]byte // of this process; makes names that cannot be guessed
 	ops     map[uint32]*operation
 	roles   *storage.Shared[*role]
 	creds   *storage.Shared[*credential]
@@ -56,10 +60,12 @@ func New() *Engine {
 	e := &Engine{
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
 		ops:     byCode,
+		streams: &streams{all: map[string]*stream{}},
 		roles:   storage.NewShared(1<<20, decoded[role]),
 		creds:   storage.NewShared(4<<20, decoded[credential]),
 		objects: storage.NewShared(8<<20, decodeObject),
 	}
+	_, _ = rand.Read(e.secret[:]) // never fails
 	e.servers = newServers(e)
 	return e
 }

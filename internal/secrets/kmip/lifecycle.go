@@ -239,7 +239,8 @@ func (b *batch) replacement(o *object, p *ttlv.Node, tag ttlv.Tag) (attrs []attr
 	}
 	for _, a := range o.Attrs {
 		k, _ := kindOfName(a.Name)
-		if slices.ContainsFunc(own, func(g attribute) bool { return g.Name == a.Name }) || a.Index >= templateIndex {
+		merged := a.Name == attrName && b.v.major >= 2 // it keeps its names there, and gets others
+		if !merged && slices.ContainsFunc(own, func(g attribute) bool { return g.Name == a.Name }) || a.Index >= templateIndex {
 			continue
 		}
 		switch {
@@ -265,5 +266,13 @@ func (b *batch) replacement(o *object, p *ttlv.Node, tag ttlv.Tag) (attrs []attr
 	}
 	old = o.clone()
 	old.drop(attrName)
-	return append(attrs, own...), old, nil
+	for _, a := range own {
+		for _, have := range attrs {
+			if a.Name == attrName && have.Name == attrName {
+				a.Index = max(a.Index, have.Index+1)
+			}
+		}
+		attrs = append(attrs, a)
+	}
+	return attrs, old, nil
 }

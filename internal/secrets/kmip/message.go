@@ -23,7 +23,9 @@ func (v version) atLeast(major, minor int32) bool {
 }
 
 // supported are the versions that are spoken, newest first.
-func supported() []version { return []version{{1, 4}, {1, 3}, {1, 2}, {1, 1}, {1, 0}} }
+func supported() []version {
+	return []version{{2, 1}, {2, 0}, {1, 4}, {1, 3}, {1, 2}, {1, 1}, {1, 0}}
+}
 
 func (v version) node() *ttlv.Node {
 	return ttlv.Struct(ttlv.TagProtocolVersion, ttlv.Int(ttlv.TagProtocolVersionMajor, v.major), ttlv.Int(ttlv.TagProtocolVersionMinor, v.minor))
@@ -33,12 +35,13 @@ func (v version) node() *ttlv.Node {
 type fault struct {
 	reason uint32
 	text   string
+	newer  uint32 // the reason in KMIP 2; 0 is the same
 }
 
 func (f *fault) Error() string { return f.text }
 
 func fail(reason uint32, format string, args ...any) *fault {
-	return &fault{reason, fmt.Sprintf(format, args...)}
+	return &fault{reason: reason, text: fmt.Sprintf(format, args...)}
 }
 
 // Faults of many operations.
@@ -59,6 +62,8 @@ type message struct {
 	version     version
 	maxResponse int64 // bytes; 0: no bound
 	correlation string
+	ticket      []byte // nil for none
+	async       bool   // answers may come later
 	option      uint32 // what to do when an item fails
 	items       []item
 }
@@ -103,7 +108,11 @@ func parseMessage(ops map[uint32]*operation, root *ttlv.Node) (*message, *fault)
 				break
 			}
 		}
-		return bad("protocol version %d.%d is not supported", asked.major, asked.minor)
+		f := fail(ttlv.ResultReasonInvalidMessage, "protocol version %d.%d is not supported", asked.major, asked.minor)
+		if m.version.major >= 2 {
+			f.reason = ttlv.ResultReasonUnsupportedProtocolVersion
+		}
+		return m, f
 	}
 	m.version = asked
 	if f := m.header(h); f != nil {
@@ -158,6 +167,23 @@ func (m *message) header(h *ttlv.Node) *fault {
 		}
 		m.option = uint32(n.Int)
 	}
+	if n := h.Get(ttlv.TagAsynchronousIndicator); n != nil {
+		switch {
+		case m.version.major >= 2 && n.Type == ttlv.Enumeration:
+			m.async = uint32(n.Int) == ttlv.AsynchronousIndicatorMandatory
+		case n.Type != ttlv.Boolean:
+			return invalid("Asynchronous Indicator has the wrong type")
+		default:
+			m.async = n.Int == 1
+		}
+	}
+	if m.version.major >= 2 {
+		for _, c := range h.Get(ttlv.TagAuthentication).All(ttlv.TagCredential) {
+			if n := c.Get(ttlv.TagCredentialType); n != nil && uint32(n.Int) == ttlv.CredentialTypeTicket {
+				m.ticket = append([]byte{}, bytesField(c.Get(ttlv.TagCredentialValue).Get(ttlv.TagTicket), ttlv.TagTicketValue)...)
+			}
+		}
+	}
 	if n := h.Get(ttlv.TagAttestationCapableIndicator); n != nil && n.Type != ttlv.Boolean {
 		return fail(ttlv.ResultReasonInvalidMessage, "Attestation Capable Indicator is a boolean")
 	}
@@ -167,8 +193,12 @@ func (m *message) header(h *ttlv.Node) *fault {
 // onlyReads reports whether no operation of the message writes, as far as can be
 // told; a Get that does comes again in a transaction that can.
 func (m *message) onlyReads() bool {
-	for _, it := range m.items {
-		if it.op != nil && !it.op.reads {
+	if m.ticket != nil || m.async { // uses are counted, answers are kept
+		return false
+	}
+	for i := range m.items {
+		it := &m.items[i]
+		if it.op != nil && !it.op.reads || partial(it.payload) { // what comes in parts is known to the active node alone
 			return false
 		}
 	}
@@ -177,17 +207,23 @@ func (m *message) onlyReads() bool {
 
 // A batch is a message being served.
 type batch struct {
-	ctx    context.Context //nolint:containedctx // of this one message
-	e      *Engine
-	call   *engine.Call
-	tx     storage.Tx
-	now    time.Time
-	v      version
-	scope  string // id
-	role   *role
-	holder string // "" until something was made or found: the ID Placeholder
-	made   int    // objects, so far
-	pairs  *pairs // of RSA, made beforehand
+	ctx       context.Context //nolint:containedctx // of this one message
+	e         *Engine
+	call      *engine.Call
+	tx        storage.Tx
+	now       time.Time
+	v         version
+	scope     string // id
+	role      *role
+	ticket    *ticket            // nil for none
+	holder    string             // "" until something was made or found: the ID Placeholder
+	made      int                // objects, so far
+	flows     map[string]*stream // what this message did with streams
+	importing string             // the identifier of the object that is made; "" is one of our own
+	replacing *object            // the object in whose place it comes
+	ids       []string           // of what the items were about, so far
+	byOp      map[uint32]string  // what the latest operation of a kind made
+	pairs     *pairs             // of RSA, made beforehand
 }
 
 // serve answers a message.
@@ -210,6 +246,19 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 	if err := b.prepared(m); err != nil {
 		return nil, err
 	}
+	if m.ticket != nil {
+		f, err := b.admit(m.ticket)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			var answers []*ttlv.Node
+			for i := range m.items {
+				answers = append(answers, m.items[i].answer(ttlv.ResultStatusOperationFailed, f))
+			}
+			return b.answered(m, answers), nil
+		}
+	}
 	var answers []*ttlv.Node
 	failed := -1
 	size := 0
@@ -217,7 +266,7 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 		if err := ctx.Err(); err != nil {
 			return nil, errs.With(errs.Unavailable, err)
 		}
-		n, f, err := b.item(&m.items[i], len(m.items))
+		n, f, err := b.item(&m.items[i], len(m.items), m.async)
 		if err != nil {
 			return nil, err
 		}
@@ -241,6 +290,9 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 			}
 		}
 	}
+	if len(b.flows) > 0 && !undo {
+		b.call.After(func() { b.e.streams.publish(b.flows) })
+	}
 	body := b.response(m, answers)
 	if m.maxResponse > 0 && int64(len(body)) > m.maxResponse {
 		for i := range answers {
@@ -249,11 +301,19 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 		undo = true // nothing happens that the client does not hear of
 		body = b.response(m, answers)
 	}
-	res := &engine.Response{Raw: &engine.Raw{ContentType: "application/octet-stream", Body: body, Record: recordOf(answers), ClearRecord: clearParams()}}
+	res := answered(body, answers)
 	if undo && b.tx.Writable() {
 		return nil, &engine.Undone{Response: res}
 	}
 	return res, nil
+}
+
+func (b *batch) answered(m *message, answers []*ttlv.Node) *engine.Response {
+	return answered(b.response(m, answers), answers)
+}
+
+func answered(body []byte, answers []*ttlv.Node) *engine.Response {
+	return &engine.Response{Raw: &engine.Raw{ContentType: "application/octet-stream", Body: body, Record: recordOf(answers), ClearRecord: clearParams()}}
 }
 
 // identify finds the role of the client's certificate.
@@ -271,9 +331,12 @@ func (b *batch) identify() error {
 }
 
 // item serves one item of the batch. An error ends the whole request.
-func (b *batch) item(it *item, of int) (n *ttlv.Node, failed bool, err error) {
+func (b *batch) item(it *item, of int, async bool) (n *ttlv.Node, failed bool, err error) {
 	if of > 1 && !it.hasID && b.v.major >= 2 {
 		return it.answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonInvalidMessage, "the batch item has no id")), true, nil
+	}
+	if it.code == ttlv.OperationPoll && it.op != nil && b.role.may(it.op.flag) && !it.critical && b.allows(it.code, "") {
+		return b.poll(it)
 	}
 	payload, err := b.operate(it)
 	var f *fault
@@ -284,6 +347,20 @@ func (b *batch) item(it *item, of int) (n *ttlv.Node, failed bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
+	if async && later(it.code) {
+		w := waiting{Operation: it.code}
+		if payload != nil {
+			w.Payload = payload.Encode()
+		}
+		value, f, err := b.keepAnswer(w)
+		if err != nil {
+			return nil, true, err
+		}
+		if f != nil {
+			return it.answer(ttlv.ResultStatusOperationFailed, b.age(f)), true, nil
+		}
+		return it.answer(ttlv.ResultStatusOperationPending, nil).Add(ttlv.Bytes(ttlv.TagAsynchronousCorrelationValue, value)), false, nil
+	}
 	n = it.answer(ttlv.ResultStatusSuccess, nil)
 	if payload != nil {
 		n.Add(payload)
@@ -293,7 +370,7 @@ func (b *batch) item(it *item, of int) (n *ttlv.Node, failed bool, err error) {
 
 func (b *batch) operate(it *item) (*ttlv.Node, error) {
 	o := it.op
-	if o == nil || !b.v.atLeast(o.since.major, o.since.minor) {
+	if o == nil || o.run == nil || !b.v.atLeast(o.since.major, o.since.minor) {
 		return nil, fail(ttlv.ResultReasonOperationNotSupported, "the operation is not supported")
 	}
 	if it.critical {
@@ -302,14 +379,45 @@ func (b *batch) operate(it *item) (*ttlv.Node, error) {
 	if !o.always && !b.role.may(o.flag) {
 		return nil, denied("the role may not %s", strings.ReplaceAll(o.flag, "_", " "))
 	}
-	return o.run(b, it.payload)
+	if b.ticket != nil && b.ticket.Limited {
+		id := ""
+		if n := it.payload.Get(ttlv.TagUniqueIdentifier); n != nil || b.holder != "" {
+			var err error
+			if id, err = b.textID(n); err != nil {
+				return nil, err
+			}
+		}
+		if !b.allows(o.code, id) {
+			return nil, newer(denied("the ticket does not allow this"), ttlv.ResultReasonNotAuthorised)
+		}
+	}
+	payload := it.payload
+	if b.v.major < 2 {
+		return o.run(b, payload)
+	}
+	payload, err := older(payload)
+	if err != nil {
+		return nil, err
+	}
+	out, err := o.run(b, payload)
+	if err != nil {
+		return nil, err
+	}
+	b.note(it.code, out)
+	return newerPayload(it.code, out), nil
 }
 
 // age replaces a reason that the client's version does not know.
 func (b *batch) age(f *fault) *fault {
+	if b.v.major >= 2 {
+		if f.newer != 0 {
+			return &fault{reason: f.newer, text: f.text}
+		}
+		return f
+	}
 	if f.reason >= ttlv.ResultReasonSensitive && f.reason < ttlv.ResultReasonGeneralFailure && !b.v.atLeast(1, 4) ||
 		f.reason >= ttlv.ResultReasonKeyValueNotPresent && f.reason <= ttlv.ResultReasonAttestationFailed && !b.v.atLeast(1, 2) {
-		return &fault{ttlv.ResultReasonPermissionDenied, f.text}
+		return &fault{reason: ttlv.ResultReasonPermissionDenied, text: f.text}
 	}
 	return f
 }

@@ -117,6 +117,10 @@ func (o *object) nextIndex(name string) int32 {
 	return next
 }
 
+// storageSoftware is the bit of Protection Storage Mask that says how objects are
+// kept here.
+const storageSoftware = 1
+
 // stateless reports whether objects of the type have no state.
 func (o *object) stateless() bool {
 	return o.Type == ttlv.ObjectTypeOpaqueObject || o.Type == ttlv.ObjectTypeTemplate
@@ -154,6 +158,11 @@ func (o *object) visible(v version, now time.Time) (out []attribute) {
 		switch k.name {
 		case attrID:
 			out = append(out, newAttribute(attrID, ttlv.Text(0, o.ID)))
+		case attrShortID:
+			sum := sha256.Sum256([]byte(o.ID))
+			out = append(out, newAttribute(attrShortID, ttlv.Bytes(0, sum[:8])))
+		case attrStorage:
+			out = append(out, newAttribute(attrStorage, ttlv.Int(0, storageSoftware)))
 		case attrType:
 			out = append(out, newAttribute(attrType, ttlv.Enum(0, o.Type)))
 		case attrState:
@@ -165,7 +174,8 @@ func (o *object) visible(v version, now time.Time) (out []attribute) {
 		}
 	}
 	for _, a := range o.Attrs {
-		if (strings.HasPrefix(a.Name, "x-") || strings.HasPrefix(a.Name, "y-")) && a.Index < templateIndex {
+		vendor := v.major >= 2 && strings.HasPrefix(a.Name, vendorPrefix)
+		if (strings.HasPrefix(a.Name, "x-") || strings.HasPrefix(a.Name, "y-") || vendor) && a.Index < templateIndex {
 			out = append(out, a)
 		}
 	}
@@ -204,7 +214,7 @@ func indexOf(name string, value *ttlv.Node) string {
 		if v := value.Get(ttlv.TagNameValue); v != nil {
 			return hashed(name, v.Text())
 		}
-	case name == attrGroup, strings.HasPrefix(name, "x-") && value.Type == ttlv.TextString:
+	case name == attrGroup, (strings.HasPrefix(name, "x-") || strings.HasPrefix(name, vendorPrefix)) && value.Type == ttlv.TextString:
 		return hashed(name, value.Text())
 	case name == attrAppInfo:
 		space, data := value.Get(ttlv.TagApplicationNamespace), value.Get(ttlv.TagApplicationData)
@@ -268,23 +278,20 @@ func (b *batch) named(name string) (*object, error) {
 // byID finds the object that a payload names, or that of the placeholder. It is
 // shared: change a clone.
 func (b *batch) byID(payload *ttlv.Node) (*object, error) {
-	id := b.holder
-	if n := payload.Get(ttlv.TagUniqueIdentifier); n != nil {
-		if n.Type != ttlv.TextString {
-			return nil, invalid("Unique Identifier is a text")
-		}
-		id = n.Text()
+	id, err := b.textID(payload.Get(ttlv.TagUniqueIdentifier))
+	if err != nil {
+		return nil, err
 	}
 	return b.object(id)
 }
 
 func (b *batch) object(id string) (*object, error) {
 	if id == "" {
-		return nil, fail(ttlv.ResultReasonItemNotFound, "no object is named, and none was made or found before")
+		return nil, newer(fail(ttlv.ResultReasonItemNotFound, "no object is named, and none was made or found before"), ttlv.ResultReasonObjectNotFound)
 	}
 	o, err := b.load(hashed(id))
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, fail(ttlv.ResultReasonItemNotFound, "there is no such object")
+		return nil, newer(fail(ttlv.ResultReasonItemNotFound, "there is no such object"), ttlv.ResultReasonObjectNotFound)
 	}
 	return o, err
 }
@@ -301,7 +308,7 @@ func (b *batch) usable(payload *ttlv.Node) (*object, error) {
 func (b *batch) online(o *object) error {
 	switch {
 	case o.destroyed():
-		return fail(ttlv.ResultReasonItemNotFound, "the object is destroyed")
+		return newer(fail(ttlv.ResultReasonItemNotFound, "the object is destroyed"), ttlv.ResultReasonObjectDestroyed)
 	case o.has(attrArchived):
 		return fail(ttlv.ResultReasonObjectArchived, "the object is archived")
 	}
@@ -322,9 +329,17 @@ func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more fu
 // object whose names it takes over, nil for none.
 func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) error, from *object) (*object, error) {
 	o := &object{ID: uuid.NewString(), Type: typ, Attrs: attrs}
+	if b.importing != "" {
+		o.ID = b.importing
+		if b.replacing != nil {
+			from = b.replacing
+		}
+	}
 	b.made++
 	o.Order = fmt.Sprintf("%016x%04x%s", b.now.UnixNano(), b.made, o.hash()[:8]) // as made, also within one batch
-	o.set(attrInitial, date(b.now))
+	if b.importing == "" || !o.has(attrInitial) {
+		o.set(attrInitial, date(b.now))
+	}
 	if more != nil {
 		if err := more(o); err != nil {
 			return nil, err
@@ -347,6 +362,11 @@ func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) erro
 
 // commit writes an object that prepare has made. Only the store can fail.
 func (b *batch) commit(o *object, material *ttlv.Node) error {
+	if b.replacing != nil {
+		if err := b.remove(b.replacing); err != nil {
+			return err
+		}
+	}
 	if err := b.save(nil, o); err != nil {
 		return err
 	}
@@ -356,6 +376,23 @@ func (b *batch) commit(o *object, material *ttlv.Node) error {
 	}
 	return b.tx.Put(materialKey(b.scope, o.hash()), material.Append([]byte{materialVersion}))
 }
+
+// remove takes an object away, with its place in the indexes.
+func (b *batch) remove(o *object) error {
+	keys := []string{orderDir(b.scope) + o.Order, materialKey(b.scope, o.hash()), objectKey(b.scope, o.hash())}
+	for v := range o.indexed() {
+		keys = append(keys, valueDir(b.scope, v)+o.Order)
+	}
+	for _, k := range keys {
+		if err := b.tx.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// formatted notes in which format an object is kept, which KMIP 2 shows.
+func (*batch) formatted(o *object, format uint32) { o.set(attrFormat, ttlv.Enum(0, format)) }
 
 // tooMany bounds what a client makes of an object. The server's own links come
 // beside that.

@@ -104,6 +104,9 @@ type pair struct {
 
 // makePair prepares both halves, in place of two others where there are such.
 func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *object) (*pair, error) {
+	if b.v.major >= 2 && slices.ContainsFunc(private, func(a attribute) bool { return a.Name == attrQuantum && a.node().Int == 1 }) {
+		return nil, errNotSafe
+	}
 	for _, list := range [][]attribute{private, public} {
 		if !(&object{Attrs: list}).has(attrMask) {
 			return nil, missing(attrMask)
@@ -122,6 +125,7 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 			o.set(attrAlgorithm, ttlv.Enum(0, alg))
 			o.set(attrLength, ttlv.Int(0, bits))
 			o.set(attrCreated, date(b.now))
+			b.formatted(o, format)
 			o.set(attrDigest, digest(m.Bytes, format, b.v))
 			return nil
 		}
@@ -160,9 +164,9 @@ func (b *batch) commitPair(p *pair) (private, public *object, err error) {
 
 // rekeyKeyPair makes a pair of keys in place of another.
 func (b *batch) rekeyKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
-	id := b.holder
-	if n := p.Get(ttlv.TagPrivateKeyUniqueIdentifier); n != nil {
-		id = n.Text()
+	id, err := b.textID(p.Get(ttlv.TagPrivateKeyUniqueIdentifier))
+	if err != nil {
+		return nil, err
 	}
 	priv, err := b.object(id)
 	if err != nil {

@@ -22,7 +22,7 @@ func newRequestID() string { return uuid.NewString() }
 // others, identifiers above all, are hashed like those of other engines.
 func clearParams() []string {
 	return []string{
-		"operations", "protocol_version", "scope", "role", "serial_number", "client_certificate_fingerprint", "operation", "status", "reason",
+		"operations", "protocol_version", "scope", "role", "serial_number", "client_certificate_fingerprint", "operation", "status", "reason", "log_messages",
 	}
 }
 
@@ -48,6 +48,12 @@ func (m *message) params(state *tls.ConnectionState, names [2]string) param.Obje
 			}
 		}
 	}
+	logs := []string{}
+	for i := range m.items {
+		if n := m.items[i].payload.Get(ttlv.TagLogMessage); n != nil && m.items[i].code == ttlv.OperationLog && len(n.Bytes) <= maxLogBytes && len(logs) < maxRecorded {
+			logs = append(logs, n.Text())
+		}
+	}
 	out := param.Object{}
 	add := func(key string, v any) {
 		if raw, err := json.Marshal(v); err == nil {
@@ -66,6 +72,9 @@ func (m *message) params(state *tls.ConnectionState, names [2]string) param.Obje
 		add("serial_number", cert.SerialNumber.String())
 		sum := sha256.Sum256(cert.Raw)
 		add("client_certificate_fingerprint", hex.EncodeToString(sum[:]))
+	}
+	if len(logs) > 0 {
+		add("log_messages", logs)
 	}
 	if m.correlation != "" {
 		add("client_correlation_value", m.correlation)

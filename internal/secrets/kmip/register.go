@@ -14,7 +14,7 @@ func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	tag := tagOf(typ)
-	if tag == 0 {
+	if tag == 0 || !b.knows(typ) {
 		return nil, invalid("objects of this type cannot be registered")
 	}
 	node := p.Get(tag)
@@ -29,6 +29,9 @@ func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := protection(p, ttlv.TagProtectionStorageMasks); err != nil {
+		return nil, err
+	}
 	o, err := b.keep(typ, attrs, node)
 	if err != nil {
 		return nil, err
@@ -36,12 +39,41 @@ func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(o)), nil
 }
 
+// protection refuses to keep an object in ways that are not there: each mask is one
+// that would do.
+func protection(p *ttlv.Node, tag ttlv.Tag) error {
+	masks := p.Get(tag)
+	if masks == nil {
+		return nil
+	}
+	for _, m := range masks.All(ttlv.TagProtectionStorageMask) {
+		if m.Int&^storageSoftware == 0 {
+			return nil
+		}
+	}
+	return fail(ttlv.ResultReasonProtectionStorageUnavailable, "objects are kept by software")
+}
+
+// knows reports whether clients of the version know objects of a type.
+func (b *batch) knows(typ uint32) bool {
+	switch typ {
+	case ttlv.ObjectTypeTemplate:
+		return b.v.major == 1
+	case ttlv.ObjectTypePGPKey:
+		return b.v.atLeast(1, 2)
+	case ttlv.ObjectTypeCertificateRequest:
+		return b.v.major >= 2
+	}
+	return true
+}
+
 // tagOf is the tag of objects of a type; 0 for one that is not kept.
 func tagOf(typ uint32) ttlv.Tag {
 	return map[uint32]ttlv.Tag{
 		ttlv.ObjectTypeCertificate: ttlv.TagCertificate, ttlv.ObjectTypeSymmetricKey: ttlv.TagSymmetricKey, ttlv.ObjectTypePublicKey: ttlv.TagPublicKey,
 		ttlv.ObjectTypePrivateKey: ttlv.TagPrivateKey, ttlv.ObjectTypeSecretData: ttlv.TagSecretData, ttlv.ObjectTypeOpaqueObject: ttlv.TagOpaqueObject,
-		ttlv.ObjectTypeTemplate: ttlv.TagTemplate,
+		ttlv.ObjectTypeTemplate: ttlv.TagTemplate, ttlv.ObjectTypeSplitKey: ttlv.TagSplitKey, ttlv.ObjectTypePGPKey: ttlv.TagPGPKey,
+		ttlv.ObjectTypeCertificateRequest: ttlv.TagCertificateRequest,
 	}[typ]
 }
 
@@ -52,6 +84,26 @@ func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, e
 		return b.keepTemplate(attrs, node)
 	case ttlv.ObjectTypeCertificate:
 		return b.keepCertificate(attrs, node)
+	case ttlv.ObjectTypeCertificateRequest:
+		kind, value := node.Get(ttlv.TagCertificateRequestType), node.Get(ttlv.TagCertificateRequestValue)
+		if kind == nil || kind.Type != ttlv.Enumeration || value == nil || value.Type != ttlv.ByteString {
+			return nil, invalid("a certificate request needs Certificate Request Type and Certificate Request Value")
+		}
+		return b.make(typ, attrs, node, func(o *object) error {
+			o.set(attrDigest, digest(value.Bytes, ttlv.KeyFormatTypeRaw, b.v))
+			return nil
+		})
+	case ttlv.ObjectTypeSplitKey:
+		if _, err := b.parseSplitting(node); err != nil {
+			return nil, err
+		}
+		if n := node.Get(ttlv.TagKeyPartIdentifier); n == nil || n.Type != ttlv.Integer || n.Int < 1 || n.Int > maxParts {
+			return nil, missing("Key Part Identifier")
+		}
+	case ttlv.ObjectTypePGPKey:
+		if n := node.Get(ttlv.TagPGPKeyVersion); n == nil || n.Type != ttlv.Integer {
+			return nil, missing("PGP Key Version")
+		}
 	case ttlv.ObjectTypeOpaqueObject:
 		kind, value := node.Get(ttlv.TagOpaqueDataType), node.Get(ttlv.TagOpaqueDataValue)
 		if kind == nil || kind.Type != ttlv.Enumeration || value == nil || value.Type != ttlv.ByteString {
@@ -59,6 +111,7 @@ func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, e
 		}
 		return b.make(typ, attrs, node, func(o *object) error {
 			o.set(attrDigest, digest(value.Bytes, ttlv.KeyFormatTypeOpaque, b.v))
+			o.set(attrOpaqueType, kind)
 			return nil
 		})
 	}
@@ -77,6 +130,7 @@ func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, e
 	if value == nil && (&object{Attrs: attrs}).has(attrLocation) { // the material is elsewhere
 		return b.make(typ, attrs, nil, func(o *object) error {
 			o.set(attrPresent, ttlv.Bool(0, false))
+			b.formatted(o, format)
 			for name, tag := range map[string]ttlv.Tag{attrAlgorithm: ttlv.TagCryptographicAlgorithm, attrLength: ttlv.TagCryptographicLength} {
 				if n := block.Get(tag); n != nil && !o.has(name) {
 					o.set(name, n)
@@ -119,11 +173,13 @@ func (b *batch) describe(o *object, block *ttlv.Node, format uint32, value *ttlv
 	if material.Type == ttlv.Structure {
 		raw = material.Encode()
 	}
+	b.formatted(o, format)
 	switch o.Type {
 	case ttlv.ObjectTypeSecretData:
 		if !o.has(attrMask) {
 			o.set(attrMask, ttlv.Int(0, 0))
 		}
+	case ttlv.ObjectTypePGPKey, ttlv.ObjectTypeSplitKey: // whose mask is that of what is in them
 	default:
 		if !o.has(attrMask) {
 			return missing(attrMask)
@@ -139,6 +195,15 @@ func (b *batch) describe(o *object, block *ttlv.Node, format uint32, value *ttlv
 	}
 	if !wrapped {
 		o.set(attrDigest, digest(raw, format, b.v))
+	}
+	if !wrapped && format == ttlv.KeyFormatTypeTransparentRSAPrivateKey && b.v.major >= 2 {
+		if key, err := transparentRSA(material); err == nil {
+			if m := privateIn(key, ttlv.KeyFormatTypePKCS_1); m != nil {
+				a := newAttribute(attrDigest, digest(m.Bytes, ttlv.KeyFormatTypePKCS_1, b.v))
+				a.Index = 1
+				o.Attrs = append(o.Attrs, a)
+			}
+		}
 	}
 	return nil
 }
@@ -182,6 +247,9 @@ func (b *batch) keepCertificate(attrs []attribute, node *ttlv.Node) (*object, er
 	if typ != ttlv.CertificateTypeX_509 {
 		return nil, invalid("only X.509 certificates are kept")
 	}
+	if said := (&object{Attrs: attrs}).get(attrCertType); said != nil && uint32(said.Int) != typ {
+		return nil, invalid("%s is not that of the certificate", attrCertType)
+	}
 	// Any algorithm is kept, also one that is not understood here.
 	var outer asn1.RawValue
 	if rest, err := asn1.Unmarshal(value.Bytes, &outer); err != nil || len(rest) > 0 || outer.Tag != asn1.TagSequence {
@@ -194,7 +262,12 @@ func (b *batch) keepCertificate(attrs []attribute, node *ttlv.Node) (*object, er
 	return b.make(ttlv.ObjectTypeCertificate, attrs, node, func(o *object) error {
 		o.set(attrCertType, ttlv.Enum(0, typ))
 		o.set(attrCertLength, ttlv.Int(0, int32(len(value.Bytes))))
-		o.set(attrDigest, digest(value.Bytes, ttlv.KeyFormatTypeX_509, b.v))
+		format := ttlv.KeyFormatTypeX_509
+		if b.v.major >= 2 {
+			format = ttlv.KeyFormatTypeRaw
+		}
+		b.formatted(o, ttlv.KeyFormatTypeRaw)
+		o.set(attrDigest, digest(value.Bytes, format, b.v))
 		if cert != nil {
 			describeCertificate(o, cert)
 		}

@@ -3,6 +3,7 @@ package kmip
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/md5" //nolint:gosec // G501: Hash names it
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"crypto/sha3"
 	"crypto/sha512"
 	"hash"
+	"math/big"
 	"os"
 
 	"arca/internal/ttlv"
@@ -62,11 +64,18 @@ func hmacOf(alg uint32) func() hash.Hash {
 	return nil
 }
 
-// scheme is how to sign: the hash, and whether by PSS.
-func (u *use) scheme() (h crypto.Hash, fn func() hash.Hash, pss bool, err error) {
+// A scheme is how to sign.
+type scheme struct {
+	h     crypto.Hash // 0: what comes is signed as it is
+	fn    func() hash.Hash
+	pss   bool
+	named bool // the hash was named
+}
+
+func (u *use) scheme() (s scheme, err error) {
 	alg, err := u.param(ttlv.TagDigitalSignatureAlgorithm)
 	if err != nil {
-		return 0, nil, false, err
+		return s, err
 	}
 	name := map[uint32]uint32{
 		ttlv.DigitalSignatureAlgorithmSHA_1WithRSAEncryption: ttlv.HashingAlgorithmSHA_1, ttlv.DigitalSignatureAlgorithmSHA_224WithRSAEncryption: ttlv.HashingAlgorithmSHA_224,
@@ -77,61 +86,124 @@ func (u *use) scheme() (h crypto.Hash, fn func() hash.Hash, pss bool, err error)
 	}[alg]
 	padding, err := u.param(ttlv.TagPaddingMethod)
 	if err != nil {
-		return 0, nil, false, err
+		return s, err
 	}
-	pss = alg == ttlv.DigitalSignatureAlgorithmRSASSAPSS || padding == ttlv.PaddingMethodPSS
+	s.pss = alg == ttlv.DigitalSignatureAlgorithmRSASSAPSS || padding == ttlv.PaddingMethodPSS
 	if said, err := u.param(ttlv.TagHashingAlgorithm); err != nil {
-		return 0, nil, false, err
+		return s, err
 	} else if name == 0 {
 		name = said
 	}
-	if name == 0 {
+	s.named = name != 0
+	if !s.named {
 		name = ttlv.HashingAlgorithmSHA_256
 	}
-	if fn, h = hashOf(name); h == 0 {
-		return 0, nil, false, cryptoFailure("this hashing algorithm is not supported")
+	if s.fn, s.h = hashOf(name); s.h == 0 {
+		return s, cryptoFailure("this hashing algorithm is not supported")
 	}
-	return h, fn, pss, nil
+	return s, nil
 }
 
-func (u *use) digest(p *ttlv.Node, fn func() hash.Hash) ([]byte, error) {
-	h := fn()
+// digest is what is signed of a request.
+func (u *use) digest(p *ttlv.Node, s *scheme) ([]byte, error) {
 	if d := bytesField(p, ttlv.TagDigestedData); d != nil {
-		if len(d) != h.Size() {
+		switch {
+		case s.named && len(d) != s.h.Size():
+			return nil, cryptoFailure("Digested Data has not the length of the hash")
+		case !s.named && !s.pss:
+			s.h = 0
+		case !s.named && len(d) != s.h.Size():
 			return nil, cryptoFailure("Digested Data has not the length of the hash")
 		}
 		return d, nil
 	}
+	h := s.fn()
 	h.Write(u.data)
 	return h.Sum(nil), nil
 }
 
-func (b *batch) sign(p *ttlv.Node) (*ttlv.Node, error) {
-	u, err := b.using(p, ttlv.MaskSign, true, ttlv.TagData, ttlv.TagDigestedData)
-	if err != nil {
-		return nil, err
-	}
-	key, err := privateKey(u.key)
-	if err != nil {
-		return nil, err
-	}
-	h, fn, pss, err := u.scheme()
-	if err != nil {
-		return nil, err
-	}
-	sum, err := u.digest(p, fn)
-	if err != nil {
-		return nil, err
-	}
-	var opts crypto.SignerOpts = h
-	if pss {
-		opts = &rsa.PSSOptions{Hash: h, SaltLength: u.salt()}
+// signer is a key with which a use signs.
+func (u *use) signer() (crypto.Signer, error) { return privateKey(u.key) }
+
+func (u *use) signed(key crypto.Signer, s *scheme, sum []byte) ([]byte, error) {
+	var opts crypto.SignerOpts = s.h
+	switch key.(type) {
+	case ed25519.PrivateKey:
+		opts = crypto.Hash(0)
+	case *rsa.PrivateKey:
+		if s.pss {
+			opts = &rsa.PSSOptions{Hash: s.h, SaltLength: u.salt()}
+		}
 	}
 	sig, err := key.Sign(rand.Reader, sum, opts)
 	if err != nil {
 		return nil, cryptoFailure("the data cannot be signed with this key")
 	}
-	return response(idNode(u.o), ttlv.Bytes(ttlv.TagSignatureData, sig)), b.spent(u)
+	return sig, nil
+}
+
+// beginSum is the start of a stream that is signed or verified.
+func (u *use) beginSum(key crypto.PublicKey) func() (*stream, error) {
+	return func() (*stream, error) {
+		s := &stream{params: own(u.params)}
+		if _, whole := key.(ed25519.PublicKey); whole {
+			return s, nil
+		}
+		how, err := u.scheme()
+		if err != nil {
+			return nil, err
+		}
+		s.h = how.fn()
+		return s, nil
+	}
+}
+
+func (b *batch) sign(p *ttlv.Node) (*ttlv.Node, error) {
+	parts := partial(p)
+	tags := []ttlv.Tag{ttlv.TagData, ttlv.TagDigestedData}
+	if parts {
+		tags = nil
+	}
+	u, err := b.using(p, ttlv.MaskSign, true, tags...)
+	if err != nil {
+		return nil, err
+	}
+	key, err := u.signer()
+	if err != nil {
+		return nil, err
+	}
+	var sum []byte
+	if parts {
+		s, all, more, err := b.sumPart(p, ttlv.OperationSign, u.o.ID, u.beginSum(key.Public()))
+		if err != nil {
+			return nil, err
+		}
+		u.params, u.data = s.params, bytesField(p, ttlv.TagData)
+		if err := b.spentPart(u, isSet(p, ttlv.TagInitIndicator)); err != nil || more != nil {
+			return more, err
+		}
+		sum = all
+	}
+	how, err := u.scheme()
+	if err != nil {
+		return nil, err
+	}
+	if !parts {
+		if _, whole := key.(ed25519.PrivateKey); whole {
+			sum = u.data
+		} else if sum, err = u.digest(p, &how); err != nil {
+			return nil, err
+		}
+	}
+	sig, err := u.signed(key, &how, sum)
+	if err != nil {
+		return nil, err
+	}
+	out := response(idNode(u.o), ttlv.Bytes(ttlv.TagSignatureData, sig))
+	if parts {
+		return out, nil
+	}
+	return out, b.spent(u)
 }
 
 func (u *use) salt() int {
@@ -142,40 +214,67 @@ func (u *use) salt() int {
 }
 
 func (b *batch) signatureVerify(p *ttlv.Node) (*ttlv.Node, error) {
-	u, err := b.using(p, ttlv.MaskVerify, false, ttlv.TagData, ttlv.TagDigestedData)
+	parts := partial(p)
+	tags := []ttlv.Tag{ttlv.TagData, ttlv.TagDigestedData}
+	if parts {
+		tags = nil
+	}
+	u, err := b.using(p, ttlv.MaskVerify, false, tags...)
 	if err != nil {
 		return nil, err
-	}
-	sig := bytesField(p, ttlv.TagSignatureData)
-	if sig == nil {
-		return nil, missing("Signature Data")
 	}
 	key, err := publicKey(u.key)
 	if err != nil {
 		return nil, err
 	}
-	h, fn, pss, err := u.scheme()
+	sig := bytesField(p, ttlv.TagSignatureData)
+	var sum []byte
+	if parts {
+		s, all, more, err := b.sumPart(p, ttlv.OperationSignatureVerify, u.o.ID, u.beginSum(key))
+		if err != nil || more != nil {
+			return more, err
+		}
+		u.params, sum, sig = s.params, all, s.proof
+	}
+	if sig == nil {
+		return nil, missing("Signature Data")
+	}
+	how, err := u.scheme()
 	if err != nil {
 		return nil, err
 	}
-	sum, err := u.digest(p, fn)
-	if err != nil {
-		return nil, err
+	if !parts {
+		if _, whole := key.(ed25519.PublicKey); whole {
+			sum = u.data
+		} else if sum, err = u.digest(p, &how); err != nil {
+			return nil, err
+		}
 	}
 	var valid bool
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		if pss {
-			valid = rsa.VerifyPSS(k, h, sum, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
+		if how.pss {
+			valid = rsa.VerifyPSS(k, how.h, sum, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
 		} else {
-			valid = rsa.VerifyPKCS1v15(k, h, sum, sig) == nil
+			valid = rsa.VerifyPKCS1v15(k, how.h, sum, sig) == nil
 		}
 	case *ecdsa.PublicKey:
-		valid = ecdsa.VerifyASN1(k, sum, sig)
+		valid = ecdsa.VerifyASN1(k, sum, sig) || verifyRaw(k, sum, sig)
+	case ed25519.PublicKey:
+		valid = len(sig) == ed25519.SignatureSize && ed25519.Verify(k, sum, sig)
 	default:
 		return nil, cryptoFailure("this key does not verify")
 	}
 	return response(idNode(u.o), validity(valid)), nil
+}
+
+// verifyRaw takes a signature that is its two numbers, one behind the other.
+func verifyRaw(k *ecdsa.PublicKey, sum, sig []byte) bool {
+	n := (k.Curve.Params().N.BitLen() + 7) / 8
+	if len(sig) != 2*n {
+		return false
+	}
+	return ecdsa.Verify(k, sum, new(big.Int).SetBytes(sig[:n]), new(big.Int).SetBytes(sig[n:]))
 }
 
 func validity(valid bool) *ttlv.Node {
@@ -186,39 +285,82 @@ func validity(valid bool) *ttlv.Node {
 	return ttlv.Enum(ttlv.TagValidityIndicator, v)
 }
 
-func (u *use) mac() ([]byte, error) {
+// macHash is the keyed hash of a MAC; nil where it is a CMAC.
+func (u *use) macHash() (hash.Hash, error) {
 	alg, err := u.param(ttlv.TagCryptographicAlgorithm)
 	if err != nil {
 		return nil, err
 	}
-	if n := u.o.get(attrAlgorithm); alg == 0 && n != nil {
-		alg = uint32(n.Int)
-	}
-	if h, err := u.param(ttlv.TagHashingAlgorithm); err != nil {
-		return nil, err
-	} else if hmacOf(alg) == nil && h != 0 {
-		if fn, _ := hashOf(h); fn != nil {
-			return u.hmac(fn)
-		}
+	if alg == 0 {
+		alg = u.algorithm()
 	}
 	fn := hmacOf(alg)
+	if h, err := u.param(ttlv.TagHashingAlgorithm); err != nil {
+		return nil, err
+	} else if fn == nil && h != 0 {
+		fn, _ = hashOf(h)
+	}
 	if fn == nil {
+		if alg == ttlv.CryptographicAlgorithmAES || alg == ttlv.CryptographicAlgorithmDES3 {
+			return nil, nil //nolint:nilnil // CMAC
+		}
 		return nil, cryptoFailure("this algorithm makes no MAC here")
 	}
-	return u.hmac(fn)
-}
-
-func (u *use) hmac(fn func() hash.Hash) ([]byte, error) {
 	raw, err := rawOf(u.key)
 	if err != nil {
 		return nil, err
 	}
-	m := hmac.New(fn, raw)
-	m.Write(u.data)
-	return m.Sum(nil), nil
+	return hmac.New(fn, raw), nil
+}
+
+func (u *use) mac() ([]byte, error) {
+	h, err := u.macHash()
+	if err != nil {
+		return nil, err
+	}
+	if h != nil {
+		h.Write(u.data)
+		return h.Sum(nil), nil
+	}
+	c, err := u.block()
+	if err != nil {
+		return nil, err
+	}
+	return cmac(c, u.data), nil
+}
+
+// macPart is a MAC over data in parts; more is the answer while it goes on.
+func (b *batch) macPart(p *ttlv.Node, u *use, op uint32) (s *stream, sum []byte, more *ttlv.Node, err error) {
+	s, sum, more, err = b.sumPart(p, op, u.o.ID, func() (*stream, error) {
+		h, err := u.macHash()
+		return &stream{params: own(u.params), h: h}, err
+	})
+	if err != nil || more != nil {
+		return nil, nil, more, err
+	}
+	if s.h == nil {
+		u.params, u.data = s.params, sum
+		sum, err = u.mac()
+	}
+	return s, sum, nil, err
 }
 
 func (b *batch) mac(p *ttlv.Node) (*ttlv.Node, error) {
+	if partial(p) {
+		u, err := b.using(p, ttlv.MaskMACGenerate, true)
+		if err != nil {
+			return nil, err
+		}
+		_, sum, more, err := b.macPart(p, u, ttlv.OperationMAC)
+		if err != nil {
+			return nil, err
+		}
+		u.data = bytesField(p, ttlv.TagData)
+		if err := b.spentPart(u, isSet(p, ttlv.TagInitIndicator)); err != nil || more != nil {
+			return more, err
+		}
+		return response(idNode(u.o), ttlv.Bytes(ttlv.TagMACData, sum)), nil
+	}
 	u, err := b.using(p, ttlv.MaskMACGenerate, true, ttlv.TagData)
 	if err != nil {
 		return nil, err
@@ -231,6 +373,17 @@ func (b *batch) mac(p *ttlv.Node) (*ttlv.Node, error) {
 }
 
 func (b *batch) macVerify(p *ttlv.Node) (*ttlv.Node, error) {
+	if partial(p) {
+		u, err := b.using(p, ttlv.MaskMACVerify, false)
+		if err != nil {
+			return nil, err
+		}
+		s, sum, more, err := b.macPart(p, u, ttlv.OperationMACVerify)
+		if err != nil || more != nil {
+			return more, err
+		}
+		return response(idNode(u.o), validity(hmac.Equal(sum, s.proof))), nil
+	}
 	u, err := b.using(p, ttlv.MaskMACVerify, false, ttlv.TagData)
 	if err != nil {
 		return nil, err
@@ -276,22 +429,35 @@ func (b *batch) rngSeed(p *ttlv.Node) (*ttlv.Node, error) {
 }
 
 func (b *batch) hash(p *ttlv.Node) (*ttlv.Node, error) {
-	if err := whole(p); err != nil {
-		return nil, err
+	begin := func() (*stream, error) {
+		alg, err := enum(p.Get(ttlv.TagCryptographicParameters), ttlv.TagHashingAlgorithm)
+		if err != nil {
+			return nil, err
+		}
+		if alg == 0 {
+			return nil, missing("Hashing Algorithm")
+		}
+		fn, _ := hashOf(alg)
+		if fn == nil {
+			return nil, cryptoFailure("this hashing algorithm is not supported")
+		}
+		return &stream{h: fn()}, nil
 	}
-	alg, err := enum(p.Get(ttlv.TagCryptographicParameters), ttlv.TagHashingAlgorithm)
+	if partial(p) {
+		_, sum, more, err := b.sumPart(p, ttlv.OperationHash, "", begin)
+		if err != nil || more != nil {
+			return more, err
+		}
+		return response(ttlv.Bytes(ttlv.TagData, sum)), nil
+	}
+	s, err := begin()
 	if err != nil {
 		return nil, err
 	}
 	data := p.Get(ttlv.TagData)
-	if alg == 0 || data == nil || data.Type != ttlv.ByteString {
-		return nil, missing("Hashing Algorithm or Data")
+	if data == nil || data.Type != ttlv.ByteString {
+		return nil, missing("Data")
 	}
-	fn, _ := hashOf(alg)
-	if fn == nil {
-		return nil, cryptoFailure("this hashing algorithm is not supported")
-	}
-	h := fn()
-	h.Write(data.Bytes)
-	return response(ttlv.Bytes(ttlv.TagData, h.Sum(nil))), nil
+	s.h.Write(data.Bytes)
+	return response(ttlv.Bytes(ttlv.TagData, s.h.Sum(nil))), nil
 }

@@ -54,6 +54,8 @@ func (e *Engine) tidy(_ context.Context, call *engine.Call, _ engine.None) (*eng
 		switch {
 		case len(parts) == 5 && parts[2] == "c":
 			err = call.Tx.Delete(credDir(parts[3], strings.SplitN(parts[4], ".", 2)[0]) + parts[4][strings.IndexByte(parts[4], '.')+1:])
+		case len(parts) > 3 && (parts[2] == "k" || parts[2] == "a"): // a ticket, an answer that nobody asked for
+			err = call.Tx.Delete(strings.Join(parts[3:], "/"))
 		case len(parts) == 5 && parts[2] == "o":
 			err = e.forget(call.Tx, parts[3], parts[4])
 		}

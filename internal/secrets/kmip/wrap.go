@@ -1,6 +1,8 @@
 package kmip
 
 import (
+	"errors"
+
 	"arca/internal/keywrap"
 	"arca/internal/ttlv"
 )
@@ -83,13 +85,72 @@ func (b *batch) wrap(o *object, node, spec *ttlv.Node) (*ttlv.Node, error) {
 	return wrapped, nil
 }
 
+// unwrapped is the structure of a key without its wrapping.
+func (b *batch) unwrapped(node *ttlv.Node) (*ttlv.Node, error) {
+	block := node.Get(ttlv.TagKeyBlock)
+	data := block.Get(ttlv.TagKeyWrappingData)
+	if data == nil {
+		return node, nil
+	}
+	if m, err := enum(data, ttlv.TagWrappingMethod); err != nil {
+		return nil, err
+	} else if m != ttlv.WrappingMethodEncrypt {
+		return nil, fail(ttlv.ResultReasonFeatureNotSupported, "keys are unwrapped by decryption only")
+	}
+	kek, err := b.kek(data.Get(ttlv.TagEncryptionKeyInformation), ttlv.MaskUnwrapKey)
+	if err != nil {
+		return nil, err
+	}
+	value := block.Get(ttlv.TagKeyValue)
+	if value == nil || value.Type != ttlv.ByteString {
+		return nil, cryptoFailure("the wrapped key is no byte string")
+	}
+	plain, err := keywrap.UnwrapBlocks(kek, value.Bytes)
+	if err != nil {
+		return nil, cryptoFailure("the key cannot be unwrapped")
+	}
+	option, err := enum(data, ttlv.TagEncodingOption)
+	if err != nil {
+		return nil, err
+	}
+	inner := ttlv.Struct(ttlv.TagKeyValue, ttlv.Bytes(ttlv.TagKeyMaterial, plain))
+	if option != ttlv.EncodingOptionNoEncoding {
+		if inner, err = ttlv.Decode(plain); err != nil || inner.Tag != ttlv.TagKeyValue || inner.Type != ttlv.Structure {
+			return nil, fail(ttlv.ResultReasonEncodingOptionError, "what is wrapped is no Key Value")
+		}
+	}
+	out := ttlv.Struct(ttlv.TagKeyBlock)
+	for _, c := range block.Children {
+		switch {
+		case c == value:
+			out.Add(inner)
+		case c != data:
+			out.Add(c)
+		}
+	}
+	whole := ttlv.Struct(node.Tag)
+	for _, c := range node.Children {
+		if c == block {
+			c = out
+		}
+		whole.Add(c)
+	}
+	return whole, nil
+}
+
 // wrappingKey is the AES key that wraps: it must be active and for that.
-func (b *batch) wrappingKey(info *ttlv.Node) ([]byte, error) {
+func (b *batch) wrappingKey(info *ttlv.Node) ([]byte, error) { return b.kek(info, ttlv.MaskWrapKey) }
+
+// kek is the key that wraps or unwraps, which its usage mask must allow.
+func (b *batch) kek(info *ttlv.Node, mask uint32) ([]byte, error) {
 	id := info.Get(ttlv.TagUniqueIdentifier)
 	if id == nil || id.Type != ttlv.TextString {
 		return nil, missing("Encryption Key Information")
 	}
 	k, err := b.object(id.Text())
+	if f := (*fault)(nil); errors.As(err, &f) {
+		return nil, newer(fail(f.reason, "the wrapping key: %s", f.text), ttlv.ResultReasonWrappingObjectNotFound)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +164,10 @@ func (b *batch) wrappingKey(info *ttlv.Node) ([]byte, error) {
 	if mode != 0 && mode != ttlv.BlockCipherModeNISTKeyWrap {
 		return nil, fail(ttlv.ResultReasonFeatureNotSupported, "keys are wrapped by NIST Key Wrap only")
 	}
-	if k.state(b.now) != ttlv.StateActive {
+	if s := k.state(b.now); s != ttlv.StateActive && (mask == ttlv.MaskWrapKey || s != ttlv.StateDeactivated && s != ttlv.StateCompromised) {
 		return nil, denied("the wrapping key is not active")
 	}
-	if m := k.get(attrMask); m == nil || uint32(m.Int)&ttlv.MaskWrapKey == 0 {
+	if m := k.get(attrMask); m == nil || uint32(m.Int)&mask == 0 {
 		return nil, denied("the usage mask of the wrapping key does not allow wrapping")
 	}
 	node, err := b.material(k)
