@@ -69,13 +69,17 @@ func newTrio(t *testing.T) *trio {
 // vault runs the command line against the node, as root.
 func (n *node) vault(args ...string) string {
 	n.t.Helper()
-	cmd := exec.Command(filepath.Join(binFolder, "vault"), args...)
-	cmd.Env = environment(n.dir, "VAULT_ADDR="+strings.TrimSuffix(n.url, "/v1/"), "VAULT_TOKEN="+n.root)
-	out, err := cmd.CombinedOutput()
+	out, err := n.command(args...).CombinedOutput()
 	if err != nil {
 		n.t.Fatalf("vault %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+func (n *node) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(binFolder, "vault"), args...)
+	cmd.Env = environment(n.dir, "VAULT_ADDR="+strings.TrimSuffix(n.url, "/v1/"), "VAULT_TOKEN="+n.root)
+	return cmd
 }
 
 // await waits until so many nodes vote, and one leads.

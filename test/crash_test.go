@@ -20,10 +20,15 @@ const fileStorage = "disable_mlock = true\nstorage \"file\" { path = \"data\" }\
 // of a run that is to be repeated as far as it can be.
 func TestCrash(t *testing.T) {
 	t.Parallel()
+	crashTest(t, fileStorage)
+}
+
+func crashTest(t *testing.T, config string) {
+	t.Helper()
 	rounds, seed := setting(t, "ARCA_CRASH_ROUNDS", 6), setting(t, "ARCA_CRASH_SEED", int(time.Now().UnixNano()&0xffffffff))
 	t.Logf("ARCA_CRASH_SEED=%d ARCA_CRASH_ROUNDS=%d", seed, rounds)
 	random := rand.New(rand.NewPCG(uint64(seed), 1))
-	n := newNode(t, t.TempDir(), fileStorage)
+	n := newNode(t, t.TempDir(), config)
 	n.must("POST", "sys/mounts/kv1", map[string]any{"type": "kv", "options": map[string]any{"version": "1"}})
 	n.must("POST", "sys/mounts/kv2", map[string]any{"type": "kv", "options": map[string]any{"version": "2"}, "config": map[string]any{"max_versions": 5}})
 

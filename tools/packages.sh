@@ -12,6 +12,9 @@ done
 has softhsm2-util || packages="$packages softhsm2"
 has ansible-playbook || packages="$packages ansible"
 /usr/bin/python3 -c 'import kmip' >/dev/null 2>&1 || packages="$packages python3-pykmip"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages="$packages postgresql"
+[ -x /usr/sbin/mariadbd ] || packages="$packages mariadb-server"
+has etcd || packages="$packages etcd-server"
 [ -n "$packages" ] || exit 0
 
 say() { echo "packages.sh: $*" >&2; }

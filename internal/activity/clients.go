@@ -79,10 +79,10 @@ func parseMonth(s string) (Month, error) {
 
 // A Client is somebody who uses the server.
 type Client struct {
-	ID        string // of the entity, or made of namespace and policies
-	Entity    bool
-	Namespace string // id of the token's
-	Mount     string // accessor of the auth mount that made the token
+	ID        string `json:"id"` // of the entity, or made of namespace and policies
+	Entity    bool   `json:"entity,omitempty"`
+	Namespace string `json:"ns"`    // id of the token's
+	Mount     string `json:"mount"` // accessor of the auth mount that made the token
 }
 
 // WithoutEntity is the client behind a token without an entity. Policies must be
@@ -152,14 +152,22 @@ type Log struct {
 	mu      sync.Mutex
 	month   Month
 	seen    map[string]struct{} // what is counted or pending, by the keys of Saw
-	pending []sighting
+	pending []Sighting
 	wake    chan struct{}
+
+	// Elsewhere gives what was seen to who may store it, on a node that may not. It
+	// must be set before Run, if at all.
+	Elsewhere func(ctx context.Context, seen []Sighting) error
 }
 
-type sighting struct {
+// A Sighting is that a client has come.
+type Sighting struct {
 	Client
-	at time.Time
+	At time.Time `json:"at"`
 }
+
+// MaxSighting bounds the size of a sighting in JSON, in bytes.
+const MaxSighting = 512
 
 // NewLog returns a Log; Run must be called for anything to be counted.
 func NewLog(db *storage.DB, log *slog.Logger) *Log {
@@ -186,12 +194,26 @@ func (l *Log) Saw(key string, who func() Client) {
 	c := who()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pending = append(l.pending, sighting{c, at})
-	if len(l.pending) == 1 {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+	l.pending = append(l.pending, Sighting{c, at})
+	l.stir()
+}
+
+// Take counts what another node has seen.
+func (l *Log) Take(seen []Sighting) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(seen) == 0 {
+		return
+	}
+	l.pending = append(l.pending, seen[:min(len(seen), maxPending-min(maxPending, len(l.pending)))]...)
+	l.stir()
+}
+
+// stir has what is pending counted soon. mu is held.
+func (l *Log) stir() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is awake
 	}
 }
 
@@ -211,8 +233,8 @@ func (l *Log) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-t.C:
-			l.flush(ctx)
-			if now := MonthOf(l.now()); now != swept {
+			here := l.flush(ctx)
+			if now := MonthOf(l.now()); here && now != swept {
 				swept = now
 				l.sweep(ctx, now)
 			}
@@ -221,20 +243,28 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-func (l *Log) flush(ctx context.Context) {
+// flush counts what is pending, and reports whether this node did so itself.
+func (l *Log) flush(ctx context.Context) (here bool) {
 	l.mu.Lock()
 	all := l.pending
 	l.pending = nil
 	l.mu.Unlock()
+	here = true
 	for part := range slices.Chunk(all, perCommit) {
-		if err := l.count(ctx, part); err != nil {
+		err := l.count(ctx, part)
+		if errors.Is(err, storage.ErrNotActive) && l.Elsewhere != nil {
+			here = false
+			err = l.Elsewhere(ctx, part)
+		}
+		if err != nil {
 			l.log.Warn("clients could not be counted; they will be when they come again", "clients", len(part), "error", err)
 			l.mu.Lock()
 			clear(l.seen)
 			l.mu.Unlock()
-			return
+			return false
 		}
 	}
+	return here
 }
 
 type place struct {
@@ -245,7 +275,7 @@ type place struct {
 func (p place) key() string { return monthDir + p.month.key() + "/" + p.ns + "/" + p.mount }
 
 // count counts clients that may have been counted already.
-func (l *Log) count(ctx context.Context, part []sighting) error {
+func (l *Log) count(ctx context.Context, part []Sighting) error {
 	return l.db.Update(ctx, func(tx storage.Tx) error {
 		s, err := ReadSettings(tx)
 		if err != nil || !s.On() {
@@ -266,8 +296,8 @@ func (l *Log) count(ctx context.Context, part []sighting) error {
 	})
 }
 
-func note(tx storage.Tx, sums map[place]*counts, c sighting, retention int) error {
-	key, month := clientDir+c.ID, MonthOf(c.at)
+func note(tx storage.Tx, sums map[place]*counts, c Sighting, retention int) error {
+	key, month := clientDir+c.ID, MonthOf(c.At)
 	r, err := storage.GetJSON[record](tx, key)
 	if errors.Is(err, storage.ErrNotFound) {
 		r = &record{Version: 1, Entity: c.Entity}
@@ -285,7 +315,7 @@ func note(tx storage.Tx, sums map[place]*counts, c sighting, retention int) erro
 	if from := len(r.Months) - retention; from > 0 {
 		r.Months = r.Months[from:]
 	}
-	r.Namespace, r.Mount, r.First = c.Namespace, c.Mount, c.at.Unix()
+	r.Namespace, r.Mount, r.First = c.Namespace, c.Mount, c.At.Unix()
 	p := place{month, c.Namespace, c.Mount}
 	sum := sums[p]
 	if sum == nil {

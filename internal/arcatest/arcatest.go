@@ -28,6 +28,7 @@ type Server struct {
 	Root    string
 	Shares  []barrier.Key
 	tb      testing.TB
+	cfg     Config
 }
 
 // Config changes what New makes. The zero value is good.
@@ -48,6 +49,39 @@ func New(tb testing.TB, cfg Config) *Server {
 		}
 		cfg.Backend = b
 	}
+	tb.Cleanup(func() {
+		if err := cfg.Backend.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	s := &Server{tb: tb, cfg: cfg}
+	s.open()
+	if cfg.Sealed {
+		return s
+	}
+	ini, err := s.Core.SealManager().Init(context.Background(), seal.InitParams{Shares: 1, Threshold: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.Root, s.Shares = string(ini.RootToken), ini.Shares
+	s.Unseal()
+	return s
+}
+
+// Restart ends the node and opens another over the same store, which knows nothing
+// but what was stored.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	if err := s.Core.Close(); err != nil {
+		s.tb.Fatal(err)
+	}
+	s.open()
+	s.Unseal()
+}
+
+func (s *Server) open() {
+	s.tb.Helper()
+	tb, cfg := s.tb, s.cfg
 	c := cfg.Core
 	c.Backend = cfg.Backend
 	if c.StorageType == "" {
@@ -67,21 +101,8 @@ func New(tb testing.TB, cfg Config) *Server {
 		if err := node.Close(); err != nil {
 			tb.Error(err)
 		}
-		if err := cfg.Backend.Close(); err != nil {
-			tb.Error(err)
-		}
 	})
-	s := &Server{Core: node, Handler: api.New(api.Config{Core: node}), tb: tb}
-	if cfg.Sealed {
-		return s
-	}
-	ini, err := node.SealManager().Init(context.Background(), seal.InitParams{Shares: 1, Threshold: 1})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s.Root, s.Shares = string(ini.RootToken), ini.Shares
-	s.Unseal()
-	return s
+	s.Core, s.Handler = node, api.New(api.Config{Core: node})
 }
 
 // more is the list of engines with those of a test.

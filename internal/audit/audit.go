@@ -59,6 +59,10 @@ type Config struct {
 	CompatVersion string // Vault version to report; "" for the default
 	// Forbidden tells why a file must not be written; nil allows all.
 	Forbidden func(path string) error
+	// Node is the id of this node, where several share the store; its chains are
+	// its own. Elsewhere has the active one keep how far a chain is.
+	Node      string
+	Elsewhere func(ctx context.Context, end End) error
 	// Wait bounds how long a request waits for its record to be taken; 0: 5 s.
 	Wait time.Duration
 }

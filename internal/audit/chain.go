@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -10,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,13 +21,14 @@ import (
 	"arca/internal/storage"
 )
 
-// chainDir is where the ends of chains are kept, by the ids of devices. It is not
-// below dir: a change there is none of the devices.
+// chainDir is where the ends of chains are kept, by the ids of devices and nodes:
+// each node writes a chain of its own. It is not below dir: a change there is none
+// of the devices.
 const chainDir = "n/root/auditchain/"
 
 const (
 	// saveEvery is how long a chain may grow before its end is kept in the store.
-	saveEvery = time.Minute
+	saveEvery = 10 * time.Second
 	// firstTail and maxTail bound how much of a file's end is read to find the end
 	// of its chain, in bytes.
 	firstTail = 64 << 10
@@ -172,7 +176,7 @@ func (b *Broker) chainFor(r row) (*chained, error) {
 	}
 	c.kept = func() (head chain.Head, err error) {
 		err = b.cfg.DB.View(context.Background(), func(tx storage.Tx) (err error) {
-			head, err = keptHead(tx, r.ID)
+			head, err = keptHead(tx, r.ID, b.cfg.Node)
 			return err
 		})
 		return head, err
@@ -188,21 +192,44 @@ type headRow struct {
 	Hash    string `json:"hash"`
 }
 
-func keptHead(tx storage.Tx, device string) (h chain.Head, err error) {
-	r, err := storage.GetJSON[headRow](tx, chainDir+device)
+// alone names the node that shares its store with no other.
+const alone = "-"
+
+func headKey(device, node string) string {
+	if node == "" {
+		node = alone
+	}
+	return chainDir + device + "/" + node
+}
+
+func keptHead(tx storage.Tx, device, node string) (h chain.Head, err error) {
+	r, err := storage.GetJSON[headRow](tx, headKey(device, node))
 	if errors.Is(err, storage.ErrNotFound) {
 		return h, nil
 	}
 	if err != nil {
 		return h, err
 	}
+	return r.head()
+}
+
+func (r *headRow) head() (h chain.Head, err error) {
 	raw, err := hex.DecodeString(r.Hash)
 	if err != nil || len(raw) != len(h.Hash) {
-		return h, fmt.Errorf("the record %q cannot be decoded", chainDir+device)
+		return h, errors.New("the end of an audit device's chain cannot be decoded")
 	}
 	h.ID, h.Seq = r.ID, r.Seq
 	copy(h.Hash[:], raw)
 	return h, nil
+}
+
+// An End is how far the chain of a device on a node is.
+type End struct {
+	Device string `json:"device"` // its id
+	Node   string `json:"node"`
+	ID     string `json:"id"`
+	Seq    uint64 `json:"seq"`
+	Hash   string `json:"hash"` // in hexadecimal
 }
 
 // KeepEnds stores the ends of all chains, before the node may not write any more.
@@ -217,33 +244,89 @@ func (b *Broker) KeepEnds() {
 // keepTime bounds how long a store that does not answer holds up a stop.
 const keepTime = 2 * time.Second
 
-// keep stores the end of a device's chain, unless the device or that end is gone. A
-// standby's chains end in its files alone.
+// keep stores the end of a device's chain on this node. A standby has the active
+// node do that.
 func (b *Broker) keep(r row, h chain.Head) {
 	if h.Seq == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keepTime)
 	defer cancel()
-	err := b.cfg.DB.Update(ctx, func(tx storage.Tx) error {
-		raw, err := tx.Get(deviceDir + r.Path)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		}
+	end := End{Device: r.ID, Node: b.cfg.Node, ID: h.ID, Seq: h.Seq, Hash: hex.EncodeToString(h.Hash[:])}
+	err := b.Keep(ctx, end)
+	if errors.Is(err, storage.ErrNotActive) && b.cfg.Elsewhere != nil {
+		err = b.cfg.Elsewhere(ctx, end)
+	}
+	if err != nil {
+		b.log.Warn("the end of an audit device's chain was not kept; its file tells it, too", "device", r.Path, "error", err)
+	}
+}
+
+// Keep stores how far a chain is, unless its device is gone or a later end is
+// there. The error is storage.ErrNotActive on a standby.
+func (b *Broker) Keep(ctx context.Context, end End) error {
+	if end.Node == "" {
+		end.Node = alone
+	}
+	if strings.ContainsAny(end.Node+end.Device, "/\x00") || len(end.Node) > 256 || len(end.ID) > 64 {
+		return errs.New(errs.Invalid, "the end of an audit device's chain names no node or device")
+	}
+	return b.cfg.DB.Update(ctx, func(tx storage.Tx) error {
+		rows, err := readRows(tx)
 		if err != nil {
 			return err
 		}
-		if now, err := decodeRow(raw); err != nil || now.ID != r.ID {
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.ID == end.Device }) {
+			return nil
+		}
+		if have, err := keptHead(tx, end.Device, end.Node); err != nil || have.ID == end.ID && have.Seq >= end.Seq {
 			return err
 		}
-		if have, err := keptHead(tx, r.ID); err != nil || have.ID == h.ID && have.Seq >= h.Seq {
-			return err
-		}
-		return storage.PutJSON(tx, chainDir+r.ID, headRow{Version: 1, ID: h.ID, Seq: h.Seq, Hash: hex.EncodeToString(h.Hash[:])})
+		return storage.PutJSON(tx, headKey(end.Device, end.Node), headRow{Version: 1, ID: end.ID, Seq: end.Seq, Hash: end.Hash})
 	})
-	if err != nil && !errs.Is(err, errs.NotActive) { // a standby writes nothing
-		b.log.Warn("the end of an audit device's chain was not kept; its file tells it, too", "device", r.Path, "error", err)
+}
+
+// forgetEnds removes what is kept of a device's chains.
+func forgetEnds(tx storage.Tx, device string) error {
+	nodes, err := tx.List(chainDir+device+"/", "", 0)
+	if err != nil {
+		return err
 	}
+	for _, n := range nodes {
+		if err := tx.Delete(headKey(device, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ends returns how far the chains of the device at path are, by the nodes that
+// write them: of this one as it is, of others as they told last. The error is as
+// Chain's.
+func (b *Broker) Ends(tx storage.Tx, path string) (map[string]chain.Head, error) {
+	own, err := b.Chain(path)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]chain.Head{}
+	for _, d := range b.set.Load().devices {
+		if d.row.Path != path {
+			continue
+		}
+		nodes, err := tx.List(chainDir+d.row.ID+"/", "", 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range nodes {
+			if out[n], err = keptHead(tx, d.row.ID, n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if own.Seq > 0 {
+		out[cmp.Or(b.cfg.Node, alone)] = own
+	}
+	return out, nil
 }
 
 // Chain returns the end of the chain of the device at path so far. The error is

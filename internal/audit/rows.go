@@ -159,7 +159,7 @@ func Disable(tx storage.Tx, path string) error {
 		return err
 	}
 	if r, err := decodeRow(raw); err == nil { // a spoilt one goes, too
-		if err := tx.Delete(chainDir + r.ID); err != nil {
+		if err := forgetEnds(tx, r.ID); err != nil {
 			return err
 		}
 	}

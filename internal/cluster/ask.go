@@ -25,6 +25,7 @@ const (
 	askEcho                   // I am here: Info → Info of the leader
 	answered                  // an answer
 	refused                   // an answer: a text, and whether the other is no leader
+	askReport                 // what only the leader can store: JSON → nothing
 	maxAsk    = 64 << 10
 	askHeader = 4 + 8 + 1
 	askAtOnce = 256
@@ -190,11 +191,24 @@ func (n *Node) answer(ctx context.Context, m message) message {
 	var err error
 	switch m.kind {
 	case askMark:
+		if n.cfg.Store == nil {
+			err = raft.ErrNoLeader
+			break
+		}
 		v, err = n.cfg.Store.Mark(ctx)
 	case askEcho:
 		var in Info
 		if err = json.Unmarshal(m.body, &in); err == nil {
 			v, err = n.heard(in)
+		}
+	case askReport:
+		switch {
+		case !n.Leading():
+			err = raft.ErrNoLeader
+		case n.report == nil:
+			err = errs.New(errs.Unsupported, "this node takes no reports")
+		default:
+			v, err = struct{}{}, n.report(ctx, m.body)
 		}
 	default:
 		err = errs.New(errs.Unsupported, "this version of arca does not know the question %d", m.kind)
@@ -234,6 +248,24 @@ func (n *Node) lineTo(ctx context.Context, w *web, to string) (*line, error) {
 	return l, nil
 }
 
+// MaxReport bounds a report, in bytes of JSON.
+const MaxReport = maxAsk - askHeader
+
+// Report has the leader store what this node may not. What it is, Events.Report
+// knows there. The error is NotActive where nobody leads, or this node does.
+func (n *Node) Report(ctx context.Context, what any) error {
+	r := n.running.Load()
+	id, to := n.part.Leader()
+	if r == nil || to == "" || id == n.cfg.NodeID {
+		return raft.ErrNoLeader
+	}
+	l, err := n.lineTo(ctx, r.web, to)
+	if err != nil {
+		return errs.New(errs.NotActive, "%w", err)
+	}
+	return l.ask(ctx, askReport, what, &struct{}{})
+}
+
 // A question is asked once for all reads that came before it was asked.
 type question struct {
 	done chan struct{}
@@ -243,7 +275,12 @@ type question struct {
 
 // Fresh returns when this node shows everything that was acknowledged before the call, by whichever node. The leader looks
 // at its lease; others ask it how far it is, and wait until they are as far.
+//
+// On a database only the active node answers.
 func (n *Node) Fresh(ctx context.Context) error {
+	if n.cfg.Shared != nil {
+		return n.cfg.Shared.Fresh(ctx)
+	}
 	if n.cfg.Store.Leading() {
 		return n.cfg.Store.Fresh(ctx)
 	}

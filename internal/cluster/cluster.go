@@ -1,4 +1,5 @@
-// Package cluster is what nodes that share a raft log have to do with each other: who belongs, who leads, how they talk.
+// Package cluster is what nodes that share a store have to do with each other: who belongs, who leads, how they talk. They share a
+// raft log, or a database (package remote); then the database says who leads, and the others answer nothing themselves.
 //
 // A Node is one of them. From Start, when its keys are open, to Stop it listens at its cluster address for nodes with a
 // certificate of the same authority, takes part in raft, tells the leader about itself, and knows by Fresh when a read
@@ -11,9 +12,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,11 +27,13 @@ import (
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/raft"
+	"arca/internal/storage/remote"
 )
 
 // Config of a Node.
 type Config struct {
-	Store   *raft.Store
+	Store   *raft.Store   // nil with Shared
+	Shared  *remote.Store // a database
 	NodeID  string
 	Address string   // host and port at which other nodes reach this one
 	Bind    []string // where it listens for them
@@ -67,12 +72,24 @@ type Events struct {
 	Follow  func()
 	Lead    func()
 	Applied func(storage.Change) error
+	// Report takes what another node has reported, while this one leads; nil takes nothing.
+	Report func(ctx context.Context, what []byte) error
+}
+
+// A member is a node's part in its store, of either kind.
+type member interface {
+	Leading() bool
+	Leader() (id, address string)
+	StepDown(id string) error
+	Last() (index, term uint64)
+	Stop()
 }
 
 // A Node is one node of a cluster. It is safe for concurrent use.
 type Node struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	part member
+	log  *slog.Logger
 
 	running atomic.Pointer[running] // nil while sealed
 	starts  sync.Mutex
@@ -92,6 +109,8 @@ type Node struct {
 	since  time.Time       // when this node came to lead
 
 	pilot pilot
+
+	report func(ctx context.Context, what []byte) error // of Events
 }
 
 type running struct {
@@ -108,22 +127,30 @@ func New(cfg Config) *Node {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}}
+	if n.part = cfg.Store; cfg.Shared != nil {
+		n.part = cfg.Shared
+	}
 	n.pilot.init(n)
 	return n
 }
 
 // Bind says whom to tell. It must be called once, before Start and Bootstrap.
 func (n *Node) Bind(on Events) {
+	n.report = on.Report
+	if n.cfg.Shared != nil {
+		n.cfg.Shared.Bind(remote.Events{Follow: on.Follow, Applied: on.Applied, Lead: func() {
+			n.led()
+			on.Lead()
+		}})
+		return
+	}
 	n.cfg.Store.Bind(raft.Events{
 		Follow: func() {
 			n.pilot.stop()
 			on.Follow()
 		},
 		Lead: func() {
-			n.mu.Lock()
-			n.since = time.Now().UTC()
-			clear(n.known)
-			n.mu.Unlock()
+			n.led()
 			on.Lead()
 			n.pilot.start()
 		},
@@ -132,11 +159,22 @@ func (n *Node) Bind(on Events) {
 	})
 }
 
+// led notes when this node came to lead.
+func (n *Node) led() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.since = time.Now().UTC()
+	clear(n.known)
+}
+
 // Bootstrap makes this node a cluster of its own, and has it lead until Stop, without talking to anybody. It is for the
 // first content of a new store.
 func (n *Node) Bootstrap(ctx context.Context) error {
 	n.starts.Lock()
 	defer n.starts.Unlock()
+	if n.cfg.Shared != nil {
+		return n.leadShared(ctx)
+	}
 	_, t := hraft.NewInmemTransport(hraft.ServerAddress(n.cfg.Address))
 	if err := n.cfg.Store.Start(raft.StartOptions{Transport: t, Bootstrap: !n.cfg.Store.HasPeers()}); err != nil {
 		return err
@@ -144,10 +182,32 @@ func (n *Node) Bootstrap(ctx context.Context) error {
 	return n.awaitLead(ctx)
 }
 
+// leadShared begins the first content of a database.
+func (n *Node) leadShared(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, foundingTime)
+	defer cancel()
+	if err := n.cfg.Shared.Start(ctx); err != nil {
+		return err
+	}
+	if err := n.awaitLead(ctx); err != nil {
+		if id, _ := n.part.Leader(); id != "" {
+			return errs.New(errs.Unavailable, "the node %q writes to the storage at present: initialise there, or try again when it has ended", id)
+		}
+		if why := n.cfg.Shared.Fresh(ctx); why != nil {
+			return errs.New(errs.Unavailable, "%w", why)
+		}
+		return err
+	}
+	return nil
+}
+
+// foundingTime is how long a node waits for the right to write the first content: longer than the lease of one that ended.
+const foundingTime = 20 * time.Second
+
 func (n *Node) awaitLead(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for !n.cfg.Store.Leading() {
+	for !n.part.Leading() {
 		select {
 		case <-ctx.Done():
 			return errs.New(errs.Unavailable, "wait until this node leads: %w", context.Cause(ctx))
@@ -162,6 +222,9 @@ func (n *Node) Start(ctx context.Context, ring *barrier.Keyring) error {
 	n.starts.Lock()
 	defer n.starts.Unlock()
 	n.stop()
+	if n.Alone() {
+		return n.startShared(ctx)
+	}
 	p, err := newPass(ring, n.cfg.NodeID)
 	if err != nil {
 		return err
@@ -171,13 +234,10 @@ func (n *Node) Start(ctx context.Context, ring *barrier.Keyring) error {
 		p.wipe()
 		return err
 	}
-	t := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-		Stream: w.streams[protoRaft], MaxPool: transportPool, Timeout: transportTimeout, Logger: raft.NewLogger(n.log),
-	})
 	r := &running{web: w, pass: p}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	n.running.Store(r)
-	if err := n.cfg.Store.Start(raft.StartOptions{Transport: t}); err != nil {
+	if err := n.startPart(ctx, w); err != nil {
 		n.stop()
 		return err
 	}
@@ -194,7 +254,7 @@ func (n *Node) Start(ctx context.Context, ring *barrier.Keyring) error {
 			r.work.Go(func() { n.serve(r.ctx, c) })
 		}
 	})
-	if peers := n.cfg.Store.Peers(); len(peers) == 1 && peers[0].ID == n.cfg.NodeID {
+	if peers := n.peers(); len(peers) == 1 && peers[0].ID == n.cfg.NodeID {
 		ctx, cancel := context.WithTimeout(ctx, transportTimeout)
 		defer cancel()
 		if err := n.awaitLead(ctx); err != nil {
@@ -204,6 +264,41 @@ func (n *Node) Start(ctx context.Context, ring *barrier.Keyring) error {
 	return nil
 }
 
+// startPart has the node's store take part.
+func (n *Node) startPart(ctx context.Context, w *web) error {
+	if n.cfg.Shared != nil {
+		return n.startShared(ctx)
+	}
+	t := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+		Stream: w.streams[protoRaft], MaxPool: transportPool, Timeout: transportTimeout, Logger: raft.NewLogger(n.log),
+	})
+	return n.cfg.Store.Start(raft.StartOptions{Transport: t})
+}
+
+// startShared asks the database for the right to write. That it does not answer is no reason not to open: it may come back.
+func (n *Node) startShared(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, transportTimeout)
+	defer cancel()
+	if err := n.cfg.Shared.Start(ctx); err != nil {
+		n.log.Warn("the storage has not answered yet", "error", err)
+	}
+	return nil
+}
+
+// peers are the members of a raft cluster.
+func (n *Node) peers() []raft.Peer {
+	if n.cfg.Store == nil {
+		return nil
+	}
+	return n.cfg.Store.Peers()
+}
+
+// Alone reports whether this node shares its store with nobody: a database without ha_enabled.
+func (n *Node) Alone() bool { return n.cfg.Shared != nil && n.cfg.Shared.Alone() }
+
+// ServesReads reports whether a standby answers reads itself.
+func (n *Node) ServesReads() bool { return n.cfg.Shared == nil }
+
 // Stop leaves the cluster: the node is not seen any more. If it leads and another could, hand over first: see StepDown.
 func (n *Node) Stop() {
 	n.starts.Lock()
@@ -212,7 +307,7 @@ func (n *Node) Stop() {
 }
 
 func (n *Node) stop() {
-	n.cfg.Store.Stop()
+	n.part.Stop()
 	n.pilot.wait()
 	r := n.running.Swap(nil)
 	if r == nil {
@@ -231,7 +326,7 @@ func (n *Node) stop() {
 	n.mu.Unlock()
 }
 
-// Store is the raft log below.
+// Store is the raft log below; nil on a database.
 func (n *Node) Store() *raft.Store { return n.cfg.Store }
 
 // WantNoVote has this node hold the data without a vote.
@@ -240,7 +335,7 @@ func (n *Node) WantNoVote() { n.noVote.Store(true) }
 // Removed reports whether this node was taken out of the cluster: nobody leads it, and the last that it heard of is a
 // cluster without it.
 func (n *Node) Removed() bool {
-	if n.running.Load() == nil {
+	if n.running.Load() == nil || n.cfg.Store == nil {
 		return false
 	}
 	if id, _ := n.cfg.Store.Leader(); id != "" {
@@ -256,14 +351,14 @@ func (n *Node) Removed() bool {
 }
 
 // StepDown lets another node lead.
-func (n *Node) StepDown() error { return n.cfg.Store.StepDown("") }
+func (n *Node) StepDown() error { return n.part.StepDown("") }
 
 // Leading reports whether this node leads.
-func (n *Node) Leading() bool { return n.cfg.Store.Leading() }
+func (n *Node) Leading() bool { return n.part.Leading() }
 
 // Self is what this node says about itself.
 func (n *Node) Self() Info {
-	index, term := n.cfg.Store.Last()
+	index, term := n.part.Last()
 	host, _ := os.Hostname() // empty where it cannot be had
 	i := Info{
 		ID: n.cfg.NodeID, APIAddr: n.cfg.APIAddr, ClusterAddr: n.cfg.ClusterAddr, Address: n.cfg.Address, Hostname: host,
@@ -283,7 +378,7 @@ func (n *Node) Leader() (Info, bool) {
 	if n.Leading() {
 		return n.Self(), true
 	}
-	id, _ := n.cfg.Store.Leader()
+	id, _ := n.part.Leader()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.leader, id != "" && n.leader.ID == id
@@ -295,6 +390,14 @@ func (n *Node) Nodes() []Info {
 	list := []Info{self}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.cfg.Shared != nil {
+		for _, id := range slices.Sorted(maps.Keys(n.known)) {
+			if i := n.known[id]; time.Since(i.Heard) < forgetAfter {
+				list = append(list, i)
+			}
+		}
+		return list
+	}
 	for _, p := range n.cfg.Store.Peers() {
 		if i, ok := n.known[p.ID]; ok && p.ID != self.ID {
 			list = append(list, i)
@@ -303,9 +406,12 @@ func (n *Node) Nodes() []Info {
 	return list
 }
 
+// forgetAfter is when a standby on a database that is not heard any more is no longer shown.
+const forgetAfter = 15 * time.Second
+
 // LeaderAddress is where the leader's Conns are dialled; false while there is none, or this node is it.
 func (n *Node) LeaderAddress() (string, bool) {
-	id, to := n.cfg.Store.Leader()
+	id, to := n.part.Leader()
 	return to, to != "" && id != n.cfg.NodeID
 }
 
@@ -352,7 +458,7 @@ func (n *Node) echo(r *running) {
 func (n *Node) echoOnce(r *running) bool {
 	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
 	defer cancel()
-	id, to := n.cfg.Store.Leader()
+	id, to := n.part.Leader()
 	if to == "" || id == n.cfg.NodeID {
 		return false
 	}
@@ -363,6 +469,9 @@ func (n *Node) echoOnce(r *running) bool {
 	}
 	if err != nil {
 		n.log.Debug("tell the active node of this one", "error", err)
+		if n.cfg.Shared != nil {
+			n.cfg.Shared.Poke() // the lock may be free
+		}
 		return false
 	}
 	n.mu.Lock()
@@ -377,6 +486,9 @@ func (n *Node) heard(in Info) (Info, error) {
 		return Info{}, raft.ErrNoLeader
 	}
 	in.Heard = time.Now().UTC()
+	if n.cfg.Shared != nil {
+		return n.heardShared(in), nil
+	}
 	member, moved := false, false
 	for _, p := range n.cfg.Store.Peers() {
 		if p.ID == in.ID {
@@ -396,6 +508,19 @@ func (n *Node) heard(in Info) (Info, error) {
 		n.log.Info("a node has another address now", "node", in.ID, "address", in.Address)
 	}
 	return n.Self(), nil
+}
+
+// maxKnown bounds how many standbys on a database are remembered.
+const maxKnown = 1000
+
+func (n *Node) heardShared(in Info) Info {
+	n.mu.Lock()
+	if _, ok := n.known[in.ID]; !ok && len(n.known) >= maxKnown {
+		clear(n.known)
+	}
+	n.known[in.ID] = in
+	n.mu.Unlock()
+	return n.Self()
 }
 
 // Introduction is what a node that joins says about itself: the text that its proof is bound to.

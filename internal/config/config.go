@@ -11,6 +11,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"arca/internal/config/source"
@@ -166,6 +167,14 @@ var storageKeys = map[string][]string{
 		"autopilot", "raft_wal", "raft_log_verifier_enabled", "raft_log_verification_interval", "disable_clustering",
 		"log_store_type", "heartbeat_interval", "max_parallel",
 	},
+	"postgresql": {
+		"type", "connection_url", "table", "max_idle_connections", "max_parallel", "ha_enabled", "ha_table", "skip_create_table",
+		"max_connect_retries", "auth_mode", "disable_clustering",
+	},
+	"mysql": {
+		"type", "address", "username", "password", "database", "table", "tls_ca_file", "plaintext_credential_transmission",
+		"plaintext_connection_allowed", "max_parallel", "max_idle_connections", "max_connection_lifetime", "ha_enabled", "lock_table", "disable_clustering",
+	},
 }
 
 func (s *Storage) known(o source.Item, d *source.Decoder) {
@@ -309,6 +318,9 @@ func (c *Config) Check() error {
 	if err := c.Storage.check(); err != nil {
 		return err
 	}
+	if err := c.checkHA(); err != nil {
+		return err
+	}
 	if err := c.Telemetry.check(); err != nil {
 		return err
 	}
@@ -330,7 +342,29 @@ func (c *Config) Check() error {
 // laterStorage are the types of storage that are to come.
 var laterStorage = []string{
 	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb", "etcd",
-	"foundationdb", "gcs", "manta", "mssql", "mysql", "oci", "postgresql", "s3", "spanner", "swift", "zookeeper",
+	"foundationdb", "gcs", "manta", "mssql", "oci", "s3", "spanner", "swift", "zookeeper",
+}
+
+// storageNames are the types of storage that there are.
+const storageNames = "file, raft, inmem, postgresql and mysql"
+
+// shareable are those that have a lock for nodes that share data.
+var shareable = []string{"postgresql", "mysql"}
+
+// checkHA reports what is wrong with an ha_storage stanza.
+func (c *Config) checkHA() error {
+	s, data := c.HAStorage, c.Storage
+	if s == nil {
+		return nil
+	}
+	if !slices.Contains(shareable, data.Type) {
+		return source.Errorf(s.Pos, "ha_storage cannot be used with storage %q, which several servers do not share through a lock; it is for %s",
+			data.Type, strings.Join(shareable, ", "))
+	}
+	if !slices.Contains(shareable, s.Type) {
+		return source.Errorf(s.Pos, "ha_storage %q has no lock that servers could share; there are %s", s.Type, strings.Join(shareable, ", "))
+	}
+	return s.check()
 }
 
 func (s *Storage) check() error {
@@ -342,14 +376,16 @@ func (s *Storage) check() error {
 			return source.Errorf(s.Pos, `storage %q needs a path, as in path = "/var/lib/vault"`, s.Type)
 		}
 		return nil
+	case "postgresql", "mysql":
+		return nil // its driver checks the rest, where it connects
 	}
 	for _, t := range laterStorage {
 		if t == s.Type {
-			return source.Errorf(s.Pos, "storage %q comes with a later version of arca; there are file, raft and inmem", s.Type)
+			return source.Errorf(s.Pos, "storage %q comes with a later version of arca; there are "+storageNames, s.Type)
 		}
 	}
 	text := "there is no storage " + quote(s.Type)
-	if near := source.Nearest(s.Type, append([]string{"file", "raft", "inmem"}, laterStorage...)); near != "" {
+	if near := source.Nearest(s.Type, append(strings.Split(strings.ReplaceAll(storageNames, " and ", ", "), ", "), laterStorage...)); near != "" {
 		text += "; did you mean " + quote(near) + "?"
 	}
 	return source.Errorf(s.Pos, "%s", text)

@@ -50,14 +50,23 @@ func (c *Config) Overlay(getenv func(string) string) error {
 		}
 		c.DefaultLease = d
 	}
-	if c.Storage != nil && c.Storage.Type == "raft" {
-		for option, name := range map[string]string{"node_id": "VAULT_RAFT_NODE_ID", "path": "VAULT_RAFT_PATH"} {
+	for _, s := range []*Storage{c.Storage, c.HAStorage} {
+		if s == nil {
+			continue
+		}
+		for option, name := range storageEnv[s.Type] {
 			if v := getenv(name); v != "" {
-				c.Storage.Options[option] = v
+				s.Options[option] = v
 			}
 		}
 	}
 	return nil
+}
+
+// storageEnv are the variables that count more than a stanza's options.
+var storageEnv = map[string]map[string]string{
+	"raft":       {"node_id": "VAULT_RAFT_NODE_ID", "path": "VAULT_RAFT_PATH"},
+	"postgresql": {"connection_url": "VAULT_PG_CONNECTION_URL"},
 }
 
 func parseBool(v string) (bool, error) {

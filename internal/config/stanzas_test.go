@@ -26,7 +26,6 @@ storage "raft" {
   retry_join { leader_api_addr = "https://a:8200" }
   retry_join { leader_api_addr = "https://b:8200" leader_tls_servername = "b" }
 }
-ha_storage "file" { path = "/h" }
 seal "shamir" {}
 service_registration "kubernetes" { namespace = "x" }
 entropy "seal" { mode = "augmentation" }
@@ -62,9 +61,6 @@ listener "unix" { address = "/s" socket_mode = "0660" socket_user = "1" socket_g
 	}
 	if got := c.Storage.RetryJoin; len(got) != 2 || got[1]["leader_tls_servername"] != "b" {
 		t.Errorf("retry_join %v", got)
-	}
-	if c.HAStorage == nil || c.HAStorage.Path() != "/h" {
-		t.Errorf("ha_storage %+v", c.HAStorage)
 	}
 	if len(c.Lockouts) != 2 || c.Lockouts[0].Threshold != 10 || c.Lockouts[0].Duration != 10*time.Minute || !c.Lockouts[1].Disable {
 		t.Errorf("user_lockout %+v", c.Lockouts)

@@ -255,6 +255,9 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	})
 	a.Policies = policy.NewStore(a.DB)
 	a.Activity = activity.NewLog(a.DB, c.log)
+	if c.cfg.Cluster != nil {
+		a.Activity.Elsewhere = c.reportClients
+	}
 	a.Makers = &activity.Makers{}
 	aad := []byte("batch token")
 	accessorKey, err := ring.Derive("token-accessor")
@@ -320,7 +323,11 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		return err
 	}
 	a.Cluster = cluster
-	a.Audit, err = audit.NewBroker(ctx, audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion, Forbidden: c.cfg.Forbidden})
+	auditing := audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion, Forbidden: c.cfg.Forbidden}
+	if c.cfg.Cluster != nil {
+		auditing.Node, auditing.Elsewhere = c.cfg.Cluster.Self().ID, c.reportEnd
+	}
+	a.Audit, err = audit.NewBroker(ctx, auditing)
 	if err != nil {
 		a.cancel()
 		_ = a.DB.Close() // nothing was written
@@ -344,6 +351,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	}, Failed: map[string]func(context.Context, storage.Tx, lease.Item, error) error{
 		lease.QueueKind: a.leaseFailed,
 	}})
+	a.Go(a.Activity.Run)
 	if c.cfg.Cluster == nil {
 		a.begin()
 		c.active.Store(a)

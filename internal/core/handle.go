@@ -172,6 +172,12 @@ func (h *handling) here(ctx context.Context) error {
 	if h.c.cfg.Cluster == nil {
 		return nil
 	}
+	if !h.a.Leads() && !h.c.cfg.Cluster.ServesReads() {
+		if err := h.c.fresh(ctx); err != nil {
+			return err
+		}
+		return ErrStandby // it is just becoming the active one
+	}
 	if !h.a.Leads() {
 		switch h.req.Op { //nolint:exhaustive // all others write
 		case engine.OpRead, engine.OpList, engine.OpHelp, 0:

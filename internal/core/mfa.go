@@ -112,7 +112,9 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 		}
 		constraints[name] = map[string]any{"any": ways}
 	}
-	h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now)
+	if err := h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now); err != nil {
+		return false, err
+	}
 	res.Auth = &engine.Auth{
 		Made: true, MFARequirement: map[string]any{"mfa_request_id": id, "mfa_constraints": constraints},
 	}

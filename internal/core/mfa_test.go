@@ -195,6 +195,21 @@ func TestMFAEnforcements(t *testing.T) {
 	g.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"})
 }
 
+// Whoever has a secret keeps logging in with it when its method changes.
+func TestMFAMethodChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		g.Must("POST", "identity/mfa/method/totp/"+g.method, g.Root, map[string]any{
+			"issuer": "I", "period": 90, "digits": 8, "algorithm": "SHA512", "skew": 0,
+		})
+		time.Sleep(time.Minute)
+		if status, out := g.validate(g.begin(), g.code(time.Now())); status != 200 {
+			t.Errorf("status %d: %v", status, out)
+		}
+	})
+}
+
 // An enforcement holds in the namespaces below its own.
 func TestMFABelow(t *testing.T) {
 	t.Parallel()
@@ -206,7 +221,13 @@ func TestMFABelow(t *testing.T) {
 	if tok, _ := arcatest.Dig(out, "auth", "client_token").(string); tok != "" {
 		t.Errorf("%d: a token without a second factor: %v", code, out)
 	}
+	g.Must("POST", "sys/namespaces/sub", g.Root, nil, "X-Vault-Namespace", "team")
+	g.Must("POST", "team/sub/sys/auth/userpass", g.Root, map[string]any{"type": "userpass"})
+	g.Must("POST", "team/sub/identity/mfa/login-enforcement/own", g.Root, map[string]any{"mfa_method_ids": g.method, "auth_method_types": "userpass"})
 	g.Must("DELETE", "identity/mfa/login-enforcement/all", g.Root, nil)
+	if code, out := g.Do("DELETE", "identity/mfa/method/totp/"+g.method, g.Root, nil); code != 500 {
+		t.Errorf("a method that is in use below was deleted: %d %v", code, out)
+	}
 	out = g.Must("POST", "team/auth/userpass/login/bob", "", map[string]any{"password": "correct"})
 	if tok, _ := arcatest.Dig(out, "auth", "client_token").(string); tok == "" {
 		t.Errorf("no token without an enforcement: %v", out)

@@ -51,7 +51,6 @@ func (a *Active) begin() {
 	run := func(fn func(ctx context.Context)) { l.work.Go(func() { fn(l.ctx) }) }
 	run(a.Queue.Run)
 	run(a.core.seal.Run)
-	run(a.Activity.Run)
 	if a.core.cfg.Metrics != nil && a.core.cfg.Usage.Period > 0 {
 		run(a.watchUsage)
 	}

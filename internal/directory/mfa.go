@@ -3,7 +3,6 @@ package directory
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"image/png"
@@ -18,6 +17,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/identity"
 	"arca/internal/mfa"
+	"arca/internal/namespace"
 	"arca/internal/param"
 )
 
@@ -158,7 +158,30 @@ func (Engine) deleteMethod(_ context.Context, call *engine.Call, in methodIDIn) 
 	if err != nil {
 		return nil, err
 	}
-	return nil, desks(call).MFA.DeleteMethod(call.Tx, m)
+	n, err := desks(call).Namespaces.ByID(call.Tx, m.NamespaceID)
+	if err != nil {
+		return nil, err
+	}
+	below, err := idsBelow(call, n, nil)
+	if err != nil {
+		return nil, err
+	}
+	return nil, desks(call).MFA.DeleteMethod(call.Tx, m, below)
+}
+
+// idsBelow appends the ids of all namespaces below n. A method is deleted seldom
+// enough to look at them all.
+func idsBelow(call *engine.Call, n *namespace.Namespace, ids []string) ([]string, error) {
+	list, err := desks(call).Namespaces.List(call.Tx, n, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range list {
+		if ids, err = idsBelow(call, child, append(ids, child.ID)); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
 func (Engine) listMethods(_ context.Context, call *engine.Call, in namesIn) (*engine.Response, error) {
@@ -241,9 +264,8 @@ func (Engine) adminGenerate(_ context.Context, call *engine.Call, in secretIn) (
 	} else if !errors.Is(err, mfa.ErrNotFound) {
 		return nil, err
 	}
-	secret := make([]byte, m.KeySize)
-	rand.Read(secret)
-	if err := s.PutSecret(call.Tx, in.Entity, m.ID, &mfa.Secret{Key: secret}); err != nil {
+	secret := m.NewSecret()
+	if err := s.PutSecret(call.Tx, in.Entity, m.ID, secret); err != nil {
 		return nil, err
 	}
 	algorithm := otp.AlgorithmSHA1
@@ -253,7 +275,7 @@ func (Engine) adminGenerate(_ context.Context, call *engine.Call, in secretIn) (
 		}
 	}
 	key, err := totp.Generate(totp.GenerateOpts{
-		Issuer: m.Issuer, AccountName: in.Entity, Period: uint(m.Period), Digits: otp.Digits(m.Digits), Algorithm: algorithm, Secret: secret,
+		Issuer: m.Issuer, AccountName: in.Entity, Period: uint(m.Period), Digits: otp.Digits(m.Digits), Algorithm: algorithm, Secret: secret.Key,
 	})
 	if err != nil {
 		return nil, errors.New("make the address of an MFA secret")

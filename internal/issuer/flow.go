@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -12,7 +13,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -31,7 +31,7 @@ func (i *Issuer) flowRoutes() []engine.Route {
 			engine.ID("oidc-read-provider-open-id-configuration"), engine.Help("Tell applications about the provider.")),
 		engine.Read(p+".well-known/keys", i.providerKeys, engine.NoToken, engine.ID("oidc-read-provider-public-keys"),
 			engine.Help("Get the public keys of the provider's tokens.")),
-		engine.Read(p+"authorize", i.authorize, engine.NoParamWarn, engine.ActiveOnly, engine.ID("oidc-provider-authorize"), engine.Help("Let an application know who the caller is.")),
+		engine.Read(p+"authorize", i.authorize, engine.NoParamWarn, engine.WriteTx, engine.ID("oidc-provider-authorize"), engine.Help("Let an application know who the caller is.")),
 		engine.Write(p+"authorize", i.authorize, engine.NoParamWarn, engine.ID("oidc-provider-authorize-with-parameters"),
 			engine.Help("Let an application know who the caller is.")),
 		engine.Write(p+"token", i.exchange, engine.NoToken, engine.NoParamWarn, engine.ID("oidc-provider-token"), engine.Help("Change a code for tokens.")),
@@ -42,7 +42,6 @@ func (i *Issuer) flowRoutes() []engine.Route {
 
 const (
 	codeTime = 5 * time.Minute
-	maxCodes = 20_000
 	plain    = "plain"
 	s256     = "S256"
 )
@@ -50,49 +49,69 @@ const (
 // nobody fills templates in when only their form matters.
 var nobody = &identity.Person{Entity: &identity.Entity{}}
 
-// A grant is what a code stands for.
+// A grant is what a code stands for. It is stored by the hash of the code, so that
+// any node can take it, until it is changed for tokens.
 type grant struct {
-	ns, provider, clientID, entity     string
-	redirect, nonce, challenge, method string
-	scopes                             []string
-	authTime                           int64 // seconds; 0: not asked for
-	until                              time.Time
+	Version   int       `json:"v"`
+	Provider  string    `json:"provider"`
+	ClientID  string    `json:"client_id"`
+	Entity    string    `json:"entity"`
+	Redirect  string    `json:"redirect"`
+	Nonce     string    `json:"nonce,omitempty"`
+	Challenge string    `json:"challenge,omitempty"`
+	Method    string    `json:"method,omitempty"`
+	Scopes    []string  `json:"scopes,omitempty"`
+	AuthTime  int64     `json:"auth_time,omitempty"` // Unix seconds; 0: not asked for
+	Until     time.Time `json:"until"`
 }
 
-// codes are those that were given and not yet changed for tokens.
-type codes struct {
-	mu sync.Mutex
-	by map[string]*grant // guarded by mu
+const (
+	codeDir = "code/"
+	// dueDir lists codes by when they end, to the second.
+	dueDir = "codedue/"
+	// perCode is how many codes that have ended go with each new one: more than
+	// come, so that they are not kept for long.
+	perCode = 4
+)
+
+func codeHash(code string) string {
+	sum := sha256.Sum256([]byte(code))
+	return hex.EncodeToString(sum[:])
 }
 
-func (c *codes) put(code string, g *grant, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.by == nil {
-		c.by = map[string]*grant{}
+func (g *grant) dueKey(hash string) string { return storage.DueKey(dueDir, g.Until, hash) }
+
+// keep stores the grant of a code, and forgets some that have ended.
+func (g *grant) keep(tx storage.Tx, code string, now time.Time) error {
+	err := storage.ForgetDue(tx, dueDir, now, perCode, func(hash string) error { return tx.Delete(codeDir + hash) })
+	if err != nil {
+		return err
 	}
-	if len(c.by) >= maxCodes {
-		maps.DeleteFunc(c.by, func(_ string, g *grant) bool { return !now.Before(g.until) })
+	g.Version = 1
+	hash := codeHash(code)
+	if err := tx.Put(g.dueKey(hash), []byte{1}); err != nil {
+		return err
 	}
-	for old := range c.by {
-		if len(c.by) < maxCodes {
-			break
-		}
-		delete(c.by, old)
-	}
-	c.by[code] = g
+	return storage.PutJSON(tx, codeDir+hash, g)
 }
 
-// take gives what a code stands for, once.
-func (c *codes) take(code string, now time.Time) *grant {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	g := c.by[code]
-	delete(c.by, code)
-	if g == nil || !now.Before(g.until) {
-		return nil
+// take gives what a code stands for, once; nil when it stands for nothing.
+func take(tx storage.Tx, code string, now time.Time) (*grant, error) {
+	hash := codeHash(code)
+	g, err := storage.GetJSON[grant](tx, codeDir+hash)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
 	}
-	return g
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(tx.Delete(codeDir+hash), tx.Delete(g.dueKey(hash))); err != nil {
+		return nil, err
+	}
+	if !now.Before(g.Until) {
+		return nil, nil
+	}
+	return g, nil
 }
 
 // A refusal is an error in the form of OAuth (RFC 6749, 4.1.2.1 and 5.2).
@@ -198,7 +217,9 @@ func (i *Issuer) authorize(_ context.Context, call *engine.Call, in authorizeIn)
 		return refused(err, &in.State)
 	}
 	code := token.Random(32)
-	call.After(func() { i.codes.put(code, g, call.Now) })
+	if err := g.keep(at(call), code, call.Now); err != nil {
+		return nil, err
+	}
 	return rawJSON(0, map[string]any{"code": code, "state": in.State})
 }
 
@@ -260,8 +281,8 @@ func (i *Issuer) allow(call *engine.Call, in *authorizeIn) (*grant, error) {
 		}
 	}
 	g := &grant{
-		ns: call.NamespaceID, provider: in.Name, clientID: c.ID, entity: call.Caller.EntityID, redirect: in.Redirect, nonce: in.Nonce,
-		challenge: in.Challenge, method: method, scopes: kept, until: call.Now.Add(codeTime),
+		Provider: in.Name, ClientID: c.ID, Entity: call.Caller.EntityID, Redirect: in.Redirect, Nonce: in.Nonce,
+		Challenge: in.Challenge, Method: method, Scopes: kept, Until: call.Now.Add(codeTime).UTC(),
 	}
 	return g, g.age(call, in.MaxAge)
 }
@@ -281,7 +302,7 @@ func (g *grant) age(call *engine.Call, maxAge *int) error {
 	if call.Now.Sub(tok.Created) > time.Duration(*maxAge)*time.Second {
 		return refuse("max_age_violation", "active re-authentication is required by max_age")
 	}
-	g.authTime = tok.Created.Unix()
+	g.AuthTime = tok.Created.Unix()
 	return nil
 }
 
@@ -388,9 +409,6 @@ func authenticate(call *engine.Call, in *exchangeIn) (*client, error) {
 	return c, nil
 }
 
-// changed is the grant of a code that was taken; nil for a code that is not good.
-type changed struct{ *grant }
-
 func (i *Issuer) tokens(call *engine.Call, in *exchangeIn) (*engine.Response, error) {
 	p, err := providerOf(call, in.Name)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -413,25 +431,24 @@ func (i *Issuer) tokens(call *engine.Call, in *exchangeIn) (*engine.Response, er
 	case in.Redirect == "":
 		return nil, refuse("invalid_request", "redirect_uri parameter is required")
 	}
-	got, ok := call.Asked.(changed)
-	if !ok {
-		return nil, engine.Ask(func(context.Context) (any, error) { return changed{i.codes.take(in.Code, time.Now())}, nil })
+	g, err := take(at(call), in.Code, call.Now)
+	if err != nil {
+		return nil, err
 	}
-	g := got.grant
 	switch {
-	case g == nil || g.ns != call.NamespaceID:
+	case g == nil:
 		return nil, refuse("invalid_grant", "authorization grant is invalid or expired")
-	case g.clientID != c.ID:
+	case g.ClientID != c.ID:
 		return nil, refuse("invalid_grant", "authorization code was not issued to the client")
-	case g.provider != in.Name:
+	case g.Provider != in.Name:
 		return nil, refuse("invalid_grant", "authorization code was not issued by the provider")
-	case g.redirect != in.Redirect:
+	case g.Redirect != in.Redirect:
 		return nil, refuse("invalid_grant", "redirect_uri does not match the redirect_uri used in the authorization request")
 	}
 	if err := g.verify(c, in.Verifier); err != nil {
 		return nil, err
 	}
-	if err := c.assigned(call, g.entity); err != nil {
+	if err := c.assigned(call, g.Entity); err != nil {
 		return nil, err
 	}
 	return issue(call, in, p, c, g)
@@ -439,7 +456,7 @@ func (i *Issuer) tokens(call *engine.Call, in *exchangeIn) (*engine.Response, er
 
 // verify holds the verifier of PKCE to the challenge.
 func (g *grant) verify(c *client, verifier string) error {
-	if g.challenge == "" {
+	if g.Challenge == "" {
 		if c.Public {
 			return refuse("invalid_grant", "PKCE is required for public clients")
 		}
@@ -452,11 +469,11 @@ func (g *grant) verify(c *client, verifier string) error {
 		return refuse("invalid_grant", "code_verifier parameter is required")
 	}
 	have := verifier
-	if g.method == s256 {
+	if g.Method == s256 {
 		sum := sha256.Sum256([]byte(verifier))
 		have = base64.RawURLEncoding.EncodeToString(sum[:])
 	}
-	if subtle.ConstantTimeCompare([]byte(have), []byte(g.challenge)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(have), []byte(g.Challenge)) != 1 {
 		return refuse("invalid_grant", "invalid code_verifier for PKCE")
 	}
 	return nil
@@ -486,16 +503,16 @@ func issue(call *engine.Call, in *exchangeIn, p *provider, c *client, g *grant) 
 	access, err := d.MakeToken(call.Tx, &token.Entry{
 		Path: call.Request.Path, DisplayName: "oidc-access", Created: call.Now, CreationTTL: c.AccessTTL, Expires: call.Now.Add(c.AccessTTL),
 		NamespaceID: call.NamespaceID, Type: engine.TokenBatch,
-		Internal: map[string]any{"oidc_entity": g.entity, "oidc_provider": in.Name, "oidc_client": c.ID, "oidc_scopes": strings.Join(g.scopes, " ")},
+		Internal: map[string]any{"oidc_entity": g.Entity, "oidc_provider": in.Name, "oidc_client": c.ID, "oidc_scopes": strings.Join(g.Scopes, " ")},
 	}, "")
 	if err != nil {
 		return nil, err
 	}
-	person, err := d.Identity.Person(call.Tx, g.entity)
+	person, err := d.Identity.Person(call.Tx, g.Entity)
 	if err != nil {
 		return nil, err
 	}
-	more, err := claimsOf(call, g.scopes, person)
+	more, err := claimsOf(call, g.Scopes, person)
 	if err != nil {
 		return nil, err
 	}
@@ -505,7 +522,7 @@ func issue(call *engine.Call, in *exchangeIn, p *provider, c *client, g *grant) 
 			Issuer: p.address(call, in.Name), Namespace: call.NamespaceID, Subject: person.Entity.ID, Audience: c.ID,
 			Expires: call.Now.Add(c.IDTTL).Unix(), Issued: call.Now.Unix(),
 		},
-		Nonce: g.nonce, AuthTime: g.authTime, AtHash: half(access), CHash: half(in.Code),
+		Nonce: g.Nonce, AuthTime: g.AuthTime, AtHash: half(access), CHash: half(in.Code),
 	}, more)
 	if err != nil {
 		return nil, err

@@ -13,10 +13,10 @@
 //	client/<name>      an application
 //	cid/<client id>    the name of the client with this id
 //	provider/<name>    a provider
+//	code/<hash>        what an authorization code stands for, by its SHA-256
+//	codedue/<when>/<hash>  the same by when it ends, in Unix seconds, hexadecimal
 //	used/role/<key>/<role>, used/client/<key>/<client>, used/assignment/<assignment>/<client>,
 //	used/scope/<scope>/<provider>  what uses what
-//
-// Authorization codes are kept in memory for their five minutes.
 package issuer
 
 import (
@@ -35,7 +35,7 @@ import (
 )
 
 // An Issuer serves identity/oidc/.
-type Issuer struct{ codes codes }
+type Issuer struct{}
 
 // New makes the issuer.
 func New() *Issuer { return &Issuer{} }

@@ -162,6 +162,37 @@ func TestProvider(t *testing.T) {
 	}
 }
 
+// A code is good after a fail-over, and for no longer than five minutes.
+func TestCodeIsStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, "confidential")
+		code, late := s.code(nil), s.code(nil)
+		s.Restart()
+		if status, out := s.exchange(code, nil); status != 200 {
+			t.Errorf("status %d: %v", status, out)
+		}
+		time.Sleep(5 * time.Minute)
+		if status, _ := s.exchange(late, nil); status != 400 {
+			t.Errorf("an old code: status %d", status)
+		}
+	})
+}
+
+// A key verifies for as long as tokens of its clients and roles last.
+func TestVerificationTTL(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "confidential")
+	s.Must("POST", "identity/oidc/key/short", s.Root, map[string]any{"allowed_client_ids": "*", "verification_ttl": "2h", "rotation_period": "1h"})
+	c := map[string]any{"key": "short", "id_token_ttl": "2h"}
+	s.Must("POST", "identity/oidc/client/two", s.Root, c)
+	if status, out := s.Do("POST", "identity/oidc/key/short", s.Root, map[string]any{"verification_ttl": "90m"}); status != 400 {
+		t.Errorf("a verification_ttl below that of tokens: status %d: %v", status, out)
+	}
+	s.Must("POST", "identity/oidc/client/two", s.Root, map[string]any{"id_token_ttl": "1h"})
+	s.Must("POST", "identity/oidc/key/short", s.Root, map[string]any{"verification_ttl": "90m"})
+}
+
 // Public clients show that they are the ones who asked (RFC 7636).
 func TestPKCE(t *testing.T) {
 	t.Parallel()

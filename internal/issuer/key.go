@@ -249,6 +249,19 @@ func checkTTLs(call *engine.Call, name string, verify time.Duration) error {
 				name, int64(verify/time.Second))
 		}
 	}
+	if names, err = at(call).List("used/client/"+name+"/", "", 0); err != nil {
+		return err
+	}
+	for _, n := range names {
+		c, err := clientOf(call, n)
+		if err != nil {
+			return err
+		}
+		if c.IDTTL > verify {
+			return errs.New(errs.Invalid, "unable to update key %q because it is currently referenced by one or more clients with an id_token_ttl greater than %d seconds",
+				name, int64(verify/time.Second))
+		}
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@
 package mfa
 
 import (
+	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base32"
 	"encoding/json"
@@ -40,6 +41,7 @@ const (
 	maxMethods      = 100 // of an enforcement
 	maxTargets      = 2000
 	maxWaiting      = 10_000
+	maxOwnWaiting   = 20 // logins of one entity
 	maxCounted      = 1 << 16
 	waitTime        = 5 * time.Minute // for the second factor
 	attemptsTime    = 5 * time.Minute // for which wrong codes count
@@ -113,10 +115,23 @@ type Enforcement struct {
 }
 
 // A Secret is what an entity's codes are made from.
+//
+// Period, Digits and Algorithm are those of its method at the time: the user's
+// app knows no others, whatever becomes of the method.
 type Secret struct {
-	Version int    `json:"v"`
-	Key     []byte `json:"key"`
-	Last    int64  `json:"last"` // the step of the last code that was taken
+	Version   int    `json:"v"`
+	Key       []byte `json:"key"`
+	Period    int    `json:"period"` // seconds
+	Digits    int    `json:"digits"`
+	Algorithm string `json:"algorithm"`
+	Last      int64  `json:"last"` // the step of the last code that was taken
+}
+
+// NewSecret makes a secret for a method.
+func (m *Method) NewSecret() *Secret {
+	sec := &Secret{Version: 1, Key: make([]byte, m.KeySize), Period: m.Period, Digits: m.Digits, Algorithm: m.Algorithm}
+	_, _ = rand.Read(sec.Key) // never fails
+	return sec
 }
 
 type enforcements struct {
@@ -130,13 +145,14 @@ type Store struct {
 	enforcements *storage.Cache[[]*Enforcement]
 
 	mu      sync.Mutex
-	waiting map[string]*Waiting // guarded by mu, as is failed
+	waiting map[string]*Waiting // guarded by mu, as are the others
+	own     map[string][]string // ids of waiting, oldest first, by the entity
 	failed  map[attempt]*failures
 }
 
 // NewStore makes the store over db.
 func NewStore(db *storage.DB) *Store {
-	s := &Store{waiting: map[string]*Waiting{}, failed: map[attempt]*failures{}}
+	s := &Store{waiting: map[string]*Waiting{}, own: map[string][]string{}, failed: map[attempt]*failures{}}
 	s.methods = storage.NewCache(db, 1<<20, func(_ string, value []byte) (*Method, int, error) {
 		m := &Method{}
 		if err := json.Unmarshal(value, m); err != nil {
@@ -204,15 +220,18 @@ func (s *Store) PutMethod(tx storage.Tx, ns string, m *Method) error {
 	return storage.PutJSON(tx, methodKey(m.ID), m)
 }
 
-// DeleteMethod removes a method that no enforcement of its namespace uses.
-func (s *Store) DeleteMethod(tx storage.Tx, m *Method) error {
-	list, err := s.Enforcements(tx, m.NamespaceID)
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		if slices.Contains(e.Methods, m.ID) {
-			return errs.List(errs.Failed, "methodID is still used by an enforcement configuration with ID: "+e.ID)
+// DeleteMethod removes a method that no enforcement uses: neither of its namespace
+// nor of those below, whose ids are given.
+func (s *Store) DeleteMethod(tx storage.Tx, m *Method, below []string) error {
+	for _, ns := range append([]string{m.NamespaceID}, below...) {
+		list, err := s.Enforcements(tx, ns)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if slices.Contains(e.Methods, m.ID) {
+				return errs.List(errs.Failed, "methodID is still used by an enforcement configuration with ID: "+e.ID)
+			}
 		}
 	}
 	if m.Name != "" {
@@ -334,7 +353,7 @@ func (s *Store) Take(tx storage.Tx, m *Method, entity, code string, now time.Tim
 	if !s.mayTry(m, entity, now) {
 		return false, nil
 	}
-	step, err := m.match(sec.Key, code, now)
+	step, err := sec.match(code, now, m.Skew)
 	if err != nil || step <= sec.Last {
 		return false, err
 	}
@@ -345,16 +364,19 @@ func (s *Store) Take(tx storage.Tx, m *Method, entity, code string, now time.Tim
 
 // match finds the step of time to which a code belongs; 0 is none. All steps are
 // computed, whichever fits.
-func (m *Method) match(key []byte, code string, now time.Time) (int64, error) {
-	alg, _ := algorithmOf(m.Algorithm)
-	text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(key)
-	at := now.Unix() / int64(m.Period)
+func (s *Secret) match(code string, now time.Time, skew int) (int64, error) {
+	alg, known := algorithmOf(s.Algorithm)
+	if !known || s.Period <= 0 {
+		return 0, errors.New("the stored MFA secret is incomplete")
+	}
+	text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s.Key)
+	at := now.Unix() / int64(s.Period)
 	found := int64(0)
-	for step := at - int64(m.Skew); step <= at+int64(m.Skew); step++ {
+	for step := at - int64(skew); step <= at+int64(skew); step++ {
 		if step < 0 {
 			continue
 		}
-		want, err := hotp.GenerateCodeCustom(text, uint64(step), hotp.ValidateOpts{Digits: otp.Digits(m.Digits), Algorithm: alg})
+		want, err := hotp.GenerateCodeCustom(text, uint64(step), hotp.ValidateOpts{Digits: otp.Digits(s.Digits), Algorithm: alg})
 		if err != nil {
 			return 0, errors.New("make a code of an MFA secret")
 		}
@@ -427,25 +449,45 @@ type Waiting struct {
 	until    time.Time
 }
 
-// Wait keeps a login under an id that nobody guesses.
-func (s *Store) Wait(id string, w *Waiting, now time.Time) {
+// Wait keeps a login under an id that nobody guesses, in place of the oldest of the
+// same entity when that has many. The error is Unavailable when too many others
+// wait: none of them is given up.
+func (s *Store) Wait(id string, w *Waiting, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if own := s.own[w.EntityID]; len(own) >= maxOwnWaiting {
+		s.forget(own[0])
+	}
 	if len(s.waiting) >= maxWaiting {
 		for k, old := range s.waiting {
 			if !now.Before(old.until) {
-				delete(s.waiting, k)
+				s.forget(k)
 			}
 		}
 	}
-	for k := range s.waiting {
-		if len(s.waiting) < maxWaiting {
-			break
-		}
-		delete(s.waiting, k)
+	if len(s.waiting) >= maxWaiting {
+		return errs.New(errs.Unavailable, "too many logins wait for their second factor; try again later")
 	}
 	w.until = now.Add(waitTime)
 	s.waiting[id] = w
+	s.own[w.EntityID] = append(s.own[w.EntityID], id)
+	return nil
+}
+
+// forget drops a login that waits. mu is held.
+func (s *Store) forget(id string) {
+	w := s.waiting[id]
+	if w == nil {
+		return
+	}
+	delete(s.waiting, id)
+	own := s.own[w.EntityID]
+	if i := slices.Index(own, id); i >= 0 {
+		own = slices.Delete(own, i, i+1)
+	}
+	if s.own[w.EntityID] = own; len(own) == 0 {
+		delete(s.own, w.EntityID)
+	}
 }
 
 // Waiter finds a login that waits; nil when there is none.
@@ -463,5 +505,5 @@ func (s *Store) Waiter(id string, now time.Time) *Waiting {
 func (s *Store) Done(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.waiting, id)
+	s.forget(id)
 }

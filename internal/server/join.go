@@ -193,7 +193,7 @@ func (n *node) answer(ctx context.Context, h *host, a seal.Applicant, nonVoter b
 
 // retryJoin reads the retry_join blocks, and tries them in the background while this node is empty.
 func (n *node) retryJoin() error {
-	if n.cluster == nil || len(n.cfg.Storage.RetryJoin) == 0 {
+	if n.cluster == nil || n.cluster.Store() == nil || len(n.cfg.Storage.RetryJoin) == 0 {
 		return nil
 	}
 	var reqs []core.JoinRequest

@@ -23,6 +23,7 @@ import (
 	"arca/internal/memory"
 	"arca/internal/mlock"
 	"arca/internal/server/seals"
+	"arca/internal/server/stores"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/telemetry"
@@ -46,7 +47,7 @@ type node struct {
 	kes       []*kes.Door
 	dev       *devServer                   // nil in production
 	nodeID    string                       // of raft storage
-	cluster   *cluster.Node                // of raft storage, else nil
+	cluster   *cluster.Node                // of raft storage or a database, else nil
 	forwarded atomic.Pointer[http.Handler] // what serves the requests that other nodes forward
 	pid       string                       // the file that was written, "" for none
 
@@ -151,11 +152,16 @@ func (n *node) openCore() error {
 	cfg, s := n.cfg, n.cfg.Storage
 	dir, typ := s.Path(), s.Type
 	memory := strings.HasPrefix(typ, "inmem")
-	if typ == "raft" {
+	switch {
+	case typ == "raft":
 		if err := n.openRaft(); err != nil {
 			return err
 		}
-	} else {
+	case stores.Known(typ):
+		if err := n.openShared(); err != nil {
+			return err
+		}
+	default:
 		b, err := pebble.Open(pebble.Config{Dir: dir, Memory: memory, Logger: n.log.Named("storage")})
 		if err != nil {
 			return err
@@ -168,7 +174,7 @@ func (n *node) openCore() error {
 	}
 	var catalog *builtin.Catalog
 	c, err := core.New(core.Config{
-		Backend: n.store, Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
+		Backend: n.store, DB: stores.Limits(s), Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
 		Lockouts: lockouts(cfg), Seals: wrappers,
@@ -308,7 +314,7 @@ func (n *node) openListeners() error {
 	extra, bodies := n.extraHeaders(), api.NewBudget(0)
 	inner := api.Config{Core: n.core, Log: n.log.Named("api"), Bodies: bodies, MaxRequestDuration: n.cfg.DefaultMaxRequest, MaxRequestBytes: -1}
 	var forward *forwarder
-	if n.cluster != nil {
+	if n.cluster != nil && !n.cluster.Alone() {
 		forward = newForwarder(n.cluster)
 		h := api.New(inner)
 		n.forwarded.Store(&h)

@@ -17,10 +17,13 @@ type Config struct {
 	MaxTxOps        int // writes in one transaction; default 65,536
 	MaxTxBytes      int // key and value bytes written in one transaction; default 64 MB
 	MaxTxReads      int // reads noted exactly in one Update, beyond which it counts as having read all; default 16,384
-	MaxKeyBytes     int // length of a key; default 8,192
+	MaxKeyBytes     int // length of a key, by KeyLen; default 8,192
 	HistoryCommits  int // commits kept to check Updates against; default 8,192
 	HistoryBytes    int // their bytes; default 4 MB
 	ValueCacheBytes int // values kept in memory as they were read; default 12 MB, negative for none
+
+	// KeyLen counts a key's length as the backend does; nil is len.
+	KeyLen func(key string) int
 
 	// OnFail is called once, without locks held, when the DB fails closed because the outcome of an Apply is not known.
 	// Reads go on from the last durable state; to write again, close the DB and open another on the backend.
@@ -40,6 +43,9 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxTxBytes, 64<<20)
 	set(&c.MaxTxReads, 1<<14)
 	set(&c.MaxKeyBytes, 8<<10)
+	if c.KeyLen == nil {
+		c.KeyLen = func(key string) int { return len(key) }
+	}
 	if c.ValueCacheBytes == 0 {
 		c.ValueCacheBytes = 12 << 20
 	}

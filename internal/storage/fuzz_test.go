@@ -86,7 +86,7 @@ func fuzzStep(t *testing.T, tx storage.Tx, model map[string]string, op, x, y byt
 		delete(model, key)
 	case 2:
 		must(t, sub.DeletePrefix(name))
-		applyTo(model, storage.Op{Kind: storage.DeletePrefix, Key: key})
+		storagetest.ApplyTo(model, storage.Op{Kind: storage.DeletePrefix, Key: key})
 	case 3:
 		v, err := sub.Get(name)
 		must(t, ignoreNotFound(err))
@@ -97,7 +97,7 @@ func fuzzStep(t *testing.T, tx storage.Tx, model map[string]string, op, x, y byt
 		after := []string{"", "a", "a/", "b"}[y%4]
 		got, err := sub.List("", after, int(y>>4%4))
 		must(t, err)
-		if want := listOf(model, dir, after, int(y>>4%4)); !slices.Equal(got, want) {
+		if want := storagetest.ListOf(model, dir, after, int(y>>4%4)); !slices.Equal(got, want) {
 			t.Fatalf("list %q after %q: %q, want %q", dir, after, got, want)
 		}
 	case 5:

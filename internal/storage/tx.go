@@ -199,8 +199,8 @@ func (tx Tx) write(w write) error {
 	switch max := s.db.cfg.MaxKeyBytes; {
 	case len(w.key) == 0 || w.key[0] == 0 || w.key[0] == 0xff:
 		return errs.New(errs.Invalid, "storage keys are not empty and begin with neither 0x00 nor 0xff")
-	case len(w.key) > max:
-		return errs.New(errs.TooLarge, "the storage key has %d bytes, the most is %d", len(w.key), max)
+	case s.db.cfg.KeyLen(w.key) > max:
+		return errs.New(errs.TooLarge, "the storage key has %d bytes, the most is %d", s.db.cfg.KeyLen(w.key), max)
 	}
 	if old := s.writes.find(w.key); old != nil {
 		s.bytes += len(w.value) - len(old.value)

@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strings"
 	"sync"
+
+	"arca/internal/errs"
 )
 
 // A Basic is a Backend without snapshots.
@@ -18,10 +20,29 @@ type Basic interface {
 // WithSnapshots makes a Backend of a store that has no snapshots. While a snapshot is open, each Apply first reads what it
 // is about to overwrite and keeps that in memory for the snapshot, so a snapshot costs reads and memory as long as it is
 // open. All writes must go through the Backend. Iterators of a Basic need not be consistent.
-func WithSnapshots(b Basic) Backend { return &undoBackend{Basic: b} }
+func WithSnapshots(b Basic) Backend { return &undoBackend{store: recording{b}} }
+
+// A Noting is a store without snapshots that tells by itself what it overwrites.
+type Noting interface {
+	Reader
+	// ApplyNoting is Apply. If note is not nil, it is called once, when nobody can see yet what the batch does.
+	ApplyNoting(ctx context.Context, b Batch, note func(Before)) error
+	Close() error
+}
+
+// A Before is what a batch is about to overwrite.
+type Before struct {
+	Entries []Entry // of the keys that are written or deleted, sorted by key; Value nil where there was none
+	// Lost are prefixes under which so much was deleted that it is not kept: who reads there in a snapshot from before gets
+	// an error.
+	Lost []string
+}
+
+// WithNotedSnapshots is WithSnapshots for a store that tells what it overwrites.
+func WithNotedSnapshots(n Noting) Backend { return &undoBackend{store: n} }
 
 type undoBackend struct {
-	Basic
+	store    Noting
 	applying sync.Mutex // held during Apply, which a snapshot must not see half of
 
 	mu    sync.RWMutex
@@ -30,8 +51,24 @@ type undoBackend struct {
 	open  map[*undoSnapshot]struct{}
 }
 
-// An undoStep is what one Apply overwrote: sorted by key. Value nil means the key was absent.
-type undoStep []Entry
+// An undoStep is what one Apply overwrote.
+type undoStep = Before
+
+// errSnapshotLost ends reads of what a snapshot has lost.
+var errSnapshotLost error = errs.New(errs.Unavailable, "what this request reads was deleted meanwhile, and there was too much of it to be kept: try again")
+
+// Get implements Reader.
+func (u *undoBackend) Get(ctx context.Context, key string) ([]byte, error) {
+	return u.store.Get(ctx, key)
+}
+
+// Scan implements Reader.
+func (u *undoBackend) Scan(ctx context.Context, o ScanOptions) (Iterator, error) {
+	return u.store.Scan(ctx, o)
+}
+
+// Close implements Backend.
+func (u *undoBackend) Close() error { return u.store.Close() }
 
 // Snapshot implements Backend.
 func (u *undoBackend) Snapshot(context.Context) (Snapshot, error) {
@@ -54,16 +91,29 @@ func (u *undoBackend) Apply(ctx context.Context, b Batch) error {
 	u.mu.RLock()
 	needed := len(u.open) > 0
 	u.mu.RUnlock()
-	if needed {
-		step, err := u.record(ctx, b)
+	if !needed {
+		return u.store.ApplyNoting(ctx, b, nil)
+	}
+	return u.store.ApplyNoting(ctx, b, func(step Before) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.steps = append(u.steps, &step)
+	})
+}
+
+// A recording notes by reading, key by key.
+type recording struct{ Basic }
+
+// ApplyNoting implements Noting.
+func (r recording) ApplyNoting(ctx context.Context, b Batch, note func(Before)) error {
+	if note != nil {
+		step, err := r.record(ctx, b)
 		if err != nil {
 			return &notApplied{err}
 		}
-		u.mu.Lock()
-		u.steps = append(u.steps, &step)
-		u.mu.Unlock()
+		note(Before{Entries: step})
 	}
-	return u.Basic.Apply(ctx, b)
+	return r.Apply(ctx, b)
 }
 
 type notApplied struct{ err error }
@@ -71,11 +121,11 @@ type notApplied struct{ err error }
 func (e *notApplied) Error() string   { return e.err.Error() }
 func (e *notApplied) Unwrap() []error { return []error{e.err, ErrNotApplied} }
 
-func (u *undoBackend) record(ctx context.Context, b Batch) (undoStep, error) {
+func (r recording) record(ctx context.Context, b Batch) ([]Entry, error) {
 	old := map[string][]byte{}
 	for _, op := range b {
 		if op.Kind == DeletePrefix {
-			if err := u.recordPrefix(ctx, op.Key, old); err != nil {
+			if err := r.recordPrefix(ctx, op.Key, old); err != nil {
 				return nil, err
 			}
 			continue
@@ -83,7 +133,7 @@ func (u *undoBackend) record(ctx context.Context, b Batch) (undoStep, error) {
 		if _, ok := old[op.Key]; ok {
 			continue
 		}
-		value, err := u.Basic.Get(ctx, op.Key)
+		value, err := r.Get(ctx, op.Key)
 		if err != nil && !IsNotFound(err) {
 			return nil, err
 		}
@@ -92,7 +142,7 @@ func (u *undoBackend) record(ctx context.Context, b Batch) (undoStep, error) {
 		}
 		old[op.Key] = value
 	}
-	step := make(undoStep, 0, len(old))
+	step := make([]Entry, 0, len(old))
 	for key, value := range old {
 		step = append(step, Entry{key, value})
 	}
@@ -100,8 +150,8 @@ func (u *undoBackend) record(ctx context.Context, b Batch) (undoStep, error) {
 	return step, nil
 }
 
-func (u *undoBackend) recordPrefix(ctx context.Context, prefix string, old map[string][]byte) error {
-	it, err := u.Basic.Scan(ctx, ScanOptions{Prefix: prefix})
+func (r recording) recordPrefix(ctx context.Context, prefix string, old map[string][]byte) error {
+	it, err := r.Scan(ctx, ScanOptions{Prefix: prefix})
 	if err != nil {
 		return err
 	}
@@ -143,15 +193,34 @@ func (s *undoSnapshot) Close() error {
 }
 
 // before returns what key was before the steps that the snapshot must not see, if one of them changed it.
-func (s *undoSnapshot) before(key string) (value []byte, changed bool) {
+func (s *undoSnapshot) before(key string) (value []byte, changed bool, err error) {
 	s.u.mu.RLock()
 	defer s.u.mu.RUnlock()
 	for _, step := range s.hidden() {
-		if i, ok := slices.BinarySearchFunc(*step, key, compareKey); ok {
-			return (*step)[i].Value, true
+		if i, ok := slices.BinarySearchFunc(step.Entries, key, compareKey); ok {
+			return step.Entries[i].Value, true, nil
+		}
+		for _, p := range step.Lost {
+			if strings.HasPrefix(key, p) {
+				return nil, false, errSnapshotLost
+			}
 		}
 	}
-	return nil, false
+	return nil, false, nil
+}
+
+// lost reports whether keys that begin with prefix are not on record any more.
+func (s *undoSnapshot) lost(prefix string) bool {
+	s.u.mu.RLock()
+	defer s.u.mu.RUnlock()
+	for _, step := range s.hidden() {
+		for _, p := range step.Lost {
+			if strings.HasPrefix(prefix, p) || strings.HasPrefix(p, prefix) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *undoSnapshot) hidden() []*undoStep { return s.u.steps[s.at-s.u.first:] }
@@ -160,22 +229,25 @@ func compareKey(e Entry, key string) int { return strings.Compare(e.Key, key) }
 
 // Get implements Reader. It asks the store first and the record afterwards: what changed in between is on record.
 func (s *undoSnapshot) Get(ctx context.Context, key string) ([]byte, error) {
-	value, err := s.u.Basic.Get(ctx, key)
+	value, err := s.u.store.Get(ctx, key)
 	if err != nil && !IsNotFound(err) {
 		return nil, err
 	}
-	if old, changed := s.before(key); changed {
-		if old == nil {
-			return nil, ErrNotFound
-		}
+	switch old, changed, lost := s.before(key); {
+	case lost != nil:
+		return nil, lost
+	case !changed:
+		return value, err
+	case old == nil:
+		return nil, ErrNotFound
+	default:
 		return slices.Clone(old), nil
 	}
-	return value, err
 }
 
 // Scan implements Reader.
 func (s *undoSnapshot) Scan(ctx context.Context, o ScanOptions) (Iterator, error) {
-	it, err := s.u.Basic.Scan(ctx, o)
+	it, err := s.u.store.Scan(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +267,7 @@ type undoIterator struct {
 	key              []byte
 	value            []byte // from the record
 	onStore          bool
+	err              error
 }
 
 func (i *undoIterator) Next() bool {
@@ -218,9 +291,20 @@ func (i *undoIterator) advance(move func() bool) bool {
 		for i.storeOK && string(i.it.Key()) < i.from {
 			i.storeOK = i.it.Next()
 		}
+		if i.it.Err() != nil { // its end is none
+			return false
+		}
 		key, value, found := i.recorded()
+		if i.s.lost(i.prefix) {
+			i.err = errSnapshotLost
+			return false
+		}
 		if i.storeOK && (!found || string(i.it.Key()) < key) {
-			old, changed := i.s.before(string(i.it.Key()))
+			old, changed, lost := i.s.before(string(i.it.Key()))
+			if lost != nil {
+				i.err = lost
+				return false
+			}
 			if changed && old == nil { // made after the snapshot
 				i.from = string(i.it.Key()) + "\x00"
 				continue
@@ -245,9 +329,10 @@ func (i *undoIterator) recorded() (key string, value []byte, found bool) {
 		var best *Entry
 		// Of equal keys the oldest step's counts, and it is met first.
 		for _, step := range i.s.hidden() {
-			at := sort.Search(len(*step), func(n int) bool { return (*step)[n].Key >= from })
-			if at < len(*step) && strings.HasPrefix((*step)[at].Key, i.prefix) && (best == nil || (*step)[at].Key < best.Key) {
-				best = &(*step)[at]
+			list := step.Entries
+			at := sort.Search(len(list), func(n int) bool { return list[n].Key >= from })
+			if at < len(list) && strings.HasPrefix(list[at].Key, i.prefix) && (best == nil || list[at].Key < best.Key) {
+				best = &list[at]
 			}
 		}
 		switch {
@@ -271,11 +356,21 @@ func (i *undoIterator) Value() ([]byte, error) {
 		return nil, err
 	}
 	// An Apply may have come since the key was looked at.
-	if old, changed := i.s.before(string(i.key)); changed {
+	old, changed, err := i.s.before(string(i.key))
+	switch {
+	case err != nil:
+		return nil, err
+	case changed:
 		return slices.Clone(old), nil
 	}
 	return value, nil
 }
 
-func (i *undoIterator) Err() error   { return i.it.Err() }
+func (i *undoIterator) Err() error {
+	if i.err != nil {
+		return i.err
+	}
+	return i.it.Err()
+}
+
 func (i *undoIterator) Close() error { return i.it.Close() }

@@ -96,11 +96,26 @@ func (e *Engine) auditHash(_ context.Context, call *engine.Call, in auditHashIn)
 }
 
 func (e *Engine) auditChain(_ context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {
-	head, err := desks(call).Audit.Chain(mount.Canonical(in.Path))
+	path := mount.Canonical(in.Path)
+	head, err := desks(call).Audit.Chain(path)
 	if err != nil {
 		return nil, err
 	}
-	return data(map[string]any{"id": head.ID, "seq": head.Seq, "hash": hex.EncodeToString(head.Hash[:])}), nil
+	ends, err := desks(call).Audit.Ends(call.Tx, path)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make(map[string]any, len(ends))
+	for node, h := range ends {
+		nodes[node] = showHead(h)
+	}
+	out := showHead(head)
+	out["nodes"] = nodes
+	return data(out), nil
+}
+
+func showHead(h chain.Head) map[string]any {
+	return map[string]any{"id": h.ID, "seq": h.Seq, "hash": hex.EncodeToString(h.Hash[:])}
 }
 
 type verifyAuditChainIn struct {

@@ -21,7 +21,7 @@ import (
 
 // raftRoutes are sys/storage/raft: the nodes that share the store.
 func (e *Engine) raftRoutes() []engine.Route {
-	if e.core.Cluster() == nil {
+	if share := e.core.Cluster(); share == nil || share.Store() == nil {
 		return nil
 	}
 	return []engine.Route{

@@ -179,7 +179,7 @@ type leaderOut struct {
 
 func (e *Engine) leader(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
 	share := e.core.Cluster()
-	if share == nil {
+	if share == nil || share.Alone() {
 		return rawJSON(leaderOut{})
 	}
 	a := e.core.Active()
@@ -187,7 +187,9 @@ func (e *Engine) leader(context.Context, *engine.Call, engine.None) (*engine.Res
 		return nil, core.ErrSealed
 	}
 	out := leaderOut{HAEnabled: true, IsSelf: a.Leads(), ActiveTime: a.LeadsSince()}
-	out.RaftCommitted, out.RaftApplied = share.Store().Committed(), share.Store().Applied()
+	if log := share.Store(); log != nil {
+		out.RaftCommitted, out.RaftApplied = log.Committed(), log.Applied()
+	}
 	if l, ok := share.Leader(); ok {
 		out.LeaderAddress, out.LeaderClusterAddress = l.APIAddr, l.ClusterAddr
 	}
@@ -197,7 +199,7 @@ func (e *Engine) leader(context.Context, *engine.Call, engine.None) (*engine.Res
 // stepDown lets another node become active. The answer does not wait for that one.
 func (e *Engine) stepDown(ctx context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	a, share := e.core.Active(), e.core.Cluster()
-	if share == nil {
+	if share == nil || share.Alone() {
 		return nil, nil // without other nodes there is nobody to step down for
 	}
 	if a == nil {
@@ -217,7 +219,7 @@ func (e *Engine) stepDown(ctx context.Context, call *engine.Call, _ engine.None)
 
 func (e *Engine) haStatus(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	cfg := e.core.Config()
-	if share := e.core.Cluster(); share != nil {
+	if share := e.core.Cluster(); share != nil && !share.Alone() {
 		return data(map[string]any{"nodes": haNodes(share.Nodes())}), nil
 	}
 	return data(map[string]any{"nodes": []map[string]any{{

@@ -10,6 +10,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/identity"
 	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/token"
@@ -306,7 +307,14 @@ func (e *Tokens) askMethod(ctx context.Context, call *engine.Call, t *token.Entr
 		return err
 	}
 	q.Backend, q.BackendMax, q.Period = auth.TTL, auth.MaxTTL, auth.Period
-	return nil
+	if auth.GroupAliases == nil || t.EntityID == "" {
+		return nil
+	}
+	groups := make([]identity.Alias, 0, len(auth.GroupAliases))
+	for _, g := range auth.GroupAliases {
+		groups = append(groups, identity.Alias{Name: g.Name, MountAccessor: m.Mount.Accessor, MountType: m.Mount.Type})
+	}
+	return d.Identity.RefreshGroups(call.Tx, t.NamespaceID, t.EntityID, m.Mount.Accessor, groups)
 }
 
 var errBatchRevoke = errs.New(errs.Invalid, "batch tokens cannot be revoked")

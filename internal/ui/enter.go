@@ -100,11 +100,13 @@ func (d *door) login(r *http.Request, _ session) (page, string) {
 	if err != nil {
 		return d.again(r, err)
 	}
-	switch {
-	case res == nil || res.Auth == nil:
+	if res != nil && res.Auth != nil {
+		if w := waitingFor(res.Auth, s.Namespace, r.PostFormValue("next")); w != nil {
+			return page{Name: "factor.html", Data: w}, ""
+		}
+	}
+	if res == nil || res.Auth == nil || res.Auth.ClientToken == "" {
 		return d.again(r, errs.New(errs.Invalid, "The method at %s/ gave no token.", mount)) //nolint:revive // people read it
-	case res.Auth.ClientToken == "":
-		return d.again(r, errs.New(errs.Invalid, "This login needs a second factor: log in with the command line, and here with its token.")) //nolint:revive // people read it
 	}
 	s.Token = res.Auth.ClientToken
 	return page{Data: s}, onward(r.PostFormValue("next"))

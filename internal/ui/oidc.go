@@ -25,6 +25,7 @@ const (
 	oidcCookie = "arca-ui-oidc"
 	oidcTime   = 600 // seconds that a login at a provider may take
 	nonceBytes = 24
+	maxNext    = 2500 // bytes of the address to go on to: browsers keep cookies of 4 KiB
 )
 
 // A trip is a login on its way through a provider. It is in a cookie of its own,
@@ -97,6 +98,11 @@ func (d *door) beginOIDC(w http.ResponseWriter, r *http.Request) {
 	var nonce [nonceBytes]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	t := trip{Nonce: base64.RawURLEncoding.EncodeToString(nonce[:]), Namespace: canonical(r.PostFormValue("namespace")), Next: r.PostFormValue("next")}
+	if len(t.Next) > maxNext {
+		p, to := d.again(r, errs.New(errs.Invalid, "The application's address is too long to come back to: log in at /ui/ first, and begin there again.")) //nolint:revive // people read it
+		d.end(w, r, p, to)
+		return
+	}
 	back := origin(r) + strings.Replace(callbackPath, "{mount}", url.PathEscape(mount), 1)
 	if t.Namespace != "" {
 		back += "?namespace=" + url.QueryEscape(strings.TrimSuffix(t.Namespace, "/"))
@@ -137,6 +143,12 @@ func (d *door) endOIDC(w http.ResponseWriter, r *http.Request) {
 		p, _ := failure(page{Name: "error.html"}, err)
 		d.show(w, r, p)
 		return
+	}
+	if res != nil && res.Auth != nil {
+		if f := waitingFor(res.Auth, t.Namespace, t.Next); f != nil {
+			d.show(w, r, page{Name: "factor.html", Data: f})
+			return
+		}
 	}
 	if res == nil || res.Auth == nil || res.Auth.ClientToken == "" {
 		d.show(w, r, page{Name: "error.html", Error: "The login gave no token.", status: http.StatusBadRequest})

@@ -82,7 +82,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /ui/style.css", d.stylesheet)
 	mux.HandleFunc("GET /ui/{$}", d.home)
 	for path, fn := range map[string]action{
-		"init": d.init, "unseal": d.unseal, "unseal/reset": d.resetUnseal, "login": d.login, "logout": d.logout,
+		"init": d.init, "unseal": d.unseal, "unseal/reset": d.resetUnseal, "login": d.login, "login/factor": d.secondFactor, "logout": d.logout,
 	} {
 		mux.HandleFunc("POST /ui/"+path, d.form(fn))
 	}

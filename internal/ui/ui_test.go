@@ -2,6 +2,8 @@ package ui_test
 
 import (
 	"encoding/base64"
+	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -10,6 +12,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/totp"
 
 	"arca/internal/arcatest"
 	"arca/internal/ui"
@@ -212,6 +218,40 @@ func TestLoginInNamespace(t *testing.T) {
 	s.Must("GET", "sys/namespaces/inner", s.Root, nil, "X-Vault-Namespace", "dev")
 }
 
+// A login that needs a second factor asks for it, as often as it takes.
+func TestSecondFactor(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	b := newBrowser(t, s)
+	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"})
+	s.Must("POST", "auth/userpass/users/ann", s.Root, map[string]any{"password": "correct"})
+	entity := arcatest.Dig(s.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"}), "auth", "entity_id")
+	method, _ := arcatest.Dig(s.Must("POST", "identity/mfa/method/totp", s.Root, map[string]any{"issuer": "I"}), "data", "method_id").(string)
+	out := s.Must("POST", "identity/mfa/method/totp/admin-generate", s.Root, map[string]any{"method_id": method, "entity_id": entity})
+	key, err := otp.NewKeyFromURL(fmt.Sprint(arcatest.Dig(out, "data", "url")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Must("POST", "identity/mfa/login-enforcement/all", s.Root, map[string]any{"mfa_method_ids": method, "auth_method_types": "userpass"})
+	code, body := b.post("/ui/login", "method", "userpass", "username", "ann", "password", "correct")
+	want(t, code, body, 200, "Second factor", "<legend>all</legend>", method)
+	hidden := regexp.MustCompile(`name="waiting" value="([^"]*)"`).FindStringSubmatch(body)
+	if hidden == nil {
+		t.Fatal(body)
+	}
+	waiting := html.UnescapeString(hidden[1])
+	code, body = b.post("/ui/login/factor", "waiting", waiting, "method", method, "code", "000")
+	want(t, code, body, 400, "Second factor", `role="alert"`, method)
+	code, body = b.post("/ui/login/factor", "waiting", "{", "method", method, "code", "000")
+	want(t, code, body, 400, "incomplete")
+	passcode, err := totp.GenerateCode(key.Secret(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, body = b.post("/ui/login/factor", "waiting", waiting, "method", method, "code", passcode)
+	want(t, code, body, 200, "Secrets", "Log out")
+}
+
 // What comes from another site, or carries no session, does nothing.
 func TestRefused(t *testing.T) {
 	t.Parallel()
@@ -232,15 +272,10 @@ func TestRefused(t *testing.T) {
 	want(t, code, body, 400, "dot segment")
 	code, body = b.get("/ui/secrets")
 	want(t, code, body, 200, "Secrets") // who is logged in stays so
-	// A login that needs a second factor says so, and takes no session away.
-	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"})
-	s.Must("POST", "auth/userpass/users/ann", s.Root, map[string]any{"password": "correct"})
-	method := arcatest.Dig(s.Must("POST", "identity/mfa/method/totp", s.Root, map[string]any{"issuer": "I"}), "data", "method_id")
-	s.Must("POST", "identity/mfa/login-enforcement/all", s.Root, map[string]any{"mfa_method_ids": method, "auth_method_types": "userpass"})
-	code, body = b.post("/ui/login", "method", "userpass", "username", "ann", "password", "correct")
-	want(t, code, body, 400, "second factor", "Log out")
 	code, body = b.get("/ui/nowhere")
 	want(t, code, body, 404, "no such page")
+	code, body = b.post("/ui/login/oidc", "mount", "oidc", "next", "/ui/vault/identity/oidc/provider/p/authorize?state="+strings.Repeat("x", 4000))
+	want(t, code, body, 400, "too long")
 	stranger := newBrowser(t, s)
 	for _, path := range []string{"/ui/secrets", "/ui/policies", "/ui/access", "/ui/kv/cubbyhole/x", "/ui/seal"} {
 		code, body := stranger.get(path)

@@ -3,6 +3,7 @@ package jwt
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -35,6 +36,7 @@ type config struct {
 	ResponseMode string   `json:"response_mode,omitempty"`
 	Types        []string `json:"response_types,omitempty"`
 	NoNamespace  bool     `json:"no_namespace,omitempty"` // in the state
+	StateKey     []byte   `json:"state_key,omitempty"`    // seals logins that have begun
 }
 
 // A pair is one of several places of keys.
@@ -177,6 +179,10 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	}
 	if len(c.Keys) == 0 && call.Asked == nil {
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return true, e.try(ctx, c) })
+	}
+	if c.ClientID != "" {
+		c.StateKey = make([]byte, stateKeySize)
+		_, _ = rand.Read(c.StateKey) // never fails
 	}
 	return nil, storage.PutJSON(call.Tx, configKey, c)
 }

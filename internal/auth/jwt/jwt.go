@@ -7,8 +7,8 @@
 // a provider that hangs holds up its own logins only. The behaviour follows
 // https://developer.hashicorp.com/vault/api-docs/auth/jwt.
 //
-// Keys within a mount: "config", "role/<name>". Logins that have begun in a
-// browser and not yet come back are kept in memory, as Vault does.
+// Keys within a mount: "config", "role/<name>", "ended/<when>/<id>". Logins that have begun in a
+// browser and not yet come back are in the state that the provider sends back.
 package jwt
 
 import (
@@ -20,7 +20,6 @@ type Engine struct {
 	name   string
 	keys   keySets
 	opened providers
-	begun  logins
 }
 
 var (
@@ -48,7 +47,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("login", e.login, engine.Login, engine.ID(e.name+"-login"), engine.Help("Log in with a token.")),
 		engine.Write("oidc/auth_url", e.authURL, engine.NoToken, engine.ID(e.name+"-oidc-request-authorization-url"),
 			engine.Help("Begin a login at the provider: get the address of its page.")),
-		engine.Read("oidc/callback", e.callback, engine.Login, engine.WriteTx, engine.ActiveOnly, engine.NoParamWarn, engine.ID(e.name+"-oidc-callback"),
+		engine.Read("oidc/callback", e.callback, engine.Login, engine.WriteTx, engine.NoParamWarn, engine.ID(e.name+"-oidc-callback"),
 			engine.Help("End a login at the provider.")),
 	}
 }

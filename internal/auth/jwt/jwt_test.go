@@ -253,6 +253,19 @@ func TestBrowser(t *testing.T) {
 	if p.seen.Get("code_verifier") == "" {
 		t.Error("the code was exchanged without a verifier")
 	}
+	// Another server over the same store, as after a fail-over, ends a login, too.
+	q = begin("n1")
+	set("moved", q.Get("nonce"), nil)
+	s.Restart()
+	if code, out := back(q, "moved", "n1"); code != 200 {
+		t.Errorf("a login that began before: status %d: %v", code, out)
+	}
+	set("changed", q.Get("nonce"), nil)
+	for name, state := range map[string]string{"cut": q.Get("state")[:60], "changed": q.Get("state")[:20] + "A" + q.Get("state")[21:], "none": "", "short": "st_AA", "long": "st_" + strings.Repeat("A", 9000)} {
+		if code, out := back(url.Values{"state": {state}}, "changed", "n1"); code != 400 {
+			t.Errorf("a state that was %s: status %d: %v", name, code, out)
+		}
+	}
 	if code, _ := back(q, "good", "n1"); code != 400 {
 		t.Errorf("the state again: status %d", code)
 	}

@@ -25,8 +25,10 @@ const (
 	maxPlaces     = 1000 // whose keys are remembered
 	maxTokenBytes = 32 << 10
 	// Keys are fetched again after freshFor, and when a token names one that is
-	// not among them, but not more often than every pause.
+	// not among them, but not more often than every pause. While their place does
+	// not answer, those at hand are good until they are staleFor old.
 	freshFor = 10 * time.Minute
+	staleFor = time.Hour
 	pause    = 5 * time.Second
 )
 
@@ -110,13 +112,14 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	look := func() (keys *jose.JSONWebKeySet, settled bool, err error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		switch lately := time.Since(p.tried) < pause; {
-		case p.keys != nil && (lately || time.Since(p.fetched) < freshFor && !again):
+		lately, age := time.Since(p.tried) < pause, time.Since(p.fetched)
+		switch {
+		case p.keys != nil && (age < freshFor && !again || lately && age < staleFor):
 			return p.keys, true, nil
 		case p.failure != nil && lately:
 			return nil, true, p.failure // those who wait do not try one after another
 		}
-		return p.keys, false, nil
+		return nil, false, nil
 	}
 	keys, settled, err := look()
 	if settled {
@@ -127,11 +130,12 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	if keys, settled, err = look(); settled { // by another, meanwhile
 		return keys, err
 	}
-	if err := p.refresh(ctx); err != nil {
-		return nil, err
-	}
+	err = p.refresh(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err != nil && (p.keys == nil || again || time.Since(p.fetched) >= staleFor) {
+		return nil, err
+	}
 	return p.keys, nil
 }
 

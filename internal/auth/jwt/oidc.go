@@ -1,13 +1,20 @@
 package jwt
 
 import (
-	"container/list"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,68 +23,117 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/redirect"
+	"arca/internal/storage"
 )
 
 // Bounds on logins that have begun.
 const (
 	loginTime    = 10 * time.Minute
-	maxBegun     = 20_000
 	maxProviders = 200
+	maxState     = 8 << 10
+	stateKeySize = 32
+	beginSize    = 16
 )
 
 var errState = errs.New(errs.Invalid, "Vault login failed. Expired or missing OAuth state.") //nolint:revive // the API's text
 
-// A begun login waits for its user to come back from the provider.
+// A begun login waits for its user to come back from the provider. It is kept by
+// nobody but the user: the state that comes back is this, sealed with a key of
+// the configuration. So any node can end a login, and nobody can crowd out
+// others' logins by beginning many. That it has ended is stored until it would be
+// too old anyway.
 type begun struct {
-	mount   string
-	role    string
-	nonce   string // of the client
-	request *oidc.Req
-	until   time.Time
+	ID       []byte `json:"i"` // makes the nonce and the verifier of PKCE
+	Role     string `json:"r"`
+	Redirect string `json:"u"`
+	Nonce    string `json:"n,omitempty"` // of the client
+	Until    int64  `json:"t"`           // Unix seconds
+
+	state string // what came back
 }
 
-// logins are those that have begun, oldest first.
-type logins struct {
-	mu    sync.Mutex
-	byID  map[string]*list.Element // of begun; guarded by mu
-	order list.List
+// endedDir is where logins lie that have ended, until their states are too old.
+const endedDir = "ended/"
+
+func (b *begun) endedKey() string {
+	return storage.DueKey(endedDir, time.Unix(b.Until, 0), hex.EncodeToString(b.ID))
 }
 
-func (l *logins) add(b *begun, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byID == nil {
-		l.byID = map[string]*list.Element{}
+func (b *begun) ended(tx storage.Tx) (bool, error) {
+	_, err := tx.Get(b.endedKey())
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
 	}
-	for e := l.order.Front(); e != nil; e = l.order.Front() {
-		old := e.Value.(*begun) //nolint:forcetypeassert // nothing else is put there
-		if now.Before(old.until) && len(l.byID) < maxBegun {
-			break
-		}
-		delete(l.byID, old.request.State())
-		l.order.Remove(e)
-	}
-	l.byID[b.request.State()] = l.order.PushBack(b)
+	return err == nil, err
 }
 
-// take gives the login with a state, once.
-func (l *logins) take(state, mount string, now time.Time) *begun {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.byID[state]
-	if e == nil {
+// end notes that the login is over: its state is good for nothing any more.
+func (b *begun) end(tx storage.Tx, now time.Time) error {
+	over, err := b.ended(tx)
+	if err != nil {
+		return err
+	}
+	if over {
+		return errState
+	}
+	if err := storage.ForgetDue(tx, endedDir, now, 4, nil); err != nil {
+		return err
+	}
+	return tx.Put(b.endedKey(), []byte{1})
+}
+
+// seal makes the state of a login at a mount.
+func (c *config) seal(b *begun, mount string) (string, error) {
+	aead, err := c.states()
+	if err != nil {
+		return "", err
+	}
+	plain, err := json.Marshal(b)
+	if err != nil {
+		return "", err
+	}
+	return "st_" + base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, []byte(mount))), nil
+}
+
+// open finds the login of a state; nil when it is none of ours, or too old.
+func (c *config) open(state, mount string, now time.Time) *begun {
+	text, ours := strings.CutPrefix(state, "st_")
+	text, _, _ = strings.Cut(text, ",ns=")
+	if !ours || len(state) > maxState {
 		return nil
 	}
-	b := e.Value.(*begun) //nolint:forcetypeassert // nothing else is put there
-	if b.mount != mount {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
 		return nil
 	}
-	delete(l.byID, state)
-	l.order.Remove(e)
-	if !now.Before(b.until) {
+	aead, err := c.states()
+	if err != nil {
+		return nil
+	}
+	plain, err := aead.Open(nil, nil, raw, []byte(mount))
+	b := &begun{state: state}
+	if err != nil || json.Unmarshal(plain, b) != nil || now.Unix() >= b.Until {
 		return nil
 	}
 	return b
+}
+
+func (c *config) states() (cipher.AEAD, error) {
+	if len(c.StateKey) != stateKeySize {
+		return nil, errs.New(errs.Invalid, "the configuration is incomplete: write it again")
+	}
+	block, err := aes.NewCipher(c.StateKey)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// secret is a text that the provider shall not choose, the same whenever the login
+// is looked at.
+func (b *begun) secret(c *config, what string) (string, error) {
+	key, err := hkdf.Key(sha256.New, c.StateKey, b.ID, what, sha256.Size)
+	return base64.RawURLEncoding.EncodeToString(key), err
 }
 
 type providerKey [sha256.Size]byte
@@ -163,40 +219,46 @@ func (e *Engine) authURL(_ context.Context, call *engine.Call, in authURLIn) (*e
 	if text, ok := call.Asked.(string); ok {
 		return answer(text)
 	}
-	nsPath := call.NamespacePath
+	nsPath, mount, now := call.NamespacePath, call.Mount.ID, call.Now
 	return nil, engine.Ask(func(ctx context.Context) (any, error) {
 		p, err := e.opened.of(c)
 		if err != nil {
 			return "", errs.New(errs.Invalid, "error checking oidc discovery URL")
 		}
-		req, err := r.request(c, in.Redirect, nsPath)
+		b := &begun{ID: make([]byte, beginSize), Role: name, Redirect: in.Redirect, Nonce: in.Nonce, Until: now.Add(loginTime).Unix()}
+		_, _ = rand.Read(b.ID) // never fails
+		if nsPath != "" && !c.NoNamespace {
+			b.Redirect = withoutNamespace(b.Redirect)
+		}
+		if b.state, err = c.seal(b, mount); err != nil {
+			return "", err
+		}
+		if nsPath != "" && !c.NoNamespace {
+			b.state += ",ns=" + nsPath[:len(nsPath)-1]
+		}
+		req, err := r.request(c, b)
 		if err != nil {
 			return "", err
 		}
-		text, err := p.AuthURL(ctx, req)
-		if err != nil {
-			return "", err
-		}
-		e.begun.add(&begun{mount: call.Mount.ID, role: name, nonce: in.Nonce, request: req, until: time.Now().Add(loginTime)}, time.Now())
-		return text, nil
+		return p.AuthURL(ctx, req)
 	})
 }
 
 // request is what the provider is asked for.
-func (r *role) request(c *config, redirect, nsPath string) (*oidc.Req, error) {
-	verifier, err := oidc.NewCodeVerifier()
+func (r *role) request(c *config, b *begun) (*oidc.Req, error) {
+	nonce, err := b.secret(c, "nonce")
 	if err != nil {
 		return nil, err
 	}
-	state, err := oidc.NewID(oidc.WithPrefix("st"))
+	text, err := b.secret(c, "verifier")
 	if err != nil {
 		return nil, err
 	}
-	if nsPath != "" && !c.NoNamespace {
-		state += ",ns=" + nsPath[:len(nsPath)-1]
-		redirect = withoutNamespace(redirect)
+	verifier, err := oidc.NewCodeVerifier(oidc.WithVerifier(text))
+	if err != nil {
+		return nil, err
 	}
-	opts := []oidc.Option{oidc.WithState(state), oidc.WithPKCE(verifier)}
+	opts := []oidc.Option{oidc.WithState(b.state), oidc.WithNonce(nonce), oidc.WithPKCE(verifier)}
 	scopes := r.Scopes
 	if !slices.Contains(scopes, "openid") {
 		scopes = append([]string{"openid"}, scopes...)
@@ -210,7 +272,7 @@ func (r *role) request(c *config, redirect, nsPath string) (*oidc.Req, error) {
 	if r.MaxAge > 0 {
 		opts = append(opts, oidc.WithMaxAge(uint(r.MaxAge/time.Second)))
 	}
-	return oidc.NewRequest(loginTime, redirect, opts...)
+	return oidc.NewRequest(loginTime, b.Redirect, opts...)
 }
 
 // withoutNamespace takes the parameter away that the state has instead.
@@ -238,8 +300,9 @@ type callbackIn struct {
 
 // returned is who has come back from the provider.
 type returned struct {
-	by, role string
-	claims   map[string]any
+	by     string
+	begun  *begun
+	claims map[string]any
 }
 
 func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (*engine.Response, error) {
@@ -249,12 +312,15 @@ func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (
 	}
 	got, ok := call.Asked.(returned)
 	if !ok {
-		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.exchange(ctx, c, call.Mount.ID, &in) })
+		return e.returns(call, c, &in)
 	}
 	if got.by != c.by() {
 		return nil, errDenied
 	}
-	r, err := getRole(call.Tx, got.role)
+	if err := got.begun.end(call.Tx, call.Now); err != nil {
+		return nil, err
+	}
+	r, err := getRole(call.Tx, got.begun.Role)
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "Vault login failed. Role could not be found") //nolint:revive // the API's text
 	}
@@ -264,17 +330,21 @@ func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (
 	if sub, _ := got.claims["sub"].(string); r.Subject != "" && subtle.ConstantTimeCompare([]byte(sub), []byte(r.Subject)) != 1 {
 		return nil, errs.New(errs.Invalid, "error validating token: invalid subject (sub) claim")
 	}
-	return r.admit(call, got.role, got.claims)
+	return r.admit(call, got.begun.Role, got.claims)
 }
 
-// exchange gives the provider its code for the claims of who logs in. The login
-// is over with it, whatever comes of it.
-func (e *Engine) exchange(ctx context.Context, c *config, mount string, in *callbackIn) (any, error) {
-	b := e.begun.take(in.State, mount, time.Now())
+// returns checks what has come back, and asks the provider who it is.
+func (e *Engine) returns(call *engine.Call, c *config, in *callbackIn) (*engine.Response, error) {
+	b := c.open(in.State, call.Mount.ID, call.Now)
 	if b == nil {
 		return nil, errState
 	}
-	if b.nonce != "" && subtle.ConstantTimeCompare([]byte(b.nonce), []byte(in.Nonce)) != 1 {
+	if over, err := b.ended(call.Tx); err != nil {
+		return nil, err
+	} else if over {
+		return nil, errState
+	}
+	if b.Nonce != "" && subtle.ConstantTimeCompare([]byte(b.Nonce), []byte(in.Nonce)) != 1 {
 		return nil, errs.New(errs.Invalid, "invalid client_nonce")
 	}
 	if in.Code == "" {
@@ -283,11 +353,24 @@ func (e *Engine) exchange(ctx context.Context, c *config, mount string, in *call
 		}
 		return nil, errs.New(errs.Invalid, "Vault login failed. OAuth code parameter not provided.") //nolint:revive // the API's text
 	}
+	r, err := getRole(call.Tx, b.Role)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "Vault login failed. Role could not be found") //nolint:revive // the API's text
+	}
+	req, err := r.request(c, b)
+	if err != nil {
+		return nil, err
+	}
+	return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.exchange(ctx, c, b, req, in) })
+}
+
+// exchange gives the provider its code for the claims of who logs in.
+func (e *Engine) exchange(ctx context.Context, c *config, b *begun, req *oidc.Req, in *callbackIn) (any, error) {
 	p, err := e.opened.of(c)
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "error checking oidc discovery URL")
 	}
-	tok, err := p.Exchange(ctx, b.request, in.State, in.Code)
+	tok, err := p.Exchange(ctx, req, in.State, in.Code)
 	if err != nil {
 		// The library's texts may quote what the provider sent.
 		return nil, errs.New(errs.Invalid, "Vault login failed. Error exchanging oidc code: %s", kindOf(err)) //nolint:revive // the API's text
@@ -305,7 +388,7 @@ func (e *Engine) exchange(ctx context.Context, c *config, mount string, in *call
 			}
 		}
 	}
-	return returned{c.by(), b.role, claims}, nil
+	return returned{c.by(), b, claims}, nil
 }
 
 // kindOf names why an exchange failed without quoting what was sent.

@@ -31,7 +31,11 @@ import (
 )
 
 // An Engine is the method ldap.
-type Engine struct{ slots chan struct{} }
+type Engine struct {
+	mu    sync.Mutex
+	asked map[string]int // logins that ask servers now, by the mount; guarded by mu
+	all   int            // of all mounts; guarded by mu
+}
 
 var (
 	_ engine.Engine      = (*Engine)(nil)
@@ -39,8 +43,12 @@ var (
 	_ engine.LoginNamer  = (*Engine)(nil)
 )
 
-// maxAsked bounds how many logins ask servers at a time.
-const maxAsked = 64
+// Bounds on how many logins ask servers at a time: of one mount, so that a server
+// that hangs keeps only its own waiting, and of all.
+const (
+	maxAsked    = 64
+	maxAllAsked = 2048
+)
 
 // boundPackets bounds, once for the program, how much room the library makes for a
 // packet: it believes what the packet says of its length.
@@ -49,7 +57,7 @@ var boundPackets = sync.OnceFunc(func() { ber.MaxPacketLengthBytes = maxBytes })
 // New makes the method.
 func New() *Engine {
 	boundPackets()
-	return &Engine{make(chan struct{}, maxAsked)}
+	return &Engine{asked: map[string]int{}}
 }
 
 // Type implements engine.Engine.

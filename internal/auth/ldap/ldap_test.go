@@ -277,7 +277,24 @@ func TestRenewal(t *testing.T) {
 	for _, site := range []*site{s, alone} {
 		site.Must("POST", "auth/ldap/groups/ops", site.Root, map[string]any{"policies": "operators"})
 	}
+	mounts := s.Must("GET", "sys/auth", s.Root, nil)
+	group := s.Must("POST", "identity/group", s.Root, map[string]any{"type": "external", "policies": "external"})
+	s.Must("POST", "identity/group-alias", s.Root, map[string]any{
+		"name": "late", "mount_accessor": arcatest.Dig(mounts, "data", "ldap/", "accessor"), "canonical_id": arcatest.Dig(group, "data", "id"),
+	})
 	ann, bob, annAlone := s.login(200, "ann", "correct"), s.login(200, "bob", "other"), alone.login(200, "ann", "correct")
+	late := goldap.NewAddRequest("cn=late,ou=groups,dc=example,dc=org", nil)
+	late.Attribute("objectClass", []string{"groupOfNames"})
+	late.Attribute("member", []string{"uid=bob,ou=people,dc=example,dc=org"})
+	if err := admin.Add(late); err != nil {
+		t.Fatal(err)
+	}
+	renew(s, bob, 200, "into a group without policies")
+	tok, _ := arcatest.Dig(bob, "auth", "client_token").(string)
+	self := s.Must("GET", "auth/token/lookup-self", tok, nil)
+	if got := fmt.Sprint(arcatest.Dig(self, "data", "identity_policies")); got != "[external]" {
+		t.Errorf("after a renewal bob has identity policies %s", got)
+	}
 	renew(s, ann, 200, "as it was")
 	out := goldap.NewModifyRequest("cn=Ops,ou=groups,dc=example,dc=org", nil)
 	out.Replace("member", []string{"uid=bob,ou=people,dc=example,dc=org"})
@@ -315,6 +332,22 @@ func TestSpellings(t *testing.T) {
 		s.login(400, name, "wrong")
 	}
 	s.login(403, "ann", "correct")
+}
+
+// Whose name the server does not tell without doubt does not log in, unless the
+// name typed is to count.
+func TestAlias(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	two := goldap.NewModifyRequest("uid=ann,ou=people,dc=example,dc=org", nil)
+	two.Add("uid", []string{"anna"})
+	if err := d.admin(t).Modify(two); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, map[string]any{"url": d.url})
+	s.login(400, "ann", "correct")
+	s.Must("POST", "auth/ldap/config", s.Root, map[string]any{"username_as_alias": true})
+	s.login(200, "ann", "correct")
 }
 
 // The ways to bind, and the protection of the connection.

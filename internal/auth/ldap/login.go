@@ -24,11 +24,12 @@ type loginIn struct {
 }
 
 var (
-	errDenied = errs.New(errs.Denied, "permission denied")
-	errBad    = errs.New(errs.Invalid, "ldap operation failed: failed to bind as user")
-	errSearch = errs.New(errs.Invalid, "ldap operation failed: unable to retrieve user bind DN")
-	errGone   = errs.New(errs.Invalid, "the user is not at the LDAP server any more, not renewing")
-	errSpell  = errs.New(errs.Invalid, "the username has a character, or blanks, that LDAP servers take for others or for none")
+	errDenied  = errs.New(errs.Denied, "permission denied")
+	errBad     = errs.New(errs.Invalid, "ldap operation failed: failed to bind as user")
+	errSearch  = errs.New(errs.Invalid, "ldap operation failed: unable to retrieve user bind DN")
+	errGone    = errs.New(errs.Invalid, "the user is not at the LDAP server any more, not renewing")
+	errNoAlias = errs.New(errs.Invalid, "missing entity alias attribute value")
+	errSpell   = errs.New(errs.Invalid, "the username has a character, or blanks, that LDAP servers take for others or for none")
 )
 
 // LoginName implements engine.LoginNamer.
@@ -92,7 +93,9 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	}
 	got, ok := call.Asked.(account)
 	if !ok {
-		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.ask(ctx, c, in.Username, in.Password) })
+		return nil, engine.Ask(func(ctx context.Context) (any, error) {
+			return e.ask(ctx, call.Mount.Accessor, c, in.Username, in.Password)
+		})
 	}
 	if got.by != c.by() || got.username != in.Username {
 		return nil, errDenied
@@ -108,18 +111,24 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	auth.Metadata = map[string]string{"username": in.Username}
 	auth.InternalData = map[string]any{"groups": got.groups}
 	auth.Alias = &engine.Alias{Name: name, MountAccessor: call.Mount.Accessor, MountType: call.Mount.Type, Metadata: map[string]string{"name": in.Username}}
-	if !c.NameAsAlias && got.name != "" {
+	if !c.NameAsAlias {
 		auth.Alias.Name = got.name
 	}
-	auth.GroupAliases = make([]engine.Alias, 0, len(groups))
-	for _, g := range groups {
-		auth.GroupAliases = append(auth.GroupAliases, engine.Alias{Name: g, MountAccessor: call.Mount.Accessor, MountType: call.Mount.Type})
-	}
+	auth.GroupAliases = aliases(call, groups)
 	res := &engine.Response{Auth: auth}
 	if len(groups) == 0 {
 		res.Warn("no LDAP groups found in groupDN \"" + c.GroupDN + "\"; only policies from locally-defined groups available")
 	}
 	return res, nil
+}
+
+// aliases are the groups as the identity knows them.
+func aliases(call *engine.Call, groups []string) []engine.Alias {
+	out := make([]engine.Alias, 0, len(groups))
+	for _, g := range groups {
+		out = append(out, engine.Alias{Name: g, MountAccessor: call.Mount.Accessor, MountType: call.Mount.Type})
+	}
+	return out
 }
 
 // merge adds to the server's groups those that are written here, and to the
@@ -166,15 +175,18 @@ func (e *Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Au
 		got, ok := call.Asked.(account)
 		switch {
 		case !ok:
-			return engine.Ask(func(ctx context.Context) (any, error) { return e.again(ctx, c, username) })
+			return engine.Ask(func(ctx context.Context) (any, error) { return e.again(ctx, call.Mount.Accessor, c, username) })
 		case got.by != c.by() || got.username != username:
 			return errDenied
 		}
 		groups = got.groups
 	}
-	policies, _, err := c.merge(call.Tx, username, groups)
+	policies, all, err := c.merge(call.Tx, username, groups)
 	if err != nil {
 		return err
+	}
+	if c.canLookUp() { // else these are the groups of a login that may be long ago
+		auth.GroupAliases = aliases(call, all)
 	}
 	now := grant.Grant{Policies: policies}
 	if !now.Covers(auth.Policies) {

@@ -27,8 +27,8 @@ const (
 var errReach = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
 
 // ask finds the user at the server, binds as them, and fetches their groups.
-func (e *Engine) ask(ctx context.Context, c *config, username, password string) (any, error) {
-	return e.with(ctx, c, func(conn *ldap.Conn) (any, error) {
+func (e *Engine) ask(ctx context.Context, mount string, c *config, username, password string) (any, error) {
+	return e.with(ctx, mount, c, func(conn *ldap.Conn) (any, error) {
 		dn, err := c.bindDN(conn, username)
 		if err != nil {
 			return nil, err
@@ -48,8 +48,8 @@ func (e *Engine) ask(ctx context.Context, c *config, username, password string) 
 
 // again finds a user and their groups without their password; only a
 // configuration that can look up allows it.
-func (e *Engine) again(ctx context.Context, c *config, username string) (any, error) {
-	return e.with(ctx, c, func(conn *ldap.Conn) (any, error) {
+func (e *Engine) again(ctx context.Context, mount string, c *config, username string) (any, error) {
+	return e.with(ctx, mount, c, func(conn *ldap.Conn) (any, error) {
 		dn, err := c.bindDN(conn, username)
 		if errors.Is(err, errBad) {
 			return nil, errGone
@@ -69,14 +69,33 @@ func (e *Engine) again(ctx context.Context, c *config, username string) (any, er
 // canLookUp reports whether users are found by somebody else than themselves.
 func (c *config) canLookUp() bool { return c.DiscoverDN || c.BindDN != "" && c.BindPass != "" }
 
-// with calls fn with a connection to a server, which ends with ctx.
-func (e *Engine) with(ctx context.Context, c *config, fn func(conn *ldap.Conn) (any, error)) (any, error) {
-	select {
-	case e.slots <- struct{}{}:
-		defer func() { <-e.slots }()
-	default:
-		return nil, errs.New(errs.Unavailable, "too many logins wait for LDAP servers")
+// enter counts a login of a mount in; leave must be called when it is over.
+func (e *Engine) enter(mount string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.asked[mount] >= maxAsked || e.all >= maxAllAsked {
+		return errs.New(errs.Unavailable, "too many logins wait for LDAP servers")
 	}
+	e.asked[mount]++
+	e.all++
+	return nil
+}
+
+func (e *Engine) leave(mount string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all--
+	if e.asked[mount]--; e.asked[mount] == 0 {
+		delete(e.asked, mount)
+	}
+}
+
+// with calls fn with a connection to a server, which ends with ctx.
+func (e *Engine) with(ctx context.Context, mount string, c *config, fn func(conn *ldap.Conn) (any, error)) (any, error) {
+	if err := e.enter(mount); err != nil {
+		return nil, err
+	}
+	defer e.leave(mount)
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -99,7 +118,13 @@ func (c *config) account(conn *ldap.Conn, dn, username string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return account{by: c.by(), username: username, name: c.alias(conn, dn), groups: groups}, nil
+	a := account{by: c.by(), username: username, groups: groups}
+	if !c.NameAsAlias {
+		if a.name, err = c.alias(conn, dn); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 func bind(conn *ldap.Conn, dn, password string, allowEmpty bool) error {
@@ -284,18 +309,22 @@ func (c *config) searchUser(conn *ldap.Conn, username, attr string) (string, err
 	return entries[0].DN, nil
 }
 
-// alias is the user's name as the server has it, "" when it does not tell.
-func (c *config) alias(conn *ldap.Conn, dn string) string {
+// alias is the user's name as the server has it. What was typed does not stand in
+// for it: the same person would be another entity whenever the server fails.
+func (c *config) alias(conn *ldap.Conn, dn string) (string, error) {
 	req := ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, int(c.RequestTime/time.Second), false, "(objectClass=*)", []string{c.UserAttr}, nil)
 	res, err := conn.Search(req)
-	if err != nil || len(res.Entries) != 1 {
-		return ""
+	if err != nil {
+		return "", errs.New(errs.Invalid, "ldap operation failed: the search of the user's attribute %q failed", c.UserAttr)
+	}
+	if len(res.Entries) != 1 {
+		return "", errNoAlias
 	}
 	values := res.Entries[0].GetEqualFoldAttributeValues(c.UserAttr)
-	if len(values) != 1 || len(values[0]) > 512 {
-		return ""
+	if len(values) != 1 || values[0] == "" || len(values[0]) > 512 {
+		return "", errNoAlias
 	}
-	return values[0]
+	return values[0], nil
 }
 
 // groups are the names of a user's groups.

@@ -249,7 +249,7 @@ func testRandom(t *testing.T, b storage.Backend) {
 		for range rnd.IntN(5) {
 			op := randomOp(rnd, key(), fmt.Sprint(step))
 			batch = append(batch, op)
-			applyTo(model, op)
+			ApplyTo(model, op)
 		}
 		apply(t, b, batch...)
 		if rnd.IntN(10) == 0 {
@@ -286,7 +286,8 @@ func randomOp(rnd *rand.Rand, key, value string) storage.Op {
 	return put(key, value)
 }
 
-func applyTo(model map[string]string, op storage.Op) {
+// ApplyTo does an operation on a model of a store.
+func ApplyTo(model map[string]string, op storage.Op) {
 	switch op.Kind {
 	case storage.Put:
 		model[op.Key] = string(op.Value)

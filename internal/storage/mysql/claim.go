@@ -1,0 +1,122 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage/remote"
+)
+
+// fenceKey is where the fence lies in the table of entries: where no scan looks.
+const fenceKey = "\x00fence"
+
+// lockName is the row of Vault's table of locks.
+const lockName = "arca"
+
+// A Lock is a row with JSON, of the table of locks or, as the fence, of that of entries. It is safe for concurrent use.
+type Lock struct {
+	db         *sql.DB
+	table      string
+	key, value string // its columns
+	name       string // of the row
+}
+
+type lockRow struct {
+	ID     string `json:"id"`
+	Holder string `json:"holder"`
+	Until  int64  `json:"until"` // milliseconds since 1970, by the database's clock
+}
+
+// OpenLock connects, and makes the table if it is not there.
+func OpenLock(ctx context.Context, cfg Config) (*Lock, error) {
+	db, err := connect(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lock{db: db, table: quote(cfg.Database) + "." + quote(cfg.LockTable), key: "node_job", value: "current_leader", name: lockName}
+	if err := l.prepare(ctx, &cfg); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return l, nil
+}
+
+// Close implements remote.Lock.
+func (l *Lock) Close() error { return l.db.Close() }
+
+// locked reads the row, and holds it till the transaction ends.
+func (l *Lock) locked(ctx context.Context, c *sql.Conn) (remote.Holder, error) {
+	return l.read(c.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ? FOR UPDATE", []byte(l.name)))
+}
+
+func (l *Lock) read(r *sql.Row) (h remote.Holder, err error) {
+	var text []byte
+	var now int64
+	var row lockRow
+	err = r.Scan(&text, &now)
+	if errors.Is(err, sql.ErrNoRows) {
+		return h, nil
+	}
+	if err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(text, &row); err != nil {
+		return h, errs.New(errs.Failed, "the row %q of the table %s was not written by arca: %w", l.name, l.table, err)
+	}
+	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-now) * time.Millisecond}, nil
+}
+
+// Holder implements remote.Lock.
+func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
+	h, err := l.read(l.db.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ?", []byte(l.name)))
+	if err == nil && h.Left <= 0 {
+		h = remote.Holder{}
+	}
+	return h, clear(err)
+}
+
+// Claim implements remote.Lock.
+func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
+	err = transaction(ctx, l.db, func(conn *sql.Conn) error {
+		if h, err = l.locked(ctx, conn); err != nil {
+			return err
+		}
+		mine := h.ID == c.ID || c.After != "" && h.ID == c.After
+		// The fence is renewed or stolen, never found free: who has it has it till another takes it.
+		free := h.ID == "" || h.Left < 0 && l.name == lockName
+		if !c.Steal && !mine && !free {
+			return nil
+		}
+		h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+		return l.put(ctx, conn, lockRow{ID: c.ID, Holder: c.Value}, c.TTL)
+	})
+	return h, err
+}
+
+func (l *Lock) put(ctx context.Context, conn *sql.Conn, row lockRow, ttl time.Duration) error {
+	if err := conn.QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)").Scan(&row.Until); err != nil {
+		return err
+	}
+	row.Until += ttl.Milliseconds()
+	text, err := json.Marshal(row)
+	if err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "INSERT INTO "+l.table+" ("+l.key+", "+l.value+") VALUES (?, ?) ON DUPLICATE KEY UPDATE "+l.value+" = VALUES("+l.value+")", //nolint:gosec // G202: quoted names
+		[]byte(l.name), text)
+	return err
+}
+
+// Release implements remote.Lock.
+func (l *Lock) Release(ctx context.Context, id string) error {
+	return transaction(ctx, l.db, func(conn *sql.Conn) error {
+		h, err := l.locked(ctx, conn)
+		if err != nil || h.ID != id {
+			return err
+		}
+		return l.put(ctx, conn, lockRow{}, 0)
+	})
+}

@@ -1,0 +1,108 @@
+package mysql_test
+
+import (
+	"strings"
+	"testing"
+
+	"arca/internal/arcatest/database"
+	"arca/internal/storage"
+	"arca/internal/storage/mysql"
+	"arca/internal/storage/remote"
+	"arca/internal/storage/remote/remotetest"
+	"arca/internal/storage/storagetest"
+)
+
+func open(t *testing.T, cfg mysql.Config) *mysql.Driver {
+	t.Helper()
+	d, err := mysql.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func openLock(t *testing.T, cfg mysql.Config) *mysql.Lock {
+	t.Helper()
+	l, err := mysql.OpenLock(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestMySQL runs against MariaDB: Debian has no server of MySQL's own.
+func TestMySQL(t *testing.T) {
+	t.Parallel()
+	m := database.NewMariaDB(t)
+	config := func() mysql.Config {
+		return mysql.Config{Address: m.Address(), Username: "vault", Password: database.Password, Database: m.NewDatabase()}
+	}
+	t.Run("contract", func(t *testing.T) {
+		storagetest.TestBackend(t, func(t *testing.T) storage.Backend {
+			return remotetest.Lead(t, remote.Config{Driver: open(t, config())})
+		})
+	})
+	t.Run("model", func(t *testing.T) {
+		storagetest.TestModel(t, func(t *testing.T) storage.Backend {
+			return remotetest.Lead(t, remote.Config{Driver: open(t, config())})
+		})
+	})
+	t.Run("nodes", func(t *testing.T) {
+		remotetest.TestNodes(t, func(t *testing.T) func() (remote.Driver, remote.Lock) {
+			cfg := config()
+			return func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) }
+		})
+	})
+	t.Run("schema", func(t *testing.T) { testSchema(t, m, config) })
+	t.Run("made by hand", func(t *testing.T) { testMade(t, m) })
+	t.Run("lost", func(t *testing.T) {
+		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
+			Stop: m.Stop, Start: m.Start, Pause: m.Pause, Continue: m.Continue,
+		})
+	})
+}
+
+// testSchema opens what arca cannot use.
+func testSchema(t *testing.T, m *database.MariaDB, config func() mysql.Config) {
+	for _, c := range []struct{ name, sql, want string }{
+		{"column", "CREATE TABLE DB.vault (vault_key VARBINARY(3072) PRIMARY KEY)", "lacks a column"},
+		{"short keys", "CREATE TABLE DB.vault (vault_key VARBINARY(512) PRIMARY KEY, vault_value MEDIUMBLOB)", "has the column vault_key varbinary(512), which must be varbinary(3072)"},
+		{"short values", "CREATE TABLE DB.vault (vault_key VARBINARY(3072) PRIMARY KEY, vault_value BLOB)", "vault_value blob, which must be mediumblob"},
+		{"engine", "CREATE TABLE DB.vault (vault_key VARBINARY(512) PRIMARY KEY, vault_value MEDIUMBLOB) ENGINE=MyISAM", "is of the engine MyISAM"},
+		{"foreign", "CREATE TABLE DB.vault (vault_key VARBINARY(3072) PRIMARY KEY, vault_value MEDIUMBLOB); INSERT INTO DB.vault VALUES ('core/keyring', 'x')", `holds entries that arca did not write ("core/keyring", for one)`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := config()
+			m.Exec("CREATE DATABASE " + cfg.Database + "; " + strings.ReplaceAll(c.sql, "DB.", cfg.Database+"."))
+			if _, err := mysql.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+	cfg := config()
+	cfg.Password = "hunter2"
+	if _, err := mysql.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "check username and password") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	cfg.Address = "127.0.0.1:1"
+	if _, err := mysql.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "MySQL cannot be reached") {
+		t.Errorf("no server: %v", err)
+	}
+}
+
+// testMade uses tables with odd names, made by an administrator, as a user who may make none.
+func testMade(t *testing.T, m *database.MariaDB) {
+	m.Exec("CREATE DATABASE `o-dd`; CREATE TABLE `o-dd`.`k ``v` (vault_key VARBINARY(3072), vault_value MEDIUMBLOB, PRIMARY KEY (vault_key)); " +
+		"CREATE TABLE `o-dd`.locks (node_job VARBINARY(512) NOT NULL, current_leader VARBINARY(512) NOT NULL, PRIMARY KEY (node_job)); " +
+		"CREATE USER small@'127.0.0.1' IDENTIFIED BY 'small'; GRANT SELECT, INSERT, UPDATE, DELETE ON `o-dd`.* TO small@'127.0.0.1'")
+	cfg := mysql.Config{
+		Address: m.Address(), Username: "small", Password: "small", Database: "o-dd", Table: "k `v", LockTable: "locks", MaxOpen: 2,
+	}
+	b := remotetest.Lead(t, remote.Config{Driver: open(t, cfg), Lock: openLock(t, cfg)})
+	if err := b.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Get(t.Context(), "a"); err != nil || string(got) != "1" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}

@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage/remote"
+)
+
+// fencePath is where the fence lies in the table of entries: before all of them, where no scan looks.
+const fencePath = "\x01\x01fence"
+
+// fence is who may write: an entry with JSON.
+type fence struct {
+	pool  *pool
+	table string
+}
+
+type fenceRow struct {
+	ID     string `json:"id"`
+	Holder string `json:"holder"`
+	Until  int64  `json:"until"` // milliseconds since 1970, by the database's clock
+}
+
+const nowMillis = `(extract(epoch FROM clock_timestamp())*1000)::bigint`
+
+// Claim implements remote.Lock.
+func (f fence) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	n, err := f.pool.exec(ctx, `INSERT INTO `+f.table+` AS f (parent_path, path, key, value)
+VALUES ('', $1, '', convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', `+nowMillis+` + $4::bigint)::text, 'UTF8'))
+ON CONFLICT (path, key) DO UPDATE SET value = excluded.value
+WHERE $5::bool OR convert_from(f.value, 'UTF8')::json->>'id' = $2`,
+		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()), boolParam(c.Steal))
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	if n == 1 {
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+	}
+	return f.Holder(ctx)
+}
+
+// Holder implements remote.Lock.
+func (f fence) Holder(ctx context.Context) (h remote.Holder, err error) {
+	rows, err := f.pool.query(ctx, `SELECT value, `+nowMillis+`::text FROM `+f.table+` WHERE path = $1 AND key = ''`, textParam(fencePath))
+	if err != nil || len(rows) == 0 {
+		return h, err
+	}
+	var row fenceRow
+	at, err := strconv.ParseInt(string(rows[0][1]), 10, 64)
+	if err == nil {
+		err = json.Unmarshal(rows[0][0], &row)
+	}
+	if err != nil {
+		return h, errs.New(errs.Failed, "the entry %q of the table was not written by arca: %w", fencePath, err)
+	}
+	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-at) * time.Millisecond}, nil
+}
+
+// Release implements remote.Lock.
+func (f fence) Release(ctx context.Context, id string) error {
+	_, err := f.pool.exec(ctx, `UPDATE `+f.table+` AS f SET value = convert_to(json_build_object('id', '', 'holder', '', 'until', 0)::text, 'UTF8')
+WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2`, textParam(fencePath), textParam(id))
+	return err
+}
+
+// Claim implements remote.Lock.
+func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	return d.fence.Claim(ctx, c)
+}
+
+// Holder implements remote.Lock.
+func (d *Driver) Holder(ctx context.Context) (remote.Holder, error) { return d.fence.Holder(ctx) }
+
+// Release implements remote.Lock.
+func (d *Driver) Release(ctx context.Context, id string) error { return d.fence.Release(ctx, id) }
+
+// lockKey is that of Vault's lock.
+const lockKey = "core/lock"
+
+// A Lock is a row of the table of locks. It is safe for concurrent use.
+type Lock struct {
+	pool  *pool
+	table string
+}
+
+// OpenLock connects, and makes the table if it is not there.
+func OpenLock(ctx context.Context, cfg Config) (*Lock, error) {
+	p, err := newPool(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.HATable == "" {
+		cfg.HATable = DefaultHATable
+	}
+	l := &Lock{p, quote(cfg.HATable)}
+	if err := l.prepare(ctx, &cfg); err != nil {
+		p.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Close implements remote.Lock.
+func (l *Lock) Close() error {
+	l.pool.close()
+	return nil
+}
+
+// Claim implements remote.Lock.
+func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	n, err := l.pool.exec(ctx, `INSERT INTO `+l.table+` AS l (ha_key, ha_identity, ha_value, valid_until)
+VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')
+ON CONFLICT (ha_key) DO UPDATE SET ha_identity = excluded.ha_identity, ha_value = excluded.ha_value, valid_until = excluded.valid_until
+WHERE $5 OR l.valid_until < clock_timestamp() OR l.ha_identity IN ($2, $6)`,
+		textParam(lockKey), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()), boolParam(c.Steal), textParam(c.After))
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	if n == 1 {
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+	}
+	return l.Holder(ctx)
+}
+
+// Holder implements remote.Lock.
+func (l *Lock) Holder(ctx context.Context) (h remote.Holder, err error) {
+	rows, err := l.pool.query(ctx, `SELECT ha_identity, ha_value, ((extract(epoch FROM valid_until - clock_timestamp()))*1000)::bigint::text
+FROM `+l.table+` WHERE ha_key = $1 AND valid_until >= clock_timestamp()`, textParam(lockKey))
+	if err != nil || len(rows) == 0 {
+		return h, err
+	}
+	left, err := strconv.ParseInt(string(rows[0][2]), 10, 64)
+	if err != nil {
+		return h, errs.New(errs.Failed, "the table of locks was not written by arca: %w", err)
+	}
+	return remote.Holder{ID: string(rows[0][0]), Value: string(rows[0][1]), Left: time.Duration(left) * time.Millisecond}, nil
+}
+
+// Release implements remote.Lock.
+func (l *Lock) Release(ctx context.Context, id string) error {
+	_, err := l.pool.exec(ctx, `DELETE FROM `+l.table+` WHERE ha_key = $1 AND ha_identity = $2`, textParam(lockKey), textParam(id))
+	return err
+}

@@ -1,0 +1,190 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"arca/internal/errs"
+	"arca/internal/storage/remote"
+)
+
+// A pool keeps connections for the next who needs one.
+type pool struct {
+	cfg   *pgconn.Config
+	log   *slog.Logger
+	slots chan struct{} // one for each connection in use
+
+	mu     sync.Mutex
+	idle   []*pgconn.PgConn
+	most   int // of idle
+	closed bool
+}
+
+func newPool(cfg Config) (*pool, error) {
+	if err := CheckURL(cfg.URL); err != nil {
+		return nil, err
+	}
+	c, err := pgconn.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "connection_url: %s", withoutPassword(err, cfg.URL))
+	}
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTime {
+		c.ConnectTimeout = connectTime
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "arca"
+	}
+	c.RuntimeParams["client_encoding"] = "UTF8"
+	if cfg.MaxOpen <= 0 {
+		cfg.MaxOpen = defaultOpen
+	}
+	if cfg.MaxIdle <= 0 {
+		cfg.MaxIdle = defaultIdle
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &pool{cfg: c, log: cfg.Log, slots: make(chan struct{}, cfg.MaxOpen), most: min(cfg.MaxIdle, cfg.MaxOpen)}, nil
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	for _, c := range idle {
+		_ = c.Close(context.Background()) // nothing is under way
+	}
+}
+
+// with runs fn with a connection, and once more with a new one if that which it got was lost before anything happened.
+func (p *pool) with(ctx context.Context, fn func(c *pgconn.PgConn) error) error {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return errs.New(errs.Unavailable, "PostgreSQL: all %d connections are in use: %w", cap(p.slots), context.Cause(ctx))
+	}
+	defer func() { <-p.slots }()
+	c, fresh, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	err = fn(c)
+	if !fresh && broken(c, err) && ctx.Err() == nil {
+		p.drop()
+		if c, err = p.dial(ctx); err != nil {
+			return err
+		}
+		err = fn(c)
+	}
+	p.give(c, err)
+	return clear(err)
+}
+
+// broken reports whether err says that the connection was lost before anything happened.
+func broken(c *pgconn.PgConn, err error) bool {
+	if err == nil || errors.Is(err, remote.ErrUnknown) {
+		return false
+	}
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		// The server is shutting down or starting, or is a standby since a moment ago.
+		return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08") || e.Code == "25006"
+	}
+	return c.IsClosed()
+}
+
+func (p *pool) take(ctx context.Context) (c *pgconn.PgConn, fresh bool, err error) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		c = p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return c, false, nil
+	}
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return nil, false, errs.New(errs.Unavailable, "the storage is closed")
+	}
+	c, err = p.dial(ctx)
+	return c, true, err
+}
+
+func (p *pool) dial(ctx context.Context) (*pgconn.PgConn, error) {
+	c, err := pgconn.ConnectConfig(ctx, p.cfg)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "PostgreSQL cannot be reached: %s", strings.ReplaceAll(err.Error(), "\n\t", " "))
+	}
+	return c, nil
+}
+
+// drop closes the connections that are kept: if one is lost, the others are.
+func (p *pool) drop() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		_ = c.Conn().Close() // nothing is under way
+	}
+}
+
+func (p *pool) give(c *pgconn.PgConn, err error) {
+	if c.IsClosed() {
+		return
+	}
+	p.mu.Lock()
+	keep := !p.closed && len(p.idle) < p.most && !broken(c, err) && c.TxStatus() == 'I'
+	if keep {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !keep {
+		_ = c.Close(context.Background()) // nothing is under way
+	}
+}
+
+// query runs one statement.
+func (p *pool) query(ctx context.Context, sql string, params ...param) (rows [][][]byte, err error) {
+	values, oids, formats := split(params)
+	err = p.with(ctx, func(c *pgconn.PgConn) error {
+		res := c.ExecParams(ctx, sql, values, oids, formats, []int16{1}).Read()
+		rows = res.Rows
+		return res.Err
+	})
+	return rows, err
+}
+
+// exec runs one statement and returns how many rows it touched.
+func (p *pool) exec(ctx context.Context, sql string, params ...param) (n int64, err error) {
+	values, oids, formats := split(params)
+	err = p.with(ctx, func(c *pgconn.PgConn) error {
+		res := c.ExecParams(ctx, sql, values, oids, formats, []int16{1}).Read()
+		n = res.CommandTag.RowsAffected()
+		return res.Err
+	})
+	return n, err
+}
+
+// clear makes the server's answers errors that an operator understands.
+func clear(err error) error {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) || errors.Is(err, remote.ErrUnknown) {
+		return err
+	}
+	switch e.Code {
+	case "42P01", "42703", "42P10":
+		return errs.New(errs.Unavailable, "PostgreSQL: the table is not as arca needs it (%s): see docs/storage.md for its definition", e.Message)
+	case "25006":
+		return errs.New(errs.Unavailable, "PostgreSQL: this server only reads (a replica?); name the primary in connection_url: %s", e.Message)
+	case "53100":
+		return errs.New(errs.Unavailable, "PostgreSQL: the disk of the database is full: %s", e.Message)
+	}
+	return errs.New(errs.Unavailable, "PostgreSQL: %s (SQLSTATE %s)", e.Message, e.Code)
+}

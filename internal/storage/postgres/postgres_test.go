@@ -1,0 +1,156 @@
+package postgres_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"arca/internal/arcatest/database"
+	"arca/internal/storage"
+	"arca/internal/storage/postgres"
+	"arca/internal/storage/remote"
+	"arca/internal/storage/remote/remotetest"
+	"arca/internal/storage/storagetest"
+)
+
+func open(t *testing.T, cfg postgres.Config) *postgres.Driver {
+	t.Helper()
+	d, err := postgres.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func openLock(t *testing.T, cfg postgres.Config) *postgres.Lock {
+	t.Helper()
+	l, err := postgres.OpenLock(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	p := database.NewPostgres(t)
+	t.Run("contract", func(t *testing.T) {
+		storagetest.TestBackend(t, func(t *testing.T) storage.Backend {
+			return remotetest.Lead(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})})
+		})
+	})
+	t.Run("model", func(t *testing.T) {
+		storagetest.TestModel(t, func(t *testing.T) storage.Backend {
+			return remotetest.Lead(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})})
+		})
+	})
+	t.Run("nodes", func(t *testing.T) {
+		remotetest.TestNodes(t, func(t *testing.T) func() (remote.Driver, remote.Lock) {
+			url := p.NewDatabase()
+			return func() (remote.Driver, remote.Lock) {
+				return open(t, postgres.Config{URL: url}), openLock(t, postgres.Config{URL: url})
+			}
+		})
+	})
+	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
+	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
+	t.Run("lost", func(t *testing.T) {
+		remotetest.TestLost(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})}, remotetest.Outage{
+			Stop: p.Stop, Start: p.Start, Pause: p.Pause, Continue: p.Continue,
+		})
+	})
+}
+
+// testSchema opens what arca cannot use.
+func testSchema(t *testing.T, p *database.Postgres) {
+	for _, c := range []struct {
+		name, sql string
+		cfg       postgres.Config
+		want      string
+	}{
+		{"missing", "", postgres.Config{SkipCreate: true}, `there is no table "vault_kv_store", and skip_create_table forbids to make it`},
+		{"column", `CREATE TABLE vault_kv_store (path TEXT COLLATE "C", key TEXT COLLATE "C", value BYTEA)`, postgres.Config{}, "has no column parent_path text"},
+		{"type", `CREATE TABLE vault_kv_store (parent_path TEXT COLLATE "C", path TEXT COLLATE "C", key TEXT COLLATE "C", value TEXT COLLATE "C")`, postgres.Config{}, "has no column value bytea"},
+		{"collation", `CREATE COLLATION de (provider = icu, locale = 'de'); CREATE TABLE vault_kv_store (parent_path TEXT COLLATE "C", path TEXT COLLATE de, key TEXT COLLATE "C", value BYTEA)`, postgres.Config{}, `sorts its column path by the collation de, not "C"`},
+		{"unlogged", `CREATE UNLOGGED TABLE vault_kv_store (parent_path TEXT COLLATE "C", path TEXT COLLATE "C", key TEXT COLLATE "C", value BYTEA)`, postgres.Config{}, "is UNLOGGED"},
+		{"foreign", `CREATE TABLE vault_kv_store (parent_path TEXT COLLATE "C", path TEXT COLLATE "C", key TEXT COLLATE "C", value BYTEA, PRIMARY KEY (path, key)); INSERT INTO vault_kv_store VALUES ('/', '/core/', 'keyring', 'x')`, postgres.Config{}, `holds entries that arca did not write ("/core/keyring", for one)`},
+		{"password", "", postgres.Config{URL: "postgres://vault:hunter2@127.0.0.1:1/x"}, "PostgreSQL cannot be reached"},
+		{"url", "", postgres.Config{URL: "postgres://vault:hunter2@127.0.0.1:port/x"}, "connection_url"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.cfg.URL == "" {
+				c.cfg.URL = p.NewDatabase()
+			}
+			if c.sql != "" {
+				p.Exec(c.cfg.URL, c.sql)
+			}
+			_, err := postgres.Open(t.Context(), c.cfg)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), database.Password)) {
+				t.Errorf("the error tells the password: %v", err)
+			}
+		})
+	}
+}
+
+// testMade uses tables as Vault's documentation defines them, of names and a schema that are not the usual ones, by a user
+// who may make none.
+func testMade(t *testing.T, p *database.Postgres) {
+	url := p.NewDatabase()
+	p.Exec(url, `CREATE SCHEMA "Odd"; CREATE TABLE "Odd"."k v" (
+  parent_path TEXT COLLATE "C" NOT NULL, path TEXT COLLATE "C", key TEXT COLLATE "C", value BYTEA, CONSTRAINT pkey PRIMARY KEY (path, key));
+CREATE INDEX parent_path_idx ON "Odd"."k v" (parent_path);
+CREATE TABLE "Odd".locks (ha_key TEXT COLLATE "C" NOT NULL, ha_identity TEXT COLLATE "C" NOT NULL, ha_value TEXT COLLATE "C",
+  valid_until TIMESTAMP WITH TIME ZONE NOT NULL, CONSTRAINT ha_key PRIMARY KEY (ha_key));
+CREATE ROLE small LOGIN PASSWORD 'small'; GRANT USAGE ON SCHEMA "Odd" TO small;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "Odd" TO small; ALTER ROLE small SET synchronous_commit = off`)
+	at := strings.Index(url, "@")
+	cfg := postgres.Config{URL: "postgres://small:small" + url[at:], Table: "Odd.k v", HATable: "Odd.locks", SkipCreate: true, MaxOpen: 2}
+	b := remotetest.Lead(t, remote.Config{Driver: open(t, cfg), Lock: openLock(t, cfg)})
+	if err := b.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Get(t.Context(), "a"); err != nil || string(got) != "1" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got := p.Exec(url, `SELECT path FROM "Odd"."k v" WHERE path = 'a'`); len(got) != 1 {
+		t.Errorf("rows %v", got)
+	}
+}
+
+// TestKeyOrder compares the order of keys with that of their texts.
+func TestKeyOrder(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	key := func() string {
+		b := make([]byte, rnd.IntN(5))
+		for i := range b {
+			b[i] = [...]byte{0, 1, 2, 'a', 0x7f, 0x80, 0xc3, 0xff}[rnd.IntN(8)]
+		}
+		return string(b)
+	}
+	for range 20_000 {
+		a, b := key(), key()
+		ea, eb := postgres.Encode(a), postgres.Encode(b)
+		if strings.Compare(a, b) != strings.Compare(ea, eb) || strings.HasPrefix(a, b) != strings.HasPrefix(ea, eb) {
+			t.Fatalf("%q and %q become %q and %q", a, b, ea, eb)
+		}
+		if back, err := postgres.Decode([]byte(ea)); err != nil || back != a {
+			t.Fatalf("%q comes back as %q, %v", a, back, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{"a", "\x01\x01", "\x01", "é", "€", "\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		key, err := postgres.Decode(text)
+		if err == nil && postgres.Encode(key) != string(text) {
+			t.Errorf("%q is taken for %q", text, key)
+		}
+	})
+}

@@ -1,0 +1,363 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// clock is where a node's own time is counted from: leases are measured by a clock that nobody sets.
+func now() int64 { return int64(time.Since(epoch)) }
+
+var epoch = time.Now()
+
+// A peer is what the lock's value says of the node that has it.
+type peer struct {
+	Node    string `json:"node"`
+	Address string `json:"address"`
+}
+
+func (s *Store) value() string {
+	text, _ := json.Marshal(peer{s.cfg.Node, s.cfg.Address}) // strings always encode
+	return string(text)
+}
+
+// Start asks for the right to write, again and again, until Stop. It returns when it has been asked for once.
+func (s *Store) Start(ctx context.Context) error {
+	s.starts.Lock()
+	if s.running != nil {
+		s.starts.Unlock()
+		return errs.New(errs.Internal, "a store is started twice")
+	}
+	r := &running{settled: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	s.running = r
+	s.starts.Unlock()
+	r.work.Go(func() { s.run(r) })
+	select {
+	case <-r.settled:
+		return nil
+	case <-ctx.Done():
+		return errs.New(errs.Unavailable, "wait for the storage: %w", context.Cause(ctx))
+	}
+}
+
+// Stop gives back the right to write, and asks for it no more. The store can still be read.
+func (s *Store) Stop() {
+	s.starts.Lock()
+	r := s.running
+	s.running = nil
+	s.starts.Unlock()
+	if r == nil {
+		return
+	}
+	r.cancel()
+	r.work.Wait()
+	s.end(s.term.Load())
+	s.release()
+}
+
+// release gives back what this node may still hold. Should that fail, the leases run out.
+func (s *Store) release() {
+	s.mu.Lock()
+	id := s.before
+	s.before = ""
+	s.mu.Unlock()
+	if id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	err := s.cfg.Driver.Release(ctx, id)
+	if s.cfg.Lock != nil {
+		err = errors.Join(err, s.cfg.Lock.Release(ctx, id))
+	}
+	if err != nil {
+		s.log.Warn("give back the right to write; it runs out by itself", "error", err)
+	}
+}
+
+// Poke has the store look at once whether the lock is free.
+func (s *Store) Poke() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run leads whenever it can.
+func (s *Store) run(r *running) {
+	for first := true; r.ctx.Err() == nil; first = false {
+		t, pause := s.try(r.ctx)
+		if t != nil && !s.begin(t) {
+			t, pause = nil, retryPause
+		}
+		if first {
+			close(r.settled)
+		}
+		if t != nil {
+			s.hold(t)
+			continue
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.kick:
+		case <-r.ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// try asks for the lock and takes the fence. Without success it says when to ask again.
+func (s *Store) try(ctx context.Context) (*term, time.Duration) {
+	s.mu.Lock()
+	before, rest := s.before, time.Until(s.paused)
+	s.mu.Unlock()
+	if rest > 0 {
+		s.look(ctx)
+		return nil, min(rest, s.cfg.Poll)
+	}
+	c := Claim{ID: newID(), After: before, Value: s.value(), TTL: s.cfg.TTL}
+	start := now()
+	lasts := fenceTTL
+	if s.cfg.Lock != nil {
+		h, err := s.ask(ctx, s.cfg.Lock, c)
+		switch {
+		case err != nil:
+			s.failing(err)
+			return nil, retryPause
+		case h.ID != c.ID:
+			s.others(h)
+			return nil, max(retryPause/5, min(s.cfg.Poll, h.Left))
+		}
+		lasts = min(lasts, s.cfg.TTL)
+	} else if s.taken(before) {
+		return nil, s.cfg.Poll
+	}
+	s.mu.Lock()
+	s.before = c.ID
+	s.mu.Unlock()
+	c.Steal, c.TTL, c.After = true, fenceTTL, ""
+	if s.Alone() {
+		s.warn(ctx, before)
+	}
+	if h, err := s.ask(ctx, s.cfg.Driver, c); err != nil || h.ID != c.ID {
+		s.failing(err)
+		return nil, retryPause
+	}
+	t := &term{id: c.ID}
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	t.until.Store(start + usable(lasts))
+	return t, 0
+}
+
+// usable is how much of a lease a node counts on: clocks do not run quite alike.
+func usable(ttl time.Duration) int64 { return int64(ttl) * 9 / 10 }
+
+// taken reports whether another server has taken the fence from this one, which is alone: it does not take it back.
+func (s *Store) taken(before string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return before != "" && errors.Is(s.trouble, ErrFenced)
+}
+
+// warn tells when a server that is alone takes the storage from one that seems to run.
+func (s *Store) warn(ctx context.Context, before string) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	if h, err := s.cfg.Driver.Holder(ctx); err == nil && h.ID != "" && h.ID != before && h.Left > 0 {
+		s.log.Warn("another server wrote to this storage a moment ago: it cannot any more; set ha_enabled for several servers", "node", h.Value)
+	}
+}
+
+func (s *Store) ask(ctx context.Context, l Lock, c Claim) (Holder, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return l.Claim(ctx, c)
+}
+
+// look finds out who has the lock.
+func (s *Store) look(ctx context.Context) {
+	if s.cfg.Lock == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	h, err := s.cfg.Lock.Holder(ctx)
+	if err != nil {
+		s.failing(err)
+		return
+	}
+	s.others(h)
+}
+
+// others remembers who has the lock.
+func (s *Store) others(h Holder) {
+	var p peer
+	if h.ID != "" {
+		_ = json.Unmarshal([]byte(h.Value), &p) // what others wrote; without an address nothing is sent there
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.ID != "" && h.ID != s.before {
+		s.paused = time.Time{} // somebody has taken over
+	}
+	s.holder, s.trouble, s.down = p, nil, false
+}
+
+// failing remembers why the lock cannot be had, and tells when that begins.
+func (s *Store) failing(err error) {
+	if err == nil {
+		err = ErrFenced
+	}
+	s.mu.Lock()
+	first := !s.down
+	s.down = true
+	s.mu.Unlock()
+	if first {
+		s.log.Error("the storage does not answer; it is asked again and again", "storage", s.cfg.Name, "error", err)
+	}
+	s.setTrouble(kinded(err))
+}
+
+func (s *Store) setTrouble(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble, s.holder = err, peer{}
+}
+
+// begin makes this node the one that writes. What it has in memory may be old.
+func (s *Store) begin(t *term) bool {
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	s.mu.Lock()
+	if s.down {
+		s.log.Info("the storage answers again", "storage", s.cfg.Name)
+	}
+	s.trouble, s.holder, s.down = nil, peer{}, false
+	s.mu.Unlock()
+	s.term.Store(t)
+	if s.on.Applied != nil {
+		if err := s.on.Applied(storage.Change{Prefixes: []string{""}}); err != nil {
+			s.log.Error("take over what is in the storage", "error", err)
+			s.endLocked(t)
+			return false
+		}
+	}
+	if s.on.Lead != nil {
+		s.on.Lead()
+	}
+	s.leading.Store(t)
+	return true
+}
+
+// end takes the right to write from this node. It must not be called from within an Apply.
+func (s *Store) end(t *term) {
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	s.endLocked(t)
+}
+
+func (s *Store) endLocked(t *term) {
+	if t == nil || !s.term.CompareAndSwap(t, nil) {
+		return
+	}
+	s.leading.CompareAndSwap(t, nil)
+	defer time.AfterFunc(grace, t.cancel).Stop() // an Apply that is under way may come to its end
+	if s.on.Follow != nil {
+		s.on.Follow()
+	}
+	t.cancel()
+}
+
+// hold renews until the term is over.
+func (s *Store) hold(t *term) {
+	lock, ttl, every := s.cfg.Lock, s.cfg.TTL, s.cfg.TTL/5
+	if lock == nil {
+		lock, ttl, every = s.cfg.Driver, fenceTTL, fenceEvery
+	}
+	fenced := now()
+	pause := every
+	for {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-t.ctx.Done():
+			timer.Stop()
+			return
+		}
+		start := now()
+		h, err := s.ask(t.ctx, lock, Claim{ID: t.id, Value: s.value(), TTL: ttl})
+		switch {
+		case err == nil && h.ID == t.id:
+			t.until.Store(start + usable(ttl))
+			pause = every
+		case err == nil:
+			s.log.Warn("another node has taken over")
+			if s.others(h); s.Alone() {
+				s.setTrouble(errs.New(errs.Unavailable, "%w: only one server may use it, unless ha_enabled is set", ErrFenced))
+			}
+			s.end(t)
+			return
+		case now() > t.until.Load() && s.writing.Load() == 0: // a commit that takes long holds the fence
+			s.failing(err)
+			s.end(t)
+			return
+		default:
+			pause = min(every, retryPause)
+		}
+		if s.cfg.Lock != nil && err == nil && start-fenced > int64(fenceEvery) {
+			// Nobody waits for this: it shows that the data are in use, to who would copy them.
+			if h, err := s.ask(t.ctx, s.cfg.Driver, Claim{ID: t.id, Value: s.value(), TTL: fenceTTL}); err == nil && h.ID == t.id {
+				fenced = start
+			}
+		}
+	}
+}
+
+// Leading reports whether this node may write.
+func (s *Store) Leading() bool { return s.leading.Load() != nil }
+
+// Leader returns id and address of the node that writes, as far as this one knows, or "".
+func (s *Store) Leader() (id, address string) {
+	if s.Leading() {
+		return s.cfg.Node, s.cfg.Address
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holder.Node, s.holder.Address
+}
+
+// Fresh returns nil while no other node can have written.
+func (s *Store) Fresh(context.Context) error {
+	t := s.leading.Load()
+	if t != nil && now() < t.until.Load() {
+		return nil
+	}
+	return s.refusal()
+}
+
+// StepDown lets other nodes have the lock for a while; then this one asks for it again.
+func (s *Store) StepDown(string) error {
+	t := s.leading.Load()
+	if t == nil {
+		return errVoid
+	}
+	if s.Alone() {
+		return errs.New(errs.Precondition, "there is no other node that could take over")
+	}
+	s.mu.Lock()
+	s.paused = time.Now().Add(s.cfg.Pause)
+	s.mu.Unlock()
+	s.end(t)
+	s.release()
+	return nil
+}
+
+// Last implements cluster's view of a store: what is in it has no number here.
+func (s *Store) Last() (index, term uint64) { return 0, 0 }

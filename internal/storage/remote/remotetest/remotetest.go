@@ -1,0 +1,327 @@
+// Package remotetest tests drivers of package remote against their databases.
+package remotetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"arca/internal/storage"
+	"arca/internal/storage/remote"
+)
+
+const patience = 60 * time.Second
+
+// await waits until ok.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		pause := time.NewTimer(5 * time.Millisecond)
+		<-pause.C
+	}
+}
+
+// Lead returns a store that may write, until the test ends.
+func Lead(t testing.TB, cfg remote.Config) *remote.Store {
+	t.Helper()
+	s := remote.New(cfg)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the right to write", s.Leading)
+	return s
+}
+
+// A node is a store with its DB, as a server has them.
+type node struct {
+	*remote.Store
+	db *storage.DB
+}
+
+func newNode(t testing.TB, cfg remote.Config) *node {
+	t.Helper()
+	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	n := &node{Store: remote.New(cfg)}
+	n.db = storage.Open(n.Store, storage.Config{})
+	n.db.Follow()
+	n.Bind(remote.Events{Follow: n.db.Follow, Lead: n.db.Lead, Applied: n.db.Applied})
+	t.Cleanup(func() {
+		n.Stop()
+		if err := errors.Join(n.db.Close(), n.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func (n *node) start(t testing.TB) *node {
+	t.Helper()
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// counter is the key of a number.
+const counter = "n"
+
+// add adds one to the counter and returns what it was.
+func (n *node) add(ctx context.Context) (was int, err error) {
+	err = n.db.Update(ctx, func(tx storage.Tx) error {
+		was = 0
+		raw, err := tx.Get(counter)
+		if err == nil {
+			_, err = fmt.Sscan(string(raw), &was)
+		}
+		if err != nil && !storage.IsNotFound(err) {
+			return err
+		}
+		return tx.Put(counter, fmt.Append(nil, was+1))
+	})
+	return was, err
+}
+
+// read reads the counter as a server does: when it is known to be fresh, and with the snapshot's own doubts.
+func (n *node) read(ctx context.Context) (got int, err error) {
+	if err := n.Fresh(ctx); err != nil {
+		return 0, err
+	}
+	err = n.db.View(ctx, func(tx storage.Tx) error {
+		raw, err := tx.Get(counter)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Sscan(string(raw), &got)
+		return err
+	})
+	return got, err
+}
+
+// TestNodes has several nodes share a database. open makes a database, and what it returns another node's view of it.
+func TestNodes(t *testing.T, open func(t *testing.T) func() (remote.Driver, remote.Lock)) {
+	config := func(next func() (remote.Driver, remote.Lock), name string) remote.Config {
+		d, l := next()
+		return remote.Config{
+			Driver: d, Lock: l, Name: "test", Node: name, Address: name + ":1", TTL: 2 * time.Second, Poll: 50 * time.Millisecond, Pause: time.Second,
+		}
+	}
+	t.Run("step down", func(t *testing.T) {
+		next := open(t)
+		a, b := newNode(t, config(next, "a")).start(t), newNode(t, config(next, "b"))
+		await(t, "a leader", a.Leading)
+		b.start(t)
+		if b.Leading() {
+			t.Fatal("two lead")
+		}
+		await(t, "word of the leader", func() bool { id, _ := b.Leader(); return id == "a" })
+		mustAdd(t, a, 0)
+		if _, err := b.add(t.Context()); !errors.Is(err, storage.ErrNotActive) {
+			t.Errorf("a standby writes: %v", err)
+		}
+		if err := a.StepDown(""); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the other", b.Leading)
+		mustAdd(t, b, 1)
+		if _, err := a.add(t.Context()); err == nil {
+			t.Error("who stepped down writes")
+		}
+		b.Stop()
+		await(t, "the first again", a.Leading)
+		mustAdd(t, a, 2)
+	})
+	t.Run("fence", func(t *testing.T) { testFence(t, config, open(t)) })
+	t.Run("alone", func(t *testing.T) { testAlone(t, open(t)) })
+	t.Run("torture", func(t *testing.T) { testTorture(t, config, open(t)) })
+}
+
+func mustAdd(t *testing.T, n *node, want int) {
+	t.Helper()
+	if was, err := n.add(t.Context()); err != nil || was != want {
+		t.Fatalf("the counter was %d, %v; want %d", was, err, want)
+	}
+}
+
+// testFence takes the fence behind the back of a leader: it commits nothing more, and knows it.
+func testFence(t *testing.T, config func(func() (remote.Driver, remote.Lock), string) remote.Config, next func() (remote.Driver, remote.Lock)) {
+	a := newNode(t, config(next, "a")).start(t)
+	await(t, "a leader", a.Leading)
+	mustAdd(t, a, 0)
+	d, l := next()
+	defer func() { _ = errors.Join(d.Close(), l.Close()) }()
+	id := "of another"
+	if h, err := l.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: 2 * time.Second, Steal: true}); err != nil || h.ID != id {
+		t.Fatal(h, err)
+	}
+	if h, err := d.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: time.Minute, Steal: true}); err != nil || h.ID != id {
+		t.Fatal(h, err)
+	}
+	if _, err := a.add(t.Context()); err == nil {
+		t.Fatal("a writer without the fence commits")
+	}
+	w := &remote.Write{Puts: []storage.Entry{{Key: "n", Value: []byte("7")}}}
+	if err := d.Write(t.Context(), "of nobody", w, nil); !errors.Is(err, remote.ErrFenced) {
+		t.Fatalf("a wrong fence: %v", err)
+	}
+	if err := d.Write(t.Context(), id, w, nil); err != nil {
+		t.Fatalf("the right fence: %v", err)
+	}
+	await(t, "a leader again, when the lease has run out", a.Leading)
+	mustAdd(t, a, 7)
+}
+
+// testAlone starts a second server on a store that is not shared: it takes over, and the first neither writes nor answers.
+func testAlone(t *testing.T, next func() (remote.Driver, remote.Lock)) {
+	node := func(name string) *node {
+		d, l := next()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return newNode(t, remote.Config{Driver: d, Name: "test", Node: name})
+	}
+	a := node("a").start(t)
+	if !a.Leading() {
+		t.Fatal("a node alone does not lead at once")
+	}
+	mustAdd(t, a, 0)
+	b := node("b").start(t)
+	mustAdd(t, b, 1)
+	if _, err := a.add(t.Context()); err == nil {
+		t.Fatal("the first still writes")
+	}
+	await(t, "the first to give up", func() bool { return a.Fresh(t.Context()) != nil })
+	t.Log(a.Fresh(t.Context()))
+	mustAdd(t, b, 2)
+	if a.Leading() {
+		t.Error("the first took it back")
+	}
+}
+
+// testTorture has three nodes come and go while all are written to and read: the counter never falls back, and counts what was
+// acknowledged.
+func testTorture(t *testing.T, config func(func() (remote.Driver, remote.Lock), string) remote.Config, next func() (remote.Driver, remote.Lock)) {
+	var nodes []*node
+	for _, name := range []string{"a", "b", "c"} {
+		nodes = append(nodes, newNode(t, config(next, name)).start(t))
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var acked, unknown, newest atomic.Int64
+	var all sync.WaitGroup
+	for i := range 6 {
+		n := nodes[i%3]
+		all.Go(func() {
+			for ctx.Err() == nil {
+				floor := newest.Load()
+				if was, err := n.add(t.Context()); err == nil {
+					acked.Add(1)
+					raise(&newest, int64(was+1))
+				} else if errors.Is(err, storage.ErrUncertain) {
+					unknown.Add(1)
+				}
+				if got, err := n.read(t.Context()); err == nil && int64(got) < floor {
+					t.Errorf("read %d after %d was acknowledged", got, floor)
+				}
+				pause := time.NewTimer(time.Millisecond)
+				<-pause.C
+			}
+		})
+	}
+	for range 6 {
+		before := acked.Load()
+		await(t, "writes", func() bool { return acked.Load() > before+30 })
+		for _, n := range nodes {
+			if n.Leading() {
+				_ = n.StepDown("") // it may have lost the lead by itself
+			}
+		}
+	}
+	stop()
+	all.Wait()
+	var last int
+	await(t, "the counter", func() bool {
+		for _, n := range nodes {
+			if got, err := n.read(t.Context()); err == nil {
+				last = got
+				return true
+			}
+		}
+		return false
+	})
+	if int64(last) < acked.Load() || int64(last) > acked.Load()+unknown.Load() {
+		t.Errorf("the counter says %d; %d were acknowledged, %d are not known", last, acked.Load(), unknown.Load())
+	}
+	t.Logf("%d acknowledged, %d not known", acked.Load(), unknown.Load())
+}
+
+func raise(v *atomic.Int64, to int64) {
+	for old := v.Load(); old < to && !v.CompareAndSwap(old, to); old = v.Load() {
+	}
+}
+
+// An Outage is what a test does to the database.
+type Outage struct{ Stop, Start, Pause, Continue func() }
+
+// TestLost takes the database away under load: errors are clear, nothing acknowledged is lost, and the node goes on by itself
+// when the database is back.
+func TestLost(t *testing.T, cfg remote.Config, o Outage) {
+	cfg.Name = "test"
+	n := newNode(t, cfg).start(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var acked, unknown atomic.Int64
+	var mu sync.Mutex
+	var said error
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				limited, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				_, err := n.add(limited)
+				cancel()
+				switch {
+				case err == nil:
+					acked.Add(1)
+				case errors.Is(err, storage.ErrUncertain):
+					unknown.Add(1)
+				default:
+					mu.Lock()
+					said = err
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	working := func() {
+		before := acked.Load()
+		await(t, "writes", func() bool { return acked.Load() > before+20 })
+	}
+	working()
+	o.Stop()
+	await(t, "an error", func() bool { mu.Lock(); defer mu.Unlock(); return said != nil })
+	o.Start()
+	working()
+	o.Pause()
+	pause := time.NewTimer(3 * time.Second)
+	<-pause.C
+	o.Continue()
+	working()
+	stop()
+	all.Wait()
+	got, err := n.read(t.Context())
+	if err != nil || int64(got) < acked.Load() || int64(got) > acked.Load()+unknown.Load() {
+		t.Errorf("the counter says %d, %v; %d were acknowledged, %d are not known", got, err, acked.Load(), unknown.Load())
+	}
+	t.Logf("%d acknowledged, %d not known; it said: %v", acked.Load(), unknown.Load(), said)
+}
