@@ -12,6 +12,7 @@ import (
 	kescli "arca/internal/kes/cli"
 	"arca/internal/server"
 	"arca/internal/server/diagnose"
+	"arca/internal/server/migrate"
 )
 
 func main() {
@@ -29,6 +30,7 @@ func main() {
 		Stdio:    stdio,
 		Server:   runServer,
 		Diagnose: runDiagnose,
+		Migrate:  runMigrate,
 		KES:      runKES,
 	}))
 }
@@ -43,4 +45,8 @@ func runServer(ctx context.Context, args []string, stdio cli.Stdio) int {
 
 func runDiagnose(_ context.Context, args []string, stdio cli.Stdio) int {
 	return diagnose.Command(args, os.Getenv, stdio.Out, stdio.Err)
+}
+
+func runMigrate(ctx context.Context, args []string, stdio cli.Stdio) int {
+	return migrate.Command(ctx, args, os.Getenv, stdio.Out, stdio.Err)
 }

@@ -53,6 +53,7 @@ type Config struct {
 
 	Server   Delegate // vault server
 	Diagnose Delegate // vault operator diagnose
+	Migrate  Delegate // vault operator migrate
 	KES      Delegate // arca kes
 	Agent    Delegate // vault agent
 	Proxy    Delegate // vault proxy

@@ -51,16 +51,19 @@ func (c *Config) Overlay(getenv func(string) string) error {
 		c.DefaultLease = d
 	}
 	for _, s := range []*Storage{c.Storage, c.HAStorage} {
-		if s == nil {
-			continue
-		}
-		for option, name := range storageEnv[s.Type] {
-			if v := getenv(name); v != "" {
-				s.Options[option] = v
-			}
+		if s != nil {
+			s.overlay(getenv)
 		}
 	}
 	return nil
+}
+
+func (s *Storage) overlay(getenv func(string) string) {
+	for option, name := range storageEnv[s.Type] {
+		if v := getenv(name); v != "" {
+			s.Options[option] = v
+		}
+	}
 }
 
 // storageEnv are the variables that count more than a stanza's options.

@@ -23,6 +23,7 @@ import (
 	"arca/internal/config"
 	"arca/internal/errs"
 	"arca/internal/param"
+	"arca/internal/server/stores"
 	"arca/internal/storage/raft"
 	"arca/internal/version"
 	"arca/internal/wire"
@@ -36,7 +37,7 @@ func (n *node) openRaft() error {
 		return errs.New(errs.Invalid, `disable_clustering cannot be set with storage "raft"`)
 	}
 	var err error
-	if n.nodeID, err = keepNodeID(dir, s.Options["node_id"]); err != nil {
+	if n.nodeID, err = stores.KeepNodeID(dir, s.Options["node_id"]); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data", "arca.storage")); err == nil {

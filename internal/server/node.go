@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +15,6 @@ import (
 	"arca/internal/config"
 	"arca/internal/config/source"
 	"arca/internal/core"
-	"arca/internal/errs"
 	"arca/internal/kes"
 	"arca/internal/listener"
 	"arca/internal/logging"
@@ -27,7 +25,6 @@ import (
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 	"arca/internal/telemetry"
-	"arca/internal/token"
 	"arca/internal/tracing"
 	"arca/internal/ui"
 	"arca/internal/version"
@@ -281,33 +278,6 @@ func lockouts(cfg *config.Config) []core.Lockout {
 		out = append(out, core.Lockout(l))
 	}
 	return out
-}
-
-// keepNodeID returns the node's id: what the configuration says, else what was
-// kept in the folder, else a new one, which is kept. The folder is made if it
-// does not exist.
-func keepNodeID(dir, configured string) (string, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", errs.New(errs.Unavailable, "create the storage folder: %w", err)
-	}
-	file := filepath.Join(dir, "node-id")
-	text, err := os.ReadFile(file) //nolint:gosec // the operator's folder
-	if err != nil && !os.IsNotExist(err) {
-		return "", errs.New(errs.Unavailable, "read the node's id: %w", err)
-	}
-	kept := strings.TrimSpace(string(text))
-	switch {
-	case configured == "" && kept != "":
-		return kept, nil
-	case configured == "":
-		configured = strings.ToLower(token.Random(32))
-	case configured == kept:
-		return kept, nil
-	}
-	if err := os.WriteFile(file, []byte(configured), 0o600); err != nil {
-		return "", errs.New(errs.Unavailable, "keep the node's id: %w", err)
-	}
-	return configured, nil
 }
 
 func (n *node) openListeners() error {

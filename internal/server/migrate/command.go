@@ -1,0 +1,125 @@
+// Package migrate is the command `operator migrate`: it copies all entries of one storage, encrypted as they are, into another
+// one, while no server uses either.
+//
+// What makes a store an initialised one is copied last: until then a server takes the target for an empty one that it may
+// not initialise, and a copy that was broken off can be gone on with (-start).
+package migrate
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"arca/internal/config"
+	"arca/internal/logging"
+)
+
+// Exit codes, as Vault's.
+const (
+	exitOK      = 0
+	exitUsage   = 1
+	exitFailure = 2
+)
+
+const usage = `Usage: vault operator migrate -config=FILE [options]
+
+  Copies all entries of one storage into another one. No server may use either
+  of them meanwhile; the source is not changed, and the target must be empty.
+  Entries stay encrypted as they are: the same keys open the copy.
+
+  The file has two stanzas, each as in a server's configuration:
+
+      storage_source "file" {
+        path = "/var/lib/vault"
+      }
+      storage_destination "postgresql" {
+        connection_url = "postgres://vault@db/vault"
+      }
+
+  storage "raft" as the target needs a cluster_addr besides, and begins as a
+  cluster of one node. As the source it must be the only node of its cluster.
+
+  A copy that was broken off says from which key on it can be gone on with.
+
+Options:
+
+`
+
+// Command runs the command and returns the exit code.
+func Command(ctx context.Context, args []string, getenv func(string) string, out, errOut io.Writer) int {
+	fs := flag.NewFlagSet("operator migrate", flag.ContinueOnError)
+	fs.SetOutput(errOut)
+	file := fs.String("config", "", "The `file` that names the two storages.")
+	start := fs.String("start", "", "Copy the entries from this `key` on: the ones before it are in the target already.")
+	level := fs.String("log-level", "warn", "trace, debug, info, warn or error.")
+	reset := fs.Bool("reset", false, "Accepted: no lock is left behind that would have to be reset.")
+	fs.Int("max-parallel", 0, "Accepted: entries are copied in large batches.")
+	fs.Usage = func() {
+		fmt.Fprint(fs.Output(), usage)
+		fs.PrintDefaults()
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage
+	case fs.NArg() > 0:
+		fmt.Fprintf(errOut, "There are arguments that mean nothing here: %s\n", strings.Join(fs.Args(), " "))
+		return exitUsage
+	case *file == "":
+		fmt.Fprintln(errOut, "Name the file with the two storages: -config=FILE")
+		return exitUsage
+	}
+	log, err := logging.New(logging.Config{Level: *level, Out: errOut})
+	if err != nil {
+		fmt.Fprintln(errOut, err)
+		return exitUsage
+	}
+	defer func() { _ = log.Close() }() // nowhere to report it
+	cfg, warnings, err := config.LoadMigration(*file, getenv)
+	if err != nil {
+		fmt.Fprintf(errOut, "Error loading configuration file %s: %v\n", *file, err)
+		return exitUsage
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(errOut, "WARNING: %s: %s\n", w.Pos, w.Text)
+	}
+	if *reset {
+		fmt.Fprintln(out, "Success! There is no migration lock to reset.")
+		return exitOK
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, cfg, *start, log.Named("migrate"), out, errOut)
+}
+
+func run(ctx context.Context, cfg *config.Migration, start string, log *slog.Logger, out, errOut io.Writer) int {
+	c := &copying{start: start, out: out}
+	err := c.run(ctx, cfg, log)
+	if err == nil {
+		fmt.Fprintf(out, "Success! All of the keys have been migrated: %d.\n", c.count)
+		return exitOK
+	}
+	fmt.Fprintf(errOut, "Error migrating: %v\n", err)
+	if c.last != "" {
+		fmt.Fprintf(errOut, "%d keys were copied. To go on from there: -start='%s'\n", c.count, resumable(c.last))
+	}
+	return exitFailure
+}
+
+// resumable is a key not behind last that a shell takes as it is.
+func resumable(last string) string {
+	for i, b := range []byte(last) {
+		if b < ' ' || b == '\'' || b >= 0x7f {
+			return last[:i]
+		}
+	}
+	return last
+}
