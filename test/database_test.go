@@ -212,6 +212,13 @@ func TestPairMySQL(t *testing.T) {
 	testPair(t, newPair(t, mysqlStanza("storage", database.NewMariaDB(t), "  ha_enabled = \"true\"\n")))
 }
 
+// TestPairEtcd: S0-10
+func TestPairEtcd(t *testing.T) {
+	t.Parallel()
+	e := database.NewEtcd(t)
+	testPair(t, newPair(t, fmt.Sprintf("storage \"etcd\" {\n  address = %q\n  path = %q\n  ha_enabled = \"true\"\n}\n", e.Address(), e.NewPath())))
+}
+
 // TestPairWithLockElsewhere has the data in one database and the lock in another.
 func TestPairWithLockElsewhere(t *testing.T) {
 	t.Parallel()

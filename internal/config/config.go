@@ -175,6 +175,10 @@ var storageKeys = map[string][]string{
 		"type", "address", "username", "password", "database", "table", "tls_ca_file", "plaintext_credential_transmission",
 		"plaintext_connection_allowed", "max_parallel", "max_idle_connections", "max_connection_lifetime", "ha_enabled", "lock_table", "disable_clustering",
 	},
+	"etcd": {
+		"type", "address", "path", "username", "password", "tls_ca_file", "tls_cert_file", "tls_key_file", "etcd_api", "discovery_srv",
+		"discovery_srv_name", "sync", "request_timeout", "lock_timeout", "max_receive_size", "ha_enabled", "disable_clustering",
+	},
 }
 
 func (s *Storage) known(o source.Item, d *source.Decoder) {
@@ -341,15 +345,15 @@ func (c *Config) Check() error {
 
 // laterStorage are the types of storage that are to come.
 var laterStorage = []string{
-	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb", "etcd",
+	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb",
 	"foundationdb", "gcs", "manta", "mssql", "oci", "s3", "spanner", "swift", "zookeeper",
 }
 
 // storageNames are the types of storage that there are.
-const storageNames = "file, raft, inmem, postgresql and mysql"
+const storageNames = "file, raft, inmem, postgresql, mysql and etcd"
 
 // shareable are those that have a lock for nodes that share data.
-var shareable = []string{"postgresql", "mysql"}
+var shareable = []string{"postgresql", "mysql", "etcd"}
 
 // checkHA reports what is wrong with an ha_storage stanza.
 func (c *Config) checkHA() error {
@@ -376,7 +380,7 @@ func (s *Storage) check() error {
 			return source.Errorf(s.Pos, `storage %q needs a path, as in path = "/var/lib/vault"`, s.Type)
 		}
 		return nil
-	case "postgresql", "mysql":
+	case "postgresql", "mysql", "etcd":
 		return nil // its driver checks the rest, where it connects
 	}
 	for _, t := range laterStorage {

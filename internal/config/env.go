@@ -70,6 +70,7 @@ func (s *Storage) overlay(getenv func(string) string) {
 var storageEnv = map[string]map[string]string{
 	"raft":       {"node_id": "VAULT_RAFT_NODE_ID", "path": "VAULT_RAFT_PATH"},
 	"postgresql": {"connection_url": "VAULT_PG_CONNECTION_URL"},
+	"etcd":       {"address": "ETCD_ADDR", "username": "ETCD_USERNAME", "password": "ETCD_PASSWORD"},
 }
 
 func parseBool(v string) (bool, error) {

@@ -13,6 +13,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/param"
 	"arca/internal/storage"
+	"arca/internal/storage/etcd"
 	"arca/internal/storage/mysql"
 	"arca/internal/storage/postgres"
 	"arca/internal/storage/remote"
@@ -50,6 +51,12 @@ func kinds(typ string) (kind, bool) {
 				return lockMySQL(ctx, o, log)
 			},
 			limits: storage.Config{MaxKeyBytes: mysql.MaxKeyBytes},
+		}, true
+	case "etcd":
+		return kind{
+			open:   func(ctx context.Context, o *options, _ *slog.Logger) (remote.Driver, error) { return openEtcd(ctx, o) },
+			lock:   func(ctx context.Context, o *options, _ *slog.Logger) (remote.Lock, error) { return lockEtcd(ctx, o) },
+			limits: storage.Config{MaxKeyBytes: etcd.MaxKeyBytes, MaxBatchOps: etcd.MaxOps, MaxBatchBytes: etcd.MaxBytes / 2},
 		}, true
 	}
 	return kind{}, false
@@ -231,4 +238,33 @@ func lockMySQL(ctx context.Context, o *options, log *slog.Logger) (remote.Lock, 
 		return nil, err
 	}
 	return mysql.OpenLock(ctx, cfg)
+}
+
+func etcdConfig(o *options) (etcd.Config, error) {
+	if api := o.text("etcd_api"); api != "" && api != "v3" && api != "3" {
+		return etcd.Config{}, errs.New(errs.Unsupported, "etcd_api %q is not there: only v3 is", api)
+	}
+	if o.text("discovery_srv") != "" {
+		return etcd.Config{}, errs.New(errs.Unsupported, "discovery_srv is not there: name the nodes in address, parted by commas")
+	}
+	return etcd.Config{
+		Address: o.text("address"), Path: o.text("path"), Username: o.text("username"), Password: o.text("password"),
+		CAFile: o.text("tls_ca_file"), CertFile: o.text("tls_cert_file"), KeyFile: o.text("tls_key_file"),
+	}, o.err
+}
+
+func openEtcd(ctx context.Context, o *options) (remote.Driver, error) {
+	cfg, err := etcdConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Open(ctx, cfg)
+}
+
+func lockEtcd(ctx context.Context, o *options) (remote.Lock, error) {
+	cfg, err := etcdConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	return etcd.OpenLock(ctx, cfg)
 }

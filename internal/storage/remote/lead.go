@@ -122,7 +122,7 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 		s.look(ctx)
 		return nil, min(rest, s.cfg.Poll)
 	}
-	c := Claim{ID: newID(), After: before, Value: s.value(), TTL: s.cfg.TTL}
+	c := Claim{ID: NewID(), After: before, Value: s.value(), TTL: s.cfg.TTL}
 	start := now()
 	lasts := fenceTTL
 	if s.cfg.Lock != nil {

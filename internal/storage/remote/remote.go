@@ -309,7 +309,7 @@ func (s *Store) Apply(ctx context.Context, b storage.Batch) error {
 	if t == nil {
 		return errVoid
 	}
-	w := plan(b)
+	w := Plan(b)
 	limit := writeTime
 	if len(w.Prefixes) > 0 {
 		limit = sweepTime
@@ -392,8 +392,8 @@ func kinded(err error) error {
 	return errs.New(errs.Unavailable, "storage: %w", err)
 }
 
-// newID is the id of a claim, which no other has.
-func newID() string {
+// NewID is the id of a claim, which no other has.
+func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])

@@ -13,6 +13,7 @@ const (
 	pageGrowth  = 4
 	lastPage    = 512 // with values
 	lastKeyPage = 2048
+	pageBytes   = 4 << 20 // beyond which the next is smaller
 )
 
 // An iterator reads a scan page by page. What it shows is as old as the page.
@@ -81,7 +82,13 @@ func (i *iterator) load() bool {
 	if i.keys {
 		most = lastKeyPage
 	}
-	i.size = min(i.size*pageGrowth, most)
+	bytes := 0
+	for _, e := range page {
+		bytes += len(e.Key) + len(e.Value)
+	}
+	if i.size = min(i.size*pageGrowth, most); bytes > pageBytes {
+		i.size = max(len(page)*pageBytes/bytes, 1)
+	}
 	return len(page) > 0
 }
 

@@ -16,8 +16,8 @@ type Write struct {
 	Deletes  []string
 }
 
-// plan works out what a batch comes to.
-func plan(b storage.Batch) *Write {
+// Plan works out what a batch comes to.
+func Plan(b storage.Batch) *Write {
 	w := &Write{}
 	last := make(map[string]int, len(b))
 	for i, op := range b {

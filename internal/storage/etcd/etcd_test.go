@@ -1,0 +1,169 @@
+package etcd_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"arca/internal/arcatest/database"
+	"arca/internal/storage"
+	"arca/internal/storage/etcd"
+	"arca/internal/storage/remote"
+	"arca/internal/storage/remote/remotetest"
+	"arca/internal/storage/storagetest"
+)
+
+func open(t *testing.T, cfg etcd.Config) *etcd.Driver {
+	t.Helper()
+	d, err := etcd.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func openLock(t *testing.T, cfg etcd.Config) *etcd.Lock {
+	t.Helper()
+	l, err := etcd.OpenLock(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestEtcd(t *testing.T) {
+	t.Parallel()
+	e := database.NewEtcd(t)
+	config := func() etcd.Config {
+		return etcd.Config{Address: "http://127.0.0.1:1, " + e.Address(), Path: e.NewPath()}
+	}
+	lead := func(t *testing.T) storage.Backend {
+		return remotetest.Lead(t, remote.Config{Driver: open(t, config())})
+	}
+	t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
+	t.Run("model", func(t *testing.T) { storagetest.TestModel(t, lead) })
+	t.Run("large writes", func(t *testing.T) { testLarge(t, config()) })
+	t.Run("foreign", func(t *testing.T) { testForeign(t, e, config()) })
+	t.Run("nodes", func(t *testing.T) {
+		remotetest.TestNodes(t, func(t *testing.T) func() (remote.Driver, remote.Lock) {
+			cfg := config()
+			return func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) }
+		})
+	})
+	t.Run("lost", func(t *testing.T) {
+		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
+			Stop: e.Stop, Start: e.Start, Pause: e.Pause, Continue: e.Continue,
+		})
+	})
+}
+
+// largeBatch deletes below a prefix, and writes more keys and bytes than one of etcd's transactions takes.
+func largeBatch(value string) storage.Batch {
+	b := storage.Batch{{Kind: storage.DeletePrefix, Key: "d/"}}
+	for i := range 250 {
+		b = append(b, storage.Op{Kind: storage.Put, Key: fmt.Sprintf("d/%03d", i), Value: []byte(value)})
+	}
+	for i := range 4 {
+		b = append(b, storage.Op{Kind: storage.Put, Key: fmt.Sprintf("big/%d", i), Value: bytes.Repeat([]byte(value), 300_000)})
+	}
+	return b
+}
+
+func count(t *testing.T, r storage.Reader, prefix, value string) (n int) {
+	t.Helper()
+	it, err := r.Scan(t.Context(), storage.ScanOptions{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for it.Next() {
+		if v, err := it.Value(); err != nil || !strings.HasPrefix(string(v), value) {
+			t.Fatalf("%q is %.10q, %v", it.Key(), v, err)
+		}
+		n++
+	}
+	if err := errors.Join(it.Err(), it.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// testLarge breaks writes through the journal off at each of their steps: they happen wholly or not at all.
+func testLarge(t *testing.T, cfg etcd.Config) {
+	b := remotetest.Lead(t, remote.Config{Driver: open(t, cfg)})
+	if err := b.Apply(t.Context(), largeBatch("a")); err != nil {
+		t.Fatal(err)
+	}
+	if n, m := count(t, b, "d/", "a"), count(t, b, "big/", "a"); n != 250 || m != 4 {
+		t.Fatalf("%d and %d entries", n, m)
+	}
+	b.Stop()
+	committed, not := 0, 0
+	old := "a"
+	for step := range 60 {
+		d := open(t, cfg)
+		id := fmt.Sprint("id", step)
+		claim := remote.Claim{ID: id, Value: "{}", TTL: 15e9, Steal: true}
+		if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != id {
+			t.Fatal(h, err)
+		}
+		next := string(rune('b' + step%20))
+		broken := etcd.BreakAt(d, step)
+		err := broken.Write(t.Context(), id, remote.Plan(largeBatch(next)), nil)
+		after := fmt.Sprint("after", step)
+		claim.ID = after
+		if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != after { // carries out what is committed
+			t.Fatal(h, err)
+		}
+		r := remote.New(remote.Config{Driver: d})
+		switch {
+		case err == nil || errors.Is(err, remote.ErrUnknown):
+			first, gerr := r.Get(t.Context(), "d/000")
+			if gerr != nil {
+				t.Fatal(gerr)
+			}
+			if err == nil && string(first) != next {
+				t.Fatalf("step %d: acknowledged, and not there", step)
+			}
+			if string(first) == next {
+				old = next
+				committed++
+			}
+		default:
+			not++
+		}
+		if n, m := count(t, r, "d/", old), count(t, r, "big/", old); n != 250 || m != 4 {
+			t.Fatalf("step %d (%v): %d and %d entries", step, err, n, m)
+		}
+		if cerr := d.Close(); cerr != nil {
+			t.Fatal(cerr)
+		}
+		if err == nil {
+			break
+		}
+	}
+	if committed < 2 || not < 2 {
+		t.Errorf("%d were committed, %d not: the test does not reach both", committed, not)
+	}
+}
+
+func testForeign(t *testing.T, e *database.Etcd, cfg etcd.Config) {
+	body := fmt.Sprintf(`{"key": %q, "value": "eA=="}`, base64.StdEncoding.EncodeToString([]byte(cfg.Path+"core/keyring")))
+	res, err := http.Post(e.Address()+"/v3/kv/put", "application/json", strings.NewReader(body)) //nolint:noctx // a test's own server
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if _, err := etcd.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "lie entries that arca did not write") {
+		t.Errorf("foreign entries: %v", err)
+	}
+	if _, err := etcd.Open(t.Context(), etcd.Config{Address: "http://127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "etcd cannot be reached") {
+		t.Errorf("no server: %v", err)
+	}
+	if _, err := etcd.Open(t.Context(), etcd.Config{Address: "127.0.0.1:2379"}); err == nil || !strings.Contains(err.Error(), "is no URL") {
+		t.Errorf("no URL: %v", err)
+	}
+}

@@ -1,0 +1,36 @@
+package etcd
+
+import (
+	"errors"
+	"net/http"
+	"sync/atomic"
+)
+
+// BreakAt is the driver with a connection that is cut after so many requests: the next reaches etcd, but its answer is lost, and none after it
+// reach etcd.
+func BreakAt(d *Driver, n int) *Driver {
+	c := &client{endpoints: d.c.endpoints, http: &http.Client{Transport: &breaking{to: d.c.http.Transport, left: int64(n)}}}
+	return &Driver{c: c, path: d.path, live: newLock(c, d.path+aliveKey)}
+}
+
+type breaking struct {
+	to   http.RoundTripper
+	left int64
+	at   atomic.Int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *breaking) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Port() == "1" { // nobody listens there
+		return b.to.RoundTrip(r)
+	}
+	switch n := b.at.Add(1) - 1; {
+	case n < b.left:
+		return b.to.RoundTrip(r)
+	case n == b.left:
+		if res, err := b.to.RoundTrip(r); err == nil {
+			_ = res.Body.Close()
+		}
+	}
+	return nil, errors.New("the connection is cut")
+}
