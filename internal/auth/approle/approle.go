@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,6 +108,8 @@ type role struct {
 	SecretTTL     time.Duration  `json:"secret_ttl,omitempty"`
 	Local         bool           `json:"local,omitempty"`
 	grant.Grant
+
+	macs sync.Pool // of hash.Hash, HMACs under Key: a login makes one
 }
 
 func roleKey(name string) string { return "role/" + name }

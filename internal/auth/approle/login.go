@@ -2,13 +2,13 @@ package approle
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -22,11 +22,11 @@ func (*Engine) LoginName(call *engine.Call) string {
 	if call.Path != "login" {
 		return ""
 	}
-	var id string
-	if json.Unmarshal(call.Request.Params.Get("role_id"), &id) != nil || len(id) > maxIDBytes {
+	id, isText := param.Text(call.Request.Params.Get("role_id"))
+	if !isText || len(id) > maxIDBytes {
 		return ""
 	}
-	return id
+	return string(id)
 }
 
 // LoginRole implements engine.RoleNamer.

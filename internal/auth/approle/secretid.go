@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -49,9 +51,15 @@ func endKey(at time.Time, uid, hash string) string {
 
 // hash is the name under which the role keeps a secret id.
 func (r *role) hash(value string) string {
-	m := hmac.New(sha256.New, r.Key)
-	m.Write([]byte(value))
-	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+	m, kept := r.macs.Get().(hash.Hash)
+	if !kept {
+		m = hmac.New(sha256.New, r.Key)
+	}
+	defer r.macs.Put(m)
+	m.Reset()
+	_, _ = io.WriteString(m, value) // never fails
+	var sum [sha256.Size]byte
+	return base64.RawURLEncoding.EncodeToString(m.Sum(sum[:0]))
 }
 
 func (r *role) secretID(tx storage.Tx, hash string) (*secretID, error) {
