@@ -26,10 +26,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"regexp"
+	"sync"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/ttlv"
 )
 
 // An Engine is the type kmip. One value serves all mounts.
@@ -37,7 +39,8 @@ type Engine struct {
 	names   *regexp.Regexp
 	servers *servers
 	streams *streams
-	secret  [32]byte // of this process; makes names that cannot be guessed
+	texts   func() *ttlv.Texts // made when they are needed first
+	secret  [32]byte           // of this process; makes names that cannot be guessed
 	ops     map[uint32]*operation
 	roles   *storage.Shared[*role]
 	creds   *storage.Shared[*credential]
@@ -60,6 +63,7 @@ func New() *Engine {
 	e := &Engine{
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
 		ops:     byCode,
+		texts:   sync.OnceValue(ttlv.NewTexts),
 		streams: &streams{all: map[string]*stream{}},
 		roles:   storage.NewShared(1<<20, decoded[role]),
 		creds:   storage.NewShared(4<<20, decoded[credential]),

@@ -505,8 +505,16 @@ func (v *server) serve(conn *connection, raw net.Conn) {
 		until = time.Now().Add(strangerTime)
 	}
 	var buf bytes.Buffer
-	for {
-		message, answer := v.read(c, &buf, until)
+	var header [ttlv.HeaderBytes]byte
+	for first := true; ; first = false {
+		if !v.begin(c, header[:], until) {
+			return
+		}
+		if first && speaksHTTP(header[:]) {
+			v.serveHTTP(c, header[:], &state, remote, conn, until)
+			return
+		}
+		message, answer := v.read(c, header[:], &buf)
 		if message == nil {
 			if answer != nil {
 				v.write(c, answer)
@@ -531,24 +539,26 @@ func (v *server) write(c net.Conn, answer []byte) bool {
 	return err == nil
 }
 
-// read takes one message off the connection. It may wait for long; but once a
-// message has begun, it must be complete soon. When there is none, answer is what
-// to say before the end, nil for nothing. At the time until, waiting ends.
-func (v *server) read(c net.Conn, buf *bytes.Buffer, until time.Time) (message, answer []byte) {
+// begin waits for the header of a message; at the time until, waiting ends. Once a
+// message has begun, it must be complete soon.
+func (v *server) begin(c net.Conn, header []byte, until time.Time) bool {
 	if c.SetReadDeadline(until) != nil {
-		return nil, nil
+		return false
 	}
-	var header [ttlv.HeaderBytes]byte
 	if _, err := io.ReadFull(c, header[:1]); err != nil {
-		return nil, nil
+		return false
 	}
 	if c.SetReadDeadline(time.Now().Add(messageTime)) != nil {
-		return nil, nil
+		return false
 	}
-	if _, err := io.ReadFull(c, header[1:]); err != nil {
-		return nil, nil
-	}
-	n, err := ttlv.Length(header[:])
+	_, err := io.ReadFull(c, header[1:])
+	return err == nil
+}
+
+// read takes the rest of a message off the connection. When there is none, answer is
+// what to say before the end, nil for nothing.
+func (v *server) read(c net.Conn, header []byte, buf *bytes.Buffer) (message, answer []byte) {
+	n, err := ttlv.Length(header)
 	if err != nil || ttlv.Tag(header[0])<<16|ttlv.Tag(header[1])<<8|ttlv.Tag(header[2]) != ttlv.TagRequestMessage {
 		return nil, failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, "this is no KMIP request", time.Now())
 	}
@@ -556,7 +566,7 @@ func (v *server) read(c net.Conn, buf *bytes.Buffer, until time.Time) (message, 
 		return nil, failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, "the message is too large", time.Now())
 	}
 	buf.Reset()
-	buf.Write(header[:])
+	buf.Write(header)
 	// The buffer grows with what comes, not with what is announced.
 	if _, err := io.CopyN(buf, c, int64(n-len(header))); err != nil {
 		return nil, nil
