@@ -268,7 +268,7 @@ func (b *Broker) Keep(ctx context.Context, end End) error {
 	if end.Node == "" {
 		end.Node = alone
 	}
-	if strings.ContainsAny(end.Node+end.Device, "/\x00") || len(end.Node) > 256 || len(end.ID) > 64 {
+	if strings.ContainsAny(end.Node+end.Device, "/\x00") || len(end.Node) > 256 || len(end.ID) > 64 || len(end.Hash) != hex.EncodedLen(len(chain.Head{}.Hash)) {
 		return errs.New(errs.Invalid, "the end of an audit device's chain names no node or device")
 	}
 	return b.cfg.DB.Update(ctx, func(tx storage.Tx) error {
