@@ -2,7 +2,7 @@
 # is fetched by Go, or left out with a word.
 
 .DEFAULT_GOAL := build
-.PHONY: build pkcs11 dev run test race check fmt format vet lint fuzz golden conform bench cover docs licenses vuln install dist clean help
+.PHONY: build pkcs11 dev run test race check fmt format vet lint fuzz torture golden conform bench cover docs licenses vuln install dist clean help
 
 # A change of Go's own version is a change of go.mod, nothing that a build does
 # by itself.
@@ -19,6 +19,8 @@ PKG      ?= ./...
 KIND     ?= vault
 REF      ?=
 ARGS     ?=
+FAULTS   ?=
+SEED     ?=
 
 DESTDIR  ?=
 ARCHS    ?= amd64 arm64
@@ -67,6 +69,9 @@ lint: ## run the linters of .golangci.yml; complex functions are shown as warnin
 
 fuzz: ## run every fuzz target in turn for TIME (30s, or 1000x)
 	tools/fuzz.sh $(TIME)
+
+torture: ## do FAULTS=500 faults to a cluster of three, and check what its clients saw (SEED= repeats one order)
+	ARCA_TORTURE_FAULTS=$(or $(FAULTS),500) ARCA_TORTURE_SEED=$(SEED) $(GO) test ./test -run '^TestTorture$$' -count=1 -timeout 4h -v
 
 golden: ## write the golden files anew; read the difference like code
 	@pkgs=$$(grep -rlE 'flag\.Bool\("update"' --include='*_test.go' cmd internal | xargs -r -n1 dirname | sort -u | sed 's,^,./,'); \

@@ -56,6 +56,13 @@ func (b *barrier) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 // Apply encrypts the values of the batch, all in one piece of memory, and
 // passes it on.
 func (b *barrier) Apply(ctx context.Context, batch storage.Batch) error {
+	return b.ApplyShow(ctx, batch, func() error { return nil })
+}
+
+var _ storage.Shower = (*barrier)(nil)
+
+// ApplyShow implements storage.Shower.
+func (b *barrier) ApplyShow(ctx context.Context, batch storage.Batch, show func() error) error {
 	size, longest := 0, 0
 	for i := range batch {
 		op := &batch[i]
@@ -88,7 +95,7 @@ func (b *barrier) Apply(ctx context.Context, batch storage.Batch) error {
 			out = append(out, op)
 		}
 	}
-	return b.backend.Apply(ctx, out)
+	return storage.ApplyShow(ctx, b.backend, out, show)
 }
 
 // deleteBeside appends what deletes all keys that begin with prefix but those

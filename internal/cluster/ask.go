@@ -307,8 +307,18 @@ func (n *Node) Fresh(ctx context.Context) error {
 	if q.err != nil {
 		return q.err
 	}
-	return n.cfg.Store.Await(ctx, q.mark)
+	behind, cancel := context.WithTimeout(ctx, awaitPatience)
+	defer cancel()
+	err := n.cfg.Store.Await(behind, q.mark)
+	if err != nil && ctx.Err() == nil && behind.Err() != nil {
+		return errs.New(errs.NotActive, "this node is behind the active one and does not catch up: %w", err)
+	}
+	return err
 }
+
+// awaitPatience is how long a read waits on a standby until it has what the active node has. After that it is left to that
+// one: this node may be cut off from it, or have a full disk.
+const awaitPatience = time.Second
 
 // askAll asks as long as somebody waits.
 func (n *Node) askAll(r *running) {

@@ -32,7 +32,7 @@ func DefaultAutopilot() Autopilot {
 
 const (
 	reconcileEvery = time.Second
-	updateEvery    = 500 * time.Millisecond
+	updateEvery    = time.Second
 )
 
 // pilot runs hashicorp/raft-autopilot while this node leads.

@@ -433,7 +433,7 @@ func (n *Node) peersChanged() {
 
 // Echoes tell the leader of this node, and this node of the leader.
 const (
-	echoEvery = 2 * time.Second
+	echoEvery = 3 * time.Second
 	echoSoon  = 100 * time.Millisecond
 )
 

@@ -290,12 +290,31 @@ func (o *oneApply) Apply(ctx context.Context, b storage.Batch) error {
 	return o.Backend.Apply(ctx, b)
 }
 
+// ApplyShow implements storage.Shower.
+func (o *oneApply) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return storage.ApplyShow(ctx, o.Backend, b, show)
+}
+
+var (
+	_ storage.Shower = (*oneApply)(nil)
+	_ storage.Shower = measured{}
+	_ storage.Shower = unpinned{}
+	_ storage.Shower = keepOpen{}
+)
+
 // unpinned is the backend for the store of the seal: reads see the newest state
 // and hold no snapshot. That store is written a few times in a server's life,
 // and a snapshot held as long would keep every value that is overwritten behind
 // the barrier meanwhile. The seal's manager writes one operation after another
 // and its reads look at one record, so that nothing is torn.
 type unpinned struct{ storage.Backend }
+
+// ApplyShow implements storage.Shower.
+func (u unpinned) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
+	return storage.ApplyShow(ctx, u.Backend, b, show)
+}
 
 // Snapshot implements storage.Backend.
 func (u unpinned) Snapshot(context.Context) (storage.Snapshot, error) { return newest{u.Backend}, nil }
@@ -307,6 +326,11 @@ func (newest) Close() error { return nil }
 // keepOpen keeps the store over the barrier from closing the backend, which
 // outlives it.
 type keepOpen struct{ storage.Backend }
+
+// ApplyShow implements storage.Shower.
+func (k keepOpen) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
+	return storage.ApplyShow(ctx, k.Backend, b, show)
+}
 
 func (keepOpen) Close() error { return nil }
 

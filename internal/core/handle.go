@@ -157,10 +157,16 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if errors.As(err, &u) && !h.used { // nothing has happened, and there is an answer
 		return h.report(u.Response, nil)
 	}
-	if err != nil && h.used && !h.silent {
-		// The attempt was undone, and with it the use of the token.
-		if useErr := h.use(ctx); useErr != nil {
+	if err != nil && h.used && !h.silent && !errors.Is(err, storage.ErrUncertain) {
+		// The attempt was undone, and with it the use of the token. (What is uncertain may be done, the use with it.)
+		switch useErr := h.use(ctx); {
+		case useErr == nil:
+		case !errs.Is(useErr, errs.NotActive):
 			err = useErr
+		case h.acted:
+			err = errActedHere(useErr)
+		default:
+			return nil, useErr // as above
 		}
 	}
 	return h.report(res, err)
@@ -247,13 +253,17 @@ func (h *handling) transaction(ctx context.Context) (res *engine.Response, err e
 	}
 	err = h.a.DB.Update(ctx, attempt)
 	if err != nil && h.acted && errs.Is(err, errs.NotActive) {
-		// It must not be done again elsewhere.
-		return nil, errs.New(errs.Unavailable, "this node ceased to be the active one while the request ran: %w", err)
+		return nil, errActedHere(err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return res, nil
+}
+
+// errActedHere keeps what has acted outside from being done again elsewhere.
+func errActedHere(err error) error {
+	return errs.New(errs.Unavailable, "this node ceased to be the active one while the request ran: %w", err)
 }
 
 // attempt is one run of the request within tx.

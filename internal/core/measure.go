@@ -209,6 +209,12 @@ func (b measured) Apply(ctx context.Context, batch storage.Batch) error {
 	return b.Backend.Apply(ctx, batch)
 }
 
+// ApplyShow implements storage.Shower.
+func (b measured) ApplyShow(ctx context.Context, batch storage.Batch, show func() error) error {
+	defer b.m.put.Since(time.Now())
+	return storage.ApplyShow(ctx, b.Backend, batch, show)
+}
+
 // Snapshot implements storage.Backend.
 func (b measured) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	s, err := b.Backend.Snapshot(ctx)

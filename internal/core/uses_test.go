@@ -156,3 +156,36 @@ func TestReadThatWrites(t *testing.T) {
 	s.Must("GET", "counter/once", s.Root, nil)
 	expect(t, "runs", c.read.Load(), int32(1))
 }
+
+// A sharedStore counts which way batches come.
+type sharedStore struct {
+	storage.Backend
+	applied, shown atomic.Int32
+}
+
+// Apply implements storage.Backend.
+func (s *sharedStore) Apply(ctx context.Context, b storage.Batch) error {
+	s.applied.Add(1)
+	return s.Backend.Apply(ctx, b)
+}
+
+// ApplyShow implements storage.Shower.
+func (s *sharedStore) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
+	s.shown.Add(1)
+	if err := s.Backend.Apply(ctx, b); err != nil {
+		return err
+	}
+	return show()
+}
+
+// What stands between a DB and its store hands on that the store is shared: else a read on the active node could miss
+// what a standby has shown.
+func TestShowIsHandedOn(t *testing.T) {
+	t.Parallel()
+	b := &sharedStore{Backend: storagetest.NewMap()}
+	s := arcatest.New(t, arcatest.Config{Backend: b})
+	policyFor(s, "p", `path "x" { capabilities = ["read"] }`)
+	if b.applied.Load() > 0 || b.shown.Load() == 0 {
+		t.Errorf("%d batches were applied past the ones who share the store, %d were shown", b.applied.Load(), b.shown.Load())
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // Floor is how large the heap may grow, in bytes, before it is collected for
@@ -19,8 +20,17 @@ const Floor = 48 << 20
 
 const goDefault = 100 // percent, as GOGC
 
+// After restTime without a collection the server rests: what it has beyond its
+// live heap, if that is more than restBytes, is given back to the system. So a
+// server that idles is small again soon after a burst.
+const (
+	restTime  = 10 * time.Second
+	restBytes = 8 << 20
+)
+
 // Tune keeps the collector's target at the larger of floor and Go's default,
-// from now on, by looking at the live heap after each collection.
+// from now on, by looking at the live heap after each collection; and it gives
+// back what is not needed when there is nothing to do.
 func Tune(floor uint64) {
 	adjust(floor)
 	arm(floor)
@@ -34,7 +44,33 @@ func arm(floor uint64) {
 	runtime.AddCleanup(s, func(floor uint64) {
 		adjust(floor)
 		arm(floor)
+		cycles, _ := heap()
+		time.AfterFunc(restTime, func() {
+			if now, spare := heap(); now == cycles && spare > restBytes {
+				Release()
+			}
+		})
 	}, floor)
+}
+
+// heap returns how many collections there were, and the bytes of the heap beyond
+// what was live after the last.
+func heap() (cycles, spare uint64) {
+	samples := []metrics.Sample{
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
+	}
+	metrics.Read(samples)
+	var v [5]uint64
+	for i := range samples {
+		if samples[i].Value.Kind() == metrics.KindUint64 {
+			v[i] = samples[i].Value.Uint64()
+		}
+	}
+	return v[0], max(v[2]+v[3]+v[4], v[1]) - v[1]
 }
 
 func adjust(floor uint64) {

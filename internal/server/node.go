@@ -316,7 +316,11 @@ func (n *node) openListeners() error {
 			}
 		}
 		if n.cfg.UI {
-			pages, err := ui.New(ui.Config{Core: n.core, Log: n.log.Named("ui"), Headers: n.uiHeaders})
+			inside := ui.Config{Core: n.core, Log: n.log.Named("ui"), Headers: n.uiHeaders}
+			if forward != nil {
+				inside.Forward = forward.forward
+			}
+			pages, err := ui.New(inside)
 			if err != nil {
 				return err
 			}

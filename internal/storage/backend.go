@@ -68,7 +68,7 @@ type Snapshot interface {
 }
 
 // A Backend holds keys and values durably. It is safe for concurrent use, except that there is one Apply at a time.
-// There are no optional powers, so that a wrapper loses none: a store without snapshots is lifted by WithSnapshots.
+// There is one optional power, Shower, so that a wrapper loses none: a store without snapshots is lifted by WithSnapshots.
 //
 // Keys are not empty and begin with neither 0x00 nor 0xFF: these are the backend's own, and a Scan does not show them.
 type Backend interface {
@@ -80,6 +80,26 @@ type Backend interface {
 	Apply(ctx context.Context, b Batch) error
 	// Close releases the backend. Snapshots and iterators must be closed before.
 	Close() error
+}
+
+// A Shower is a Backend that other nodes share. They may show a batch to their readers before Apply returns here; whoever
+// asks here after that must see it, too.
+type Shower interface {
+	// ApplyShow is Apply, and calls show when the batch is in the state, before it lets anybody on who waits for that. An
+	// error of show is returned.
+	ApplyShow(ctx context.Context, b Batch, show func() error) error
+}
+
+// ApplyShow applies to a backend, and calls show when the batch is in the state. Wrappers of a Backend hand the power on
+// with it.
+func ApplyShow(ctx context.Context, to Backend, b Batch, show func() error) error {
+	if s, ok := to.(Shower); ok {
+		return s.ApplyShow(ctx, b, show)
+	}
+	if err := to.Apply(ctx, b); err != nil {
+		return err
+	}
+	return show()
 }
 
 // An OpKind says what an Op does.

@@ -142,11 +142,8 @@ func (db *DB) flush() {
 		db.mu.Unlock()
 
 		ops = b.appendOps(ops[:0])
-		err := db.backend.Apply(context.Background(), ops)
+		err := ApplyShow(context.Background(), db.backend, ops, func() error { return db.publish(b.commits, b.bytes) })
 		clear(ops)
-		if err == nil {
-			err = db.publish(b.commits, b.bytes)
-		}
 		if err != nil {
 			db.failed(b, err)
 			continue

@@ -133,7 +133,7 @@ func (db *DB) Update(ctx context.Context, fn func(tx Tx) error) error {
 	defer h.release()
 	for n := 1; ; n++ {
 		contested, err := db.attempt(ctx, fn, &h)
-		if err != errRetry { //nolint:errorlint // a private sentinel that never leaves this file
+		if err != errRetry && err != errLost { //nolint:errorlint // private sentinels that never leave this file
 			return err
 		}
 		db.stats.conflicts.Add(1)
@@ -152,6 +152,9 @@ func (db *DB) UpdateOnce(ctx context.Context, fn func(tx Tx) error) error {
 	if err == errRetry { //nolint:errorlint // as above
 		db.stats.conflicts.Add(1)
 		return ErrConflict
+	}
+	if err == errLost { //nolint:errorlint // as above
+		return errs.New(errs.Unavailable, "storage: a commit this request had read failed")
 	}
 	return err
 }
@@ -182,9 +185,13 @@ func (db *DB) Err() error {
 	return db.err
 }
 
-var errRetry error = errs.New(errs.Internal, "storage: conflict")
+var (
+	errRetry error = errs.New(errs.Internal, "storage: conflict")
+	errLost  error = errs.New(errs.Internal, "storage: what was read is not there any more")
+)
 
-// attempt runs fn once. When a conflict stood against it, it returns errRetry and the key or range contested.
+// attempt runs fn once. When a conflict stood against it, it returns errRetry and the key or range contested; errLost when
+// it wrote nothing, and what it read was that of a commit that failed.
 func (db *DB) attempt(ctx context.Context, fn func(tx Tx) error, h *hold) (contested string, err error) {
 	s, err := db.begin(ctx, h)
 	if err != nil {
@@ -238,7 +245,7 @@ func (db *DB) begin(ctx context.Context, h *hold) (*txState, error) {
 }
 
 // settle waits until what an Update without a commit has read is durable, so that its answer does not rest on a commit
-// that may still fail.
+// that may still fail. It returns errLost when that one failed.
 func (s *txState) settle() error {
 	if !s.built {
 		return nil
@@ -249,7 +256,7 @@ func (s *txState) settle() error {
 	lost := s.epoch != db.epoch
 	db.mu.Unlock()
 	if lost {
-		return errs.New(errs.Unavailable, "storage: a commit this request had read failed")
+		return errLost
 	}
 	if c == nil || c.batch == nil {
 		return nil
@@ -260,7 +267,7 @@ func (s *txState) settle() error {
 		return errs.New(errs.Unavailable, "storage: %w", s.ctx.Err())
 	}
 	if c.batch.err != nil {
-		return errs.New(errs.Unavailable, "storage: a commit this request had read failed: %v", c.batch.err)
+		return errLost
 	}
 	return nil
 }

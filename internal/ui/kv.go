@@ -211,9 +211,12 @@ func (d *door) save(r *http.Request, s session, at place) error {
 	if err := json.Unmarshal([]byte(r.PostFormValue("json")), &values); err != nil || values == nil {
 		return errs.New(errs.Invalid, "the values must be a JSON object, such as {\"user\": \"ann\"}")
 	}
-	var body any = values
-	if at.v2 {
-		body = map[string]any{"data": values, "options": map[string]any{"cas": r.PostFormValue("version")}}
+	body := map[string]any{"data": values, "options": map[string]any{"cas": r.PostFormValue("version")}}
+	if !at.v2 {
+		body = make(map[string]any, len(values))
+		for name, v := range values {
+			body[name] = v
+		}
 	}
 	_, _, err := d.ask(r, s, engine.OpUpdate, at.api("data"), body)
 	return err

@@ -49,6 +49,9 @@ type Core interface {
 type Config struct {
 	Core Core
 	Log  *slog.Logger // nil discards
+	// Forward sends a request of the API to the active node; see api.Config. Nil where
+	// there is no other node.
+	Forward func(ctx context.Context, r *http.Request, body []byte) (*http.Response, error)
 	// Headers may add to the headers of an answer, or change them.
 	Headers func(h http.Header)
 }
@@ -57,10 +60,11 @@ type Config struct {
 var files embed.FS
 
 type door struct {
-	core  Core
-	log   *slog.Logger
-	pages *template.Template
-	style []byte
+	core    Core
+	log     *slog.Logger
+	forward func(ctx context.Context, r *http.Request, body []byte) (*http.Response, error)
+	pages   *template.Template
+	style   []byte
 }
 
 // New makes the handler of all paths that begin with /ui.
@@ -68,7 +72,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &door{core: cfg.Core, log: cfg.Log}
+	d := &door{core: cfg.Core, log: cfg.Log, forward: cfg.Forward}
 	var err error
 	if d.style, err = files.ReadFile("page/style.css"); err != nil {
 		return nil, err
@@ -215,7 +219,7 @@ func see(w http.ResponseWriter, r *http.Request, to string) {
 
 // ask sends a request through the hall and returns the answer's members. body
 // is encoded as JSON; nil is none.
-func (d *door) ask(r *http.Request, s session, op engine.Operation, path string, body any) (map[string]any, *engine.Response, error) {
+func (d *door) ask(r *http.Request, s session, op engine.Operation, path string, body map[string]any) (map[string]any, *engine.Response, error) {
 	if err := checkPath(path); err != nil {
 		return nil, nil, err
 	}
@@ -235,6 +239,15 @@ func (d *door) ask(r *http.Request, s session, op engine.Operation, path string,
 			return nil, nil, err
 		}
 	}
+	out, res, err := d.here(ctx, req)
+	if errs.Is(err, errs.NotActive) && d.forward != nil {
+		return d.elsewhere(ctx, r, req, body, err)
+	}
+	return out, res, err
+}
+
+// here has a request served by this node.
+func (d *door) here(ctx context.Context, req *engine.Request) (map[string]any, *engine.Response, error) {
 	res, err := d.core.Handle(ctx, req)
 	if err != nil || res == nil {
 		return nil, res, err
@@ -247,9 +260,8 @@ func (d *door) ask(r *http.Request, s session, op engine.Operation, path string,
 		return nil, res, err
 	}
 	var out map[string]any
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	return out, res, dec.Decode(&out)
+	err = decode(raw, &out)
+	return out, res, err
 }
 
 // checkPath holds the paths that people type to what the API takes.

@@ -1,6 +1,8 @@
 package ui_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"html"
@@ -18,6 +20,8 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"arca/internal/arcatest"
+	"arca/internal/engine"
+	"arca/internal/errs"
 	"arca/internal/ui"
 )
 
@@ -30,7 +34,38 @@ type browser struct {
 
 func newBrowser(t *testing.T, s *arcatest.Server) *browser {
 	t.Helper()
-	h, err := ui.New(ui.Config{Core: s.Core})
+	return browse(t, ui.Config{Core: s.Core})
+}
+
+// A standby leaves everything to the active node.
+type standby struct{}
+
+// Handle implements ui.Core.
+func (standby) Handle(context.Context, *engine.Request) (*engine.Response, error) {
+	return nil, errs.New(errs.NotActive, "this node is a standby")
+}
+
+// newStandbyBrowser is a browser at a node that forwards to s.
+func newStandbyBrowser(t *testing.T, s *arcatest.Server) *browser {
+	t.Helper()
+	return browse(t, ui.Config{Core: standby{}, Forward: func(ctx context.Context, r *http.Request, body []byte) (*http.Response, error) {
+		r = r.Clone(ctx)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		w := httptest.NewRecorder()
+		s.Handler.ServeHTTP(w, r)
+		return w.Result(), nil
+	}})
+}
+
+// both runs a test at the active node and at a standby.
+func both(t *testing.T, test func(t *testing.T, open func(*testing.T, *arcatest.Server) *browser)) {
+	t.Run("active", func(t *testing.T) { t.Parallel(); test(t, newBrowser) })
+	t.Run("standby", func(t *testing.T) { t.Parallel(); test(t, newStandbyBrowser) })
+}
+
+func browse(t *testing.T, cfg ui.Config) *browser {
+	t.Helper()
+	h, err := ui.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,20 +170,21 @@ func TestLife(t *testing.T) {
 	want(t, code, body, 200, "Unseal", "0 of 2 given")
 }
 
-func loggedIn(t *testing.T) (*arcatest.Server, *browser) {
+func loggedIn(t *testing.T, open func(*testing.T, *arcatest.Server) *browser) (*arcatest.Server, *browser) {
 	t.Helper()
 	s := arcatest.New(t, arcatest.Config{})
-	b := newBrowser(t, s)
+	b := open(t, s)
 	if code, body := b.post("/ui/login", "method", "token", "token", s.Root); code != 200 {
 		t.Fatal(body)
 	}
 	return s, b
 }
 
-func TestSecrets(t *testing.T) {
-	t.Parallel()
+func TestSecrets(t *testing.T) { both(t, seeSecrets) }
+
+func seeSecrets(t *testing.T, open func(*testing.T, *arcatest.Server) *browser) {
 	for _, version := range []string{"1", "2"} {
-		s, b := loggedIn(t)
+		s, b := loggedIn(t, open)
 		code, body := b.post("/ui/secrets/enable", "path", "kv", "version", version)
 		want(t, code, body, 200, `href="/ui/kv/kv/"`)
 		code, body = b.post("/ui/secrets/enable", "path", "kv", "version", version)
@@ -177,9 +213,10 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func TestPoliciesAndAccess(t *testing.T) {
-	t.Parallel()
-	_, b := loggedIn(t)
+func TestPoliciesAndAccess(t *testing.T) { both(t, seePoliciesAndAccess) }
+
+func seePoliciesAndAccess(t *testing.T, open func(*testing.T, *arcatest.Server) *browser) {
+	_, b := loggedIn(t, open)
 	code, body := b.post("/ui/policies", "name", "team")
 	want(t, code, body, 200, "There is no such policy yet")
 	code, body = b.post("/ui/policies/team", "do", "save", "policy", "path \"x\" {\r\n capabilities = [\"nothing\"]\r\n}")
@@ -206,10 +243,11 @@ func TestPoliciesAndAccess(t *testing.T) {
 	want(t, code, body, 200, "Log in")
 }
 
-func TestLoginInNamespace(t *testing.T) {
-	t.Parallel()
+func TestLoginInNamespace(t *testing.T) { both(t, seeLoginInNamespace) }
+
+func seeLoginInNamespace(t *testing.T, open func(*testing.T, *arcatest.Server) *browser) {
 	s := arcatest.New(t, arcatest.Config{})
-	b := newBrowser(t, s)
+	b := open(t, s)
 	s.Must("POST", "sys/namespaces/dev", s.Root, nil)
 	code, body := b.post("/ui/login", "method", "token", "token", s.Root, "namespace", "/dev")
 	want(t, code, body, 200, "in dev/", "ns_cubbyhole")
@@ -219,10 +257,11 @@ func TestLoginInNamespace(t *testing.T) {
 }
 
 // A login that needs a second factor asks for it, as often as it takes.
-func TestSecondFactor(t *testing.T) {
-	t.Parallel()
+func TestSecondFactor(t *testing.T) { both(t, seeSecondFactor) }
+
+func seeSecondFactor(t *testing.T, open func(*testing.T, *arcatest.Server) *browser) {
 	s := arcatest.New(t, arcatest.Config{})
-	b := newBrowser(t, s)
+	b := open(t, s)
 	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"})
 	s.Must("POST", "auth/userpass/users/ann", s.Root, map[string]any{"password": "correct"})
 	entity := arcatest.Dig(s.Must("POST", "auth/userpass/login/ann", "", map[string]any{"password": "correct"}), "auth", "entity_id")
@@ -253,9 +292,10 @@ func TestSecondFactor(t *testing.T) {
 }
 
 // What comes from another site, or carries no session, does nothing.
-func TestRefused(t *testing.T) {
-	t.Parallel()
-	s, b := loggedIn(t)
+func TestRefused(t *testing.T) { both(t, seeRefused) }
+
+func seeRefused(t *testing.T, open func(*testing.T, *arcatest.Server) *browser) {
+	s, b := loggedIn(t, open)
 	for _, header := range [][2]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://elsewhere.example"}} {
 		req, err := http.NewRequest(http.MethodPost, b.url+"/ui/seal", nil)
 		if err != nil {
@@ -276,7 +316,7 @@ func TestRefused(t *testing.T) {
 	want(t, code, body, 404, "no such page")
 	code, body = b.post("/ui/login/oidc", "mount", "oidc", "next", "/ui/vault/identity/oidc/provider/p/authorize?state="+strings.Repeat("x", 4000))
 	want(t, code, body, 400, "too long")
-	stranger := newBrowser(t, s)
+	stranger := open(t, s)
 	for _, path := range []string{"/ui/secrets", "/ui/policies", "/ui/access", "/ui/kv/cubbyhole/x", "/ui/seal"} {
 		code, body := stranger.get(path)
 		want(t, code, body, 200, "Log in")

@@ -27,6 +27,20 @@ type member struct {
 	db        *storage.DB
 	transport *hraft.InmemTransport
 	leads     atomic.Bool
+	lag       atomic.Int64 // for how long others' answers are under way
+}
+
+// A lagging transport has answers come late.
+type lagging struct {
+	*hraft.InmemTransport
+	m *member
+}
+
+// AppendEntries implements raft.Transport.
+func (l lagging) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	err := l.InmemTransport.AppendEntries(id, to, args, resp)
+	time.Sleep(time.Duration(l.m.lag.Load()))
+	return err
 }
 
 func newMember(t *testing.T, id string, cfg raft.Config) *member {
@@ -53,7 +67,7 @@ func newMember(t *testing.T, id string, cfg raft.Config) *member {
 
 func (m *member) start(bootstrap bool) {
 	_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(m.id))
-	if err := m.store.Start(raft.StartOptions{Transport: m.transport, Bootstrap: bootstrap}); err != nil {
+	if err := m.store.Start(raft.StartOptions{Transport: lagging{m.transport, m}, Bootstrap: bootstrap}); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -184,7 +198,11 @@ func torment(t *testing.T, seed uint64) {
 	c := newCluster(t, 3, raft.Config{TrailingLogs: 20, SnapshotThreshold: 50, SnapshotInterval: time.Second})
 	defer c.close()
 	ctx, cancel := context.WithCancel(t.Context())
-	var acked, tried, reads atomic.Int64
+	var acked, tried, reads atomic.Int64 // acked is the highest that was acknowledged, or shown by any node
+	grow := func(n int64) {
+		for old := acked.Load(); old < n && !acked.CompareAndSwap(old, n); old = acked.Load() {
+		}
+	}
 	var work sync.WaitGroup
 	for _, m := range c.members {
 		for range 2 {
@@ -195,8 +213,7 @@ func torment(t *testing.T, seed uint64) {
 					n, err := increment(once, m.db)
 					stop()
 					if err == nil {
-						for old := acked.Load(); old < int64(n) && !acked.CompareAndSwap(old, int64(n)); old = acked.Load() {
-						}
+						grow(int64(n))
 						time.Sleep(3 * time.Millisecond)
 						continue
 					}
@@ -213,8 +230,9 @@ func torment(t *testing.T, seed uint64) {
 				if n, err := c.read(ctx, m); err == nil {
 					reads.Add(1)
 					if int64(n) < before {
-						t.Errorf("%s reads %d after %d was acknowledged", m.id, n, before)
+						t.Errorf("%s reads %d after %d was acknowledged or read", m.id, n, before)
 					}
+					grow(int64(n))
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
@@ -222,7 +240,9 @@ func torment(t *testing.T, seed uint64) {
 	}
 	for range 12 {
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
-		switch rnd.IntN(5) {
+		switch rnd.IntN(6) {
+		case 5:
+			c.members[rnd.IntN(3)].lag.Store(int64(rnd.IntN(450)) * int64(time.Millisecond))
 		case 0:
 			c.connect(func(int, int) bool { return true })
 		case 1: // one is cut off
@@ -242,6 +262,9 @@ func torment(t *testing.T, seed uint64) {
 		}
 	}
 	c.connect(func(int, int) bool { return true })
+	for _, m := range c.members {
+		m.lag.Store(0)
+	}
 	l := c.leader()
 	if _, err := increment(ctx, l.db); err != nil {
 		t.Errorf("write after all is well: %v", err)

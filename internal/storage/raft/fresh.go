@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,103 +12,269 @@ import (
 )
 
 // A lease is the time for which no other node can lead: until it ends the leader's state is the newest there is.
+//
+// A voter that acknowledges an append grants no other node a vote for heartbeatTime after; so the lease runs for leaseTime
+// from the moment at which an append was sent that most voters have acknowledged, each its newest. When the answer comes
+// does not count. (raft.VerifyLeader would not do: it takes an answer for one to its question that was sent before.)
 type lease struct {
 	mu    sync.Mutex
+	term  uint64 // of the leadership; 0 for none
 	until time.Time
-	check *check // under way; nil if none
+	acks  map[raft.ServerID]time.Time // when what each voter has acknowledged was sent
+	asked time.Time                   // when voters were asked last
+	more  chan struct{}               // closed when until grows, or the leadership ends; nil if nobody waits
 }
 
-// A check asks the other voters once, for all who wait.
-type check struct {
-	done chan struct{}
-	err  error
-}
-
-// end takes the lease away.
-func (l *lease) end() {
+// begin starts anew, in a term in which this node leads; 0 if it does not.
+func (l *lease) begin(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until = time.Time{}
+	l.term, l.until, l.asked = term, time.Time{}, time.Time{}
+	l.acks = map[raft.ServerID]time.Time{}
+	l.wake()
+}
+
+func (l *lease) wake() {
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
+}
+
+// extend counts the acknowledgements, at now. The caller holds mu.
+func (l *lease) extend(self raft.ServerID, servers []raft.Server, now time.Time) {
+	sent := make([]time.Time, 0, 8)
+	for _, srv := range servers {
+		switch {
+		case srv.Suffrage != raft.Voter:
+		case srv.ID == self:
+			sent = append(sent, now)
+		default:
+			sent = append(sent, l.acks[srv.ID])
+		}
+	}
+	if len(sent) == 0 {
+		return
+	}
+	slices.SortFunc(sent, func(a, b time.Time) int { return b.Compare(a) })
+	if most := sent[len(sent)/2]; !most.IsZero() && most.Add(leaseTime).After(l.until) {
+		l.until = most.Add(leaseTime)
+		l.wake()
+	}
+}
+
+func (s *Store) servers(r *running) []raft.Server {
+	return r.raft.GetConfiguration().Configuration().Servers
+}
+
+// heard takes a voter's acknowledgement of what this node sent as the leader of a term.
+func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Time) {
+	l := &s.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if term != l.term || !sent.After(l.acks[id]) {
+		return
+	}
+	l.acks[id] = sent
+	l.extend(raft.ServerID(s.cfg.NodeID), s.servers(r), time.Now())
 }
 
 // ErrNoLeader says that a node cannot tell what the newest state is.
 var ErrNoLeader error = errs.New(errs.NotActive, "this node does not know of an active node: try again in a moment")
 
-// Fresh returns when the state that can be read on this node, the leader, is known to hold all that was acknowledged
-// before the call. While requests come it costs a look at the clock.
+// askPause is how long voters have to answer until they are asked again, and freshPatience how long a read waits for them.
+const (
+	askPause      = 50 * time.Millisecond
+	freshPatience = time.Second
+)
+
+// Fresh returns when the state that can be read on this node, the leader, is known to hold all that was acknowledged, or
+// shown by any node, before the call. While requests come it costs a look at the clock.
 func (s *Store) Fresh(ctx context.Context) error {
+	l, r := s.leading.Load(), s.running.Load()
+	if l == nil || r == nil {
+		return ErrNoLeader
+	}
+	if err := s.hold(ctx, r, l); err != nil {
+		return err
+	}
+	index, _, err := s.committed(r)
+	if err != nil {
+		return err
+	}
 	for {
-		l, r := s.leading.Load(), s.running.Load()
-		if l == nil || r == nil {
-			return ErrNoLeader
-		}
-		now := time.Now()
-		s.lease.mu.Lock()
-		left := s.lease.until.Sub(now)
-		if left > leaseTime/2 {
-			s.lease.mu.Unlock()
-			return nil
-		}
-		c := s.lease.check
-		if c == nil {
-			c = &check{done: make(chan struct{})}
-			s.lease.check = c
-			r.work.Go(func() { s.renew(r, l, c) })
-		}
-		s.lease.mu.Unlock()
-		if left > 0 {
+		progress := s.awaits(index)
+		if progress == nil {
 			return nil
 		}
 		select {
-		case <-c.done:
-			if c.err != nil {
-				return c.err
-			}
+		case <-progress:
+		case <-l.over:
+			return ErrNoLeader
 		case <-ctx.Done():
 			return contextErr(ctx)
 		}
 	}
 }
 
-// renew asks whether most voters still take this node for the leader of its term.
-func (s *Store) renew(r *running, l *leadership, c *check) {
-	start := time.Now()
-	err := r.raft.VerifyLeader().Error()
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	s.lease.check = nil
-	switch {
-	case err != nil:
-		c.err = errs.New(errs.NotActive, "this node may not be the active one any more: %w", err)
-	case s.leading.Load() != l || r.raft.CurrentTerm() != l.term:
-		c.err = ErrNoLeader
-	default:
-		s.lease.until = start.Add(leaseTime)
+// hold returns while the lease lasts.
+func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
+	var patience *time.Timer
+	for {
+		now := time.Now()
+		s.lease.mu.Lock()
+		left := s.lease.until.Sub(now)
+		if left <= leaseTime/2 && s.lease.term == l.term {
+			servers := s.servers(r)
+			s.lease.extend(raft.ServerID(s.cfg.NodeID), servers, now)
+			if left = s.lease.until.Sub(now); left <= leaseTime/2 && now.Sub(s.lease.asked) >= askPause {
+				s.lease.asked = now
+				s.ask(r, l, servers)
+			}
+		}
+		if left > 0 {
+			s.lease.mu.Unlock()
+			return nil
+		}
+		if s.lease.more == nil {
+			s.lease.more = make(chan struct{})
+		}
+		more := s.lease.more
+		s.lease.mu.Unlock()
+		if patience == nil {
+			patience = time.NewTimer(freshPatience)
+			defer patience.Stop()
+		}
+		again := time.NewTimer(askPause)
+		select {
+		case <-more:
+		case <-again.C:
+		case <-patience.C:
+			again.Stop()
+			return errs.New(errs.NotActive, "this node may not be the active one any more: most others do not answer")
+		case <-l.over:
+			again.Stop()
+			return ErrNoLeader
+		case <-ctx.Done():
+			again.Stop()
+			return contextErr(ctx)
+		}
+		again.Stop()
 	}
-	close(c.done)
 }
 
-// A Mark is how far the leader was, when most voters had confirmed that it leads.
+// mostAsks bounds the questions to one node that has not answered.
+const mostAsks = 4
+
+// ask asks the other voters whether they take this node for the leader. What they answer comes by heard.
+func (s *Store) ask(r *running, l *leadership, servers []raft.Server) {
+	for _, srv := range servers {
+		if srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID || !r.asks.take(srv.ID) {
+			continue
+		}
+		r.work.Go(func() {
+			defer r.asks.give(srv.ID)
+			req := &raft.AppendEntriesRequest{
+				RPCHeader: raft.RPCHeader{
+					ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(s.cfg.NodeID), Addr: []byte(r.inlet.LocalAddr()),
+				},
+				Term: l.term, Leader: []byte(r.inlet.LocalAddr()), //nolint:staticcheck // as raft's leaders fill it
+			}
+			if err := r.inlet.AppendEntries(srv.ID, srv.Address, req, new(raft.AppendEntriesResponse)); err != nil {
+				s.log.Debug("ask whether this node leads", "node", string(srv.ID), "error", err)
+			}
+		})
+	}
+}
+
+// asks counts questions that are not answered yet.
+type asks struct {
+	mu    sync.Mutex
+	under map[raft.ServerID]int
+}
+
+func (a *asks) take(id raft.ServerID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.under == nil {
+		a.under = map[raft.ServerID]int{}
+	}
+	if a.under[id] >= mostAsks {
+		return false
+	}
+	a.under[id]++
+	return true
+}
+
+func (a *asks) give(id raft.ServerID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.under[id]--
+}
+
+// committed returns the newest entry that raft knows to be committed and that leaves a trace in the state.
+func (s *Store) committed(r *running) (index, term uint64, err error) {
+	last := r.raft.CommitIndex()
+	s.mu.Lock()
+	at, reached := s.ran, s.reachAt
+	s.mu.Unlock()
+	from := max(at.index, reached)
+	for i := last; i > from; i-- {
+		var log raft.Log
+		if err := s.logs.GetLog(i, &log); err != nil {
+			s.mu.Lock()
+			at := s.ran
+			s.mu.Unlock()
+			if at.index >= i { // by a snapshot, meanwhile
+				return at.index, at.term, nil
+			}
+			return 0, 0, errs.New(errs.NotActive, "read entry %d of the raft log: %w", i, err)
+		}
+		if log.Type == raft.LogCommand || log.Type == raft.LogConfiguration {
+			return log.Index, log.Term, nil
+		}
+	}
+	if last > from && reached >= at.index {
+		s.reached(last) // raft's own entries: nobody need look at them again
+	}
+	return at.index, at.term, nil
+}
+
+// awaits returns what is closed when the state has come nearer to an entry; nil when it is there.
+func (s *Store) awaits(index uint64) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reachAt >= index {
+		return nil
+	}
+	if s.progress == nil {
+		s.progress = make(chan struct{})
+	}
+	return s.progress
+}
+
+// A Mark is how far the log was committed, when most voters had confirmed that its author leads.
 type Mark struct {
-	Index, Term uint64 // of the newest entry in its state
+	Index, Term uint64 // of the newest entry that leaves a trace in the state
 	Leadership  uint64 // term of the leader
 	ID, Address string // of the leader
 }
 
-// Mark returns how far a node must be to have all that was acknowledged before the call. Only the leader knows.
+// Mark returns how far a node must be to have all that was acknowledged, or shown by any node, before the call. Only the
+// leader knows.
 func (s *Store) Mark(ctx context.Context) (Mark, error) {
 	l, r := s.leading.Load(), s.running.Load()
 	if l == nil || r == nil {
 		return Mark{}, ErrNoLeader
 	}
-	s.mu.Lock()
-	at := s.at
-	s.mu.Unlock()
-	m := Mark{Index: at.index, Term: at.term, Leadership: l.term, ID: s.cfg.NodeID, Address: string(r.inlet.LocalAddr())}
-	if err := s.Fresh(ctx); err != nil {
+	if err := s.hold(ctx, r, l); err != nil {
 		return Mark{}, err
 	}
-	return m, nil
+	index, term, err := s.committed(r)
+	if err != nil {
+		return Mark{}, err
+	}
+	return Mark{Index: index, Term: term, Leadership: l.term, ID: s.cfg.NodeID, Address: string(r.inlet.LocalAddr())}, nil
 }
 
 // Await returns when this node has all that m marks.
@@ -117,16 +284,10 @@ func (s *Store) Mark(ctx context.Context) (Mark, error) {
 // leader did. Where the entry has not come yet, the append is refused, and tried again when it has.
 func (s *Store) Await(ctx context.Context, m Mark) error {
 	for {
-		s.mu.Lock()
-		if s.reachAt >= m.Index {
-			s.mu.Unlock()
+		progress := s.awaits(m.Index)
+		if progress == nil {
 			return nil
 		}
-		if s.progress == nil {
-			s.progress = make(chan struct{})
-		}
-		progress := s.progress
-		s.mu.Unlock()
 		r := s.running.Load()
 		if r == nil {
 			return ErrNoLeader

@@ -149,8 +149,11 @@ func (f fsm) applyOwn(r *run) error {
 		r.own.finish(err)
 		return err
 	}
-	f.reached(r.at.index)
 	void, _ := r.results[0].(error)
+	if void == nil {
+		void = r.own.show()
+	}
+	f.reached(r.at.index)
 	r.own.finish(void)
 	return nil
 }
@@ -232,7 +235,9 @@ func (s *Store) settle(at position) error {
 		if err := st.Replay(storage.Batch{at.op()}, true); err != nil {
 			return err
 		}
-		s.moved(at, nil)
+		s.mu.Lock()
+		s.at = at
+		s.mu.Unlock()
 		return nil
 	}
 	return st.Sync()

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -249,4 +250,31 @@ func TestArchive(t *testing.T) {
 		<-pause.C
 	}
 	write("again")
+}
+
+// TestFreshAfterSettle has raft shorten its log when its newest entry is one of its own: the position is beyond all that
+// readers can ever wait for.
+func TestFreshAfterSettle(t *testing.T) {
+	t.Parallel()
+	s := openAlone(t, t.TempDir(), false)
+	defer s.Close()
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	r := s.running.Load()
+	if err := r.raft.Barrier(time.Second).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Fresh(ctx); err != nil {
+		t.Errorf("fresh: %v", err)
+	}
+	m, err := s.Mark(ctx)
+	if err != nil || s.Await(ctx, m) != nil {
+		t.Errorf("mark %v: %v", m, err)
+	}
 }

@@ -20,6 +20,7 @@ type running struct {
 	notify chan bool
 	again  chan struct{} // asks watch whether raft leads
 	done   chan struct{} // closed when this node leaves
+	asks   asks
 	work   sync.WaitGroup
 }
 
@@ -32,6 +33,7 @@ type leadership struct {
 // A pending is the Apply under way.
 type pending struct {
 	proposal
+	show    func() error
 	claimed bool // the state machine has it; guarded by the Store's mu
 	done    chan struct{}
 	err     error // set before done is closed
@@ -90,6 +92,7 @@ func (s *Store) Start(o StartOptions) error {
 	r := &running{notify: make(chan bool), again: make(chan struct{}, 1), done: make(chan struct{})}
 	conf.NotifyCh = r.notify
 	r.inlet = newInlet(o.Transport)
+	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Time) { s.heard(r, id, term, sent) }
 	r.inlet.done = r.done
 	if err := s.mendLog(); err != nil {
 		return err
@@ -130,6 +133,16 @@ func (s *Store) outlive() {
 	s.mu.Unlock()
 	if others {
 		time.Sleep(time.Until(s.opened.Add(leaseTime)))
+	}
+}
+
+// pace sets after how much silence this node, should it follow, would elect another leader; it sends heartbeats ten to five
+// times in that time. A leader's own patience is of no use to it, and may be longer: so it sends fewer.
+func (s *Store) pace(r *running, d time.Duration) {
+	c := r.raft.ReloadableConfig()
+	c.HeartbeatTimeout, c.ElectionTimeout = d*time.Duration(s.cfg.Multiplier), d*time.Duration(s.cfg.Multiplier)
+	if err := r.raft.ReloadConfig(c); err != nil {
+		s.log.Warn("set the pace of heartbeats", "error", err)
 	}
 }
 
@@ -206,6 +219,7 @@ func (s *Store) Stop() {
 	if err := r.raft.Shutdown().Error(); err != nil {
 		s.log.Warn("stop raft", "error", err)
 	}
+	r.inlet.ended()
 	close(r.done)
 	r.work.Wait()
 	if err := r.inlet.Close(); err != nil {
@@ -217,11 +231,16 @@ func (s *Store) Stop() {
 // watch turns raft's notices of leadership into Lead and Follow.
 func (s *Store) watch(r *running) {
 	var caughtUp chan error
+	var term uint64 // in which this node is catching up
 	catchUp := func() {
 		ch := make(chan error, 1)
-		caughtUp = ch
+		caughtUp, term = ch, r.raft.CurrentTerm()
 		r.work.Go(func() {
+			before := r.raft.CommitIndex()
 			err := r.raft.Barrier(enqueueTimeout).Error()
+			if err == nil {
+				s.reached(before) // raft's own entries among them leave no trace in the state
+			}
 			if err != nil { // leadership is being handed over, for one
 				t := time.NewTimer(catchUpPause)
 				defer t.Stop()
@@ -246,8 +265,8 @@ func (s *Store) watch(r *running) {
 				catchUp()
 			}
 		case err := <-caughtUp:
-			if caughtUp = nil; err == nil {
-				s.lead(r)
+			if caughtUp = nil; err == nil && r.raft.CurrentTerm() == term {
+				s.lead(r, term)
 			} else if r.raft.State() == raft.Leader {
 				s.log.Warn("the new leader is not caught up yet", "error", err)
 				catchUp()
@@ -273,16 +292,17 @@ func (s *Store) askAgain() {
 	}
 }
 
-// lead begins this node's leadership, of the present term.
-func (s *Store) lead(r *running) {
+// lead begins this node's leadership of a term, in which it is caught up.
+func (s *Store) lead(r *running, term uint64) {
 	s.mode.Lock()
 	defer s.mode.Unlock()
 	if s.leading.Load() != nil || s.broken.get() != nil {
 		return
 	}
-	l := &leadership{term: r.raft.CurrentTerm(), over: make(chan struct{})}
-	s.lease.end()
+	l := &leadership{term: term, over: make(chan struct{})}
+	s.lease.begin(l.term)
 	s.leading.Store(l)
+	s.pace(r, leaderTime)
 	s.log.Info("this node leads the cluster", "term", l.term)
 	if s.on.Lead != nil {
 		s.on.Lead()
@@ -302,7 +322,10 @@ func (s *Store) followLocked() {
 		return
 	}
 	close(l.over)
-	s.lease.end()
+	s.lease.begin(0)
+	if r := s.running.Load(); r != nil {
+		s.pace(r, heartbeatTime)
+	}
 	s.log.Info("this node does not lead the cluster any more", "term", l.term)
 	if s.on.Follow != nil {
 		s.on.Follow()
@@ -311,6 +334,14 @@ func (s *Store) followLocked() {
 
 // Apply implements storage.Backend. Only the leader applies.
 func (s *Store) Apply(ctx context.Context, ops storage.Batch) error {
+	return s.ApplyShow(ctx, ops, func() error { return nil })
+}
+
+var _ storage.Shower = (*Store)(nil)
+
+// ApplyShow implements storage.Shower. Other nodes may show an entry as soon as they hear that it is committed; so this
+// one's readers wait for show, too, once raft says that (see Fresh).
+func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() error) error {
 	s.applies.Lock()
 	defer s.applies.Unlock()
 	l, r := s.leading.Load(), s.running.Load()
@@ -322,7 +353,7 @@ func (s *Store) Apply(ctx context.Context, ops storage.Batch) error {
 	}
 	s.mu.Lock()
 	s.number++
-	p := &pending{proposal: proposal{by: s.by, number: s.number, after: s.at.batch}, done: make(chan struct{})}
+	p := &pending{proposal: proposal{by: s.by, number: s.number, after: s.at.batch}, show: show, done: make(chan struct{})}
 	s.mu.Unlock()
 	data, err := p.encode(ops)
 	if err != nil {

@@ -51,13 +51,16 @@ type Config struct {
 
 // Timers, at a multiplier of 1.
 const (
-	heartbeatTime = 500 * time.Millisecond // without a word from the leader, after which another is elected: once to twice
-	stepDownTime  = 400 * time.Millisecond // without most voters, after which a leader gives up
+	heartbeatTime = 650 * time.Millisecond // without a word from the leader, after which another is elected: once to twice
+	stepDownTime  = 650 * time.Millisecond // without most voters, after which a leader gives up
+	// leaderTime, over ten, is how often a leader is heard at least: every 200 to 400 ms. Raft's tenth of heartbeatTime
+	// would be most of what an idle cluster costs.
+	leaderTime = 2000 * time.Millisecond
 	// commitTime is when followers hear at the latest what is committed. Reads do not wait for it: see Await.
-	commitTime = 500 * time.Millisecond
+	commitTime = 2 * time.Second
 	// leaseTime is how long after most voters have answered no other leader can exist, whatever the others' multipliers
 	// are: they grant no vote for heartbeatTime. The difference is for clocks that do not run alike.
-	leaseTime = 300 * time.Millisecond
+	leaseTime = 350 * time.Millisecond
 )
 
 const (
@@ -105,6 +108,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	at       position
+	ran      position // the last entry that the state machine was given: at may be beyond, by raft's own entries
 	peers    peers
 	waiting  *pending // the Apply under way
 	by       uint64
@@ -152,7 +156,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.openLog(); err != nil {
 		return nil, errors.Join(err, s.state.Load().release())
 	}
-	s.reachAt = s.at.index
+	s.ran, s.reachAt = s.at, s.at.index
 	return s, nil
 }
 
@@ -238,11 +242,11 @@ func (s *Store) position() position {
 	return s.at
 }
 
-// moved says where the state stands now. The caller holds writing.
+// moved says where the state stands now, by an entry that it was given. The caller holds writing.
 func (s *Store) moved(at position, who *peers) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at = at
+	s.at, s.ran = at, at
 	if who != nil {
 		s.peers = *who
 	}

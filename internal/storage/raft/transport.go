@@ -1,6 +1,9 @@
 package raft
 
 import (
+	"sync"
+	"time"
+
 	"github.com/hashicorp/raft"
 )
 
@@ -13,10 +16,41 @@ type Transport interface {
 
 // An inlet is a Transport through which this node can also speak to its own raft, in the words of others: see
 // Store.Await and Store.electSelf.
+//
+// It tells what others acknowledge, and when that was sent: see Store.Fresh.
 type inlet struct {
 	Transport
 	calls chan raft.RPC
 	done  chan struct{}
+	heard func(id raft.ServerID, term uint64, sent time.Time)
+
+	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
+	deaf  bool         // raft has ended; guarded by beats
+}
+
+// SetHeartbeatHandler implements raft.Transport. Transports call the handler from where they read, also when raft has
+// ended, and it writes to the log, which is closed then.
+func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
+	if handle == nil {
+		in.Transport.SetHeartbeatHandler(nil)
+		return
+	}
+	in.Transport.SetHeartbeatHandler(func(call raft.RPC) {
+		in.beats.RLock()
+		defer in.beats.RUnlock()
+		if in.deaf {
+			call.Respond(nil, raft.ErrTransportShutdown)
+			return
+		}
+		handle(call)
+	})
+}
+
+// ended waits until raft, which has ended, looks at no heartbeat any more.
+func (in *inlet) ended() {
+	in.beats.Lock()
+	defer in.beats.Unlock()
+	in.deaf = true
 }
 
 func newInlet(t Transport) *inlet {
@@ -40,6 +74,16 @@ func (in *inlet) run() {
 			return
 		}
 	}
+}
+
+// AppendEntries implements raft.Transport.
+func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	sent := time.Now()
+	err := in.Transport.AppendEntries(id, to, args, resp)
+	if err == nil && resp.Success && resp.Term == args.Term {
+		in.heard(id, args.Term, sent)
+	}
+	return err
 }
 
 // Consumer implements raft.Transport.
