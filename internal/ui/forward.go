@@ -26,7 +26,7 @@ const (
 
 // elsewhere has a request served by the active node, or by this one, should it
 // become that meanwhile. Nothing of it has happened when it comes here.
-func (d *door) elsewhere(ctx context.Context, r *http.Request, req *engine.Request, body map[string]any, cause error) (map[string]any, *engine.Response, error) {
+func (d *door) elsewhere(ctx context.Context, r *http.Request, req *engine.Request, body map[string]any) (map[string]any, *engine.Response, error) {
 	patience, cancel := context.WithTimeout(ctx, forwardPatience)
 	defer cancel()
 	out, raw, err := asHTTP(r, req, body)
@@ -42,13 +42,12 @@ func (d *door) elsewhere(ctx context.Context, r *http.Request, req *engine.Reque
 		if !errs.Is(err, errs.NotActive) {
 			return nil, nil, err
 		}
-		cause = err
 		pause := time.NewTimer(forwardPause)
 		select {
 		case <-pause.C:
 		case <-patience.Done():
 			pause.Stop()
-			return nil, nil, errs.New(errs.Unavailable, "no active node answers: %w", cause)
+			return nil, nil, errs.New(errs.Unavailable, "no active node answers: %w", err)
 		}
 		if members, res, err := d.here(ctx, req); err == nil || !errs.Is(err, errs.NotActive) {
 			return members, res, err

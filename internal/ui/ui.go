@@ -241,7 +241,7 @@ func (d *door) ask(r *http.Request, s session, op engine.Operation, path string,
 	}
 	out, res, err := d.here(ctx, req)
 	if errs.Is(err, errs.NotActive) && d.forward != nil {
-		return d.elsewhere(ctx, r, req, body, err)
+		return d.elsewhere(ctx, r, req, body)
 	}
 	return out, res, err
 }
