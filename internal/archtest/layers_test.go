@@ -22,7 +22,7 @@ type layer struct {
 // where it stands is a decision, not an accident.
 func layers() []layer {
 	return []layer{
-		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap"}, among: true},
+		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "ttlv"}, among: true},
 		{name: "storage", packages: []string{"storage", "storage/..."}, among: true},
 		{name: "barrier", packages: []string{"barrier"}, may: []string{"storage"}},
 		{name: "seal", packages: []string{"seal", "seal/...", "cluster", "cluster/..."}, may: []string{"storage", "barrier"}, among: true},
@@ -33,7 +33,7 @@ func layers() []layer {
 		},
 		{name: "hall", packages: []string{"core"}, may: []string{"storage", "barrier", "seal", "contract", "desks"}},
 		{name: "rooms", packages: []string{"secrets/...", "auth/..."}, may: []string{"storage", "contract", "tools", "kes parts"}},
-		{name: "tools", packages: []string{"keyring", "certs", "grant", "redirect", "ttlv"}, may: []string{"storage", "contract"}, among: true},
+		{name: "tools", packages: []string{"keyring", "certs", "grant", "redirect"}, may: []string{"storage", "contract"}, among: true},
 		{name: "hall's room", packages: []string{"sys", "directory", "issuer"}, among: true, may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "tools"}},
 		{name: "builtin", packages: []string{"builtin"}, may: []string{"contract", "hall", "rooms", "hall's room"}},
 		{name: "wire", packages: []string{"wire"}},

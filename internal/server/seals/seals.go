@@ -85,10 +85,12 @@ func open(o *options) (seal.Sealer, error) {
 		return newGoogle(o)
 	case "azurekeyvault":
 		return newAzure(o)
+	case "kmip":
+		return newKMIP(o)
 	case "pkcs11":
 		return newPKCS11(o)
 	}
-	return nil, errs.New(errs.Invalid, "this type is not known; there are shamir, static, transit, awskms, gcpckms, azurekeyvault and pkcs11")
+	return nil, errs.New(errs.Invalid, "this type is not known; there are shamir, static, transit, awskms, gcpckms, azurekeyvault, kmip and pkcs11")
 }
 
 // options are those of one stanza.
