@@ -30,6 +30,8 @@ const (
 	typeJSON    = "application/json"
 	typePlain   = "text/plain; charset=utf-8"
 	httpVersion = "HTTP/1.1"
+	lingerTime  = time.Second
+	maxLinger   = 4 << 20
 )
 
 // speaksHTTP reports whether the first bytes of a connection are a request of HTTP.
@@ -165,7 +167,13 @@ func (w *webConn) answer(kind string, body []byte) (out []byte, goOn bool) {
 
 // refuse answers a request that is none for here, and ends the connection.
 func (w *webConn) refuse(code int, text string) bool {
-	w.write(code, text, typePlain, []byte(text+"\n"), false)
+	if !w.write(code, text, typePlain, []byte(text+"\n"), false) {
+		return false
+	}
+	// A client that still sends would lose the answer, were the connection closed now.
+	if t, ok := w.c.(*tls.Conn); ok && t.CloseWrite() == nil && w.c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.CopyN(io.Discard, w.c, maxLinger) // it ends whatever happens
+	}
 	return false
 }
 
