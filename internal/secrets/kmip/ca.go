@@ -153,6 +153,20 @@ func (a *authority) issue(t *x509.Certificate, pub crypto.PublicKey, now time.Ti
 	return x509.CreateCertificate(rand.Reader, t, parent, pub, signer)
 }
 
+func selfSigned(t *x509.Certificate, key crypto.Signer) ([]byte, error) {
+	return x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+}
+
+func nowUTC() time.Time { return time.Now().UTC() }
+
+// chain are the certificates that a client needs beside its own.
+func (a *authority) chain() [][]byte {
+	if a.Root == nil {
+		return [][]byte{a.Intermediate}
+	}
+	return [][]byte{a.Intermediate, a.Root}
+}
+
 // server makes the certificate of a listener, with a key of its own.
 func (a *authority) server(c *config, now time.Time) (der []byte, key crypto.Signer, err error) {
 	if key, err = newKey(c.CA); err != nil {

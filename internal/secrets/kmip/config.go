@@ -133,6 +133,15 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if err := c.apply(call, &in); err != nil {
 		return nil, err
 	}
+	named, err := listeners(call.Tx)
+	if err != nil {
+		return nil, err
+	}
+	for name, l := range named {
+		if slices.Contains(c.Listen, l.Address) {
+			return nil, errs.New(errs.Invalid, "the listener %q listens at %s", name, l.Address)
+		}
+	}
 	if call.Asked == nil {
 		// Addresses that are not listened at yet must be free, before anything changes.
 		return nil, engine.Ask(func(ctx context.Context) (any, error) {

@@ -1,6 +1,7 @@
 package kmip
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -22,7 +23,8 @@ import (
 // A credential is a client certificate that was issued.
 type credential struct {
 	Version int       `json:"v"`
-	Cert    []byte    `json:"cert"` // DER
+	Cert    []byte    `json:"cert"`         // DER
+	CA      string    `json:"ca,omitempty"` // name of the authority; "" is the mount's own
 	Expires time.Time `json:"exp"`
 }
 
@@ -156,7 +158,7 @@ func kindOf(pub crypto.PublicKey) keyKind {
 
 // issueTo makes a certificate for a key. What is in it is the role's alone.
 func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format string) (*engine.Response, error) {
-	a, err := getAuthority(call.Tx)
+	a, err := issuer(call.Tx, r.CA, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +174,7 @@ func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.Public
 		return nil, err
 	}
 	serial := cert.SerialNumber.String()
-	if err := storage.PutJSON(call.Tx, credDir(s.ID, r.ID)+serial, credential{Version: 1, Cert: der, Expires: cert.NotAfter}); err != nil {
+	if err := storage.PutJSON(call.Tx, credDir(s.ID, r.ID)+serial, credential{Version: 1, Cert: der, CA: r.CA, Expires: cert.NotAfter}); err != nil {
 		return nil, err
 	}
 	if err := call.Tx.Put(dueKey(cert.NotAfter.Add(credentialKept), "c", s.ID, r.ID+"."+serial), nil); err != nil {
@@ -180,6 +182,32 @@ func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.Public
 	}
 	out, err := showCredential(a, der, key, format)
 	return data(out), err
+}
+
+// issuer is the authority with a name, "" for the mount's own: as it is now, or as it
+// was when it issued a certificate.
+func issuer(tx storage.Tx, name string, of *x509.Certificate) (*authority, error) {
+	if name == "" {
+		return getAuthority(tx)
+	}
+	n, err := getNamed(tx, name)
+	if errors.Is(err, errNotFound) {
+		return nil, errs.New(errs.Invalid, "there is no authority %q", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n.Imported {
+		return nil, errs.New(errs.Invalid, "the authority %q was imported: it issues no certificates", name)
+	}
+	a := n.authority()
+	for _, f := range n.Formers {
+		c, err := x509.ParseCertificate(f.Cert)
+		if err == nil && of != nil && bytes.Equal(c.SubjectKeyId, of.AuthorityKeyId) {
+			a = &authority{Intermediate: f.Cert}
+		}
+	}
+	return a, nil
 }
 
 func showCredential(a *authority, der []byte, key crypto.Signer, format string) (map[string]any, error) {
@@ -191,9 +219,11 @@ func showCredential(a *authority, der []byte, key crypto.Signer, format string) 
 	if format == "der" {
 		text = base64.StdEncoding.EncodeToString
 	}
-	out := map[string]any{
-		"certificate": text(der), "ca_chain": []string{text(a.Intermediate), text(a.Root)}, "serial_number": cert.SerialNumber.String(),
+	chain := []string{}
+	for _, c := range a.chain() {
+		chain = append(chain, text(c))
 	}
+	out := map[string]any{"certificate": text(der), "ca_chain": chain, "serial_number": cert.SerialNumber.String()}
 	bundle := []string{}
 	if key != nil {
 		block, err := keyBlock(key)
@@ -209,7 +239,7 @@ func showCredential(a *authority, der []byte, key crypto.Signer, format string) 
 		}
 	}
 	if format == "pem_bundle" {
-		bundle = append(bundle, text(der), text(a.Intermediate), text(a.Root))
+		bundle = append(append(bundle, text(der)), chain...)
 		out["certificate"] = strings.Join(bundle, "\n")
 	}
 	return out, nil
@@ -248,7 +278,11 @@ func (e *Engine) lookup(_ context.Context, call *engine.Call, in lookupIn) (*eng
 	if err != nil {
 		return nil, err
 	}
-	a, err := getAuthority(call.Tx)
+	cert, err := x509.ParseCertificate(c.Cert)
+	if err != nil {
+		return nil, err
+	}
+	a, err := issuer(call.Tx, c.CA, cert)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"arca/internal/errs"
@@ -45,9 +46,40 @@ func isID(s string) bool {
 
 func (s subject) key() string { return credDir(s.scope, s.role) + s.serial }
 
-// whose finds the scope and the role of a certificate: it must be one that is kept
-// as issued, byte for byte. The error is errStranger for one that is not.
-func (e *Engine) whose(tx storage.Tx, cert *x509.Certificate, now time.Time) (*identity, error) {
+// whose finds the scope and the role of a client's certificates, its own first: it is
+// one that is kept as issued, byte for byte, or one for which an imported authority
+// vouches. The error is errStranger for one that is not.
+func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, now time.Time) (*identity, error) {
+	if len(certs) == 0 {
+		return nil, errStranger
+	}
+	who, err := e.issued(tx, certs[0], now)
+	if !errors.Is(err, errStranger) {
+		return who, err
+	}
+	scopeName, roleName, err := mapped(tx, certs, now)
+	if err != nil {
+		return nil, err
+	}
+	if scopeName == "" || roleName == "" {
+		return nil, errStranger
+	}
+	s, err := get[scope](tx, scopeKey(scopeName))
+	if errors.Is(err, errNotFound) {
+		return nil, errStranger
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.roles.Get(tx, roleKey(s.ID, roleName))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, errStranger
+	}
+	return &identity{scope: s.ID, role: r, scopeName: scopeName, roleName: roleName}, err
+}
+
+// issued is whose a certificate is that was issued here.
+func (e *Engine) issued(tx storage.Tx, cert *x509.Certificate, now time.Time) (*identity, error) {
 	s, ok := subjectOf(cert)
 	if !ok {
 		return nil, errStranger
@@ -90,12 +122,11 @@ func nameOf(tx storage.Tx, key string) (string, error) {
 
 // A connection is one of a client.
 type connection struct {
-	subject
-	raw     closer
-	from    string // whose it is, for the bound by address
-	known   bool   // the handshake is done, and subject is set
-	checked bool   // the certificate was found to be valid
-	names   [2]string
+	raw   closer
+	from  string              // whose it is, for the bound by address
+	certs []*x509.Certificate // of the client, from the end of the handshake on
+	role  string              // id; "" while, or when, the certificate is not known to be valid
+	names [2]string           // of scope and role
 }
 
 // closer ends a connection whatever it does just now.
@@ -104,24 +135,56 @@ type closer interface{ Close() error }
 // changed hears of commits in the mount: certificates and roles that are gone take
 // their connections with them, also those that are idle.
 func (v *server) changed(keys, prefixes []string) {
-	settings := false
+	settings := slices.Contains(prefixes, "")
 	touched := len(prefixes) > 0
 	for _, k := range keys {
-		switch {
-		case k == configKey, k == caKey:
+		switch dir, _, _ := strings.Cut(k, "/"); dir {
+		case configKey, caKey, "listener":
 			settings = true
-		case len(k) > 5 && (k[:5] == "cred/" || k[:5] == "role/"):
+		case "nca":
+			settings, touched = true, true
+		case "cred", "role":
 			touched = true
 		}
 	}
 	if touched {
+		v.generation.Add(1)
 		select {
 		case v.recheck <- struct{}{}:
 		default:
 		}
 	}
-	if settings || slices.Contains(prefixes, "") {
+	if settings {
 		v.poke()
+	}
+}
+
+// introduce finds out whose a connection is; false when the role has too many. From
+// now on it ends when its certificate does.
+func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
+	c.certs = certs
+	for {
+		at, seen := v.at.Load(), v.generation.Load()
+		var who *identity
+		err := v.host.View(v.ctx, at.Mount, func(tx storage.Tx) (err error) {
+			who, err = v.engine.whose(tx, certs, time.Now())
+			return err
+		})
+		if err != nil {
+			return true // who is not known, or while the mount moves, hears so by the first answer
+		}
+		v.mu.Lock()
+		if v.generation.Load() != seen { // it may have gone meanwhile
+			v.mu.Unlock()
+			continue
+		}
+		full := v.byRole[who.role.ID] >= at.maxByRole
+		if !full {
+			v.byRole[who.role.ID]++
+			c.role, c.names = who.role.ID, [2]string{who.scopeName, who.roleName}
+		}
+		v.mu.Unlock()
+		return !full
 	}
 }
 
@@ -134,16 +197,13 @@ func (v *server) watch() {
 		case <-v.recheck:
 		}
 		v.mu.Lock()
-		open := map[subject][]*connection{}
+		open := make([]*connection, 0, len(v.conns))
 		for c := range v.conns {
-			if c.known {
-				open[c.subject] = append(open[c.subject], c)
+			if c.role != "" {
+				open = append(open, c)
 			}
 		}
 		v.mu.Unlock()
-		if len(open) == 0 {
-			continue
-		}
 		gone, err := v.gone(open)
 		if errs.Is(err, errs.NotFound) { // the mount moves, or goes: the server follows
 			again := time.NewTimer(time.Second)
@@ -159,9 +219,7 @@ func (v *server) watch() {
 			if v.ctx.Err() == nil {
 				v.host.Log().Error("check the certificates of open connections; these end", "error", err)
 			}
-			for _, list := range open {
-				gone = append(gone, list...)
-			}
+			gone = open
 		}
 		for _, c := range gone {
 			_ = c.raw.Close() // its request, if there is one, is not answered
@@ -170,33 +228,30 @@ func (v *server) watch() {
 }
 
 // gone are the connections whose certificate or role is not there any more.
-func (v *server) gone(open map[subject][]*connection) (out []*connection, err error) {
+func (v *server) gone(open []*connection) (out []*connection, err error) {
+	if len(open) == 0 {
+		return nil, nil
+	}
 	err = v.host.View(v.ctx, v.at.Load().Mount, func(tx storage.Tx) error {
 		out = nil
-		for s, list := range open {
-			there, err := v.engine.holds(tx, s)
-			if err != nil {
-				return err
+		known := map[string]string{} // the role of a certificate; "" for none
+		for _, c := range open {
+			role, seen := known[string(c.certs[0].Raw)]
+			if !seen {
+				who, err := v.engine.whose(tx, c.certs, time.Now())
+				if err != nil && !errors.Is(err, errStranger) {
+					return err
+				}
+				if err == nil {
+					role = who.role.ID
+				}
+				known[string(c.certs[0].Raw)] = role
 			}
-			if !there {
-				out = append(out, list...)
+			if role != c.role {
+				out = append(out, c)
 			}
 		}
 		return nil
 	})
 	return out, err
-}
-
-// holds reports whether a certificate is kept, and its role there.
-func (e *Engine) holds(tx storage.Tx, s subject) (bool, error) {
-	for _, key := range []string{s.key(), roleIDKey(s.scope, s.role)} {
-		raw, err := tx.Get(key)
-		if errors.Is(err, storage.ErrNotFound) || err == nil && len(raw) == 0 {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	return true, nil
 }

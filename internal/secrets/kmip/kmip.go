@@ -11,6 +11,8 @@
 //
 //	config                       settings
 //	ca                           the authority: root and intermediate with their keys
+//	nca/<name>                   a named authority; use/<name>/<scope id>/<role> roles that name it
+//	listener/<name>              a named listener
 //	scope/<name>                 a scope; sid/<scope id> its name
 //	role/<scope id>/<name>       a role; rid/<scope id>/<role id> its name
 //	cred/<scope id>/<role id>/<serial>   a client certificate, not revoked
@@ -89,6 +91,17 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("config", e.writeConfig, engine.ID("kmip-configure"), engine.Help("Change settings, make the authority, listen.")),
 		engine.Read("ca", e.readCA, engine.ID("kmip-read-ca"), engine.Help("Show the authority's certificates.")),
 		engine.Read("ca/root", e.readRoot, engine.Help("Show the authority's root certificate.")),
+		engine.List("ca", e.listCAs, engine.Help("List the named authorities.")),
+		engine.Read("ca/{name}", e.readNamed, engine.Help("Show a named authority.")),
+		engine.Write("ca/{name}", e.updateCA, engine.Help("Change whose the clients of an imported authority are.")),
+		engine.Delete("ca/{name}", e.deleteCA, engine.Help("Delete a named authority.")),
+		engine.Write("ca/{name}/generate", e.generateCA, engine.Help("Make a named authority.")),
+		engine.Write("ca/{name}/import", e.importCA, engine.Help("Believe the clients of another authority.")),
+		engine.Write("ca/{name}/rotate", e.rotateCA, engine.Help("Give a named authority a new key.")),
+		engine.List("listener", e.listListeners, engine.Help("List the named listeners.")),
+		engine.Read("listener/{name}", e.readListener, engine.Help("Show a named listener.")),
+		engine.Write("listener/{name}", e.writeListener, engine.Help("Listen at an address, with an authority of its own.")),
+		engine.Delete("listener/{name}", e.deleteListener, engine.Help("Stop a named listener.")),
 		engine.List("scope", e.listScopes, engine.ID("kmip-list-scopes"), engine.Help("List the scopes.")),
 		engine.Read("scope/{scope}", e.readScope, engine.Help("Show a scope.")),
 		engine.Write("scope/{scope}", e.writeScope, engine.NoParamWarn, engine.ID("kmip-create-scope"), engine.Help("Make a scope.")),

@@ -186,12 +186,9 @@ func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 	want := map[string]bool{}
 	for _, p := range places {
 		var c *config
-		var a *authority
+		var sockets []socket
 		err := host.View(ctx, p.Mount, func(tx storage.Tx) (err error) {
-			if c, err = storage.GetJSON[config](tx, configKey); err != nil {
-				return err
-			}
-			a, err = storage.GetJSON[authority](tx, caKey)
+			c, sockets, err = plan(tx)
 			return err
 		})
 		if errors.Is(err, storage.ErrNotFound) {
@@ -199,7 +196,7 @@ func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 		}
 		want[p.Mount.ID] = true
 		if err == nil {
-			err = s.of(p.Mount.ID, host).set(p, c, a)
+			err = s.of(p.Mount.ID, host).set(p, c, sockets)
 		}
 		done = done && err == nil
 		if s.told(p.Mount.ID, err) && ctx.Err() == nil {
@@ -243,7 +240,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 	v := s.byMount[mount]
 	if v == nil {
 		v = &server{
-			host: host, engine: s.engine, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]net.Listener{},
+			host: host, engine: s.engine, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]*opened{},
 			conns: map[*connection]struct{}{}, byAddress: map[string]int{}, byRole: map[string]int{},
 		}
 		v.ctx, v.cancel = context.WithCancel(context.Background())
@@ -255,22 +252,22 @@ func (s *servers) of(mount string, host engine.Host) *server {
 
 // A server is the listeners of one mount.
 type server struct {
-	host    engine.Host
-	engine  *Engine
-	poke    func() // has the settings looked at again
-	at      atomic.Pointer[place]
-	ctx     context.Context    // of the messages that are served
-	cancel  context.CancelFunc // ends them
-	gate    *gate              // of handshakes
-	recheck chan struct{}      // of capacity 1: certificates or roles have changed
-	trouble string             // guarded by servers.mu: why it does not listen
-	work    sync.WaitGroup
+	host       engine.Host
+	engine     *Engine
+	poke       func() // has the settings looked at again
+	at         atomic.Pointer[place]
+	ctx        context.Context    // of the messages that are served
+	cancel     context.CancelFunc // ends them
+	gate       *gate              // of handshakes
+	recheck    chan struct{}      // of capacity 1: certificates or roles have changed
+	generation atomic.Uint64      // counts such changes
+	trouble    string             // guarded by servers.mu: why it does not listen
+	work       sync.WaitGroup
 
 	mu        sync.Mutex
-	unwatch   func()            // guarded by mu
-	watched   string            // guarded by mu: the namespace of the mount that is watched
-	sum       [sha256.Size]byte // guarded by mu: of the settings in use
-	sockets   map[string]net.Listener
+	unwatch   func() // guarded by mu
+	watched   string // guarded by mu: the namespace of the mount that is watched
+	sockets   map[string]*opened
 	conns     map[*connection]struct{}
 	byAddress map[string]int
 	byRole    map[string]int
@@ -280,7 +277,6 @@ type server struct {
 // A place is what a server is for just now.
 type place struct {
 	engine.Place
-	tls                            *tls.Config
 	timeout                        time.Duration
 	maxConns, maxByRole, maxByAddr int
 	maxMessage                     int
@@ -300,25 +296,20 @@ func (v *server) listens(address string) bool {
 	return false
 }
 
-// set takes new settings. Addresses that stay are not touched.
-func (v *server) set(p engine.Place, c *config, a *authority) error {
-	sum, err := sumOf(c, a)
-	if err != nil {
-		return err
-	}
-	v.mu.Lock()
-	same := v.sum == sum && v.at.Load() != nil
-	v.mu.Unlock()
+// An opened is a socket that is listened at.
+type opened struct {
+	net.Listener
+	sum [sha256.Size]byte // of its settings
+	tls atomic.Pointer[tls.Config]
+}
+
+// set takes new settings. Addresses that stay are listened at without a break.
+func (v *server) set(p engine.Place, c *config, sockets []socket) error {
 	next := &place{Place: p, timeout: max(c.Timeout, leastHandshake)}
 	if c.Timeout == 0 {
 		next.timeout = defaultHandshake
 	}
 	next.maxConns, next.maxByRole, next.maxByAddr, next.maxMessage = c.bounds()
-	if same {
-		next.tls = v.at.Load().tls
-	} else if next.tls, err = serverTLS(c, a); err != nil {
-		return err
-	}
 	v.at.Store(next)
 	var failures []error
 	v.mu.Lock()
@@ -329,47 +320,73 @@ func (v *server) set(p engine.Place, c *config, a *authority) error {
 		}
 		v.unwatch, v.watched = v.host.Watch(p.Mount, v.changed), p.Mount.NamespaceID
 	}
-	v.sum = sum
 	for address, l := range v.sockets {
-		if !slices.Contains(c.Listen, address) {
+		if !planned(sockets, address) {
 			delete(v.sockets, address)
 			_ = l.Close() // nothing more comes
 		}
 	}
-	for _, address := range c.Listen {
-		if v.sockets[address] != nil || v.over {
-			continue
+	for i := range sockets {
+		if v.over {
+			break
 		}
-		l, err := (&net.ListenConfig{KeepAlive: keepAlive}).Listen(context.Background(), "tcp", address)
-		if err != nil {
+		if err := v.open(&sockets[i]); err != nil {
 			failures = append(failures, err)
-			v.sum = [sha256.Size]byte{} // it is tried again with the next change
-			continue
 		}
-		v.sockets[address] = l
-		v.work.Go(func() { v.accept(l) })
-		v.host.Log().Info("listening", "protocol", "kmip", "address", l.Addr().String())
 	}
 	return errors.Join(failures...)
 }
 
-func sumOf(c *config, a *authority) ([sha256.Size]byte, error) {
-	raw, err := json.Marshal([]any{c, a.Intermediate})
+// open listens at an address, or gives one that is listened at new settings. mu is
+// held.
+func (v *server) open(s *socket) error {
+	sum, err := s.sum()
+	if err != nil {
+		return err
+	}
+	l := v.sockets[s.address]
+	if l != nil && l.sum == sum {
+		return nil
+	}
+	settings, err := s.tls()
+	if err != nil {
+		return err
+	}
+	if l != nil {
+		l.sum = sum
+		l.tls.Store(settings)
+		return nil
+	}
+	raw, err := (&net.ListenConfig{KeepAlive: keepAlive}).Listen(context.Background(), "tcp", s.address)
+	if err != nil {
+		return err
+	}
+	l = &opened{Listener: raw, sum: sum}
+	l.tls.Store(settings)
+	v.sockets[s.address] = l
+	v.work.Go(func() { v.accept(l) })
+	v.host.Log().Info("listening", "protocol", "kmip", "address", raw.Addr().String())
+	return nil
+}
+
+func (s *socket) sum() ([sha256.Size]byte, error) {
+	raw, err := json.Marshal([]any{s.conf.MinTLS, s.conf.MaxTLS, s.conf.Suites, s.names.Hostnames, s.names.IPs, s.names.CA, s.issuer.Intermediate, s.clients})
 	return sha256.Sum256(raw), err
 }
 
-func serverTLS(c *config, a *authority) (*tls.Config, error) {
-	out, err := c.tls()
+// tls makes the settings of TLS, with a certificate of its own.
+func (s *socket) tls() (*tls.Config, error) {
+	out, err := s.conf.tls()
 	if err != nil {
 		return nil, err
 	}
-	der, key, err := a.server(c, time.Now())
+	der, key, err := s.issuer.server(s.names, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	out.Certificates = []tls.Certificate{{Certificate: [][]byte{der, a.Intermediate}, PrivateKey: key}}
+	out.Certificates = []tls.Certificate{{Certificate: [][]byte{der, s.issuer.Intermediate}, PrivateKey: key}}
 	out.ClientCAs = x509.NewCertPool()
-	for _, raw := range [][]byte{a.Intermediate, a.Root} {
+	for _, raw := range s.clients {
 		cert, err := x509.ParseCertificate(raw)
 		if err != nil {
 			return nil, err
@@ -398,7 +415,7 @@ func (v *server) close() {
 }
 
 // accept takes connections until the listener is closed.
-func (v *server) accept(l net.Listener) {
+func (v *server) accept(l *opened) {
 	pause := time.Duration(0)
 	for {
 		c, err := l.Accept()
@@ -419,7 +436,7 @@ func (v *server) accept(l net.Listener) {
 		}
 		v.work.Go(func() {
 			defer v.remove(conn)
-			v.serve(conn, c)
+			v.serve(conn, c, l.tls.Load())
 		})
 	}
 }
@@ -447,45 +464,17 @@ func (v *server) remove(c *connection) {
 	if v.byAddress[c.from]--; v.byAddress[c.from] <= 0 {
 		delete(v.byAddress, c.from)
 	}
-	if c.known {
+	if c.role != "" {
 		if v.byRole[c.role]--; v.byRole[c.role] <= 0 {
 			delete(v.byRole, c.role)
 		}
 	}
 }
 
-// introduce notes whose a connection is; false when the role has too many. From now
-// on it ends when its certificate does.
-func (v *server) introduce(c *connection, cert *x509.Certificate) bool {
-	s, ok := subjectOf(cert)
-	if !ok {
-		return false
-	}
-	at := v.at.Load()
-	v.mu.Lock()
-	if v.byRole[s.role] >= at.maxByRole {
-		v.mu.Unlock()
-		return false
-	}
-	v.byRole[s.role]++
-	c.subject, c.known = s, true
-	v.mu.Unlock()
-	// Who is not known, or while the mount is being moved, is told so by the answer to
-	// the first message.
-	_ = v.host.View(v.ctx, at.Mount, func(tx storage.Tx) error {
-		who, err := v.engine.whose(tx, cert, time.Now())
-		if err == nil {
-			c.checked, c.names = true, [2]string{who.scopeName, who.roleName}
-		}
-		return err
-	})
-	return true
-}
-
 // serve answers the messages of a connection, one after the other.
-func (v *server) serve(conn *connection, raw net.Conn) {
+func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 	at := v.at.Load()
-	c := tls.Server(raw, at.tls)
+	c := tls.Server(raw, settings)
 	ctx, cancel := context.WithTimeout(v.ctx, at.timeout)
 	v.gate.enter(conn)
 	err := c.HandshakeContext(ctx)
@@ -497,11 +486,11 @@ func (v *server) serve(conn *connection, raw net.Conn) {
 	defer c.Close()
 	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
 	state := c.ConnectionState()
-	if len(state.PeerCertificates) == 0 || !v.introduce(conn, state.PeerCertificates[0]) {
+	if len(state.PeerCertificates) == 0 || !v.introduce(conn, state.PeerCertificates) {
 		return
 	}
 	until := state.PeerCertificates[0].NotAfter
-	if !conn.checked {
+	if conn.role == "" {
 		until = time.Now().Add(strangerTime)
 	}
 	var buf bytes.Buffer

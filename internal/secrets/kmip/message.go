@@ -322,7 +322,7 @@ func (b *batch) identify() error {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return errStranger
 	}
-	who, err := b.e.whose(b.tx, state.PeerCertificates[0], b.now)
+	who, err := b.e.whose(b.tx, state.PeerCertificates, b.now)
 	if err != nil {
 		return err
 	}

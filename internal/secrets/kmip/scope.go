@@ -29,6 +29,7 @@ type role struct {
 	Ops     []string      `json:"ops,omitempty"` // "operation_get", sorted
 	Key     keyKind       `json:"key,omitzero"`
 	TTL     time.Duration `json:"ttl,omitempty"`
+	CA      string        `json:"ca,omitempty"` // name of the authority; "" is the mount's own
 }
 
 const idLength = 5
@@ -232,6 +233,7 @@ type writeRoleIn struct {
 	KeyType *string        `api:"tls_client_key_type" help:"Type of the certificates' keys, in place of the default."`
 	KeyBits *int           `api:"tls_client_key_bits" help:"Length of the certificates' keys."`
 	TTL     *time.Duration `api:"tls_client_ttl" help:"How long the certificates are valid."`
+	CA      *string        `api:"ca" help:"Name of the generated authority that issues the certificates, in place of the mount's own."`
 	Rest    param.Object   `api:"*,rest"`
 }
 
@@ -263,6 +265,17 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in writeRoleIn)
 	param.Take(&r.TTL, in.TTL)
 	if r.TTL < 0 || r.TTL > caLife {
 		return nil, errs.New(errs.Invalid, "tls_client_ttl must be at most ten years")
+	}
+	if in.CA != nil && *in.CA != r.CA {
+		if *in.CA != "" {
+			if _, err := issuer(call.Tx, *in.CA, nil); err != nil {
+				return nil, err
+			}
+			if err := call.Tx.Put(useDir+*in.CA+"/"+s.ID+"/"+in.Role, nil); err != nil {
+				return nil, err
+			}
+		}
+		r.CA = *in.CA
 	}
 	if err := r.setOps(in.Rest); err != nil {
 		return nil, err
@@ -347,6 +360,9 @@ func (e *Engine) readRole(_ context.Context, call *engine.Call, in roleIn) (*eng
 		return nil, err
 	}
 	out := map[string]any{"tls_client_key_type": r.Key.Type, "tls_client_key_bits": r.Key.Bits, "tls_client_ttl": int64(r.TTL / time.Second)}
+	if r.CA != "" {
+		out["ca"] = r.CA
+	}
 	for _, op := range r.Ops {
 		out[op] = true
 		switch op {
