@@ -71,8 +71,10 @@ func older(p *ttlv.Node) (*ttlv.Node, error) {
 
 func olderTag(tag ttlv.Tag) ttlv.Tag {
 	for _, pair := range [][2]ttlv.Tag{
-		{ttlv.TagAttributes, ttlv.TagTemplateAttribute}, {ttlv.TagCommonAttributes, ttlv.TagCommonTemplateAttribute},
-		{ttlv.TagPrivateKeyAttributes, ttlv.TagPrivateKeyTemplateAttribute}, {ttlv.TagPublicKeyAttributes, ttlv.TagPublicKeyTemplateAttribute},
+		{ttlv.TagAttributes, ttlv.TagTemplateAttribute},
+		{ttlv.TagCommonAttributes, ttlv.TagCommonTemplateAttribute},
+		{ttlv.TagPrivateKeyAttributes, ttlv.TagPrivateKeyTemplateAttribute},
+		{ttlv.TagPublicKeyAttributes, ttlv.TagPublicKeyTemplateAttribute},
 	} {
 		if pair[0] == tag {
 			return pair[1]
