@@ -298,6 +298,42 @@ func TestTorture(t *testing.T) {
 	t.Logf("%d faults, %v: %d writes, %d reads, %d writes of unknown outcome, %d secrets", done, count, c.wrote.Load(), c.read.Load(), c.doubted.Load(), len(c.past))
 }
 
+// TestFullDiskOfLeader fills the active node's disk: another takes over and takes writes, and the full one reads on.
+func TestFullDiskOfLeader(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/net/tcp"); err != nil {
+		t.Skip("the wires tell nodes by /proc/net/tcp")
+	}
+	r := newRack(t, 1)
+	if !r.disks {
+		t.Skip("a small disk needs the right to mount")
+	}
+	old := r.leader()
+	old.must("PUT", "secret/before", map[string]any{"v": "1"})
+	if err := fill(filepath.Join(old.dir, "ballast"), old.dir, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	var last answer
+	await(t, "a write through the node with the full disk", func() bool {
+		a, err := old.call(t.Context(), "PUT", "secret/after", old.root, map[string]any{"v": "2"})
+		if err == nil && a.code != 204 {
+			last = a
+		}
+		return err == nil && a.code == 204
+	})
+	if text := fmt.Sprint(last.body); last.code != 503 || !strings.Contains(text, "full") || !strings.Contains(text, "nothing was written") {
+		t.Errorf("refused with %d %s", last.code, text)
+	}
+	if now := r.leader(); now == old {
+		t.Error("the node with the full disk is still the active one")
+	}
+	for key, want := range map[string]string{"before": "1", "after": "2"} {
+		if a := old.get("secret/" + key); a.text("data", "v") != want {
+			t.Errorf("%s at the node with the full disk: %d %v", key, a.code, a.body)
+		}
+	}
+}
+
 // artifacts is where what a failed test leaves to be looked at is written.
 func artifacts(t testing.TB) string {
 	if dir := os.Getenv("ARCA_TORTURE_DIR"); dir != "" {

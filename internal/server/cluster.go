@@ -24,6 +24,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/param"
 	"arca/internal/server/stores"
+	"arca/internal/storage"
 	"arca/internal/storage/raft"
 	"arca/internal/version"
 	"arca/internal/wire"
@@ -49,6 +50,7 @@ func (n *node) openRaft() error {
 	cfg.TrailingLogs = uint64(o.number("trailing_logs", 1<<40))
 	cfg.SnapshotThreshold = uint64(o.number("snapshot_threshold", 1<<40))
 	cfg.SnapshotInterval = o.duration("snapshot_interval")
+	n.maxEntry = int(o.number("max_entry_size", 1<<40))
 	share := cluster.Config{
 		NodeID: n.nodeID, APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), Version: version.Compat(n.cfg.CompatVersion),
 		UpgradeVersion: s.Options["autopilot_upgrade_version"], Zone: s.Options["autopilot_redundancy_zone"],
@@ -71,6 +73,24 @@ func (n *node) openRaft() error {
 	share.Store = store
 	n.store, n.cluster = store, cluster.New(share)
 	return nil
+}
+
+// A request's writes are one entry of raft's log. maxEntry leaves room for what encryption and the log add.
+const (
+	maxEntry = 48 << 20
+	minEntry = 64 << 10 // what this program itself may need
+)
+
+// limits bound what one request may write.
+func (n *node) limits(s *config.Storage) storage.Config {
+	if n.cluster == nil || s.Type != "raft" {
+		return stores.Limits(s)
+	}
+	most := maxEntry
+	if n.maxEntry > 0 {
+		most = min(max(n.maxEntry, minEntry), maxEntry)
+	}
+	return storage.Config{MaxTxBytes: most}
 }
 
 // raftOptions reads numbers and times of the stanza; it keeps the first error.

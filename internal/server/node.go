@@ -39,6 +39,7 @@ type node struct {
 	shown     atomic.Pointer[config.Config] // as it was read last
 	log       *logging.Log
 	store     storage.Backend
+	maxEntry  int // max_entry_size; 0 if not set
 	core      *core.Core
 	listeners []*listener.Listener
 	kes       []*kes.Door
@@ -171,7 +172,7 @@ func (n *node) openCore() error {
 	}
 	var catalog *builtin.Catalog
 	c, err := core.New(core.Config{
-		Backend: n.store, DB: stores.Limits(s), Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
+		Backend: n.store, DB: n.limits(s), Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
 		Lockouts: lockouts(cfg), Seals: wrappers,

@@ -360,12 +360,33 @@ func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() er
 		return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
 	}
 	if err := s.state.Load().Room(2 * len(data)); err != nil { // in the log and in the state
+		s.giveWay(r)
 		return err
 	}
 	s.mu.Lock()
 	s.waiting = p
 	s.mu.Unlock()
 	return s.propose(ctx, r, l, p, data)
+}
+
+// giveWayPause is how long a leader that cannot write waits until it tries again to have another lead: that one's disk may
+// be full, too.
+const giveWayPause = 5 * time.Second
+
+// giveWay hands the leadership over, since this node's disk is full or has failed. It reads on. The caller holds applies.
+func (s *Store) giveWay(r *running) {
+	now := time.Now()
+	if now.Sub(s.gaveWay) < giveWayPause || s.alone(r) {
+		return
+	}
+	s.gaveWay = now
+	r.work.Go(func() {
+		if err := s.StepDown(""); err != nil {
+			s.log.Warn("this node cannot write, and no other takes over", "error", err)
+			return
+		}
+		s.log.Warn("this node cannot write: another leads the cluster now")
+	})
 }
 
 // propose gives the entry to raft, and waits until it is in the state.

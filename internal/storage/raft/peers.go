@@ -98,8 +98,10 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return errs.New(errs.NotActive, "raft: %w", err)
+	case errors.Is(err, raft.ErrLeadershipLost):
+		return errs.New(errs.Unavailable, "another node became the active one meanwhile; look whether the nodes are those that you want: %w", err)
 	}
 	return errs.New(errs.Unavailable, "raft: %w", err)
 }

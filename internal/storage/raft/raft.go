@@ -120,6 +120,7 @@ type Store struct {
 	starts  sync.Mutex              // held by Start and Stop
 	lease   lease
 	applies sync.Mutex // held by an Apply: there is one at a time
+	gaveWay time.Time  // when leadership was handed over for want of room; guarded by applies
 }
 
 var _ storage.Backend = (*Store)(nil)
