@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -376,4 +377,67 @@ func TestPausedLeader(t *testing.T) {
 		}
 		c.await(3)
 	}
+}
+
+// TestAutoSnapshots makes snapshots by a schedule, keeps as many as it says, goes on after a restart, and restores one.
+func TestAutoSnapshots(t *testing.T) {
+	t.Parallel()
+	n := raftNode(t, "node1")
+	n.start()
+	n.initialise()
+	n.must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
+	n.must("PUT", "secret/k", map[string]any{"v": "kept"})
+	const config, status = "sys/storage/raft/snapshot-auto/config/often", "sys/storage/raft/snapshot-auto/status/often"
+	dir := filepath.Join(t.TempDir(), "snapshots")
+	for _, bad := range []map[string]any{
+		{}, {"storage_type": "local", "path_prefix": dir}, {"storage_type": "local", "interval": "1s", "path_prefix": "here"},
+		{"storage_type": "aws-s3", "interval": "1s", "path_prefix": dir}, {"storage_type": "local", "interval": "1s", "path_prefix": dir, "retain": 0},
+		{"storage_type": "local", "interval": "1s", "path_prefix": dir, "file_prefix": "../x"},
+	} {
+		if a, err := n.call(t.Context(), "POST", config, n.root, bad); err != nil || a.code != 400 {
+			t.Errorf("%v: %d %v %v", bad, a.code, a.body, err)
+		}
+	}
+	if a := n.get(config); a.code != 404 {
+		t.Errorf("a schedule that nobody made: %d", a.code)
+	}
+	n.must("POST", config, map[string]any{"storage_type": "local", "interval": "1s", "retain": 2, "path_prefix": dir})
+	if a := n.get(config); fmt.Sprintf("%v %v %v", a.dig("data", "interval"), a.dig("data", "retain"), a.dig("data", "file_prefix")) != "1 2 vault-snapshot" {
+		t.Errorf("the schedule: %v", a.body)
+	}
+	if a := n.get("sys/storage/raft/snapshot-auto/config?list=true"); fmt.Sprint(a.dig("data", "keys")) != "[often]" {
+		t.Errorf("the schedules: %v", a.body)
+	}
+	newest := func() string { return strings.TrimPrefix(n.get(status).text("data", "last_snapshot_url"), "file://") }
+	var first string
+	await(t, "a snapshot", func() bool { first = newest(); return first != "" })
+	await(t, "the first of three to be removed", func() bool {
+		_, err := os.Stat(first)
+		return os.IsNotExist(err)
+	})
+	n.kill()
+	n.start()
+	n.unseal()
+	last := newest()
+	await(t, "a snapshot after the restart", func() bool { return newest() != last })
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) > 3 {
+		t.Errorf("files: %q, %v", files, err)
+	}
+	// One that does not fit is not kept, and said so.
+	n.must("POST", config, map[string]any{"local_max_space": 10})
+	await(t, "a failure", func() bool {
+		return strings.Contains(n.get(status).text("data", "last_snapshot_error"), "local_max_space")
+	})
+	n.must("DELETE", config, nil)
+	if a := n.get(status); a.code != 404 {
+		t.Errorf("status of a schedule that was deleted: %d", a.code)
+	}
+	n.must("PUT", "secret/k", map[string]any{"v": "changed"})
+	files, err = filepath.Glob(filepath.Join(dir, "*.snap"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files: %q, %v", files, err)
+	}
+	n.vault("operator", "raft", "snapshot", "restore", files[len(files)-1])
+	await(t, "the restored state", func() bool { return n.get("secret/k").text("data", "v") == "kept" })
 }

@@ -109,6 +109,8 @@ type Core struct {
 	changes sync.Mutex // held while the state changes
 	past    []*lead    // whose work may not have ended; only for the events of the cluster
 	started time.Time
+
+	snapshots chan struct{} // the schedules of snapshots have changed
 }
 
 // New makes a sealed core over a backend.
@@ -126,7 +128,7 @@ func New(cfg Config) (*Core, error) {
 		return nil, errs.New(errs.Invalid, "default_lease_ttl (%s) is greater than max_lease_ttl (%s)", cfg.DefaultTTL, cfg.MaxTTL)
 	}
 	cfg.Backend = &oneApply{Backend: cfg.Backend}
-	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now()}
+	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now(), snapshots: make(chan struct{}, 1)}
 	c.meters = newMeters(cfg.Metrics, c)
 	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{ValueCacheBytes: -1})
 	c.catalog = cfg.Catalog(c)

@@ -51,6 +51,9 @@ func (a *Active) begin() {
 	run := func(fn func(ctx context.Context)) { l.work.Go(func() { fn(l.ctx) }) }
 	run(a.Queue.Run)
 	run(a.core.seal.Run)
+	if share := a.core.Cluster(); share != nil && share.Store() != nil {
+		run(a.keepSnapshots)
+	}
 	if a.core.cfg.Metrics != nil && a.core.cfg.Usage.Period > 0 {
 		run(a.watchUsage)
 	}

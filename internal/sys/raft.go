@@ -24,7 +24,7 @@ func (e *Engine) raftRoutes() []engine.Route {
 	if share := e.core.Cluster(); share == nil || share.Store() == nil {
 		return nil
 	}
-	return []engine.Route{
+	return append(e.autoRoutes(), []engine.Route{
 		engine.Read("storage/raft/configuration", e.raftConfiguration, engine.RootOnly, engine.Help("List the nodes that hold the storage.")),
 		engine.Write("storage/raft/remove-peer", e.removePeer, engine.RootOnly, engine.ActsOutside, engine.Help("Remove a node from the cluster.")),
 		engine.Write("storage/raft/join", e.joinRaft, engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Make this node join a cluster.")),
@@ -40,7 +40,7 @@ func (e *Engine) raftRoutes() []engine.Route {
 		engine.Write("storage/raft/snapshot-force", e.forceSnapshot, engine.RootOnly, engine.ActsOutside, engine.NoParamWarn,
 			engine.Help("Replace the storage by a snapshot, of any cluster.")),
 		engine.Read("storage/raft/autopilot/state", e.autopilotState, engine.RootOnly, engine.ActiveOnly, engine.Help("Tell how the nodes are.")),
-	}
+	}...)
 }
 
 func (e *Engine) raftConfiguration(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
@@ -289,7 +289,7 @@ func lastContact(s *autopilot.ServerState) string {
 }
 
 // sumsLabel is what the checksums of a snapshot are sealed with.
-var sumsLabel = []byte("raft snapshot")
+var sumsLabel = []byte(core.SnapshotLabel)
 
 func (e *Engine) saveSnapshot(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	store, ring, log := e.core.Cluster().Store(), desks(call).Ring, e.core.Config().Log
