@@ -441,3 +441,52 @@ func TestAutoSnapshots(t *testing.T) {
 	n.vault("operator", "raft", "snapshot", "restore", files[len(files)-1])
 	await(t, "the restored state", func() bool { return n.get("secret/k").text("data", "v") == "kept" })
 }
+
+// TestRollingRestart stops and starts one node after the other, the active one last. A client that tries once more, at the
+// next node, when a request fails sees no request fail.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.nodes[0].must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
+	ctx, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	var done atomic.Int64
+	for w := range 3 {
+		clients.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				method, path, want, body := "PUT", fmt.Sprintf("secret/%d/%d", w, i), 204, any(map[string]any{"v": "1"})
+				if i%2 == 1 {
+					method, path, want, body = "GET", fmt.Sprintf("secret/%d/%d", w, i-1), 200, nil
+				}
+				at := (w + i) % 3
+				a, err := c.nodes[at].call(ctx, method, path, c.nodes[0].root, body)
+				if err != nil || a.code != want {
+					first := fmt.Sprint(a.code, a.body, err)
+					a, err = c.nodes[(at+1)%3].call(ctx, method, path, c.nodes[0].root, body)
+					if ctx.Err() == nil && (err != nil || a.code != want) {
+						t.Errorf("%s %s: at first %s, then %d %v %v", method, path, first, a.code, a.body, err)
+					}
+				}
+				done.Add(1)
+			}
+		})
+	}
+	order := append(c.standbys(), c.leader())
+	for _, n := range order {
+		before := done.Load()
+		await(t, "requests", func() bool { return done.Load() > before+50 })
+		n.signal(syscall.SIGTERM)
+		if code := n.ended(); code != 0 {
+			t.Errorf("a node ended with %d", code)
+		}
+		n.client.CloseIdleConnections()
+		n.start()
+		n.unseal()
+		c.await(3)
+	}
+	before := done.Load()
+	await(t, "requests after all came back", func() bool { return done.Load() > before+50 })
+	stop()
+	clients.Wait()
+	t.Logf("%d requests", done.Load())
+}
