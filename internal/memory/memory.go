@@ -24,7 +24,7 @@ const goDefault = 100 // percent, as GOGC
 // live heap, if that is more than restBytes, is given back to the system. So a
 // server that idles is small again soon after a burst.
 const (
-	restTime  = 10 * time.Second
+	restTime  = 3 * time.Second
 	restBytes = 8 << 20
 )
 
