@@ -30,8 +30,8 @@ type Config struct {
 	LockTable          string // "" is the table's name and _lock
 	Username, Password string
 	CAFile             string // of the server's certificate; "" is a connection in clear
-	MaxOpen            int    // connections at once; 0 is 128
-	MaxIdle            int    // connections kept; 0 is 8
+	MaxOpen            int    // reads at once, each with a connection; 0 is 16
+	MaxIdle            int    // connections kept; 0 is all
 	MaxLifetime        time.Duration
 	Log                *slog.Logger
 }
@@ -39,8 +39,8 @@ type Config struct {
 const (
 	defaultAddress = "127.0.0.1:3306"
 	defaultName    = "vault"
-	defaultOpen    = 128
-	defaultIdle    = 8
+	defaultOpen    = 16 // more than the processors of most databases, which gain nothing by more
+	writers        = 3  // connections for a write and for claims
 	connectTime    = 5 * time.Second
 	chunkBytes     = 1 << 20 // of one statement, unless one value alone is larger
 	chunkRows      = 1000
@@ -54,9 +54,9 @@ const maxValueBytes = 1<<24 - 1
 
 // A Driver is a remote.Driver. It is safe for concurrent use.
 type Driver struct {
-	*Lock // the fence, in the table of entries
-	db    *sql.DB
-	table string // quoted
+	*Lock         // the fence, in the table of entries; its connections are those of writes, too
+	db    *sql.DB // of reads
+	table string  // quoted
 	log   *slog.Logger
 }
 
@@ -79,7 +79,7 @@ func (c *Config) withDefaults() {
 		c.MaxOpen = defaultOpen
 	}
 	if c.MaxIdle <= 0 {
-		c.MaxIdle = defaultIdle
+		c.MaxIdle = c.MaxOpen
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -139,16 +139,25 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{db: db, table: quote(cfg.Database) + "." + quote(cfg.Table), log: cfg.Log}
-	d.Lock = &Lock{db: db, table: d.table, key: "vault_key", value: "vault_value", name: fenceKey}
-	if err := d.prepare(ctx, &cfg); err != nil {
+	few := cfg
+	few.MaxOpen, few.MaxIdle = writers, writers
+	writes, err := connect(&few)
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	d := &Driver{db: db, table: quote(cfg.Database) + "." + quote(cfg.Table), log: cfg.Log}
+	d.Lock = &Lock{db: writes, table: d.table, key: "vault_key", value: "vault_value", name: fenceKey}
+	if err := d.prepare(ctx, &cfg); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
 // quote makes a name that of a table.
 func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// Close implements remote.Lock.
+func (d *Driver) Close() error { return errors.Join(d.db.Close(), d.Lock.Close()) }
 
 // Get implements remote.Driver.
 func (d *Driver) Get(ctx context.Context, key string) (value []byte, err error) {
@@ -214,7 +223,7 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 			return errs.New(errs.TooLarge, "the value of %q has %d bytes, MySQL takes %d", e.Key, len(e.Value), maxValueBytes)
 		}
 	}
-	return transaction(ctx, d.db, func(c *sql.Conn) error {
+	return transaction(ctx, d.Lock.db, func(c *sql.Conn) error {
 		h, err := d.locked(ctx, c)
 		if err != nil {
 			return err

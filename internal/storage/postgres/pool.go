@@ -17,7 +17,7 @@ import (
 type pool struct {
 	cfg   *pgconn.Config
 	log   *slog.Logger
-	slots chan struct{} // one for each connection in use
+	slots chan struct{} // one for each read under way; writes and claims, of which there are few, wait for none
 
 	mu     sync.Mutex
 	idle   []*pgconn.PgConn
@@ -44,12 +44,12 @@ func newPool(cfg Config) (*pool, error) {
 		cfg.MaxOpen = defaultOpen
 	}
 	if cfg.MaxIdle <= 0 {
-		cfg.MaxIdle = defaultIdle
+		cfg.MaxIdle = cfg.MaxOpen + spareIdle
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &pool{cfg: c, log: cfg.Log, slots: make(chan struct{}, cfg.MaxOpen), most: min(cfg.MaxIdle, cfg.MaxOpen)}, nil
+	return &pool{cfg: c, log: cfg.Log, slots: make(chan struct{}, cfg.MaxOpen), most: cfg.MaxIdle}, nil
 }
 
 func (p *pool) close() {
@@ -64,12 +64,6 @@ func (p *pool) close() {
 
 // with runs fn with a connection, and once more with a new one if that which it got was lost before anything happened.
 func (p *pool) with(ctx context.Context, fn func(c *pgconn.PgConn) error) error {
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return errs.New(errs.Unavailable, "PostgreSQL: all %d connections are in use: %w", cap(p.slots), context.Cause(ctx))
-	}
-	defer func() { <-p.slots }()
 	c, fresh, err := p.take(ctx)
 	if err != nil {
 		return err
@@ -148,6 +142,17 @@ func (p *pool) give(c *pgconn.PgConn, err error) {
 	if !keep {
 		_ = c.Close(context.Background()) // nothing is under way
 	}
+}
+
+// read is query, of which only so many run at once.
+func (p *pool) read(ctx context.Context, sql string, params ...param) (rows [][][]byte, err error) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, errs.New(errs.Unavailable, "PostgreSQL: %d reads are under way and none ends: %w", cap(p.slots), context.Cause(ctx))
+	}
+	defer func() { <-p.slots }()
+	return p.query(ctx, sql, params...)
 }
 
 // query runs one statement.

@@ -27,8 +27,8 @@ type Config struct {
 	URL        string // as libpq takes it: a URL or key=value pairs
 	Table      string // "" is vault_kv_store; may be schema.table
 	HATable    string // "" is vault_ha_locks
-	MaxOpen    int    // connections at once; 0 is 128
-	MaxIdle    int    // connections kept; 0 is 8
+	MaxOpen    int    // reads at once, each with a connection; 0 is 16
+	MaxIdle    int    // connections kept; 0 is all
 	SkipCreate bool   // the tables are there
 	HA         bool   // the table of locks is needed
 	Log        *slog.Logger
@@ -38,8 +38,8 @@ type Config struct {
 const (
 	DefaultTable   = "vault_kv_store"
 	DefaultHATable = "vault_ha_locks"
-	defaultOpen    = 128
-	defaultIdle    = 8
+	defaultOpen    = 16 // more than the processors of most databases, which gain nothing by more
+	spareIdle      = 2  // for a write and a claim
 	connectTime    = 5 * time.Second
 )
 
@@ -148,7 +148,7 @@ func (d *Driver) Close() error {
 
 // Get implements remote.Driver.
 func (d *Driver) Get(ctx context.Context, key string) (value []byte, err error) {
-	rows, err := d.pool.query(ctx, d.sql.get, textParam(encode(key)))
+	rows, err := d.pool.read(ctx, d.sql.get, textParam(encode(key)))
 	switch {
 	case err != nil:
 		return nil, err
@@ -166,7 +166,7 @@ func (d *Driver) Page(ctx context.Context, p remote.Page) ([]storage.Entry, erro
 	if p.KeysOnly {
 		sql = d.sql.keys
 	}
-	rows, err := d.pool.query(ctx, sql, textParam(encode(p.From)), textParam(encode(p.To)), intParam(int64(p.Limit)))
+	rows, err := d.pool.read(ctx, sql, textParam(encode(p.From)), textParam(encode(p.To)), intParam(int64(p.Limit)))
 	if err != nil {
 		return nil, err
 	}
