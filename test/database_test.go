@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,11 +108,18 @@ func testPair(t *testing.T, p *pair) {
 			p.verify(n, acked)
 		}
 	}
+	p.paused()
 	active, standby = p.active()
+	log := filepath.Join(t.TempDir(), "audit.log")
+	active.must("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]any{"file_path": log}})
 	active.vault("operator", "step-down")
 	began := time.Now()
 	await(t, "the other after a step-down", func() bool { a, _ := p.active(); return a == standby })
 	t.Logf("after a step-down: %v", time.Since(began))
+	standby.must("PUT", "secret/recorded", map[string]any{"v": "1"})
+	if text, err := os.ReadFile(log); err != nil || strings.Count(string(text), `"path":"secret/recorded"`) != 2 {
+		t.Errorf("the new active node keeps no audit log of a request and its answer: %v", err)
+	}
 	active, standby = p.active()
 	active.signal(syscall.SIGTERM)
 	began = time.Now()
@@ -118,6 +127,34 @@ func testPair(t *testing.T, p *pair) {
 	await(t, "the other after a stop", func() bool { return standby.get("secret/at-once").code == 200 })
 	t.Logf("after a stop: %v; %d writes held", time.Since(began), len(acked))
 	p.verify(standby, acked)
+}
+
+// paused stops the active node in its tracks until the other one has taken over and written: when it goes on, it answers nothing old, and
+// commits nothing.
+func (p *pair) paused() {
+	p.t.Helper()
+	old, other := p.active()
+	old.must("PUT", "secret/fenced", map[string]any{"v": "old"})
+	if a := old.get("secret/fenced"); a.text("data", "v") != "old" {
+		p.t.Errorf("before the pause: %v", a.body)
+	}
+	old.signal(syscall.SIGSTOP)
+	await(p.t, "the other node to take over", func() bool {
+		ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Second) // what is sent to the node that is paused hangs
+		defer cancel()
+		a, err := other.call(ctx, "PUT", "secret/fenced", other.root, map[string]any{"v": "new"})
+		return err == nil && a.code == 204
+	})
+	old.signal(syscall.SIGCONT)
+	for range 20 {
+		if a := old.get("secret/fenced"); a.text("data", "v") != "new" {
+			p.t.Fatalf("the node that was paused answers %d %v", a.code, a.body)
+		}
+	}
+	old.must("PUT", "secret/fenced", map[string]any{"v": "newer"}) // sent on
+	if a := other.get("secret/fenced"); a.text("data", "v") != "newer" {
+		p.t.Errorf("after the pause: %v", a.body)
+	}
 }
 
 func (p *pair) round(round int, victim *node, acked map[string]string) {

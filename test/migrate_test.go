@@ -33,7 +33,7 @@ func migrate(t *testing.T, dir, from, to string, more ...string) (out string, co
 // TestMigrate takes a server's data from a folder through databases and raft, and back; the same keys open each, and all is there.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	pg, maria := database.NewPostgres(t), database.NewMariaDB(t)
+	pg, maria, e := database.NewPostgres(t), database.NewMariaDB(t), database.NewEtcd(t)
 	dir := t.TempDir()
 	file := "storage \"file\" {\n  path = \"data\"\n}\n"
 	tls := arcatest.FreePort(t)
@@ -59,6 +59,7 @@ func TestMigrate(t *testing.T) {
 		postgresStanza(pg.NewDatabase(), ""),
 		"storage \"raft\" {\n  path = \"raft\"\n  node_id = \"one\"\n}\n",
 		mysqlStanza("storage", maria, ""),
+		fmt.Sprintf("storage \"etcd\" {\n  address = %q\n  path = %q\n}\n", e.Address(), e.NewPath()),
 		"storage \"file\" {\n  path = \"back\"\n}\n",
 	} {
 		out, code := migrate(t, dir, at, next)

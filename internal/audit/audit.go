@@ -81,6 +81,7 @@ type Broker struct {
 	set     atomic.Pointer[set]
 	work    sync.WaitGroup // writers, and devices on their way out
 	timers  sync.Pool
+	stale   atomic.Bool // the store could not be read when it had changed
 
 	mu   sync.Mutex // held while the set changes
 	held map[string]*device
@@ -176,8 +177,8 @@ func (b *Broker) follow() {
 		headers, err = Headers(tx)
 		return err
 	})
-	if err != nil {
-		b.log.Error("read audit devices; those in use stay", "error", err)
+	if b.stale.Store(err != nil); err != nil {
+		b.log.Error("read audit devices; nothing is served until they can be read", "error", err)
 		return
 	}
 	old := b.set.Load()
@@ -332,12 +333,17 @@ func (b *Broker) Abandon(requestID string) {
 	}
 }
 
-// Enabled reports whether there is any device.
-func (b *Broker) Enabled() bool { return len(b.set.Load().devices) > 0 }
+// Enabled reports whether there is any device, or may be.
+func (b *Broker) Enabled() bool { return len(b.set.Load().devices) > 0 || b.stale.Load() }
 
 // Log gives a record to the devices and returns when the first has it. An error
 // says that none has it: what the record is about must not go on.
 func (b *Broker) Log(r *Record) error {
+	if b.stale.Load() {
+		if b.follow(); b.stale.Load() {
+			return errs.New(errs.Unavailable, "the audit devices cannot be read from the storage: try again when it answers")
+		}
+	}
 	encodeData(r)
 	for {
 		s := b.set.Load()

@@ -240,3 +240,35 @@ func TestEnableHangs(t *testing.T) {
 		t.Error("a device that hangs was accepted")
 	}
 }
+
+// A device is enabled, and the store cannot be read at that moment: nothing goes on without the device, which is used as soon as it
+// can be read.
+func TestStoreUnreadable(t *testing.T) {
+	store := storagetest.NewFailing(storagetest.NewMap())
+	db := storage.Open(store, storage.Config{})
+	unreadable := true
+	db.Watch(dir, func(storage.Change) { store.FailReads(unreadable) }) // before the broker hears of it
+	b, err := NewBroker(t.Context(), Config{DB: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		b.Close()
+		if err := errors.Join(db.Close(), store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	file := filepath.Join(t.TempDir(), "a.log")
+	mustEnable(t, b, db, "f/", "file", map[string]string{"file_path": file})
+	if err := b.Log(write("kv/one")); !errs.Is(err, errs.Unavailable) || !b.Enabled() {
+		t.Fatalf("a request is served without its record: %v", err)
+	}
+	unreadable = false
+	store.FailReads(false)
+	if err := b.Log(write("kv/two")); err != nil {
+		t.Fatal(err)
+	}
+	if one, two := len(readLines(t, file, "kv/one")), len(readLines(t, file, "kv/two")); one != 0 || two != 1 {
+		t.Errorf("%d and %d records, want none and one", one, two)
+	}
+}

@@ -142,7 +142,11 @@ func (c *Core) applied(ch storage.Change) error {
 		return nil
 	}
 	if sealChanged { // first: what comes behind it may be encrypted with a new key
-		if err := c.seal.Refresh(context.Background()); err != nil {
+		err := c.seal.Refresh(context.Background())
+		if errs.Is(err, errs.Unavailable) && !c.cfg.Cluster.ServesReads() {
+			return err // the database went away again; it is tried anew
+		}
+		if err != nil {
 			c.log.Error("the keyring cannot be read any more: this node is sealed", "error", err)
 			go func() {
 				if err := c.Shut(); err != nil {

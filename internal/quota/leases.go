@@ -23,7 +23,7 @@ type Stamp struct {
 
 // Leases finds the rule that bounds the leases of a target; nil is none.
 func (k *Keeper) Leases(t *Target) *Rule {
-	for _, r := range k.set.Load().leases {
+	for _, r := range k.rules().leases {
 		if r.fits(t) {
 			return r
 		}
@@ -32,7 +32,7 @@ func (k *Keeper) Leases(t *Target) *Rule {
 }
 
 // AnyLeases reports whether there is a rule for leases at all.
-func (k *Keeper) AnyLeases() bool { return len(k.set.Load().leases) > 0 }
+func (k *Keeper) AnyLeases() bool { return len(k.rules().leases) > 0 }
 
 // Count returns how many leases count for the rule with an id. There is none when
 // the rule is gone.

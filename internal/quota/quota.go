@@ -163,7 +163,8 @@ type Keeper struct {
 	db     *storage.DB
 	log    *slog.Logger
 	set    atomic.Pointer[set]
-	mu     sync.Mutex // held while the set changes
+	stale  atomic.Bool // the store could not be read when it had changed
+	mu     sync.Mutex  // held while the set changes
 	cancel func()
 }
 
@@ -172,9 +173,7 @@ func NewKeeper(db *storage.DB, log *slog.Logger) (*Keeper, error) {
 	k := &Keeper{db: db, log: log}
 	k.set.Store(&set{config: &Config{}})
 	k.cancel = db.Watch(dir, func(storage.Change) {
-		if err := k.follow(); err != nil {
-			k.log.Error("read quotas; those in use stay", "error", err)
-		}
+		k.catchUp()
 	})
 	if err := k.follow(); err != nil {
 		k.cancel()
@@ -185,6 +184,22 @@ func NewKeeper(db *storage.DB, log *slog.Logger) (*Keeper, error) {
 
 // Close ends following the store.
 func (k *Keeper) Close() { k.cancel() }
+
+// catchUp follows a change; what could not be read is tried again by who asks next.
+func (k *Keeper) catchUp() {
+	err := k.follow()
+	if k.stale.Store(err != nil); err != nil {
+		k.log.Error("read quotas; those in use stay", "error", err)
+	}
+}
+
+// rules returns the set in use.
+func (k *Keeper) rules() *set {
+	if k.stale.Load() {
+		k.catchUp()
+	}
+	return k.set.Load()
+}
 
 // follow brings the set in line with the store. A rule that has not changed keeps
 // its counts.
@@ -223,7 +238,7 @@ func (k *Keeper) follow() error {
 }
 
 // Any reports whether there is a rate limit at all.
-func (k *Keeper) Any() bool { return len(k.set.Load().rules) > 0 }
+func (k *Keeper) Any() bool { return len(k.rules().rules) > 0 }
 
 // A Verdict says how a client stands with the rule that counts.
 type Verdict struct {

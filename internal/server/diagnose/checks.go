@@ -21,6 +21,7 @@ import (
 	"arca/internal/listener"
 	"arca/internal/mlock"
 	seal "arca/internal/server/seals"
+	"arca/internal/server/stores"
 )
 
 const (
@@ -84,6 +85,9 @@ func storage(cfg *config.Config) []*Check {
 	s := cfg.Storage
 	if s == nil {
 		return []*Check{bad("Create Storage Backend", errors.New("no storage is configured"))}
+	}
+	if stores.Known(s.Type) {
+		return []*Check{good("Create Storage Backend", "storage %q is a database: it is asked when the server starts", s.Type)}
 	}
 	if s.Path() == "" {
 		return []*Check{good("Create Storage Backend", "storage %q keeps nothing on disk", s.Type)}

@@ -176,7 +176,6 @@ func (c *client) post(ctx context.Context, to string, body []byte, out any) erro
 	if err != nil {
 		return err
 	}
-	req.GetBody = nil // net/http must not send it again by itself
 	req.Header.Set("Content-Type", "application/json")
 	c.mu.Lock()
 	if c.token != "" {
