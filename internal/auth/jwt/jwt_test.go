@@ -284,6 +284,10 @@ func TestBrowser(t *testing.T) {
 		if code, out := back(q, name, c.nonce); code != 400 {
 			t.Errorf("%s is wrong: status %d: %v", name, code, out)
 		}
+		set(name, q.Get("nonce"), nil)
+		if code, _ := back(q, name, "n2"); code != 400 {
+			t.Errorf("after %s was wrong, the login goes on", name)
+		}
 	}
 	// A state belongs to the mount at which the login began.
 	s.Must("POST", "sys/auth/two", s.Root, map[string]any{"type": "oidc"})

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -80,6 +81,19 @@ func (b *begun) end(tx storage.Tx, now time.Time) error {
 		return err
 	}
 	return tx.Put(b.endedKey(), []byte{1})
+}
+
+// refuse ends the login, whatever the error says: the answer is one of success to
+// the hall, so that this is kept.
+func (b *begun) refuse(call *engine.Call, why error) (*engine.Response, error) {
+	if err := b.end(call.Tx, call.Now); err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(map[string][]string{"errors": {why.Error()}})
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Response{Raw: &engine.Raw{Status: http.StatusBadRequest, Body: append(body, '\n')}}, nil
 }
 
 // seal makes the state of a login at a mount.
@@ -303,6 +317,7 @@ type returned struct {
 	by     string
 	begun  *begun
 	claims map[string]any
+	failed error // why there are none
 }
 
 func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (*engine.Response, error) {
@@ -316,6 +331,9 @@ func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (
 	}
 	if got.by != c.by() {
 		return nil, errDenied
+	}
+	if got.failed != nil {
+		return got.begun.refuse(call, got.failed)
 	}
 	if err := got.begun.end(call.Tx, call.Now); err != nil {
 		return nil, err
@@ -345,13 +363,13 @@ func (e *Engine) returns(call *engine.Call, c *config, in *callbackIn) (*engine.
 		return nil, errState
 	}
 	if b.Nonce != "" && subtle.ConstantTimeCompare([]byte(b.Nonce), []byte(in.Nonce)) != 1 {
-		return nil, errs.New(errs.Invalid, "invalid client_nonce")
+		return b.refuse(call, errs.New(errs.Invalid, "invalid client_nonce"))
 	}
 	if in.Code == "" {
 		if in.Failure != "" {
-			return nil, errs.New(errs.Invalid, "Vault login failed. The provider says: %.200q: %.500q", in.Failure, in.Reason) //nolint:revive // the API's text
+			return b.refuse(call, errs.New(errs.Invalid, "Vault login failed. The provider says: %.200q: %.500q", in.Failure, in.Reason)) //nolint:revive // the API's text
 		}
-		return nil, errs.New(errs.Invalid, "Vault login failed. OAuth code parameter not provided.") //nolint:revive // the API's text
+		return b.refuse(call, errs.New(errs.Invalid, "Vault login failed. OAuth code parameter not provided.")) //nolint:revive // the API's text
 	}
 	r, err := getRole(call.Tx, b.Role)
 	if err != nil {
@@ -373,7 +391,7 @@ func (e *Engine) exchange(ctx context.Context, c *config, b *begun, req *oidc.Re
 	tok, err := p.Exchange(ctx, req, in.State, in.Code)
 	if err != nil {
 		// The library's texts may quote what the provider sent.
-		return nil, errs.New(errs.Invalid, "Vault login failed. Error exchanging oidc code: %s", kindOf(err)) //nolint:revive // the API's text
+		return returned{by: c.by(), begun: b, failed: errs.New(errs.Invalid, "Vault login failed. Error exchanging oidc code: %s", kindOf(err))}, nil //nolint:revive // the API's text
 	}
 	claims := map[string]any{}
 	if err := tok.IDToken().Claims(&claims); err != nil {
@@ -388,7 +406,7 @@ func (e *Engine) exchange(ctx context.Context, c *config, b *begun, req *oidc.Re
 			}
 		}
 	}
-	return returned{c.by(), b, claims}, nil
+	return returned{by: c.by(), begun: b, claims: claims}, nil
 }
 
 // kindOf names why an exchange failed without quoting what was sent.
