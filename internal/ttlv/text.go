@@ -263,3 +263,7 @@ func instant(t time.Time, raw int64) string {
 	}
 	return t.Format(time.RFC3339Nano)
 }
+
+// Show is the value of n as a text, as XML has it; context is the tag by which values of
+// enumerations and masks are named.
+func (n *Node) Show(context Tag) string { return n.show(context, " ") }

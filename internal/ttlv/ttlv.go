@@ -381,6 +381,16 @@ func (n *Node) Retag(tag Tag) *Node {
 	return &c
 }
 
+// EnumValue finds a value of an enumeration by its name.
+func EnumValue(tag Tag, name string) (uint32, bool) {
+	for _, n := range enumeration(tag) {
+		if n.name == name {
+			return n.value, true
+		}
+	}
+	return 0, false
+}
+
 // EnumName is what the specifications call a value of an enumeration; its number in
 // hexadecimal for one that they do not have.
 func EnumName(tag Tag, value uint32) string {

@@ -74,14 +74,24 @@ func (b *batch) destroy(p *ttlv.Node) (*ttlv.Node, error) {
 	}
 	c := o.clone()
 	c.set(attrDestroyed, date(b.now))
-	if err := b.tx.Delete(materialKey(b.scope, o.hash())); err != nil {
+	retention, err := b.retention()
+	if err != nil {
+		return nil, err
+	}
+	if retention == 0 {
+		err = b.tx.Delete(materialKey(b.scope, o.hash()))
+	} else {
+		err = b.tx.Put(dueKey(b.now.Add(retention), "m", b.scope, o.hash()), nil)
+	}
+	if err != nil {
 		return nil, err
 	}
 	cfg, err := get[config](b.tx, configKey)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.tx.Put(dueKey(b.now.Add(cfg.kept()), "o", b.scope, o.hash()), nil); err != nil {
+	c.Erase, c.Forget = b.now.Add(retention).Unix(), b.now.Add(max(cfg.kept(), retention)).Unix()
+	if err := b.tx.Put(dueKey(b.now.Add(max(cfg.kept(), retention)), "o", b.scope, o.hash()), nil); err != nil {
 		return nil, err
 	}
 	return response(idNode(o)), b.save(o, c)

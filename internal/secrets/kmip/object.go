@@ -22,7 +22,9 @@ type object struct {
 	Type    uint32      `json:"t"`
 	Order   string      `json:"o"`
 	Attrs   []attribute `json:"a"`
-	Next    int32       `json:"x,omitempty"` // the highest index that was ever given, so that none comes again
+	Erase   int64       `json:"er,omitempty"` // when a destroyed object's material is erased, in seconds
+	Forget  int64       `json:"fo,omitempty"` // ... and all else
+	Next    int32       `json:"x,omitempty"`  // the highest index that was ever given, so that none comes again
 }
 
 // decodeObject decodes an object with all its attributes, and tells about how much

@@ -20,6 +20,9 @@ import (
 type scope struct {
 	Version int    `json:"v"`
 	ID      string `json:"id"`
+	// Retention is how long the material of destroyed objects is kept, so that an
+	// operator may restore them.
+	Retention time.Duration `json:"retention,omitempty"`
 }
 
 // A role is what its certificates may do.
@@ -108,7 +111,11 @@ func (e *Engine) readScope(_ context.Context, call *engine.Call, in scopeIn) (*e
 	if err != nil {
 		return nil, err
 	}
-	return data(map[string]any{"id": s.ID, "objects": objects, "roles": roles}), nil
+	out := map[string]any{"id": s.ID, "objects": objects, "roles": roles}
+	if s.Retention > 0 {
+		out["retention"] = int64(s.Retention / time.Second)
+	}
+	return data(out), nil
 }
 
 func count(tx storage.Tx, dir string, limit int) (n int, err error) {
@@ -123,11 +130,24 @@ func count(tx storage.Tx, dir string, limit int) (n int, err error) {
 	return n, nil
 }
 
-func (e *Engine) writeScope(_ context.Context, call *engine.Call, in scopeIn) (*engine.Response, error) {
+type writeScopeIn struct {
+	scopeIn
+	Retention *time.Duration `api:"retention" help:"How long the material of destroyed objects is kept, so that they can be restored; 0 is not at all."`
+}
+
+func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeIn) (*engine.Response, error) {
 	if err := e.checkName("scope", in.Scope); err != nil {
 		return nil, err
 	}
-	if _, err := get[scope](call.Tx, scopeKey(in.Scope)); err == nil || !errors.Is(err, errNotFound) {
+	if in.Retention != nil && (*in.Retention < 0 || *in.Retention > caLife) {
+		return nil, errs.New(errs.Invalid, "retention must be at most ten years")
+	}
+	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	if err == nil && in.Retention != nil && *in.Retention != s.Retention {
+		s.Retention = *in.Retention
+		return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), s)
+	}
+	if err == nil || !errors.Is(err, errNotFound) {
 		return nil, err
 	}
 	id, err := newID(call.Tx, scopeIDKey(""))
@@ -137,7 +157,9 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in scopeIn) (*
 	if err := call.Tx.Put(scopeIDKey(id), []byte(in.Scope)); err != nil {
 		return nil, err
 	}
-	return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), scope{Version: 1, ID: id})
+	made := scope{Version: 1, ID: id}
+	param.Take(&made.Retention, in.Retention)
+	return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), made)
 }
 
 type deleteScopeIn struct {

@@ -56,8 +56,10 @@ func (e *Engine) tidy(_ context.Context, call *engine.Call, _ engine.None) (*eng
 			err = call.Tx.Delete(credDir(parts[3], strings.SplitN(parts[4], ".", 2)[0]) + parts[4][strings.IndexByte(parts[4], '.')+1:])
 		case len(parts) > 3 && (parts[2] == "k" || parts[2] == "a"): // a ticket, an answer that nobody asked for
 			err = call.Tx.Delete(strings.Join(parts[3:], "/"))
+		case len(parts) == 5 && parts[2] == "m":
+			err = e.erase(call.Tx, parts[3], parts[4], call.Now)
 		case len(parts) == 5 && parts[2] == "o":
-			err = e.forget(call.Tx, parts[3], parts[4])
+			err = e.forget(call.Tx, parts[3], parts[4], call.Now)
 		}
 		if err == nil {
 			err = call.Tx.Delete(key)
@@ -69,8 +71,8 @@ func (e *Engine) tidy(_ context.Context, call *engine.Call, _ engine.None) (*eng
 	return nil, nil
 }
 
-// forget removes a destroyed object for good.
-func (e *Engine) forget(tx storage.Tx, scope, hash string) error {
+// erase removes the material of a destroyed object that its scope has kept for a while.
+func (e *Engine) erase(tx storage.Tx, scope, hash string, now time.Time) error {
 	o, err := e.objects.Get(tx, objectKey(scope, hash))
 	if storage.IsNotFound(err) {
 		return nil // its scope is gone, too
@@ -78,7 +80,22 @@ func (e *Engine) forget(tx storage.Tx, scope, hash string) error {
 	if err != nil {
 		return err
 	}
-	if !o.destroyed() {
+	if !o.destroyed() || now.Unix() < o.Erase { // it was restored, and perhaps destroyed again
+		return nil
+	}
+	return tx.Delete(materialKey(scope, hash))
+}
+
+// forget removes a destroyed object for good.
+func (e *Engine) forget(tx storage.Tx, scope, hash string, now time.Time) error {
+	o, err := e.objects.Get(tx, objectKey(scope, hash))
+	if storage.IsNotFound(err) {
+		return nil // its scope is gone, too
+	}
+	if err != nil {
+		return err
+	}
+	if !o.destroyed() || now.Unix() < o.Forget {
 		return nil
 	}
 	for _, key := range []string{orderDir(scope) + o.Order, materialKey(scope, hash), objectKey(scope, hash)} {

@@ -111,7 +111,7 @@ func TestManyCredentials(t *testing.T) {
 	x := newBench(t)
 	in := roleIn{scopeIn{"s"}, "r"}
 	x.do(func(tx storage.Tx) error {
-		_, err := x.e.writeScope(context.Background(), x.call(tx, time.Now()), in.scopeIn)
+		_, err := x.e.writeScope(context.Background(), x.call(tx, time.Now()), writeScopeIn{scopeIn: in.scopeIn})
 		if err == nil {
 			_, err = x.e.writeRole(context.Background(), x.call(tx, time.Now()), writeRoleIn{roleIn: in})
 		}
