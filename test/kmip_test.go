@@ -5,6 +5,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,5 +102,40 @@ func TestKMIPOnStandby(t *testing.T) {
 	c.nodes[1].must("POST", "kmip/scope/s/role/r/credential/revoke", map[string]any{"serial_number": cred["serial_number"]})
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("a connection at a standby outlives its certificate")
+	}
+}
+
+// The doctor sees what a client sees, and says what is wrong; messages are shown
+// without keys.
+func TestKMIPDoctor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n := newNode(t, dir, fileStorage)
+	address := fmt.Sprint("127.0.0.1:", arcatest.FreePort(t))
+	n.must("POST", "sys/mounts/kmip", map[string]any{"type": "kmip"})
+	n.must("POST", "kmip/config", map[string]any{"listen_addrs": address, "tls_ca_key_bits": 256, "default_tls_client_key_bits": 256})
+	n.must("POST", "kmip/scope/s", nil)
+	n.must("POST", "kmip/scope/s/role/r", map[string]any{"operation_query": true, "operation_get": true})
+	cred := n.must("POST", "kmip/scope/s/role/r/credential/generate", map[string]any{"format": "pem"})["data"].(map[string]any)
+	message := ttlv.Struct(ttlv.TagResponseMessage, ttlv.Bytes(ttlv.TagKeyMaterial, []byte("secret")), ttlv.Text(ttlv.TagUniqueIdentifier, "id1")).Encode()
+	for name, text := range map[string]any{
+		"cert.pem": cred["certificate"], "key.pem": cred["private_key"], "ca.pem": n.must("GET", "kmip/ca", nil)["data"].(map[string]any)["ca_pem"], "m.hex": fmt.Sprintf("%x\n", message),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text.(string)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	out := n.vault("kmip", "doctor", "-ca="+at("ca.pem"), "-cert="+at("cert.pem"), "-key="+at("key.pem"), address)
+	for _, want := range []string{"TLS 1.3", "2.1, 2.0, 1.4", "Get, ", "note: the client's certificate ends at"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if out := n.vault("kmip", "decode", at("m.hex")); !strings.Contains(out, `value="id1"`) || strings.Contains(out, "736563726574") || strings.Contains(out, "secret\"") {
+		t.Errorf("decoded: %s", out)
+	}
+	if out := n.vault("kmip", "decode", "-show-keys", at("m.hex")); !strings.Contains(out, "736563726574") {
+		t.Errorf("decoded with keys: %s", out)
 	}
 }

@@ -24,6 +24,7 @@ func commands(cfg Config) []command {
 		tokenCreateCommand(), tokenLookupCommand(), tokenRenewCommand(), tokenRevokeCommand(),
 		tokenCapabilitiesCommand(),
 		transitImportCommand(), transitImportVersionCommand(),
+		kmipDoctorCommand(), kmipDecodeCommand(),
 		leaseLookupCommand(), leaseRenewCommand(), leaseRevokeCommand(),
 		namespaceCreateCommand(), namespaceListCommand(), namespaceLookupCommand(), namespaceDeleteCommand(),
 		namespacePatchCommand(), namespaceLockCommand(), namespaceUnlockCommand(),
@@ -60,6 +61,8 @@ func groupSummary(name string) string {
 		return "Audit devices"
 	case "auth":
 		return "Auth methods"
+	case "kmip":
+		return "KMIP servers"
 	case "kv":
 		return "The key-value engine's secrets"
 	case "kv metadata":
