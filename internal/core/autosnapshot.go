@@ -80,6 +80,9 @@ func (c *Core) RescheduleSnapshots() {
 
 // keepSnapshots makes snapshots when they are due.
 func (a *Active) keepSnapshots(ctx context.Context) {
+	// Whatever the store says of a schedule, and whether it could be asked: none is
+	// served again too soon.
+	rest := time.Time{}
 	for {
 		name, due, err := a.nextSnapshot(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -88,7 +91,7 @@ func (a *Active) keepSnapshots(ctx context.Context) {
 		}
 		wait := longTime
 		if !due.IsZero() {
-			wait = time.Until(due)
+			wait = max(time.Until(due), time.Until(rest))
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -101,7 +104,9 @@ func (a *Active) keepSnapshots(ctx context.Context) {
 		case <-t.C:
 		}
 		if name != "" {
-			a.snapshotBySchedule(ctx, name)
+			if !a.snapshotBySchedule(ctx, name) {
+				rest = time.Now().Add(autoSnapshotRetry)
+			}
 		}
 	}
 }
@@ -146,8 +151,9 @@ func ReadAutoSnapshot(tx storage.Tx, name string) (s AutoSnapshot, st AutoStatus
 	return s, st, err
 }
 
-// snapshotBySchedule makes one snapshot and writes down how it went.
-func (a *Active) snapshotBySchedule(ctx context.Context, name string) {
+// snapshotBySchedule makes one snapshot and writes down how it went; false is that
+// this could not be written down. Old ones go when it is.
+func (a *Active) snapshotBySchedule(ctx context.Context, name string) bool {
 	var s AutoSnapshot
 	var st AutoStatus
 	err := a.DB.View(ctx, func(tx storage.Tx) (err error) {
@@ -158,10 +164,10 @@ func (a *Active) snapshotBySchedule(ctx context.Context, name string) {
 		if !storage.IsNotFound(err) && ctx.Err() == nil {
 			a.core.log.Warn("read a schedule of snapshots", "name", name, "error", err)
 		}
-		return
+		return storage.IsNotFound(err)
 	}
 	st.LastStart = time.Now().UTC()
-	file, err := a.saveSnapshot(&s, st.LastStart)
+	file, old, err := a.saveSnapshot(&s, st.LastStart)
 	if err == nil {
 		st.LastEnd, st.Errors, st.LastError, st.URL = time.Now().UTC(), 0, "", "file://"+file
 		st.Next = st.LastStart.Add(s.Interval)
@@ -184,25 +190,34 @@ func (a *Active) snapshotBySchedule(ctx context.Context, name string) {
 	if err != nil && !storage.IsNotFound(err) && ctx.Err() == nil {
 		a.core.log.Warn("note that a snapshot was made", "name", name, "error", err)
 	}
+	if err != nil {
+		return storage.IsNotFound(err)
+	}
+	for _, f := range old {
+		if err := remove(f); err != nil {
+			a.core.log.Warn("remove an old snapshot", "error", err)
+		}
+	}
+	return true
 }
 
-// saveSnapshot writes a snapshot into a file, durably, and removes those that are too many. A file of that name is whole.
-func (a *Active) saveSnapshot(s *AutoSnapshot, now time.Time) (string, error) {
+// saveSnapshot writes a snapshot into a file, durably, and tells which are too many then. A file of that name is whole.
+func (a *Active) saveSnapshot(s *AutoSnapshot, now time.Time) (file string, old []string, err error) {
 	if err := os.MkdirAll(s.PathPrefix, 0o700); err != nil {
-		return "", errs.New(errs.Unavailable, "make the folder for snapshots: %w", err)
+		return "", nil, errs.New(errs.Unavailable, "make the folder for snapshots: %w", err)
 	}
 	path := filepath.Join(s.PathPrefix, s.FilePrefix+"-"+now.Format(snapshotStamp)+snapshotSuffix)
 	part := path + ".part"
 	if err := a.writeSnapshot(part); err != nil {
-		return "", errors.Join(errs.New(errs.Unavailable, "write a snapshot: %w", err), remove(part))
+		return "", nil, errors.Join(errs.New(errs.Unavailable, "write a snapshot: %w", err), remove(part))
 	}
 	files, err := snapshotFiles(s)
 	if err != nil {
-		return "", errors.Join(err, remove(part))
+		return "", nil, errors.Join(err, remove(part))
 	}
 	info, err := os.Stat(part)
 	if err != nil {
-		return "", errs.New(errs.Unavailable, "write a snapshot: %w", err)
+		return "", nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
 	}
 	total := info.Size()
 	keep := files[max(0, len(files)-s.Retain+1):]
@@ -212,21 +227,16 @@ func (a *Active) saveSnapshot(s *AutoSnapshot, now time.Time) (string, error) {
 		}
 	}
 	if s.MaxSpace > 0 && total > s.MaxSpace {
-		return "", errors.Join(errs.New(errs.Unavailable,
+		return "", nil, errors.Join(errs.New(errs.Unavailable,
 			"the snapshots that are kept would take %d bytes, and local_max_space is %d: raise it, or lower retain", total, s.MaxSpace), remove(part))
 	}
 	if err := os.Rename(part, path); err != nil {
-		return "", errs.New(errs.Unavailable, "write a snapshot: %w", err)
+		return "", nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
 	}
 	if err := syncFolder(s.PathPrefix); err != nil {
-		return "", errs.New(errs.Unavailable, "write a snapshot: %w", err)
+		return "", nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
 	}
-	for _, f := range files[:len(files)-len(keep)] {
-		if err := remove(f); err != nil {
-			a.core.log.Warn("remove an old snapshot", "error", err)
-		}
-	}
-	return path, nil
+	return path, files[:len(files)-len(keep)], nil
 }
 
 func (a *Active) writeSnapshot(path string) error {

@@ -112,9 +112,10 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 		}
 		constraints[name] = map[string]any{"any": ways}
 	}
-	if err := h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now); err != nil {
-		return false, err
+	if h.a.MFA.Full(h.now) {
+		return false, errs.New(errs.Unavailable, "too many logins wait for their second factor; try again later")
 	}
+	h.call.After(func() { h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now) })
 	res.Auth = &engine.Auth{
 		Made: true, MFARequirement: map[string]any{"mfa_request_id": id, "mfa_constraints": constraints},
 	}

@@ -40,8 +40,8 @@ const (
 	maxEnforcements = 500 // of a namespace
 	maxMethods      = 100 // of an enforcement
 	maxTargets      = 2000
-	maxWaiting      = 10_000
-	maxOwnWaiting   = 20 // logins of one entity
+	maxWaiting      = 100_000
+	maxOwnWaiting   = 10 // logins of one entity
 	maxCounted      = 1 << 16
 	waitTime        = 5 * time.Minute // for the second factor
 	attemptsTime    = 5 * time.Minute // for which wrong codes count
@@ -353,6 +353,11 @@ func (s *Store) Take(tx storage.Tx, m *Method, entity, code string, now time.Tim
 	if !s.mayTry(m, entity, now) {
 		return false, nil
 	}
+	if sec.Period == 0 { // it was made when the method's parameters counted
+		old := *sec
+		old.Period, old.Digits, old.Algorithm = m.Period, m.Digits, m.Algorithm
+		sec = &old
+	}
 	step, err := sec.match(code, now, m.Skew)
 	if err != nil || step <= sec.Last {
 		return false, err
@@ -449,29 +454,33 @@ type Waiting struct {
 	until    time.Time
 }
 
+// Full reports whether no more logins may wait, of whomever; those that wait are
+// not given up for others.
+func (s *Store) Full(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiting) < maxWaiting {
+		return false
+	}
+	for k, old := range s.waiting {
+		if !now.Before(old.until) {
+			s.forget(k)
+		}
+	}
+	return len(s.waiting) >= maxWaiting
+}
+
 // Wait keeps a login under an id that nobody guesses, in place of the oldest of the
-// same entity when that has many. The error is Unavailable when too many others
-// wait: none of them is given up.
-func (s *Store) Wait(id string, w *Waiting, now time.Time) error {
+// same entity when that has many. See Full.
+func (s *Store) Wait(id string, w *Waiting, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if own := s.own[w.EntityID]; len(own) >= maxOwnWaiting {
 		s.forget(own[0])
 	}
-	if len(s.waiting) >= maxWaiting {
-		for k, old := range s.waiting {
-			if !now.Before(old.until) {
-				s.forget(k)
-			}
-		}
-	}
-	if len(s.waiting) >= maxWaiting {
-		return errs.New(errs.Unavailable, "too many logins wait for their second factor; try again later")
-	}
 	w.until = now.Add(waitTime)
 	s.waiting[id] = w
 	s.own[w.EntityID] = append(s.own[w.EntityID], id)
-	return nil
 }
 
 // forget drops a login that waits. mu is held.

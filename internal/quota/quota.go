@@ -187,25 +187,35 @@ func (k *Keeper) Close() { k.cancel() }
 
 // catchUp follows a change; what could not be read is tried again by who asks next.
 func (k *Keeper) catchUp() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	err := k.follow()
 	if k.stale.Store(err != nil); err != nil {
 		k.log.Error("read quotas; those in use stay", "error", err)
 	}
 }
 
+// again is catchUp of what could not be read, unless another has meanwhile.
+func (k *Keeper) again() {
+	k.mu.Lock()
+	stale := k.stale.Load()
+	k.mu.Unlock()
+	if stale {
+		k.catchUp()
+	}
+}
+
 // rules returns the set in use.
 func (k *Keeper) rules() *set {
 	if k.stale.Load() {
-		k.catchUp()
+		k.again()
 	}
 	return k.set.Load()
 }
 
 // follow brings the set in line with the store. A rule that has not changed keeps
-// its counts.
+// its counts. mu is held.
 func (k *Keeper) follow() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	next := &set{}
 	err := k.db.View(context.Background(), func(tx storage.Tx) (err error) {
 		if next.config, err = ReadConfig(tx); err != nil {

@@ -181,10 +181,14 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return true, e.try(ctx, c) })
 	}
 	if c.ClientID != "" {
-		c.StateKey = make([]byte, stateKeySize)
-		_, _ = rand.Read(c.StateKey) // never fails
+		c.newStateKey()
 	}
 	return nil, storage.PutJSON(call.Tx, configKey, c)
+}
+
+func (c *config) newStateKey() {
+	c.StateKey = make([]byte, stateKeySize)
+	_, _ = rand.Read(c.StateKey) // never fails
 }
 
 // try fetches what a configuration names, so that one that cannot work is not

@@ -233,6 +233,12 @@ func (e *Engine) authURL(_ context.Context, call *engine.Call, in authURLIn) (*e
 	if text, ok := call.Asked.(string); ok {
 		return answer(text)
 	}
+	if len(c.StateKey) == 0 { // the configuration is from before there was one
+		c.newStateKey()
+		if err := storage.PutJSON(call.Tx, configKey, c); err != nil {
+			return nil, err
+		}
+	}
 	nsPath, mount, now := call.NamespacePath, call.Mount.ID, call.Now
 	return nil, engine.Ask(func(ctx context.Context) (any, error) {
 		p, err := e.opened.of(c)

@@ -129,15 +129,26 @@ func CheckURL(text string) error {
 func withoutPassword(err error, text string) string {
 	s := err.Error()
 	if u, perr := url.Parse(text); perr == nil {
-		if pw, ok := u.User.Password(); ok && pw != "" {
-			s = strings.ReplaceAll(strings.ReplaceAll(s, pw, "…"), url.QueryEscape(pw), "…")
+		// Settings in the query may be secrets, too: only what stands before it is shown.
+		s = strings.ReplaceAll(s, u.RawQuery, "…")
+		secrets := []string{}
+		if pw, ok := u.User.Password(); ok {
+			secrets = append(secrets, pw, url.QueryEscape(pw), url.PathEscape(pw))
+		}
+		for name, values := range u.Query() {
+			if strings.Contains(strings.ToLower(name), "password") {
+				secrets = append(secrets, values...)
+			}
+		}
+		for _, secret := range secrets {
+			if secret != "" {
+				s = strings.ReplaceAll(s, secret, "…")
+			}
 		}
 		return s
 	}
-	if strings.Contains(s, text) {
-		return "it cannot be parsed"
-	}
-	return s
+	// In the form of key=value, anything may be the password.
+	return "it cannot be parsed"
 }
 
 // Close implements remote.Lock.
@@ -232,7 +243,7 @@ func commit(ctx context.Context, c *pgconn.PgConn) error {
 	results, err := c.Exec(ctx, "COMMIT").ReadAll()
 	var refused *pgconn.PgError
 	switch {
-	case errors.As(err, &refused) && refused.Severity == "ERROR":
+	case errors.As(err, &refused) && refused.Severity == "ERROR" && rolledBack(refused.Code):
 		return err
 	case err != nil:
 		_ = c.Close(ctx) // nothing more is known of it
@@ -241,6 +252,22 @@ func commit(ctx context.Context, c *pgconn.PgConn) error {
 		return errs.New(errs.Unavailable, "PostgreSQL has rolled the transaction back")
 	}
 	return nil
+}
+
+// rolledBack reports whether a refusal of COMMIT says for certain that nothing was
+// committed: a constraint, or a conflict. Of a connection or a server that goes, a
+// pooler in between may tell when the commit is done already; 40003 is a completion
+// that is unknown.
+func rolledBack(code string) bool {
+	switch {
+	case code == "40003", len(code) != 5:
+		return false
+	}
+	switch code[:2] {
+	case "23", "25", "2D", "40":
+		return true
+	}
+	return false
 }
 
 // A batch is the statements of a write, and which of them answer what.
