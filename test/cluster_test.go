@@ -390,8 +390,11 @@ func TestAutoSnapshots(t *testing.T) {
 	const config, status = "sys/storage/raft/snapshot-auto/config/often", "sys/storage/raft/snapshot-auto/status/often"
 	dir := filepath.Join(t.TempDir(), "snapshots")
 	for _, bad := range []map[string]any{
-		{}, {"storage_type": "local", "path_prefix": dir}, {"storage_type": "local", "interval": "1s", "path_prefix": "here"},
-		{"storage_type": "aws-s3", "interval": "1s", "path_prefix": dir}, {"storage_type": "local", "interval": "1s", "path_prefix": dir, "retain": 0},
+		{},
+		{"storage_type": "local", "path_prefix": dir},
+		{"storage_type": "local", "interval": "1s", "path_prefix": "here"},
+		{"storage_type": "aws-s3", "interval": "1s", "path_prefix": dir},
+		{"storage_type": "local", "interval": "1s", "path_prefix": dir, "retain": 0},
 		{"storage_type": "local", "interval": "1s", "path_prefix": dir, "file_prefix": "../x"},
 	} {
 		if a, err := n.call(t.Context(), "POST", config, n.root, bad); err != nil || a.code != 400 {
