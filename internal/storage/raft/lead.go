@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,6 +29,8 @@ type running struct {
 type leadership struct {
 	term uint64
 	over chan struct{} // closed when it ends
+
+	handing atomic.Bool // to another, on purpose: nothing more is begun
 }
 
 // A pending is the Apply under way.
@@ -351,6 +354,9 @@ func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() er
 		}
 		return errVoid
 	}
+	if l.handing.Load() {
+		return errVoid
+	}
 	s.mu.Lock()
 	s.number++
 	p := &pending{proposal: proposal{by: s.by, number: s.number, after: s.at.batch}, show: show, done: make(chan struct{})}
@@ -454,6 +460,7 @@ func (s *Store) StepDown(id string) error {
 	if s.alone(r) {
 		return errs.New(errs.Precondition, "there is no other voter that could take over")
 	}
+	s.drain()
 	s.follow() // first: the lease must not outlive the leader
 	var f raft.Future
 	if id == "" {
@@ -473,4 +480,29 @@ func (s *Store) StepDown(id string) error {
 		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)
 	}
 	return nil
+}
+
+// drainTime is how long a leader that hands over waits for the write under way.
+const drainTime = time.Second
+
+// drain lets the write under way come to its end, and no other begin, so that the one who made it learns its outcome.
+func (s *Store) drain() {
+	l := s.leading.Load()
+	if l == nil {
+		return
+	}
+	l.handing.Store(true)
+	ended := make(chan struct{})
+	go func() { // ends with the write, which ends with the leadership at the latest
+		s.applies.Lock()
+		s.applies.Unlock() //nolint:staticcheck // SA2001: to have had it is all
+		close(ended)
+	}()
+	t := time.NewTimer(drainTime)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-l.over:
+	case <-t.C:
+	}
 }
