@@ -96,6 +96,19 @@ func (f *failure) Error() string {
 	return f.Text
 }
 
+// loginHelps reports whether etcd refuses the token: there is none, it has expired, or it was given before users or their rights changed.
+func (f *failure) loginHelps() bool {
+	if f.Code == codeUnknownToken {
+		return true
+	}
+	for _, text := range []string{"auth token", "user name is empty", "revision of auth store is old"} {
+		if strings.Contains(f.Error(), text) {
+			return true
+		}
+	}
+	return false
+}
+
 // Codes of gRPC.
 const (
 	codeInvalid      = 3
@@ -128,7 +141,7 @@ func (c *client) call(ctx context.Context, path string, in, out any) error {
 	for again := false; ; again = true {
 		err = c.anywhere(ctx, path, body, out)
 		var f *failure
-		if c.user == "" || again || !errors.As(err, &f) || f.Code != codeUnknownToken && !strings.Contains(f.Error(), "auth token") && !strings.Contains(f.Error(), "user name is empty") {
+		if c.user == "" || again || !errors.As(err, &f) || !f.loginHelps() {
 			return explain(err)
 		}
 		if err := c.login(ctx); err != nil {

@@ -40,8 +40,8 @@ const (
 	MaxBytes = 1 << 20
 	// MaxKeyBytes is ours: etcd has none but that of the request.
 	MaxKeyBytes = 8 << 10
-	// maxValueBytes leaves room for the key.
-	maxValueBytes = 1<<20 + 1<<18
+	// maxValueBytes with the longest key, alone in a part of a journal and so in base64, stays below etcd's 1.5 MB.
+	maxValueBytes = 1 << 20
 )
 
 // The driver's own keys, behind the path, where no scan looks.
@@ -149,8 +149,8 @@ func (d *Driver) entries(kvs []keyValue) []storage.Entry {
 // Write implements remote.Driver.
 func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note func(storage.Before)) error {
 	for i := range w.Puts {
-		if e := &w.Puts[i]; len(e.Key)+len(e.Value) > maxValueBytes {
-			return errs.New(errs.TooLarge, "the value of %q has %d bytes, etcd takes %d with the key", e.Key, len(e.Value), maxValueBytes)
+		if e := &w.Puts[i]; len(e.Value) > maxValueBytes {
+			return errs.New(errs.TooLarge, "the value of %q has %d bytes, etcd takes %d", e.Key, len(e.Value), maxValueBytes)
 		}
 	}
 	if note != nil {
@@ -243,8 +243,9 @@ type mark struct {
 // journal commits parts as one. Until the mark is there nothing has happened; once it is, all of it will.
 func (d *Driver) journal(ctx context.Context, fence string, parts [][]operation) error {
 	id := remote.NewID()
-	// What a journal left that was never committed.
-	err := d.certain(d.commit(ctx, fence, []operation{{Delete: &deleteRequest{Key: d.key(journalDir), End: d.key(journalEnd)}}}))
+	// What a journal left that was never committed. Without an answer it may yet come, and take the parts of a later journal
+	// away: that is not known, so that the fence is taken anew, which refuses it then.
+	err := d.commit(ctx, fence, []operation{{Delete: &deleteRequest{Key: d.key(journalDir), End: d.key(journalEnd)}}})
 	if err != nil {
 		return err
 	}
@@ -270,7 +271,7 @@ func (d *Driver) journal(ctx context.Context, fence string, parts [][]operation)
 	return nil
 }
 
-// certain takes the doubt from a write whose outcome does not matter.
+// certain takes the doubt from a write whose outcome does not matter, whenever it comes.
 func (d *Driver) certain(err error) error {
 	if errors.Is(err, remote.ErrUnknown) {
 		return errs.New(errs.Unavailable, "etcd: %s", err.Error())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -46,6 +47,7 @@ func TestEtcd(t *testing.T) {
 	}
 	t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
 	t.Run("model", func(t *testing.T) { storagetest.TestModel(t, lead) })
+	t.Run("largest value", func(t *testing.T) { testLargest(t, config()) })
 	t.Run("large writes", func(t *testing.T) { testLarge(t, config()) })
 	t.Run("foreign", func(t *testing.T) { testForeign(t, e, config()) })
 	t.Run("nodes", func(t *testing.T) {
@@ -113,6 +115,9 @@ func testLarge(t *testing.T, cfg etcd.Config) {
 		next := string(rune('b' + step%20))
 		broken := etcd.BreakAt(d, step)
 		err := broken.Write(t.Context(), id, remote.Plan(largeBatch(next)), nil)
+		if step == 0 && !errors.Is(err, remote.ErrUnknown) {
+			t.Fatalf("a deletion that may yet come is not told: %v", err)
+		}
 		after := fmt.Sprint("after", step)
 		claim.ID = after
 		if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != after { // carries out what is committed
@@ -147,6 +152,57 @@ func testLarge(t *testing.T, cfg etcd.Config) {
 	}
 	if committed < 2 || not < 2 {
 		t.Errorf("%d were committed, %d not: the test does not reach both", committed, not)
+	}
+}
+
+// testLargest writes the largest value alone, and as a part of a journal.
+func testLargest(t *testing.T, cfg etcd.Config) {
+	b := remotetest.Lead(t, remote.Config{Driver: open(t, cfg)})
+	key := strings.Repeat("k", etcd.MaxKeyBytes)
+	for _, batch := range []storage.Batch{
+		{{Kind: storage.Put, Key: key, Value: make([]byte, etcd.MaxValueBytes)}},
+		{{Kind: storage.DeletePrefix, Key: "k"}, {Kind: storage.Put, Key: key, Value: make([]byte, etcd.MaxValueBytes)}},
+	} {
+		if err := b.Apply(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := b.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: key, Value: make([]byte, etcd.MaxValueBytes+1)}})
+	if !errors.Is(err, storage.ErrNotApplied) || !strings.Contains(err.Error(), "etcd takes 1048576") {
+		t.Errorf("a larger value: %.300v", err)
+	}
+}
+
+// TestLogin answers as an etcd does that has changed its users since the token was given.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range []string{
+		`{"code": 3, "message": "etcdserver: revision of auth store is old"}`,
+		`{"code": 3, "message": "etcdserver: user name is empty"}`,
+		`{"code": 16, "message": "etcdserver: invalid auth token"}`,
+	} {
+		logins, asked := 0, 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/v3/auth/authenticate":
+				logins++
+				_, _ = fmt.Fprintf(w, `{"token": "t%d"}`, logins)
+			case r.Header.Get("Authorization") != "t2" && asked > 0, r.Header.Get("Authorization") == "":
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = w.Write([]byte(refusal))
+			default:
+				asked++
+				_, _ = w.Write([]byte(`{"responses": [{}, {}]}`))
+			}
+		}))
+		t.Cleanup(server.Close)
+		d := open(t, etcd.Config{Address: server.URL, Username: "arca", Password: "x"})
+		if _, err := d.Get(t.Context(), "a"); !storage.IsNotFound(err) || logins != 2 {
+			t.Errorf("%s: %v after %d logins", refusal, err, logins)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 )
 
+// MaxValueBytes is for the tests.
+const MaxValueBytes = maxValueBytes
+
 // BreakAt is the driver with a connection that is cut after so many requests: the next reaches etcd, but its answer is lost, and none after it
 // reach etcd.
 func BreakAt(d *Driver, n int) *Driver {

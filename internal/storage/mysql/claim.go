@@ -19,7 +19,7 @@ const lockName = "arca"
 
 // A Lock is a row with JSON, of the table of locks or, as the fence, of that of entries. It is safe for concurrent use.
 type Lock struct {
-	db         *sql.DB
+	db         *handle
 	table      string
 	key, value string // its columns
 	name       string // of the row
@@ -37,9 +37,9 @@ func OpenLock(ctx context.Context, cfg Config) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lock{db: db, table: quote(cfg.Database) + "." + quote(cfg.LockTable), key: "node_job", value: "current_leader", name: lockName}
+	l := &Lock{db: newHandle(db, &cfg), table: quote(cfg.Database) + "." + quote(cfg.LockTable), key: "node_job", value: "current_leader", name: lockName}
 	if err := l.prepare(ctx, &cfg); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
@@ -80,7 +80,11 @@ func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
-	err = transaction(ctx, l.db, func(conn *sql.Conn) error {
+	run := transaction
+	if l.name == fenceKey && !c.Steal {
+		run = once // it is renewed; what is taken anew may be on whichever server is the database now
+	}
+	err = run(ctx, l.db, func(conn *sql.Conn) error {
 		if h, err = l.locked(ctx, conn); err != nil {
 			return err
 		}

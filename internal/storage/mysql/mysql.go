@@ -42,7 +42,8 @@ const (
 	defaultOpen    = 16 // more than the processors of most databases, which gain nothing by more
 	writers        = 3  // connections for a write and for claims
 	connectTime    = 5 * time.Second
-	chunkBytes     = 1 << 20 // of one statement, unless one value alone is larger
+	idleTime       = 20 * time.Second // of a connection for writes, before the server ends it: when one is lost, something has happened
+	chunkBytes     = 1 << 20          // of one statement, unless one value alone is larger
 	chunkRows      = 1000
 )
 
@@ -55,7 +56,7 @@ const maxValueBytes = 1<<24 - 1
 // A Driver is a remote.Driver. It is safe for concurrent use.
 type Driver struct {
 	*Lock         // the fence, in the table of entries; its connections are those of writes, too
-	db    *sql.DB // of reads
+	db    *handle // of reads
 	table string  // quoted
 	log   *slog.Logger
 }
@@ -102,6 +103,7 @@ func connect(cfg *Config) (*sql.DB, error) {
 	m.Timeout, m.InterpolateParams = connectTime, true
 	m.Logger = quiet{} // errors come back to us
 	m.MaxAllowedPacket = 0
+	m.RejectReadOnly = true // such a connection is of no use: the primary is elsewhere
 	// Nothing is cut to fit, and times are the same everywhere.
 	m.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES'", "time_zone": "'+00:00'"}
 	if cfg.CAFile != "" {
@@ -145,8 +147,9 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	d := &Driver{db: db, table: quote(cfg.Database) + "." + quote(cfg.Table), log: cfg.Log}
-	d.Lock = &Lock{db: writes, table: d.table, key: "vault_key", value: "vault_value", name: fenceKey}
+	writes.SetConnMaxIdleTime(idleTime)
+	d := &Driver{db: newHandle(db, &cfg), table: quote(cfg.Database) + "." + quote(cfg.Table), log: cfg.Log}
+	d.Lock = &Lock{db: newHandle(writes, &few, d.db), table: d.table, key: "vault_key", value: "vault_value", name: fenceKey}
 	if err := d.prepare(ctx, &cfg); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -161,7 +164,9 @@ func (d *Driver) Close() error { return errors.Join(d.db.Close(), d.Lock.Close()
 
 // Get implements remote.Driver.
 func (d *Driver) Get(ctx context.Context, key string) (value []byte, err error) {
-	err = d.db.QueryRowContext(ctx, "SELECT vault_value FROM "+d.table+" WHERE vault_key = ?", []byte(key)).Scan(&value)
+	err = d.db.read(ctx, func(c *sql.Conn) error {
+		return c.QueryRowContext(ctx, "SELECT vault_value FROM "+d.table+" WHERE vault_key = ?", []byte(key)).Scan(&value)
+	})
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, storage.ErrNotFound
@@ -174,22 +179,20 @@ func (d *Driver) Get(ctx context.Context, key string) (value []byte, err error) 
 }
 
 // Page implements remote.Driver.
-func (d *Driver) Page(ctx context.Context, p remote.Page) ([]storage.Entry, error) {
-	list, err := page(ctx, d.db, d.table, p)
+func (d *Driver) Page(ctx context.Context, p remote.Page) (list []storage.Entry, err error) {
+	err = d.db.read(ctx, func(c *sql.Conn) error {
+		list, err = page(ctx, c, d.table, p)
+		return err
+	})
 	return list, clear(err)
 }
 
-// A querier is a handle or a connection.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func page(ctx context.Context, q querier, table string, p remote.Page) ([]storage.Entry, error) {
+func page(ctx context.Context, q *sql.Conn, table string, p remote.Page) ([]storage.Entry, error) {
 	columns := "vault_key, vault_value"
 	if p.KeysOnly {
 		columns = "vault_key"
 	}
-	rows, err := q.QueryContext(ctx, "SELECT "+columns+" FROM "+table+" WHERE vault_key >= ? AND vault_key < ? ORDER BY vault_key LIMIT ?",
+	rows, err := q.QueryContext(ctx, "SELECT "+columns+" FROM "+table+" WHERE vault_key >= ? AND vault_key < ? ORDER BY vault_key LIMIT ?", //nolint:gosec // G202: quoted names
 		[]byte(p.From), []byte(p.To), p.Limit)
 	if err != nil {
 		return nil, err
@@ -223,7 +226,7 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 			return errs.New(errs.TooLarge, "the value of %q has %d bytes, MySQL takes %d", e.Key, len(e.Value), maxValueBytes)
 		}
 	}
-	return transaction(ctx, d.Lock.db, func(c *sql.Conn) error {
+	return once(ctx, d.Lock.db, func(c *sql.Conn) error {
 		h, err := d.locked(ctx, c)
 		if err != nil {
 			return err

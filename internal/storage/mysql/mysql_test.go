@@ -1,8 +1,14 @@
 package mysql_test
 
 import (
+	"database/sql"
+	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	_ "github.com/go-sql-driver/mysql" // which the test looks with
 
 	"arca/internal/arcatest/database"
 	"arca/internal/storage"
@@ -55,11 +61,85 @@ func TestMySQL(t *testing.T) {
 	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, m, config) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, m) })
+	t.Run("demoted", func(t *testing.T) { testDemoted(t, m) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
 			Stop: m.Stop, Start: m.Start, Pause: m.Pause, Continue: m.Continue,
 		})
 	})
+}
+
+// testDemoted makes the server one that only reads, as a failover does with the old primary, and the primary again: whatever
+// was connected with it is given up, and the node begins anew.
+func testDemoted(t *testing.T, m *database.MariaDB) {
+	name := m.NewDatabase()
+	m.Exec("CREATE DATABASE " + name + "; CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'plain'; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON " +
+		name + ".* TO plain@'127.0.0.1'")
+	look, err := sql.Open("mysql", "vault:"+database.Password+"@tcp("+m.Address()+")/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = look.Close() }) // nothing was written
+	connections := func() (ids []int64) {
+		t.Helper()
+		rows, err := look.QueryContext(t.Context(), "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'plain'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, id)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	s := remote.New(remote.Config{
+		Driver: open(t, mysql.Config{Address: m.Address(), Username: "plain", Password: "plain", Database: name}), Name: "mysql",
+	})
+	var leads atomic.Int64
+	s.Bind(remote.Events{Lead: func() { leads.Add(1) }})
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put := func(value string) error {
+		return s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte(value)}})
+	}
+	if err := put("1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	before := connections()
+	if len(before) < 2 {
+		t.Fatalf("%d connections: the test needs one of reads and one of writes", len(before))
+	}
+	m.Exec("SET GLOBAL read_only = 1")
+	err = put("2")
+	if !errors.Is(err, storage.ErrNotApplied) || !strings.Contains(err.Error(), "only reads") {
+		t.Errorf("a write to a server that only reads: %v", err)
+	}
+	m.Exec("SET GLOBAL read_only = 0")
+	remotetest.Await(t, "the node to begin anew", func() bool { return leads.Load() == 2 && s.Leading() })
+	remotetest.Await(t, "the connections to end", func() bool {
+		return !slices.ContainsFunc(connections(), func(id int64) bool { return slices.Contains(before, id) })
+	})
+	if got, err := s.Get(t.Context(), "a"); err != nil || string(got) != "1" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := put("3"); err != nil {
+		t.Error(err)
+	}
 }
 
 // testSchema opens what arca cannot use.

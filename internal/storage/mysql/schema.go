@@ -12,7 +12,7 @@ import (
 
 // prepare looks at the table of entries, and makes it if it is not there.
 func (d *Driver) prepare(ctx context.Context, cfg *Config) error {
-	err := ensure(ctx, d.db, cfg.Database, cfg.Table, "CREATE TABLE IF NOT EXISTS "+d.table+
+	err := ensure(ctx, d.db.DB, cfg.Database, cfg.Table, "CREATE TABLE IF NOT EXISTS "+d.table+
 		" (vault_key VARBINARY(3072) NOT NULL, vault_value MEDIUMBLOB, PRIMARY KEY (vault_key)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
 		map[string][]string{"vault_key": {"varbinary(3072)"}, "vault_value": {"mediumblob", "longblob"}})
 	if err != nil {
@@ -35,7 +35,7 @@ func (d *Driver) prepare(ctx context.Context, cfg *Config) error {
 
 // prepare looks at the table of locks, and makes it if it is not there.
 func (l *Lock) prepare(ctx context.Context, cfg *Config) error {
-	return ensure(ctx, l.db, cfg.Database, cfg.LockTable, "CREATE TABLE IF NOT EXISTS "+l.table+
+	return ensure(ctx, l.db.DB, cfg.Database, cfg.LockTable, "CREATE TABLE IF NOT EXISTS "+l.table+
 		" (node_job VARBINARY(512) NOT NULL, current_leader VARBINARY(1024) NOT NULL, PRIMARY KEY (node_job)) ENGINE=InnoDB",
 		map[string][]string{"node_job": {"varbinary(512)"}, "current_leader": {"varbinary(512)", "varbinary(1024)"}})
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	sqldriver "database/sql/driver"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 
 // transaction runs fn on one connection and commits, once more on another connection if the first was lost before the
 // commit was sent.
-func transaction(ctx context.Context, db *sql.DB, fn func(c *sql.Conn) error) error {
+func transaction(ctx context.Context, db *handle, fn func(c *sql.Conn) error) error {
 	for again := false; ; again = true {
 		lost, err := attempt(ctx, db, fn)
 		if err == nil || !lost || again || ctx.Err() != nil {
@@ -25,22 +26,37 @@ func transaction(ctx context.Context, db *sql.DB, fn func(c *sql.Conn) error) er
 	}
 }
 
-// attempt reports whether the connection was lost before the commit was sent.
-func attempt(ctx context.Context, db *sql.DB, fn func(c *sql.Conn) error) (lost bool, err error) {
-	c, err := db.Conn(ctx)
-	if err != nil {
-		return false, err
+// once is a transaction that is not run again: what was written before may be lost with the connection.
+func once(ctx context.Context, db *handle, fn func(c *sql.Conn) error) error {
+	lost, err := attempt(ctx, db, fn)
+	if err = clear(err); lost {
+		return fmt.Errorf("%w: %w", remote.ErrLost, err)
 	}
-	defer func() { _ = c.Close() }() // back to the others
+	return err
+}
+
+// attempt reports whether the connection was lost before the commit was sent. The others are given up then.
+func attempt(ctx context.Context, db *handle, fn func(c *sql.Conn) error) (lost bool, err error) {
+	defer func() {
+		// A request that was given up closes its connection, too; that says nothing of the server.
+		if gone(err) && ctx.Err() == nil {
+			db.drop()
+		}
+	}()
+	c, done, err := db.conn(ctx)
+	if err != nil {
+		return gone(err), err
+	}
+	defer done()
 	_, err = c.ExecContext(ctx, "START TRANSACTION")
 	if err == nil {
 		err = fn(c)
 	}
 	if err != nil {
-		if _, rerr := c.ExecContext(ctx, "ROLLBACK"); rerr != nil {
+		if _, rerr := c.ExecContext(ctx, "ROLLBACK"); rerr != nil || gone(err) {
 			discard(c) // the server rolls back then
 		}
-		return gone(err), err
+		return gone(err) && ctx.Err() == nil, err
 	}
 	if _, err := c.ExecContext(ctx, "COMMIT"); err != nil {
 		discard(c)
@@ -58,9 +74,18 @@ func discard(c *sql.Conn) {
 	_ = c.Raw(func(any) error { return sqldriver.ErrBadConn }) // says just that
 }
 
+// gone reports whether an error says that the connection is of no use any more.
 func gone(err error) bool {
 	var e *driver.MySQLError
-	return errors.Is(err, sqldriver.ErrBadConn) || errors.Is(err, driver.ErrInvalidConn) || errors.As(err, &e) && e.Number == errShutdown
+	if errors.As(err, &e) {
+		return e.Number == errShutdown || readOnly(e)
+	}
+	return errors.Is(err, sqldriver.ErrBadConn) || errors.Is(err, driver.ErrInvalidConn)
+}
+
+// readOnly reports whether the server only reads: a replica, or what was the primary until a moment ago.
+func readOnly(e *driver.MySQLError) bool {
+	return e.Number == errReadOnly || e.Number == errReadOnlyTrx || e.Number == errReadOnlyMode
 }
 
 // Errors of the server.
@@ -73,6 +98,7 @@ const (
 	errNoColumn      = 1054
 	errReadOnly      = 1290
 	errReadOnlyTrx   = 1792
+	errReadOnlyMode  = 1836
 	errDiskFull      = 1021
 	errTableFull     = 1114
 	errAccessDenied  = 1045
@@ -90,6 +116,9 @@ func clear(err error) error {
 		if errors.Is(err, driver.ErrPktTooLarge) {
 			return errs.New(errs.TooLarge, "MySQL: a value is larger than the server's max_allowed_packet")
 		}
+		if errors.Is(err, sqldriver.ErrBadConn) { // the driver leaves open which
+			return errs.New(errs.Unavailable, "MySQL: the connection was lost, or this server only reads (a replica?); name the primary in address: %w", err)
+		}
 		return errs.New(errs.Unavailable, "MySQL cannot be reached: %w", err)
 	}
 	switch e.Number {
@@ -97,7 +126,7 @@ func clear(err error) error {
 		return errs.New(errs.TooLarge, "MySQL: a value is larger than the server's max_allowed_packet: %s", e.Message)
 	case errNoTable, errNoColumn:
 		return errs.New(errs.Unavailable, "MySQL: the table is not as arca needs it (%s): see docs/storage.md for its definition", e.Message)
-	case errReadOnly, errReadOnlyTrx:
+	case errReadOnly, errReadOnlyTrx, errReadOnlyMode:
 		return errs.New(errs.Unavailable, "MySQL: this server only reads (a replica?); name the primary in address: %s", e.Message)
 	case errDiskFull, errTableFull:
 		return errs.New(errs.Unavailable, "MySQL: the disk of the database is full: %s", e.Message)

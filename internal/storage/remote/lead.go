@@ -58,17 +58,20 @@ func (s *Store) Stop() {
 	r.cancel()
 	r.work.Wait()
 	s.end(s.term.Load())
-	s.release()
-}
-
-// release gives back what this node may still hold. Should that fail, the leases run out.
-func (s *Store) release() {
+	_ = s.release() // is logged
 	s.mu.Lock()
-	id := s.before
 	s.before = ""
 	s.mu.Unlock()
+}
+
+// release gives back what this node may still hold. Should that fail, the leases run out. Until it is done, before says that
+// what is found in the lock is this node's own.
+func (s *Store) release() error {
+	s.mu.Lock()
+	id := s.before
+	s.mu.Unlock()
 	if id == "" {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
@@ -78,7 +81,14 @@ func (s *Store) release() {
 	}
 	if err != nil {
 		s.log.Warn("give back the right to write; it runs out by itself", "error", err)
+		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.before == id {
+		s.before = ""
+	}
+	return nil
 }
 
 // Poke has the store look at once whether the lock is free.
@@ -117,6 +127,9 @@ func (s *Store) run(r *running) {
 func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 	s.mu.Lock()
 	before, rest := s.before, time.Until(s.paused)
+	if s.yielding {
+		rest = s.cfg.Pause // it begins when the lock has been given back
+	}
 	s.mu.Unlock()
 	if rest > 0 {
 		s.look(ctx)
@@ -204,8 +217,12 @@ func (s *Store) others(h Holder) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.ID != "" && h.ID != s.before {
-		s.paused = time.Time{} // somebody has taken over
+	switch h.ID {
+	case "":
+	case s.before:
+		p = peer{} // this node's own, which it is about to give back
+	default:
+		s.paused, s.yielding = time.Time{}, false // somebody has taken over
 	}
 	s.holder, s.trouble, s.down = p, nil, false
 }
@@ -304,6 +321,10 @@ func (s *Store) hold(t *term) {
 			}
 			s.end(t)
 			return
+		case errors.Is(err, ErrLost):
+			s.lost(err)
+			s.end(t)
+			return
 		case now() > t.until.Load() && s.writing.Load() == 0: // a commit that takes long holds the fence
 			s.failing(err)
 			s.end(t)
@@ -313,8 +334,14 @@ func (s *Store) hold(t *term) {
 		}
 		if s.cfg.Lock != nil && err == nil && start-fenced > int64(fenceEvery) {
 			// Nobody waits for this: it shows that the data are in use, to who would copy them.
-			if h, err := s.ask(t.ctx, s.cfg.Driver, Claim{ID: t.id, Value: s.value(), TTL: fenceTTL}); err == nil && h.ID == t.id {
+			h, err := s.ask(t.ctx, s.cfg.Driver, Claim{ID: t.id, Value: s.value(), TTL: fenceTTL})
+			switch {
+			case err == nil && h.ID == t.id:
 				fenced = start
+			case errors.Is(err, ErrLost):
+				s.lost(err)
+				s.end(t)
+				return
 			}
 		}
 	}
@@ -352,11 +379,26 @@ func (s *Store) StepDown(string) error {
 		return errs.New(errs.Precondition, "there is no other node that could take over")
 	}
 	s.mu.Lock()
-	s.paused = time.Now().Add(s.cfg.Pause)
+	s.yielding = true
 	s.mu.Unlock()
 	s.end(t)
-	s.release()
+	err := s.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.yielding { // another has taken over meanwhile
+		return nil
+	}
+	// The others' time begins when they can have the lock, however long it took to give it back.
+	s.yielding, s.paused = false, time.Now().Add(s.cfg.Pause)
+	if err != nil {
+		s.paused = s.paused.Add(s.cfg.TTL)
+	}
 	return nil
+}
+
+// lost tells that the database may be another now.
+func (s *Store) lost(err error) {
+	s.log.Warn("the connection with the storage was lost: the node begins anew from what is in the database", "storage", s.cfg.Name, "error", err)
 }
 
 // Last implements cluster's view of a store: what is in it has no number here.

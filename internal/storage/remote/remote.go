@@ -83,6 +83,9 @@ var (
 	ErrFenced = errors.New("another node writes to this storage now")
 	// ErrUnknown says that the outcome of a commit is not known.
 	ErrUnknown = errors.New("the outcome is not known")
+	// ErrLost says that nothing was written, and that the connection was lost or refused for good: another server may be the
+	// database now, and lack what this one had acknowledged. A renewal of the fence may say so, too.
+	ErrLost = errors.New("the connection was lost")
 )
 
 // Config of a Store.
@@ -145,11 +148,13 @@ type Store struct {
 	kick    chan struct{}
 
 	mu      sync.Mutex
-	holder  peer   // who has the lock, as far as this node knows
-	trouble error  // why this node cannot lead; nil where another does
-	down    bool   // the storage does not answer
-	before  string // id of this node's last claim
-	paused  time.Time
+	holder  peer      // who has the lock, as far as this node knows
+	trouble error     // why this node cannot lead; nil where another does
+	down    bool      // the storage does not answer
+	before  string    // id of this node's last claim
+	paused  time.Time // until when this node leaves the lock to others
+	// yielding is set while a step-down has not given back the lock, nor another taken it.
+	yielding bool
 }
 
 type running struct {
@@ -331,6 +336,9 @@ func (s *Store) Apply(ctx context.Context, b storage.Batch) error {
 		s.log.Warn("the outcome of a commit is not known: the node begins anew from what is in the database", "error", err)
 		s.leave(t)
 		return errs.New(errs.Unavailable, "%s: %w", s.cfg.Name, err)
+	case errors.Is(err, ErrLost):
+		s.lost(err)
+		s.leave(t)
 	}
 	return fmt.Errorf("%w: %w", storage.ErrNotApplied, kinded(err))
 }

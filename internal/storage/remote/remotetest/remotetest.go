@@ -17,8 +17,8 @@ import (
 
 const patience = 60 * time.Second
 
-// await waits until ok.
-func await(t testing.TB, what string, ok func() bool) {
+// Await waits until ok.
+func Await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
@@ -41,7 +41,7 @@ func Lead(t testing.TB, cfg remote.Config) *remote.Store {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the right to write", s.Leading)
+	Await(t, "the right to write", s.Leading)
 	return s
 }
 
@@ -120,13 +120,16 @@ func TestNodes(t *testing.T, open func(t *testing.T) func() (remote.Driver, remo
 	}
 	t.Run("step down", func(t *testing.T) {
 		next := open(t)
-		a, b := newNode(t, config(next, "a")).start(t), newNode(t, config(next, "b"))
-		await(t, "a leader", a.Leading)
+		// The pause ends early when b has taken over; without that, b has time to.
+		first := config(next, "a")
+		first.Pause = patience / 6
+		a, b := newNode(t, first).start(t), newNode(t, config(next, "b"))
+		Await(t, "a leader", a.Leading)
 		b.start(t)
 		if b.Leading() {
 			t.Fatal("two lead")
 		}
-		await(t, "word of the leader", func() bool { id, _ := b.Leader(); return id == "a" })
+		Await(t, "word of the leader", func() bool { id, _ := b.Leader(); return id == "a" })
 		mustAdd(t, a, 0)
 		if _, err := b.add(t.Context()); !errors.Is(err, storage.ErrNotActive) {
 			t.Errorf("a standby writes: %v", err)
@@ -134,13 +137,13 @@ func TestNodes(t *testing.T, open func(t *testing.T) func() (remote.Driver, remo
 		if err := a.StepDown(""); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the other", b.Leading)
+		Await(t, "the other", b.Leading)
 		mustAdd(t, b, 1)
 		if _, err := a.add(t.Context()); err == nil {
 			t.Error("who stepped down writes")
 		}
 		b.Stop()
-		await(t, "the first again", a.Leading)
+		Await(t, "the first again", a.Leading)
 		mustAdd(t, a, 2)
 	})
 	t.Run("fence", func(t *testing.T) { testFence(t, config, open(t)) })
@@ -158,7 +161,7 @@ func mustAdd(t *testing.T, n *node, want int) {
 // testFence takes the fence behind the back of a leader: it commits nothing more, and knows it.
 func testFence(t *testing.T, config func(func() (remote.Driver, remote.Lock), string) remote.Config, next func() (remote.Driver, remote.Lock)) {
 	a := newNode(t, config(next, "a")).start(t)
-	await(t, "a leader", a.Leading)
+	Await(t, "a leader", a.Leading)
 	mustAdd(t, a, 0)
 	d, l := next()
 	defer func() { _ = errors.Join(d.Close(), l.Close()) }()
@@ -179,7 +182,7 @@ func testFence(t *testing.T, config func(func() (remote.Driver, remote.Lock), st
 	if err := d.Write(t.Context(), id, w, nil); err != nil {
 		t.Fatalf("the right fence: %v", err)
 	}
-	await(t, "a leader again, when the lease has run out", a.Leading)
+	Await(t, "a leader again, when the lease has run out", a.Leading)
 	mustAdd(t, a, 7)
 }
 
@@ -202,7 +205,7 @@ func testAlone(t *testing.T, next func() (remote.Driver, remote.Lock)) {
 	if _, err := a.add(t.Context()); err == nil {
 		t.Fatal("the first still writes")
 	}
-	await(t, "the first to give up", func() bool { return a.Fresh(t.Context()) != nil })
+	Await(t, "the first to give up", func() bool { return a.Fresh(t.Context()) != nil })
 	t.Log(a.Fresh(t.Context()))
 	mustAdd(t, b, 2)
 	if a.Leading() {
@@ -241,7 +244,7 @@ func testTorture(t *testing.T, config func(func() (remote.Driver, remote.Lock), 
 	}
 	for range 6 {
 		before := acked.Load()
-		await(t, "writes", func() bool { return acked.Load() > before+30 })
+		Await(t, "writes", func() bool { return acked.Load() > before+30 })
 		for _, n := range nodes {
 			if n.Leading() {
 				_ = n.StepDown("") // it may have lost the lead by itself
@@ -251,7 +254,7 @@ func testTorture(t *testing.T, config func(func() (remote.Driver, remote.Lock), 
 	stop()
 	all.Wait()
 	var last int
-	await(t, "the counter", func() bool {
+	Await(t, "the counter", func() bool {
 		for _, n := range nodes {
 			if got, err := n.read(t.Context()); err == nil {
 				last = got
@@ -305,11 +308,11 @@ func TestLost(t *testing.T, cfg remote.Config, o Outage) {
 	}
 	working := func() {
 		before := acked.Load()
-		await(t, "writes", func() bool { return acked.Load() > before+20 })
+		Await(t, "writes", func() bool { return acked.Load() > before+20 })
 	}
 	working()
 	o.Stop()
-	await(t, "an error", func() bool { mu.Lock(); defer mu.Unlock(); return said != nil })
+	Await(t, "an error", func() bool { mu.Lock(); defer mu.Unlock(); return said != nil })
 	o.Start()
 	working()
 	o.Pause()

@@ -1,0 +1,210 @@
+package remote_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"arca/internal/storage"
+	"arca/internal/storage/remote"
+)
+
+// A place is what nodes share: who has the lock, and when it has been asked for.
+type place struct {
+	mu      sync.Mutex
+	holder  remote.Holder
+	claimed map[string]time.Time // when each node last asked for the lock
+	renewal error                // of the fence
+}
+
+// lock is one node's view of it, which gives back slowly.
+type lock struct {
+	*place
+	node string
+	slow time.Duration
+	fail error // of giving back
+}
+
+func (l *lock) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claimed[l.node] = time.Now()
+	if l.holder.ID == "" || l.holder.ID == c.ID || c.After != "" && l.holder.ID == c.After {
+		l.holder = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+	}
+	return l.holder, nil
+}
+
+func (l *lock) Release(_ context.Context, id string) error {
+	pause := time.NewTimer(l.slow)
+	<-pause.C
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fail == nil && l.holder.ID == id {
+		l.holder = remote.Holder{}
+	}
+	return l.fail
+}
+
+func (l *lock) Holder(context.Context) (remote.Holder, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holder, nil
+}
+
+func (*lock) Close() error { return nil }
+
+// driver is a database that is empty and takes no time, but to give the fence back.
+type driver struct {
+	*place
+	slow time.Duration
+}
+
+func (d *driver) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.renewal; err != nil && !c.Steal {
+		d.renewal = nil
+		return remote.Holder{}, err
+	}
+	return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+}
+
+func (d *driver) Release(context.Context, string) error {
+	pause := time.NewTimer(d.slow)
+	<-pause.C
+	return nil
+}
+
+func (*driver) Holder(context.Context) (remote.Holder, error)              { return remote.Holder{}, nil }
+func (*driver) Close() error                                               { return nil }
+func (*driver) Get(context.Context, string) ([]byte, error)                { return nil, storage.ErrNotFound }
+func (*driver) Page(context.Context, remote.Page) ([]storage.Entry, error) { return nil, nil }
+func (*driver) Write(context.Context, string, *remote.Write, func(storage.Before)) error {
+	return remote.ErrLost
+}
+
+func newStore(t *testing.T, p *place, name string, slow time.Duration, fail error) *remote.Store {
+	t.Helper()
+	s := remote.New(remote.Config{
+		Driver: &driver{p, slow}, Lock: &lock{p, name, slow, fail}, Name: "test", Node: name, Address: name + ":1", Pause: 2 * time.Second, Poll: 500 * time.Millisecond,
+	})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestStepDown gives back slowly: however long it takes, the node that stepped down leaves the lock to others for its pause
+// from then on, does not take its own last claim for another's, and asks again afterwards.
+func TestStepDown(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		slow  time.Duration
+		fail  error
+		other bool
+		again time.Duration // after the step-down has ended, at most half a second more
+	}{
+		{"at once", 0, nil, false, 2 * time.Second},
+		{"slowly", 2400 * time.Millisecond, nil, false, 2 * time.Second}, // twice that: longer than the pause
+		{"not at all", 0, errors.New("no answer"), false, 8 * time.Second},
+		{"another waits", 2400 * time.Millisecond, nil, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &place{claimed: map[string]time.Time{}}
+				a := newStore(t, p, "a", c.slow, c.fail)
+				defer a.Stop()
+				if !a.Leading() {
+					t.Fatal("nobody leads")
+				}
+				pause := time.NewTimer(time.Second)
+				<-pause.C
+				var b *remote.Store
+				if c.other {
+					b = newStore(t, p, "b", 0, nil)
+					defer b.Stop()
+				}
+				if err := a.StepDown(""); err != nil {
+					t.Fatal(err)
+				}
+				end := time.Now()
+				if id, _ := a.Leader(); id == "a" || a.Leading() {
+					t.Error("it counts itself the leader")
+				}
+				if c.other {
+					pause.Reset(1100 * time.Millisecond) // b asks, and a looks
+					<-pause.C
+					if !b.Leading() || a.Leading() {
+						t.Fatal("the other does not lead")
+					}
+					b.Stop()
+					pause.Reset(time.Second) // a knew of b
+					<-pause.C
+					if !a.Leading() {
+						t.Error("the first does not lead again")
+					}
+					return
+				}
+				for !a.Leading() {
+					pause.Reset(10 * time.Millisecond)
+					<-pause.C
+					if time.Since(end) > time.Minute {
+						t.Fatal("it never asks again")
+					}
+				}
+				p.mu.Lock()
+				at := p.claimed["a"].Sub(end)
+				p.mu.Unlock()
+				if at < c.again || at > c.again+500*time.Millisecond {
+					t.Errorf("it has the lock again %s after it stepped down", at)
+				}
+			})
+		})
+	}
+}
+
+// TestLost loses the connection in a write, and in a renewal of the fence: nothing is written, and the node begins anew.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	for _, shared := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &place{claimed: map[string]time.Time{}}
+			cfg := remote.Config{Driver: &driver{place: p}, Name: "test"}
+			if shared {
+				cfg.Lock = &lock{place: p, node: "a"}
+			}
+			s := remote.New(cfg)
+			leads := 0
+			s.Bind(remote.Events{Lead: func() { leads++ }})
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Stop()
+			err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}})
+			if !errors.Is(err, storage.ErrNotApplied) {
+				t.Errorf("a lost write: %v", err)
+			}
+			synctest.Wait()
+			pause := time.NewTimer(time.Second)
+			<-pause.C
+			synctest.Wait()
+			if leads != 2 || !s.Leading() {
+				t.Errorf("shared %t: it began %d times", shared, leads)
+			}
+			p.mu.Lock()
+			p.renewal = remote.ErrLost
+			p.mu.Unlock()
+			pause.Reset(15 * time.Second)
+			<-pause.C
+			synctest.Wait()
+			if leads != 3 || !s.Leading() {
+				t.Errorf("shared %t: it began %d times", shared, leads)
+			}
+		})
+	}
+}
