@@ -43,7 +43,7 @@ func decode(text []byte) (string, error) {
 		case escaped && (r == 1 || r == 2):
 			b = append(b, byte(r)-1)
 			escaped = false
-		case escaped || r > 0xff:
+		case escaped || r == 0 || r > 0xff:
 			return "", errs.New(errs.Failed, "the table has a path that arca did not write: %q", text)
 		case r == escape:
 			escaped = true

@@ -144,7 +144,7 @@ func TestKeyOrder(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{"a", "\x01\x01", "\x01", "é", "€", "\xff"} {
+	for _, s := range []string{"a", "\x01\x01", "\x01", "é", "€", "\xff", "\x00"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
