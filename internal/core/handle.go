@@ -52,13 +52,14 @@ type handling struct {
 
 	span *tracing.Span // of the request; nil when it is not traced
 
-	asked    any  // what the handler has learned outside
-	computes bool // an update that a standby tries in a read-only transaction
-	acted    bool // a route that acts on the outside was run
-	audited  bool // the request's record is written
-	silent   bool // ... could not be, so that nothing else is recorded
-	used     bool // the current attempt took one use off the token
-	last     bool // ... and that was the last
+	asked    any   // what the handler has learned outside
+	computes bool  // an update that a standby tries in a read-only transaction
+	acted    bool  // a route that acts on the outside was run
+	audited  bool  // the request's record is written
+	silent   bool  // ... could not be, so that nothing else is recorded
+	used     bool  // the current attempt took one use off the token
+	kept     error // why the current attempt fails, although it counts
+	last     bool  // ... and that was the last
 }
 
 // Handle serves one request: enter, route, identify, allow, run, commit, report.
@@ -252,6 +253,10 @@ func (h *handling) transaction(ctx context.Context) (res *engine.Response, err e
 		}
 	}
 	err = h.a.DB.Update(ctx, attempt)
+	if err == nil && h.kept != nil {
+		h.used = false // its use of the token counts, too
+		return nil, h.kept
+	}
 	if err != nil && h.acted && errs.Is(err, errs.NotActive) {
 		return nil, errActedHere(err)
 	}
@@ -271,7 +276,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if h.acted { // all else stays as the attempt that acted left it: its caller, its use of the token, its After
 		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
 	}
-	h.tok, h.shown, h.entry, h.route, h.used, h.last = nil, nil, nil, nil, false, false
+	h.tok, h.shown, h.entry, h.route, h.used, h.last, h.kept = nil, nil, nil, nil, false, false, nil
 	if err := h.place(tx); err != nil {
 		return nil, h.refuse(err)
 	}
@@ -312,6 +317,10 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	h.ended(span)
 	span = h.child("handle")
 	res, err := h.route.Run(ctx, h.call)
+	var k *engine.Kept
+	if errors.As(err, &k) && tx.Writable() {
+		res, err, h.kept = nil, nil, k.Err
+	}
 	if err != nil {
 		return nil, err
 	}

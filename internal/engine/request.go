@@ -162,6 +162,16 @@ type Undone struct{ Response *Response }
 // Error implements error.
 func (*Undone) Error() string { return "the request was undone" }
 
+// A Kept is the error of a handler whose request fails, and what it has written
+// counts all the same: that a login is over, for example.
+type Kept struct{ Err error }
+
+// Error implements error.
+func (k *Kept) Error() string { return k.Err.Error() }
+
+// Unwrap returns the request's error.
+func (k *Kept) Unwrap() error { return k.Err }
+
 // TokenType tells how a token is kept.
 type TokenType uint8
 

@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -83,17 +82,12 @@ func (b *begun) end(tx storage.Tx, now time.Time) error {
 	return tx.Put(b.endedKey(), []byte{1})
 }
 
-// refuse ends the login, whatever the error says: the answer is one of success to
-// the hall, so that this is kept.
+// refuse ends the login, and fails with why.
 func (b *begun) refuse(call *engine.Call, why error) (*engine.Response, error) {
 	if err := b.end(call.Tx, call.Now); err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(map[string][]string{"errors": {why.Error()}})
-	if err != nil {
-		return nil, err
-	}
-	return &engine.Response{Raw: &engine.Raw{Status: http.StatusBadRequest, Body: append(body, '\n')}}, nil
+	return nil, &engine.Kept{Err: why}
 }
 
 // seal makes the state of a login at a mount.

@@ -327,7 +327,7 @@ func (d *Driver) redo(ctx context.Context, fence string) error {
 
 // tell hands on what the write will overwrite. Nobody else writes meanwhile, or the fence refuses the write.
 func (d *Driver) tell(ctx context.Context, w *remote.Write, note func(storage.Before)) error {
-	var old, swept []storage.Entry
+	var old []storage.Entry
 	keys := w.Keys()
 	for len(keys) > 0 {
 		n := min(len(keys), MaxOps)
@@ -344,22 +344,9 @@ func (d *Driver) tell(ctx context.Context, w *remote.Write, note func(storage.Be
 			old = append(old, d.entries(r.Range.kvs())...)
 		}
 	}
-	var lost []string
-	bytes := 0
-	for _, p := range w.Prefixes {
-		from, to := remote.Range(p)
-		list, err := d.Page(ctx, remote.Page{From: from, To: to, Limit: remote.MaxKept + 1})
-		if err != nil {
-			return err
-		}
-		for _, e := range list {
-			bytes += len(e.Key) + len(e.Value)
-		}
-		if len(list)+len(swept) > remote.MaxKept || bytes > remote.MaxKeptBytes {
-			lost = append(lost, p)
-			continue
-		}
-		swept = append(swept, list...)
+	swept, lost, err := w.Swept(func(p remote.Page) ([]storage.Entry, error) { return d.Page(ctx, p) })
+	if err != nil {
+		return err
 	}
 	note(w.Noted(old, swept, lost))
 	return nil

@@ -275,7 +275,7 @@ func (d *Driver) write(ctx context.Context, c *sql.Conn, w *remote.Write) error 
 
 // tell hands on what the write overwrites.
 func (d *Driver) tell(ctx context.Context, c *sql.Conn, w *remote.Write, note func(storage.Before)) error {
-	var old, swept []storage.Entry
+	var old []storage.Entry
 	for keys := range chunks(w.Keys(), func(key string) int { return len(key) }) {
 		rows, err := c.QueryContext(ctx, "SELECT vault_key, vault_value FROM "+d.table+" WHERE vault_key IN ("+marks("?", len(keys))+")", anys(keys)...) //nolint:gosec // G202: a quoted name
 		if err != nil {
@@ -287,22 +287,9 @@ func (d *Driver) tell(ctx context.Context, c *sql.Conn, w *remote.Write, note fu
 		}
 		old = append(old, list...)
 	}
-	var lost []string
-	bytes := 0
-	for _, p := range w.Prefixes {
-		from, to := remote.Range(p)
-		list, err := page(ctx, c, d.table, remote.Page{From: from, To: to, Limit: remote.MaxKept + 1})
-		if err != nil {
-			return err
-		}
-		for _, e := range list {
-			bytes += len(e.Key) + len(e.Value)
-		}
-		if len(list)+len(swept) > remote.MaxKept || bytes > remote.MaxKeptBytes {
-			lost = append(lost, p)
-			continue
-		}
-		swept = append(swept, list...)
+	swept, lost, err := w.Swept(func(p remote.Page) ([]storage.Entry, error) { return page(ctx, c, d.table, p) })
+	if err != nil {
+		return err
 	}
 	note(w.Noted(old, swept, lost))
 	return nil

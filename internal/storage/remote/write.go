@@ -88,6 +88,28 @@ func (w *Write) Noted(old, swept []storage.Entry, lost []string) storage.Before 
 	return b
 }
 
+// Swept returns what lies under the prefixes of a write, by pages of the database, and those of which that would be
+// too much to keep.
+func (w *Write) Swept(pageOf func(Page) ([]storage.Entry, error)) (swept []storage.Entry, lost []string, err error) {
+	bytes := 0
+	for _, p := range w.Prefixes {
+		from, to := Range(p)
+		list, err := pageOf(Page{From: from, To: to, Limit: MaxKept + 1})
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, e := range list {
+			bytes += len(e.Key) + len(e.Value)
+		}
+		if len(list)+len(swept) > MaxKept || bytes > MaxKeptBytes {
+			lost = append(lost, p)
+			continue
+		}
+		swept = append(swept, list...)
+	}
+	return swept, lost, nil
+}
+
 // First is the first key that is not the database's own.
 const First = "\x01"
 
