@@ -345,8 +345,8 @@ var _ storage.Shower = (*Store)(nil)
 // ApplyShow implements storage.Shower. Other nodes may show an entry as soon as they hear that it is committed; so this
 // one's readers wait for show, too, once raft says that (see Fresh).
 func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() error) error {
-	s.applies.Lock()
-	defer s.applies.Unlock()
+	s.applies <- struct{}{}
+	defer func() { <-s.applies }()
 	l, r := s.leading.Load(), s.running.Load()
 	if l == nil || r == nil {
 		if err := s.broken.get(); err != nil {
@@ -492,16 +492,11 @@ func (s *Store) drain() {
 		return
 	}
 	l.handing.Store(true)
-	ended := make(chan struct{})
-	go func() { // ends with the write, which ends with the leadership at the latest
-		s.applies.Lock()
-		s.applies.Unlock() //nolint:staticcheck // SA2001: to have had it is all
-		close(ended)
-	}()
 	t := time.NewTimer(drainTime)
 	defer t.Stop()
 	select {
-	case <-ended:
+	case s.applies <- struct{}{}:
+		<-s.applies
 	case <-l.over:
 	case <-t.C:
 	}

@@ -119,8 +119,10 @@ type Store struct {
 	running atomic.Pointer[running] // nil while stopped
 	starts  sync.Mutex              // held by Start and Stop
 	lease   lease
-	applies sync.Mutex // held by an Apply: there is one at a time
-	gaveWay time.Time  // when leadership was handed over for want of room; guarded by applies
+	// applies holds one value while an Apply is under way: there is one at a time. It is no mutex, since one who hands the
+	// leadership over waits for it only so long.
+	applies chan struct{}
+	gaveWay time.Time // when leadership was handed over for want of room; guarded by applies
 }
 
 var _ storage.Backend = (*Store)(nil)
@@ -141,7 +143,7 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.SnapshotInterval == 0 {
 		cfg.SnapshotInterval = defaultInterval
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, fs: vfs.Default, opened: time.Now()}
+	s := &Store{cfg: cfg, log: cfg.Log, fs: vfs.Default, opened: time.Now(), applies: make(chan struct{}, 1)}
 	var by [8]byte
 	_, _ = rand.Read(by[:]) // never fails
 	s.by = binary.BigEndian.Uint64(by[:])
