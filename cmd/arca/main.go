@@ -13,6 +13,7 @@ import (
 	"arca/internal/server"
 	"arca/internal/server/diagnose"
 	"arca/internal/server/migrate"
+	"arca/internal/server/recovery"
 )
 
 func main() {
@@ -31,6 +32,7 @@ func main() {
 		Server:   runServer,
 		Diagnose: runDiagnose,
 		Migrate:  runMigrate,
+		Recover:  runRecover,
 		KES:      runKES,
 	}))
 }
@@ -49,4 +51,8 @@ func runDiagnose(_ context.Context, args []string, stdio cli.Stdio) int {
 
 func runMigrate(ctx context.Context, args []string, stdio cli.Stdio) int {
 	return migrate.Command(ctx, args, os.Getenv, stdio.Out, stdio.Err)
+}
+
+func runRecover(ctx context.Context, args []string, stdio cli.Stdio) int {
+	return recovery.Command(ctx, args, stdio.Out, stdio.Err)
 }

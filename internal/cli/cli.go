@@ -54,6 +54,7 @@ type Config struct {
 	Server   Delegate // vault server
 	Diagnose Delegate // vault operator diagnose
 	Migrate  Delegate // vault operator migrate
+	Recover  Delegate // vault operator raft recover
 	KES      Delegate // arca kes
 	Agent    Delegate // vault agent
 	Proxy    Delegate // vault proxy

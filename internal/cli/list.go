@@ -42,6 +42,7 @@ func commands(cfg Config) []command {
 		{name: "server", summary: "Run the server", delegate: cfg.Server},
 		{name: "operator diagnose", summary: "Check a server's configuration", delegate: cfg.Diagnose},
 		{name: "operator migrate", summary: "Copy a storage into another, while no server runs", delegate: cfg.Migrate},
+		{name: "operator raft recover", summary: "Go on with one node of a raft cluster whose majority is lost", delegate: cfg.Recover},
 		{name: "kes", summary: "A KES server and its command line", delegate: cfg.KES},
 		{name: "agent", summary: "Run the agent", delegate: cfg.Agent},
 		{name: "proxy", summary: "Run the proxy", delegate: cfg.Proxy},

@@ -145,6 +145,31 @@ func decodeConfig(b []byte) (*config, error) {
 	return c, nil
 }
 
+// Identify reads which cluster a store belongs to, which stands in clear. A store that was never initialised belongs to none: the zero value.
+func Identify(ctx context.Context, store storage.Backend) (Cluster, error) {
+	b, err := store.Get(ctx, configKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return Cluster{}, nil
+	}
+	if err != nil {
+		return Cluster{}, err
+	}
+	c, err := decodeConfig(b)
+	if err != nil {
+		return Cluster{}, err
+	}
+	return c.cluster(), nil
+}
+
+// Identity is the cluster that this node's store belongs to, sealed or not; the zero value where it was never initialised.
+func (m *Manager) Identity(ctx context.Context) (Cluster, error) {
+	c, err := m.config(ctx)
+	if c == nil || err != nil {
+		return Cluster{}, err
+	}
+	return c.cluster(), nil
+}
+
 func (c *config) put(tx storage.Tx) error {
 	b, err := json.Marshal(c)
 	if err != nil {

@@ -32,6 +32,8 @@ func (e *Engine) raftRoutes() []engine.Route {
 			engine.Help("Give a challenge to a node that wants to join.")),
 		engine.Write("storage/raft/bootstrap/answer", e.raftAnswer, engine.Always, engine.RootOnly, engine.NoParamWarn,
 			engine.Help("Let a node join that answers its challenge.")),
+		engine.Read("storage/raft/freshness", e.raftFreshness, engine.Always, engine.RootOnly,
+			engine.Help("Tell how much of the cluster's log this node has, for operator raft recover.")),
 		engine.Read("storage/raft/autopilot/configuration", e.readAutopilot, engine.RootOnly, engine.Help("Read autopilot's settings.")),
 		engine.Write("storage/raft/autopilot/configuration", e.writeAutopilot, engine.RootOnly, engine.Help("Change autopilot's settings.")),
 		engine.Read("storage/raft/snapshot", e.saveSnapshot, engine.RootOnly, engine.Help("Save the storage, encrypted as it is, as a file.")),
@@ -51,6 +53,22 @@ func (e *Engine) raftConfiguration(context.Context, *engine.Call, engine.None) (
 		})
 	}
 	return data(map[string]any{"config": map[string]any{"index": 0, "servers": servers}}), nil
+}
+
+// raftFreshness helps those who have lost most of a cluster: it is answered sealed and without a leader, when no token can be looked up. It
+// tells no more than sys/leader and sys/health, of the node itself.
+func (e *Engine) raftFreshness(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
+	share := e.core.Cluster()
+	identity, err := e.seal.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	self := share.Self()
+	leader, _ := share.Store().Leader()
+	return data(map[string]any{
+		"node_id": self.ID, "cluster_id": identity.ID, "cluster_address": self.Address, "sealed": e.core.Sealed(), "leader_id": leader,
+		"last_index": self.LastIndex, "last_term": self.LastTerm, "applied_index": share.Store().Applied(),
+	}), nil
 }
 
 type removePeerIn struct {

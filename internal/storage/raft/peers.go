@@ -1,11 +1,13 @@
 package raft
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
 	"arca/internal/errs"
@@ -116,6 +118,30 @@ func (s *Store) Raft() *raft.Raft {
 
 // peersFile is where an operator writes which nodes are left, after most voters were lost for good.
 const peersFile = "peers.json"
+
+// WritePeers has the node whose store lies in dir, and which does not run, be the only one of its cluster when it is started next. Whatever is
+// in its log counts as committed then.
+func WritePeers(dir string, p Peer) error {
+	text, err := json.MarshalIndent([]map[string]any{{"id": p.ID, "address": p.Address, "non_voter": false}}, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, peersFile)
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // the operator's folder
+	if err == nil {
+		_, err = f.Write(append(text, '\n'))
+		if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+			err = os.Rename(path+".tmp", path)
+		}
+	}
+	if err == nil {
+		err = syncDir(vfs.Default, dir)
+	}
+	if err != nil {
+		return errs.New(errs.Unavailable, "write %q: %w", path, err)
+	}
+	return nil
+}
 
 // recover makes the nodes in peers.json the cluster, if there is that file. Entries of the log that were never committed
 // are taken for committed: nobody is left who could tell.

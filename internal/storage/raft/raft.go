@@ -393,6 +393,9 @@ func (s *Store) Applied() uint64 {
 func (s *Store) Last() (index, term uint64) {
 	r := s.running.Load()
 	if r == nil {
+		if index, term, err := s.newest(); err == nil {
+			return index, term
+		}
 		at := s.position()
 		return at.index, at.term
 	}

@@ -1,0 +1,93 @@
+package raft
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+)
+
+// A Survey is how much of a cluster's log a node has that takes no part at present.
+type Survey struct {
+	Index, Term uint64 // the newest entry, of the log or of the state
+	Applied     uint64 // the entry that the state is after: at most Index
+	Peers       []Peer // the newest configuration that the node knows of, committed or not, as raft itself takes it
+}
+
+// OpenSurvey opens the folder of a node whose server does not run, and surveys it. The Store is to be closed. Unlike Open it makes nothing: where
+// there is no store the error is of the kind Invalid, and where a server runs Unavailable.
+func OpenSurvey(dir, id string, log *slog.Logger) (*Store, Survey, error) {
+	switch name, err := currentState(vfs.Default, dir); {
+	case err != nil:
+		return nil, Survey{}, err
+	case name == "":
+		return nil, Survey{}, errs.New(errs.Invalid, "the folder %q holds no raft storage", dir)
+	}
+	s, err := Open(Config{Dir: dir, NodeID: id, Log: log})
+	if err != nil {
+		return nil, Survey{}, err
+	}
+	v, err := s.survey()
+	if err != nil {
+		return nil, Survey{}, errors.Join(err, s.Close())
+	}
+	return s, v, nil
+}
+
+func (s *Store) survey() (Survey, error) {
+	var v Survey
+	at := s.position()
+	v.Applied = at.index
+	var err error
+	if v.Index, v.Term, err = s.newest(); err != nil {
+		return v, err
+	}
+	s.mu.Lock()
+	conf := s.peers.conf
+	s.mu.Unlock()
+	for i := at.index + 1; i <= v.Index; i++ {
+		var log raft.Log
+		if err := s.logs.GetLog(i, &log); err != nil {
+			return v, errs.New(errs.Unavailable, "read entry %d of the raft log: %w", i, err)
+		}
+		if log.Type == raft.LogConfiguration {
+			if conf, err = decodeConfiguration(log.Data); err != nil {
+				return v, err
+			}
+		}
+	}
+	for _, srv := range conf.Servers {
+		v.Peers = append(v.Peers, Peer{ID: string(srv.ID), Address: string(srv.Address), Voter: srv.Suffrage == raft.Voter})
+	}
+	return v, nil
+}
+
+// newest is the newest entry of a node that takes no part: that of the log, unless this one ends before the state or contradicts it (see
+// mendLog).
+func (s *Store) newest() (index, term uint64, err error) {
+	at := s.position()
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return 0, 0, errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	if last <= at.index {
+		return at.index, at.term, nil
+	}
+	var log raft.Log
+	first, err := s.logs.FirstIndex()
+	if err == nil && at.index >= first && at.index > 0 {
+		if err = s.logs.GetLog(at.index, &log); err == nil && log.Term != at.term {
+			return at.index, at.term, nil
+		}
+	}
+	if err == nil {
+		err = s.logs.GetLog(last, &log)
+	}
+	if err != nil {
+		return 0, 0, errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	return last, log.Term, nil
+}
