@@ -85,6 +85,15 @@ func (c *Cache[T]) Get(tx Tx, key string) (T, error) {
 	return c.load(s, string(abs))
 }
 
+// Put stores value as Tx.Put does, and keeps obj, which is what decode makes of value, of sizeBytes, as soon as the commit
+// is visible: who reads the key next need not decode it.
+func (c *Cache[T]) Put(tx Tx, key string, value []byte, obj T, sizeBytes int) error {
+	key = tx.prefix + key
+	return tx.write(write{key: key, value: value, keep: func(seq uint64) {
+		c.fill(seq, &cacheEntry[T]{key: key, obj: obj, size: sizeBytes})
+	}})
+}
+
 func (c *Cache[T]) shard(key []byte) *cacheShard[T] {
 	return &c.shards[maphash.Bytes(c.seed, key)%cacheShards]
 }

@@ -116,6 +116,16 @@ func (c *commit) wait(ctx context.Context) error {
 	return c.batch.err
 }
 
+// keep has caches keep what was written through them.
+func (c *commit) keep() {
+	for i := range c.writes {
+		if w := &c.writes[i]; w.keep != nil {
+			w.keep(c.seq)
+			w.keep = nil // the history lives on
+		}
+	}
+}
+
 func (c *commit) runHooks() {
 	for _, fn := range c.hooks {
 		fn()
@@ -206,6 +216,9 @@ func (db *DB) publish(commits []*commit, bytes int) error {
 	db.mu.Unlock()
 
 	old.release()
+	for _, c := range commits {
+		c.keep()
+	}
 	db.feed.publish(commits)
 	return nil
 }

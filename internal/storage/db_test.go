@@ -54,8 +54,8 @@ func TestFailedWrite(t *testing.T) {
 		{"after", storagetest.After, storage.ErrUncertain, false, "old"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var told error
-			db, b := newDB(t, storage.Config{OnFail: func(err error) { told = err }})
+			telling := make(chan error, 1)
+			db, b := newDB(t, storage.Config{OnFail: func(err error) { telling <- err }})
 			if err := set(db, "k", "old"); err != nil {
 				t.Fatal(err)
 			}
@@ -68,6 +68,12 @@ func TestFailedWrite(t *testing.T) {
 				t.Errorf("visible: %q", got)
 			}
 			err = set(db, "k", "newer")
+			var told error
+			if !c.goesOn {
+				told = <-telling // perhaps after the write has returned
+			} else if len(telling) > 0 {
+				told = <-telling
+			}
 			if c.goesOn && (err != nil || told != nil || db.Err() != nil) {
 				t.Errorf("afterwards: %v, told %v, %v", err, told, db.Err())
 			}

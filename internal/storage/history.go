@@ -9,6 +9,9 @@ type write struct {
 	deleted      bool
 	seq          uint64
 	older, newer *write // versions of the same key in the history
+
+	// keep, if there is one, is told once the commit is visible: the cache that wrote the key keeps the object, too.
+	keep func(seq uint64)
 }
 
 // A prefixDeletion is a committed DeletePrefix. It comes before the writes of its commit.

@@ -161,7 +161,23 @@ func (s *Store) decode(key string, value []byte) (*Entry, int, error) {
 	}
 	e.Orphan = e.Parent == ""
 	e.Accessor = s.names.of(e.NamespaceID, e.Key)
-	return e, 512 + 3*len(value), nil
+	return e, e.size(value), nil
+}
+
+// size is about how many bytes of memory the token takes, whose record is raw.
+func (*Entry) size(raw []byte) int { return 512 + 3*len(raw) }
+
+// asRead returns the token as decode makes it of its record.
+func (e *Entry) asRead() *Entry {
+	c := *e
+	if c.Type == engine.TokenDefault {
+		c.Type = engine.TokenService
+	}
+	c.Orphan = c.Parent == ""
+	for _, t := range []*time.Time{&c.Created, &c.Expires, &c.LastRenewal} {
+		*t = t.Round(0) // no clock of this process, which is not stored
+	}
+	return &c
 }
 
 func base(ns string) string             { return namespace.Prefix(ns) + "t/" }
@@ -374,7 +390,13 @@ func (s *Store) write(tx storage.Tx, e *Entry, wasDue time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.Put(entryKey(ns, key), raw); err != nil {
+	if wasDue.IsZero() { // many a new token is not used for long
+		err = tx.Put(entryKey(ns, key), raw)
+	} else {
+		kept := e.asRead()
+		err = s.cache.Put(tx, entryKey(ns, key), raw, kept, kept.size(raw))
+	}
+	if err != nil {
 		return err
 	}
 	if wasDue.Equal(e.Expires) {

@@ -184,6 +184,10 @@ func (m *modelRun) act(tx storage.Tx, x *modelTx, r *rand.Rand) error {
 			return write(storage.Op{Kind: storage.Delete, Key: key}, tx.Delete(key))
 		}
 		value := fmt.Sprint(x.id)
+		if r.IntN(2) == 0 {
+			return write(storage.Op{Kind: storage.Put, Key: key, Value: []byte(value)},
+				m.cache.Put(tx.Sub(dir), key[3:], []byte(value), key+"="+value, len(key)+len(value)))
+		}
 		return write(storage.Op{Kind: storage.Put, Key: key, Value: []byte(value)}, tx.Sub(dir).Put(key[3:], []byte(value)))
 	}
 	switch r.IntN(5) {
