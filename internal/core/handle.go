@@ -153,7 +153,9 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if err != nil && errs.Is(err, errs.NotActive) {
 		return nil, err // the door sends it to the active node, which does the rest
 	}
-	h.countLogin(err)
+	if err == nil {
+		h.forgiveLogin()
+	}
 	var u *engine.Undone
 	if errors.As(err, &u) && !h.used { // nothing has happened, and there is an answer
 		return h.report(u.Response, nil)
@@ -317,6 +319,9 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	h.ended(span)
 	span = h.child("handle")
 	res, err := h.route.Run(ctx, h.call)
+	if err = h.judgeLogin(err); errors.Is(err, errNoToken) {
+		return nil, err
+	}
 	var k *engine.Kept
 	if errors.As(err, &k) && tx.Writable() {
 		res, err, h.kept = nil, nil, k.Err

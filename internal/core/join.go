@@ -28,7 +28,9 @@ func (h *handling) join(ctx context.Context, tx storage.Tx, res *engine.Response
 			return nil, err
 		}
 	}
-	if h.req.WrapTTL > 0 && res.Raw == nil && res.Wrap == nil {
+	// What anybody may ask is not wrapped, unless it is a login: strangers would have the server keep their wrappings.
+	mayWrap := !h.route.NoToken || res.Auth != nil
+	if h.req.WrapTTL > 0 && mayWrap && res.Raw == nil && res.Wrap == nil {
 		return h.wrap(tx, res, h.req.WrapTTL, h.req.Path)
 	}
 	return res, nil

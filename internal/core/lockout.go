@@ -1,11 +1,14 @@
 package core
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"arca/internal/bounded"
 	"arca/internal/engine"
 	"arca/internal/mount"
 )
@@ -113,30 +116,39 @@ func (h *handling) checkLockout() error {
 	l := &h.a.lockouts
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if f := l.users[u]; f != nil && h.now.Before(f.until) {
+	if l.locked(u, h.now) {
 		return errNoToken
 	}
 	return nil
 }
 
-// countLogin notes how a login ended.
-func (h *handling) countLogin(err error) {
+func (l *lockouts) locked(u user, now time.Time) bool {
+	f := l.users[u]
+	return f != nil && now.Before(f.until)
+}
+
+// judgeLogin counts a wrong password. What a login has found out counts for nothing when the user was locked out while it
+// looked: otherwise those who guess all at once had as many guesses as there are requests.
+func (h *handling) judgeLogin(err error) error {
 	u, rule := h.trying()
 	if rule == nil {
-		return
+		return err
 	}
 	l := &h.a.lockouts
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.users[u]
 	switch {
-	case err == nil:
-		delete(l.users, u)
-		return
-	case !engine.IsBadCredentials(err), f != nil && h.now.Before(f.until):
-		return
+	case l.locked(u, h.now):
+		return errNoToken
+	case !engine.IsBadCredentials(err):
+		return err
 	case f == nil || f.over(h.now):
-		l.makeRoom(h.now)
+		if l.users == nil {
+			l.users = map[user]*failures{}
+		}
+		bounded.MakeRoom(l.users, maxLockouts, func(f *failures) bool { return f.over(h.now) },
+			func(a, b *failures) int { return cmp.Or(a.until.Compare(b.until), a.last.Compare(b.last)) })
 		f = &failures{nsID: h.ns.ID, nsPath: h.ns.Path}
 		l.users[u] = f
 	}
@@ -147,25 +159,19 @@ func (h *handling) countLogin(err error) {
 		h.c.meters.lockedOut.Add(1)
 		h.c.log.Warn("a user is locked out after too many wrong passwords", "mount", h.entry.Path, "namespace", h.ns.Path, "until", f.until)
 	}
+	return err
 }
 
-// makeRoom keeps the number of users bounded. mu is held.
-func (l *lockouts) makeRoom(now time.Time) {
-	if l.users == nil {
-		l.users = map[user]*failures{}
-	}
-	if len(l.users) < maxLockouts {
+// forgiveLogin forgets a user's wrong passwords after one who was let in.
+func (h *handling) forgiveLogin() {
+	u, rule := h.trying()
+	if rule == nil {
 		return
 	}
-	for u, f := range l.users {
-		if f.over(now) {
-			delete(l.users, u)
-		}
-	}
-	for u := range l.users { // those who have failed least come first, if all are fresh
-		if len(l.users) < maxLockouts {
-			return
-		}
+	l := &h.a.lockouts
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.locked(u, h.now) {
 		delete(l.users, u)
 	}
 }
@@ -196,8 +202,7 @@ func (a *Active) UnlockUser(nsPath, accessor, name string) {
 	l := &a.lockouts
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := user{accessor, name}
-	if f := l.users[u]; f != nil && strings.HasPrefix(f.nsPath, nsPath) {
-		delete(l.users, u)
-	}
+	maps.DeleteFunc(l.users, func(u user, f *failures) bool { // by any spelling that the method takes for the same
+		return u.accessor == accessor && strings.EqualFold(u.name, name) && strings.HasPrefix(f.nsPath, nsPath)
+	})
 }

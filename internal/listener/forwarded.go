@@ -121,10 +121,19 @@ func (f *forwarder) client(remote string, values []string) (string, error) {
 }
 
 // certificate puts the certificate that the proxy saw in the place where the
-// server's own TLS has it. The proxy has checked that the client has its key.
+// server's own TLS has it. The proxy has checked that the client has its key. With
+// none, the client has none: what the proxy itself showed is not the client's.
 func (f *forwarder) certificate(r *http.Request) error {
+	state := &tls.ConnectionState{}
+	if r.TLS != nil {
+		*state = *r.TLS
+	}
+	state.PeerCertificates, state.VerifiedChains = nil, nil
 	text := r.Header.Get(f.certHeader)
 	if text == "" {
+		if r.TLS != nil {
+			r.TLS = state
+		}
 		return nil
 	}
 	raw := []byte(text)
@@ -141,11 +150,7 @@ func (f *forwarder) certificate(r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("client certificate in header %s: %w", f.certHeader, err)
 	}
-	state := &tls.ConnectionState{}
-	if r.TLS != nil {
-		*state = *r.TLS
-	}
-	state.PeerCertificates, state.VerifiedChains = []*x509.Certificate{cert}, nil
+	state.PeerCertificates = []*x509.Certificate{cert}
 	r.TLS = state
 	return nil
 }

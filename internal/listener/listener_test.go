@@ -441,6 +441,30 @@ func TestForwardedCertificate(t *testing.T) {
 	}
 }
 
+// TestForwardedCertificateAbsent has a proxy with a certificate of its own pass on a client that has none.
+func TestForwardedCertificateAbsent(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile, own := pair(t, dir, "proxy")
+	l := serve(t, fmt.Sprintf(`listener "tcp" { address = "127.0.0.1:0" tls_cert_file = %q tls_key_file = %q tls_disable_client_certs = false
+  x_forwarded_for_authorized_addrs = "127.0.0.1" x_forwarded_for_client_cert_header = "X-Cert" x_forwarded_for_client_cert_header_decoders = "URL,DER" }`, certFile, keyFile))
+	text, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+		RootCAs: roots, Certificates: []tls.Certificate{own},
+	}}}
+	for want, more := range map[string][]string{"peer=none": nil, "peer=proxy": {"X-Cert", url.QueryEscape(string(text))}} {
+		code, body := get(t, c, "https://"+l.Addr().String(), append(more, "X-Forwarded-For", "192.0.2.1")...)
+		if code != 200 || !strings.HasSuffix(body, want) {
+			t.Errorf("got %d %s, want %s", code, body, want)
+		}
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	set := listener.HeaderSetter(stanza(t, `listener "tcp" { tls_disable = 1

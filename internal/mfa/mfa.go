@@ -16,6 +16,7 @@
 package mfa
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base32"
@@ -29,6 +30,7 @@ import (
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 
+	"arca/internal/bounded"
 	"arca/internal/errs"
 	"arca/internal/identity"
 	"arca/internal/namespace"
@@ -407,7 +409,9 @@ func (s *Store) mayTry(m *Method, entity string, now time.Time) bool {
 	k := attempt{entity, m.ID}
 	f := s.failed[k]
 	if f == nil || !now.Before(f.until) {
-		s.makeRoom(now)
+		bounded.MakeRoom(s.failed, maxCounted,
+			func(f *failures) bool { return !now.Before(f.until) },
+			func(a, b *failures) int { return cmp.Or(a.count-b.count, a.until.Compare(b.until)) })
 		f = &failures{}
 		s.failed[k] = f
 	}
@@ -426,24 +430,6 @@ func (s *Store) Forgive(entity string, methods map[string]bool) {
 	defer s.mu.Unlock()
 	for id := range methods {
 		delete(s.failed, attempt{entity, id})
-	}
-}
-
-// makeRoom keeps the number of counted entities bounded. mu is held.
-func (s *Store) makeRoom(now time.Time) {
-	if len(s.failed) < maxCounted {
-		return
-	}
-	for k, f := range s.failed {
-		if !now.Before(f.until) {
-			delete(s.failed, k)
-		}
-	}
-	for k := range s.failed {
-		if len(s.failed) < maxCounted {
-			return
-		}
-		delete(s.failed, k)
 	}
 }
 

@@ -115,6 +115,9 @@ func (s *Store) Put(tx storage.Tx, ns, name, text string) error {
 	if name == RootName {
 		return errs.New(errs.Invalid, "cannot update %q policy", name)
 	}
+	if strings.TrimSpace(name) != name { // those who refer to it are trimmed
+		return errs.New(errs.Invalid, "the policy name %q begins or ends with a blank", name)
+	}
 	if _, err := Parse(name, text); err != nil {
 		return err
 	}

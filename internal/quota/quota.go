@@ -12,6 +12,7 @@
 package quota
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"arca/internal/bounded"
 	"arca/internal/errs"
 	"arca/internal/namespace"
 	"arca/internal/storage"
@@ -291,7 +293,9 @@ func (c *counted) take(client netip.Addr, now time.Time) Verdict {
 	defer c.mu.Unlock()
 	w := c.clients[client]
 	if w == nil {
-		c.makeRoom(now)
+		bounded.MakeRoom(c.clients, maxClients,
+			func(w *window) bool { return !now.Before(w.start.Add(c.Interval)) && !now.Before(w.blocked) },
+			func(a, b *window) int { return cmp.Or(a.blocked.Compare(b.blocked), a.start.Compare(b.start)) })
 		w = &window{start: now}
 		c.clients[client] = w
 	}
@@ -314,24 +318,6 @@ func (c *counted) take(client netip.Addr, now time.Time) Verdict {
 	w.used++
 	v.Allowed, v.Remaining = true, limit-w.used
 	return v
-}
-
-// makeRoom keeps the number of clients bounded. mu is held.
-func (c *counted) makeRoom(now time.Time) {
-	if len(c.clients) < maxClients {
-		return
-	}
-	for a, w := range c.clients {
-		if !now.Before(w.start.Add(c.Interval)) && !now.Before(w.blocked) {
-			delete(c.clients, a)
-		}
-	}
-	for a := range c.clients { // all are fresh: some begin anew
-		if len(c.clients) < maxClients {
-			return
-		}
-		delete(c.clients, a)
-	}
 }
 
 // ErrNotFound is a rule that does not exist.

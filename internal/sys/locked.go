@@ -11,8 +11,8 @@ import (
 // https://developer.hashicorp.com/vault/api-docs/system/user-lockout has it.
 func (e *Engine) lockedRoutes() []engine.Route {
 	return []engine.Route{
-		engine.Read("locked-users", e.lockedUsers, engine.ID("list-locked-users"), engine.Help("List the users who are locked out.")),
-		engine.Write("locked-users/{mount_accessor}/unlock/{alias_identifier...}", e.unlockUser, engine.ID("unlock-user"),
+		engine.Read("locked-users", e.lockedUsers, engine.ActiveOnly, engine.ID("list-locked-users"), engine.Help("List the users who are locked out.")),
+		engine.Write("locked-users/{mount_accessor}/unlock/{alias_identifier...}", e.unlockUser, engine.ActiveOnly, engine.ID("unlock-user"),
 			engine.Help("Let a user try again.")),
 	}
 }

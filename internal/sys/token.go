@@ -384,7 +384,7 @@ func (m *making) lifetime() error {
 			period, t.Period = r.Period, 0 // looked up in the role on renewal, too
 		}
 		if r.ExplicitMax > 0 && (explicitMax == 0 || r.ExplicitMax < explicitMax) {
-			explicitMax, t.ExplicitMax = r.ExplicitMax, 0
+			explicitMax = r.ExplicitMax // asked for at renewal, too; the token's own bound stays its own
 		}
 	}
 	root := slices.Contains(t.Policies, policy.RootName)

@@ -1,6 +1,8 @@
 package sys_test
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,5 +27,50 @@ func TestBatchTokenOfLimitingRole(t *testing.T) {
 			t.Errorf("%s: %d %v", c.name, code, out)
 		}
 		s.Must("DELETE", role, s.Root, nil)
+	}
+}
+
+// A token lives no longer than it was asked for, whatever becomes of its role.
+func TestExplicitMaxOutlivesRole(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	role := "auth/token/roles/r"
+	s.Must("POST", role, s.Root, map[string]any{"token_explicit_max_ttl": "1h"})
+	out := s.Must("POST", "auth/token/create/r", s.Root, map[string]any{"explicit_max_ttl": "2h"})
+	if got := fmt.Sprint(arcatest.Dig(out, "auth", "lease_duration")); got != "3600" {
+		t.Errorf("with both bounds: %s s", got)
+	}
+	id, _ := arcatest.Dig(out, "auth", "client_token").(string)
+	s.Must("POST", role, s.Root, map[string]any{"token_explicit_max_ttl": 0})
+	out = s.Must("POST", "auth/token/renew-self", id, map[string]any{"increment": "100h"})
+	left, _ := strconv.Atoi(fmt.Sprint(arcatest.Dig(out, "auth", "lease_duration")))
+	if left < 3600 || left > 7200 {
+		t.Errorf("without the role's bound: %d s", left)
+	}
+}
+
+// What anybody may ask is not kept for strangers; a login is.
+func TestStrangersAreNotWrapped(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"})
+	s.Must("POST", "auth/userpass/users/u", s.Root, map[string]any{"password": "p"})
+	out := s.Must("GET", "sys/internal/ui/mounts", "", nil, "X-Vault-Wrap-TTL", "87600h")
+	if arcatest.Dig(out, "wrap_info") != nil || arcatest.Dig(out, "data", "secret") == nil {
+		t.Errorf("a stranger's answer: %v", out)
+	}
+	out = s.Must("POST", "auth/userpass/login/u", "", map[string]any{"password": "p"}, "X-Vault-Wrap-TTL", "60")
+	if arcatest.Dig(out, "wrap_info", "token") == nil {
+		t.Errorf("a login: %v", out)
+	}
+}
+
+func TestPolicyNameWithBlank(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	for _, name := range []string{"%20root", "root%20", "a%09"} {
+		if code, out := s.Do("PUT", "sys/policies/acl/"+name, s.Root, map[string]any{"policy": `path "a" { capabilities = ["read"] }`}); code != 400 {
+			t.Errorf("%q: %d %v", name, code, out)
+		}
 	}
 }

@@ -27,9 +27,7 @@ import (
 // An Engine is the method userpass.
 type Engine struct {
 	names *regexp.Regexp
-	// slots bounds how many hashes are computed at a time: logins wait for one
-	// another, and for nobody else.
-	slots chan struct{}
+	desk  *desk
 	dummy []byte // a hash that no password has, for names that do not exist
 }
 
@@ -43,7 +41,7 @@ var (
 func New() *Engine {
 	return &Engine{
 		names: regexp.MustCompile(`^\w([\w.@-]*\w)?$`),
-		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		desk:  newDesk(runtime.GOMAXPROCS(0)),
 		dummy: []byte("$2a$10$7EqJtq98hPqEX7fNZaFWoOa8x0DkLnpEDSUE.Vn5IzbDnY7oP6rVe"),
 	}
 }
@@ -167,7 +165,7 @@ func (e *Engine) write(ctx context.Context, call *engine.Call, in userIn) (*engi
 		return nil, err
 	}
 	if in.Password != "" || in.Hash != "" || fresh {
-		if err := e.hash(ctx, u, in.passwordIn); err != nil {
+		if err := e.hash(ctx, call, u, in.passwordIn); err != nil {
 			return nil, err
 		}
 	}
@@ -187,41 +185,41 @@ func warned(warnings []string) *engine.Response {
 }
 
 // hash sets a user's password.
-func (e *Engine) hash(ctx context.Context, u *user, in passwordIn) error {
+func (e *Engine) hash(ctx context.Context, call *engine.Call, u *user, in passwordIn) error {
 	switch {
 	case in.Password != "" && in.Hash != "":
 		return errs.New(errs.Invalid, "only one of password or password_hash may be provided")
 	case in.Password == "" && in.Hash == "":
 		return errs.New(errs.Invalid, "must provide either password or password_hash")
 	case in.Hash != "":
-		if _, err := bcrypt.Cost([]byte(in.Hash)); err != nil {
+		cost, err := bcrypt.Cost([]byte(in.Hash))
+		if err != nil {
 			return errs.New(errs.Invalid, "password_hash is no bcrypt hash")
+		}
+		if cost > maxCost {
+			return errs.New(errs.Invalid, "password_hash has the cost %d: each login would keep a processor busy for long; the most is %d", cost, maxCost)
 		}
 		u.Hash = []byte(in.Hash)
 		return nil
 	}
-	if err := e.enter(ctx); err != nil {
+	var hash []byte
+	err := e.desk.work(ctx, call.Done, call.Mount.Accessor, func() (err error) {
+		hash, err = bcrypt.GenerateFromPassword([]byte(in.Password), bcrypt.DefaultCost)
 		return err
-	}
-	defer e.leave()
-	hash, err := bcrypt.GenerateFromPassword([]byte(in.Password), bcrypt.DefaultCost)
+	})
 	if errors.Is(err, bcrypt.ErrPasswordTooLong) {
 		return errs.New(errs.Invalid, "the password is longer than 72 bytes, of which the hash takes no more")
 	}
-	u.Hash = hash
-	return err
-}
-
-func (e *Engine) enter(ctx context.Context) error {
-	select {
-	case e.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return errs.New(errs.Unavailable, "too many logins at a time: %w", ctx.Err())
+	if err != nil {
+		return err
 	}
+	u.Hash = hash
+	return nil
 }
 
-func (e *Engine) leave() { <-e.slots }
+// maxCost is the cost that a given hash may have at most: about a second of one
+// processor, where ours take a sixteenth of that.
+const maxCost = bcrypt.DefaultCost + 4
 
 func (e *Engine) delete(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
 	return nil, call.Tx.Delete(key(in.Name))
@@ -240,7 +238,7 @@ func (e *Engine) setPassword(ctx context.Context, call *engine.Call, in setPassw
 	if err != nil {
 		return nil, err
 	}
-	if err := e.hash(ctx, u, in.passwordIn); err != nil {
+	if err := e.hash(ctx, call, u, in.passwordIn); err != nil {
 		return nil, err
 	}
 	return nil, put(call.Tx, in.Name, u)
@@ -293,15 +291,11 @@ func (e *Engine) login(ctx context.Context, call *engine.Call, in loginIn) (*eng
 	if !missing {
 		hash = u.Hash
 	}
-	if err := e.enter(ctx); err != nil {
-		return nil, err
-	}
-	err = bcrypt.CompareHashAndPassword(hash, []byte(in.Password))
-	e.leave()
+	err = e.desk.work(ctx, call.Done, call.Mount.Accessor, func() error { return bcrypt.CompareHashAndPassword(hash, []byte(in.Password)) })
 	switch {
-	case missing:
-		return nil, errWrong
-	case err != nil:
+	case errors.Is(err, errBusy):
+		return nil, err
+	case missing, err != nil: // a name that does not exist is locked out like another, which tells nothing of it
 		return nil, engine.BadCredentials(errWrong)
 	case !u.Allows(call.Request.Remote.Addr()):
 		return nil, errs.New(errs.Denied, "permission denied")

@@ -3,6 +3,8 @@ package userpass_test
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,5 +174,58 @@ func TestUnknownNamesCostTheSame(t *testing.T) {
 	there, not := took("ann"), took("nobody")
 	if not*4 < there {
 		t.Errorf("a name that exists takes %v, another %v", there, not)
+	}
+}
+
+// TestGuessesAtOnce sends many wrong passwords at a time: as many are looked at as the threshold says, and then not even
+// the right one is good.
+func TestGuessesAtOnce(t *testing.T) {
+	s := mounted(t, core.Config{Lockouts: []core.Lockout{{Type: "userpass", Threshold: 3, Duration: time.Hour, CounterReset: time.Hour}}})
+	addUser(t, s, "ann", "good", nil)
+	var work sync.WaitGroup
+	var told atomic.Int64
+	for range 40 {
+		work.Go(func() {
+			if login(s, "ann", "bad") == 400 {
+				told.Add(1)
+			}
+		})
+	}
+	work.Wait()
+	if n := told.Load(); n != 3 {
+		t.Errorf("%d guesses were told that they are wrong, want 3", n)
+	}
+	if code := login(s, "ann", "good"); code != 403 {
+		t.Errorf("the right password of a locked user: %d", code)
+	}
+}
+
+// TestLockoutTellsNothing locks out a name that does not exist like one that does, and frees names in any spelling.
+func TestLockoutTellsNothing(t *testing.T) {
+	s := mounted(t, core.Config{Lockouts: []core.Lockout{{Type: "userpass", Threshold: 3, Duration: time.Hour, CounterReset: time.Hour}}})
+	addUser(t, s, "ann", "good", nil)
+	for _, name := range []string{"ann", "nobody"} {
+		var codes []int
+		for range 5 {
+			codes = append(codes, login(s, name, "bad"))
+		}
+		if got := fmt.Sprint(codes); got != "[400 400 400 403 403]" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	mounts := s.Must("GET", "sys/auth", s.Root, nil)
+	s.Must("POST", fmt.Sprintf("sys/locked-users/%v/unlock/ANN", arcatest.Dig(mounts, "data", "userpass/", "accessor")), s.Root, nil)
+	if code := login(s, "ann", "good"); code != 200 {
+		t.Errorf("after the unlocking: %d", code)
+	}
+}
+
+func TestHashTooDear(t *testing.T) {
+	s := mounted(t, core.Config{})
+	const salted = "$7EqJtq98hPqEX7fNZaFWoOa8x0DkLnpEDSUE.Vn5IzbDnY7oP6rVe"
+	for cost, want := range map[string]int{"$2a$14": 204, "$2a$15": 400, "$2a$31": 400} {
+		if code, _ := s.Do("POST", "auth/userpass/users/u", s.Root, map[string]any{"password_hash": cost + salted}); code != want {
+			t.Errorf("%s: %d, want %d", cost, code, want)
+		}
 	}
 }
