@@ -118,10 +118,16 @@ func (p *process) output() string {
 // launch starts `vault server` in a folder.
 func launch(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
+	return launchWith(t, dir, nil, args...)
+}
+
+// launchWith is launch with more in the environment.
+func launchWith(t testing.TB, dir string, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, done: make(chan struct{})}
 	p.cmd = exec.Command(filepath.Join(binFolder, "vault"), append([]string{"server"}, args...)...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p, p
-	p.cmd.Env = environment(dir)
+	p.cmd.Env = environment(dir, env...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -199,6 +205,7 @@ type node struct {
 	*process
 	t      testing.TB
 	dir    string
+	env    []string // beside what every program under test gets
 	config string
 	url    string // of the listener, with /v1/
 	client *http.Client
@@ -248,7 +255,7 @@ func (n *node) start() {
 	if err := os.WriteFile(file, []byte(n.config), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	n.process = launch(n.t, n.dir, "-config=vault.hcl", "-log-level=debug")
+	n.process = launchWith(n.t, n.dir, n.env, "-config=vault.hcl", "-log-level=debug")
 	n.says("listening: ")
 	// Others may ask it meanwhile: where its address stays, it is not written again.
 	if url := "http://" + listening.FindStringSubmatch(n.output())[1] + "/v1/"; n.url != url {

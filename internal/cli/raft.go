@@ -72,7 +72,7 @@ func raftJoinCommand() command {
 		name: "operator raft join", usage: "[options] [LEADER]", shared: withHTTP | withFormat,
 		summary: "Join a raft cluster",
 		about: `Makes this node join the cluster that the leader's address names, or that a
-discovery rule ("provider=… key=value") finds. A bare address is completed by https
+discovery rule ("provider=k8s …" or "provider=dns …") finds. A bare address is completed by https
 and port 8200, then tried with http.
 
     $ vault operator raft join https://10.0.0.5:8200`,

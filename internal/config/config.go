@@ -28,6 +28,8 @@ type Config struct {
 	Audits    Audits    `conf:"audit"`
 	Telemetry Telemetry `conf:"telemetry"`
 	Lockouts  Lockouts  `conf:"user_lockout"`
+	// Registration says whom to tell where this server is and how it is; nil for nobody.
+	Registration *Registration `conf:"service_registration"`
 
 	Node
 	TTL
@@ -103,7 +105,6 @@ type Kept struct {
 	AllowAuditPrefixing bool         `conf:"allow_audit_log_prefixing"`
 	UnsafeAuditCreation bool         `conf:"unsafe_allow_api_audit_creation"`
 	EnableMultiseal     bool         `conf:"enable_multiseal"`
-	ServiceRegistration source.Value `conf:"service_registration"`
 	Entropy             source.Value `conf:"entropy"`
 	Sentinel            source.Value `conf:"sentinel"`
 	Reporting           source.Value `conf:"reporting"`
@@ -204,6 +205,58 @@ func (s *Storage) join(it source.Item) error {
 			m[o.Key] = o.Value.Text
 		}
 		s.RetryJoin = append(s.RetryJoin, m)
+	}
+	return nil
+}
+
+// A Registration is a service_registration stanza.
+type Registration struct {
+	source.Pos
+	Type    string
+	Options map[string]string
+	Meta    map[string]string // service_meta
+}
+
+// registrationKeys are the options of both kinds.
+var registrationKeys = map[string][]string{
+	"kubernetes": {"namespace", "pod_name", "service_account_path"},
+	"consul": {
+		"address", "check_timeout", "disable_registration", "scheme", "service", "service_tags", "service_meta", "service_address", "token",
+		"tls_ca_file", "tls_cert_file", "tls_key_file", "tls_min_version", "tls_skip_verify",
+	},
+}
+
+// SetConfig implements source.Setter.
+func (r *Registration) SetConfig(it source.Item, d *source.Decoder) error {
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	if len(blocks) != 1 {
+		return source.Errorf(it.Pos, "%s must name one service, not %d", it.Key, len(blocks))
+	}
+	b := blocks[0]
+	*r = Registration{Pos: b.Pos, Type: b.Label, Options: map[string]string{}, Meta: map[string]string{}}
+	keys := registrationKeys[r.Type]
+	for _, o := range b.Body.Items {
+		if keys != nil && !slices.Contains(keys, o.Key) {
+			text := "unknown key " + quote(o.Key) + " in service_registration " + quote(r.Type)
+			if near := source.Nearest(o.Key, keys); near != "" {
+				text += "; did you mean " + quote(near) + "?"
+			}
+			d.Warn(o.Pos, text)
+			continue
+		}
+		if o.Key == "service_meta" {
+			for _, m := range members(o.Value) {
+				r.Meta[m.Key] = m.Value.Text
+			}
+			continue
+		}
+		if o.Value.Kind == source.List || o.Value.Kind == source.Object {
+			return source.Errorf(o.Value.Pos, "%s of service_registration %q must be a single value, not %s", o.Key, r.Type, o.Value.Kind)
+		}
+		r.Options[o.Key] = o.Value.Text
 	}
 	return nil
 }

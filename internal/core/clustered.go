@@ -64,6 +64,9 @@ func (c *Core) Cluster() *cluster.Node { return c.cfg.Cluster }
 // A JoinRequest says which cluster to join, and how to reach a node of it.
 type JoinRequest struct {
 	Address                       string // of its API
+	AutoJoin                      string // a rule by which nodes are found, in place of Address
+	Scheme                        string // of addresses that are found; "" is https
+	Port                          uint   // of those without one; 0 is 8200
 	CACert, ClientCert, ClientKey string // PEM
 	ServerName                    string
 	Retry                         bool // try on until it answers

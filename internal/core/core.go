@@ -78,6 +78,8 @@ type Config struct {
 	ForwardRunner func(ctx context.Context, req *engine.Request) (*engine.Response, error)
 	// Forbidden tells why an audit device must not write a file; nil allows all.
 	Forbidden func(path string) error
+	// Changed is told when the node may be sealed or unsealed, active or a standby; it must not wait. Nil is nobody.
+	Changed func()
 	// Usage is about gauges that are costly to find.
 	Usage Usage
 	// Storage settings of the transaction layer; zero is good.
@@ -126,6 +128,9 @@ func New(cfg Config) (*Core, error) {
 	}
 	if cfg.DefaultTTL > cfg.MaxTTL {
 		return nil, errs.New(errs.Invalid, "default_lease_ttl (%s) is greater than max_lease_ttl (%s)", cfg.DefaultTTL, cfg.MaxTTL)
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
 	}
 	cfg.Backend = &oneApply{Backend: cfg.Backend}
 	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now(), snapshots: make(chan struct{}, 1)}
@@ -338,6 +343,7 @@ func (keepOpen) Close() error { return nil }
 
 // open makes the node active; the seal's manager calls it with the keyring.
 func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Cluster) error {
+	defer c.cfg.Changed()
 	c.changes.Lock()
 	defer c.changes.Unlock()
 	defer c.meters.opened.Since(c.meters.clock())
@@ -427,6 +433,7 @@ func (c *Core) Shut() error {
 		}
 	}
 	c.active.Store(nil)
+	c.cfg.Changed()
 	err := c.leave(a)
 	if c.cfg.Cluster != nil {
 		c.cfg.Cluster.Stop()

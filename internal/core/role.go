@@ -58,6 +58,7 @@ func (a *Active) begin() {
 		run(a.watchUsage)
 	}
 	a.lead.Store(l)
+	a.core.cfg.Changed()
 }
 
 // cease ends the work of the active node; it waits for nothing.
@@ -65,6 +66,7 @@ func (a *Active) cease() *lead {
 	l := a.lead.Swap(nil)
 	if l != nil {
 		l.cancel()
+		a.core.cfg.Changed()
 	}
 	return l
 }

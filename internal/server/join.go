@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/errs"
 	"arca/internal/seal"
+	"arca/internal/server/discovery"
 )
 
 const (
@@ -99,7 +101,7 @@ func (n *node) join(ctx context.Context, req core.JoinRequest) (bool, error) {
 	if err == nil || !req.Retry || errs.Is(err, errs.Invalid) {
 		return err == nil, err
 	}
-	n.log.Named("cluster").Warn("join a cluster; it is tried again", "address", req.Address, "error", err)
+	n.log.Named("cluster").Warn("join a cluster; it is tried again", "address", target(&req), "error", err)
 	n.tries.Go(func() { n.joinAgain([]core.JoinRequest{req}) })
 	return false, nil
 }
@@ -121,20 +123,58 @@ func (n *node) joinAgain(reqs []core.JoinRequest) {
 		}
 		for i := range reqs {
 			err := n.joinOnce(n.ctx, &reqs[i])
+			to := target(&reqs[i])
 			if err == nil {
-				log.Info("a cluster was found: this node joins it when it is unsealed", "address", reqs[i].Address)
+				log.Info("a cluster was found: this node joins it when it is unsealed", "address", to)
 				return
 			}
-			if said[reqs[i].Address] != err.Error() {
-				said[reqs[i].Address] = err.Error()
-				log.Warn("join a cluster", "address", reqs[i].Address, "error", err)
+			if said[to] != err.Error() {
+				said[to] = err.Error()
+				log.Warn("join a cluster", "address", to, "error", err)
 			}
 		}
 		t.Reset(joinPause)
 	}
 }
 
+// target names whom a request asks.
+func target(req *core.JoinRequest) string {
+	if req.AutoJoin != "" {
+		return req.AutoJoin
+	}
+	return req.Address
+}
+
+// joinOnce asks the node of a request, or those that its rule finds, one after the other.
 func (n *node) joinOnce(ctx context.Context, req *core.JoinRequest) error {
+	if req.AutoJoin == "" {
+		return n.joinAt(ctx, req)
+	}
+	rule, err := discovery.New(req.AutoJoin, n.env.Getenv)
+	if err != nil {
+		return errs.New(errs.Invalid, "auto_join: %w", err)
+	}
+	search, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	found, err := rule.Find(search)
+	if err != nil {
+		return errs.New(errs.Unavailable, "auto_join: %w", err)
+	}
+	for _, address := range found {
+		at := *req
+		at.Address = discovery.Complete(address, req.Scheme, req.Port)
+		one := n.joinAt(ctx, &at)
+		if one == nil {
+			return nil
+		}
+		if err = errors.Join(err, one); ctx.Err() != nil {
+			break
+		}
+	}
+	return errs.New(errs.Unavailable, "none of the %d nodes that were found lets this one in: %w", len(found), err)
+}
+
+func (n *node) joinAt(ctx context.Context, req *core.JoinRequest) error {
 	h, err := newHost(req)
 	if err != nil {
 		return err
@@ -198,7 +238,7 @@ func (n *node) retryJoin() error {
 	}
 	var reqs []core.JoinRequest
 	for _, block := range n.cfg.Storage.RetryJoin {
-		req, err := retryRequest(block)
+		req, err := retryRequest(block, n.env.Getenv)
 		if err != nil {
 			return errs.New(errs.Invalid, "%s: retry_join: %w", n.cfg.Storage.Pos, err)
 		}
@@ -216,16 +256,39 @@ func (n *node) retryJoin() error {
 	return nil
 }
 
-func retryRequest(block map[string]string) (core.JoinRequest, error) {
+// autoJoin reads how a block finds nodes.
+func autoJoin(block map[string]string, req *core.JoinRequest, getenv func(string) string) error {
+	req.AutoJoin, req.Scheme = block["auto_join"], block["auto_join_scheme"]
+	switch {
+	case req.AutoJoin == "" && req.Address == "":
+		return errs.New(errs.Invalid, "leader_api_addr is missing, or auto_join")
+	case req.AutoJoin != "" && req.Address != "":
+		return errs.New(errs.Invalid, "auto_join and leader_api_addr are in one block: make two of it")
+	case req.AutoJoin == "":
+		return nil
+	case req.Scheme != "" && req.Scheme != "http" && req.Scheme != "https":
+		return errs.New(errs.Invalid, "auto_join_scheme must be http or https, not %q", req.Scheme)
+	}
+	if text := block["auto_join_port"]; text != "" {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
+			return errs.New(errs.Invalid, "auto_join_port must be the number of a port, not %q", text)
+		}
+		req.Port = uint(port)
+	}
+	if _, err := discovery.New(req.AutoJoin, getenv); err != nil {
+		return errs.New(errs.Invalid, "auto_join: %w", err)
+	}
+	return nil
+}
+
+func retryRequest(block map[string]string, getenv func(string) string) (core.JoinRequest, error) {
 	req := core.JoinRequest{
 		Address: block["leader_api_addr"], CACert: block["leader_ca_cert"], ClientCert: block["leader_client_cert"],
 		ClientKey: block["leader_client_key"], ServerName: block["leader_tls_servername"],
 	}
-	if block["auto_join"] != "" {
-		return req, errs.New(errs.Invalid, "auto_join is not part of this version of arca: give leader_api_addr")
-	}
-	if req.Address == "" {
-		return req, errs.New(errs.Invalid, "leader_api_addr is missing")
+	if err := autoJoin(block, &req, getenv); err != nil {
+		return req, err
 	}
 	for _, f := range []struct {
 		name string
@@ -240,6 +303,10 @@ func retryRequest(block map[string]string) (core.JoinRequest, error) {
 		}
 		*f.to = string(text)
 	}
-	_, err := newHost(&req)
+	probe := req // the certificates, and an address that is given
+	if probe.Address == "" {
+		probe.Address = discovery.Complete("localhost", req.Scheme, req.Port)
+	}
+	_, err := newHost(&probe)
 	return req, err
 }

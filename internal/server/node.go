@@ -20,6 +20,7 @@ import (
 	"arca/internal/logging"
 	"arca/internal/memory"
 	"arca/internal/mlock"
+	"arca/internal/server/registration"
 	"arca/internal/server/seals"
 	"arca/internal/server/stores"
 	"arca/internal/storage"
@@ -53,9 +54,10 @@ type node struct {
 	cancel context.CancelFunc
 	tries  sync.WaitGroup
 
-	stopOpening func()             // nil where key shares are needed
-	stopMetrics context.CancelFunc // nil before there are any
-	stopTraces  func()             // nil when there are none; waits for the last
+	registered  atomic.Pointer[registration.Service] // nil where nobody is told
+	stopOpening func()                               // nil where key shares are needed
+	stopMetrics context.CancelFunc                   // nil before there are any
+	stopTraces  func()                               // nil when there are none; waits for the last
 }
 
 // open builds a node up to where it can serve. On an error nothing is left open.
@@ -181,6 +183,7 @@ func (n *node) openCore() error {
 			Namespaces: cfg.Telemetry.AddLeaseNamespaces, Most: cfg.Telemetry.MaximumGauge,
 		},
 		Metrics:       n.metrics(),
+		Changed:       n.changed,
 		Forbidden:     n.auditFile,
 		Traces:        n.traces(),
 		ForwardRunner: n.runnerForwarder(),
@@ -196,6 +199,9 @@ func (n *node) openCore() error {
 	}
 	catalog.Bind(c)
 	n.core = c
+	if err := n.openRegistration(); err != nil {
+		return err
+	}
 	n.openByItself()
 	return nil
 }

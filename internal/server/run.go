@@ -43,6 +43,7 @@ func (n *node) run(ctx context.Context, signals <-chan os.Signal) int {
 	for _, l := range n.listeners {
 		serving.Go(func() { failed <- l.Serve() })
 	}
+	unregister := n.register()
 	n.started()
 	notify("READY=1")
 	code := 0
@@ -69,7 +70,9 @@ func (n *node) run(ctx context.Context, signals <-chan os.Signal) int {
 			os.Exit(1)
 		}
 	}()
+	unregistered := unregister()
 	n.stop()
+	<-unregistered
 	serving.Wait()
 	close(stopped)
 	return code

@@ -112,11 +112,13 @@ func (e *Engine) joinRaft(ctx context.Context, _ *engine.Call, in members) (*eng
 	if initialised {
 		return plain(joined) // this node belongs to a cluster already
 	}
-	if req.AutoJoin != "" {
-		return nil, errs.New(errs.Invalid, "auto_join is not part of this version of arca: give leader_api_addr")
-	}
-	if req.LeaderAPIAddr == "" {
-		return nil, errs.New(errs.Invalid, "leader_api_addr must be given: the API address of a node of the cluster")
+	switch {
+	case req.AutoJoin != "" && req.LeaderAPIAddr != "":
+		return nil, errs.New(errs.Invalid, "cannot provide both leader_api_addr and auto_join")
+	case req.AutoJoin == "" && req.LeaderAPIAddr == "":
+		return nil, errs.New(errs.Invalid, "leader_api_addr must be given: the API address of a node of the cluster; or auto_join, a rule that finds it")
+	case req.AutoJoinScheme != "" && req.AutoJoinScheme != "http" && req.AutoJoinScheme != "https":
+		return nil, errs.New(errs.Invalid, "auto_join_scheme must be either 'http' or 'https'")
 	}
 	join := e.core.Config().Join
 	if join == nil {
@@ -125,6 +127,7 @@ func (e *Engine) joinRaft(ctx context.Context, _ *engine.Call, in members) (*eng
 	joined.Joined, err = join(ctx, core.JoinRequest{
 		Address: req.LeaderAPIAddr, CACert: req.LeaderCACert, ClientCert: req.LeaderClientCert, ClientKey: req.LeaderClientKey,
 		ServerName: req.LeaderServerName, Retry: req.Retry, NonVoter: req.NonVoter,
+		AutoJoin: req.AutoJoin, Scheme: req.AutoJoinScheme, Port: req.AutoJoinPort,
 	})
 	return plainOr(joined, err)
 }

@@ -1,0 +1,87 @@
+package test
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// inside adds to the storage stanza of a node of raft.
+func (n *node) inside(text string) {
+	n.config = strings.Replace(n.config, "storage \"raft\" {\n", "storage \"raft\" {\n"+text, 1)
+}
+
+// TestAutoJoin lets nodes find the cluster by the API of Kubernetes, by DNS, and by an order of the command line.
+func TestAutoJoin(t *testing.T) {
+	t.Parallel()
+	first := raftNode(t, "node1")
+	first.start()
+	first.initialise()
+	port := first.url[strings.LastIndex(first.url, ":")+1 : len(first.url)-len("/v1/")]
+	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/namespaces/vault/pods" || r.URL.Query().Get("labelSelector") != "app.kubernetes.io/name=vault" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		fmt.Fprintf(w, `{"items":[{"status":{"phase":"Running","podIP":"127.0.0.1"},"metadata":{"annotations":{"consul.hashicorp.com/auto-join-port":"1"}}},
+			{"status":{"phase":"Running","podIP":"127.0.0.1"}}]}`)
+	}))
+	t.Cleanup(api.Close)
+	second, third, fourth := raftNode(t, "node2"), raftNode(t, "node3"), raftNode(t, "node4")
+	ca := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw}))
+	if err := os.WriteFile(filepath.Join(second.dir, "kubeconfig"), fmt.Appendf(nil, `
+current-context: here
+contexts: [{name: here, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: %q, certificate-authority-data: %s}}]
+users: [{name: u, user: {token: t}}]
+`, api.URL, ca), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second.inside(fmt.Sprintf(`retry_join {
+  auto_join        = "provider=k8s kubeconfig=kubeconfig namespace=vault label_selector=\"app.kubernetes.io/name=vault\""
+  auto_join_scheme = "http"
+  auto_join_port   = %s
+}
+`, port))
+	third.inside(fmt.Sprintf("retry_join {\n  auto_join = \"provider=dns name=localhost\"\n  auto_join_scheme = \"http\"\n  auto_join_port = %s\n}\n", port))
+	for _, n := range []*node{second, third, fourth} {
+		n.keys, n.root = first.keys, first.root
+		n.start()
+	}
+	out := fourth.vault("operator", "raft", "join", "-auto-join-scheme=http", "-auto-join-port="+port, "provider=dns name=localhost")
+	if !strings.Contains(out, "true") {
+		t.Errorf("join: %s", out)
+	}
+	for _, n := range []*node{second, third, fourth} {
+		await(t, "the cluster's keys", func() bool {
+			a, err := n.call(t.Context(), "GET", "sys/seal-status", "", nil)
+			return err == nil && a.dig("initialized") == true
+		})
+		n.unseal()
+	}
+	(&trio{t: t, nodes: []*node{first}}).await(4)
+
+	for rule, want := range map[string]string{
+		`auto_join = "provider=aws tag_key=x"`:                                        "provider=aws is not part of arca",
+		`auto_join = "provider=dns name=x" leader_api_addr = "http://127.0.0.1:8200"`: "make two of it",
+		`auto_join = "provider=dns name=x" auto_join_scheme = "ftp"`:                  "auto_join_scheme",
+		`auto_join = "provider=dns name=x" auto_join_port = "many"`:                   "auto_join_port",
+		`leader_ca_cert = "x"`: "leader_api_addr is missing, or auto_join",
+	} {
+		n := raftNode(t, "bad")
+		n.inside("retry_join { " + rule + " }\n")
+		if err := os.WriteFile(filepath.Join(n.dir, "vault.hcl"), []byte(n.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := launch(t, n.dir, "-config=vault.hcl")
+		if code := p.ended(); code != 1 || !strings.Contains(p.output(), want) {
+			t.Errorf("%s: ended with %d, without %q:\n%s", rule, code, want, p.output())
+		}
+	}
+}
