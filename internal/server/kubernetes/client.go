@@ -280,7 +280,7 @@ func data(inline, file, dir string) ([]byte, error) {
 		}
 		return raw, nil
 	case file != "":
-		return os.ReadFile(within(dir, file)) //nolint:gosec // the operator names it
+		return os.ReadFile(within(dir, file))
 	}
 	return nil, nil
 }
