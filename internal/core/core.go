@@ -255,7 +255,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	}
 	a.DB = storage.Open(c.meters.measure(barrier.New(keepOpen{c.cfg.Backend}, ring)), c.cfg.DB)
 	a.Namespaces = namespace.NewStore(a.DB)
-	a.Identity = identity.NewStore(a.DB)
+	a.Identity = identity.NewStore(a.DB, a.Namespaces)
 	a.MFA = mfa.NewStore(a.DB)
 	a.Mounts = mount.NewTable(a.DB, mount.TableConfig{
 		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,

@@ -62,13 +62,22 @@ func (a *Active) enforced(tx storage.Tx, ns string, m *engine.Mount, entity stri
 	named := func(id string) bool {
 		return entity != "" && (id == entity || person != nil && slices.Contains(person.Entity.MergedIDs, id))
 	}
-	inGroup := func(id string) bool {
-		return person != nil && (slices.Contains(person.Direct, id) || slices.Contains(person.Inherited, id))
+	inGroup := func(ids []string) (bool, error) {
+		if person == nil {
+			return false, nil
+		}
+		return a.Identity.InGroup(tx, person, ids)
 	}
 	var out []*mfa.Enforcement
 	for _, e := range all {
 		if slices.Contains(e.Accessors, m.Accessor) || slices.Contains(e.Types, m.Type) ||
-			slices.ContainsFunc(e.Entities, named) || slices.ContainsFunc(e.Groups, inGroup) {
+			slices.ContainsFunc(e.Entities, named) {
+			out = append(out, e)
+			continue
+		}
+		if in, err := inGroup(e.Groups); err != nil {
+			return nil, err
+		} else if in {
 			out = append(out, e)
 		}
 	}

@@ -70,6 +70,16 @@ func (a *Active) setsOf(tx storage.Tx, tok *token.Entry, p *identity.Person, set
 			sets = append(sets, policy.Set{NamespaceID: id, Path: n.Path, Names: p.PoliciesIn(id)})
 		}
 	}
+	for _, id := range p.Crowded {
+		n, err := a.Namespaces.ByID(tx, id)
+		if errors.Is(err, namespace.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, policy.Set{NamespaceID: id, Path: n.Path, Closed: true})
+	}
 	return sets, nil
 }
 

@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
@@ -156,11 +157,11 @@ func (Engine) listGroups(_ context.Context, call *engine.Call, in namesIn) (*eng
 		if err != nil {
 			return nil, err
 		}
-		members, err := s.Members(call.Tx, call.NamespaceID, id)
+		members, err := s.Count(call.Tx, call.NamespaceID, id)
 		if err != nil {
 			return nil, err
 		}
-		out := map[string]any{"name": g.Name, "num_member_entities": len(members), "num_parent_groups": len(g.Parents)}
+		out := map[string]any{"name": g.Name, "num_member_entities": members, "num_parent_groups": len(g.Parents)}
 		if g.Alias != nil {
 			alias := map[string]any{}
 			showMount(call, alias, g.Alias)
@@ -240,7 +241,7 @@ func (Engine) writeGroupAlias(_ context.Context, call *engine.Call, in groupAlia
 		return nil, errs.New(errs.Invalid, "alias can't be set on an internal group")
 	}
 	a := s.NewAlias(call.NamespaceID, call.Now)
-	if have := g.Alias; have != nil && (have.ID == in.ID || have.Name == in.Name && have.MountAccessor == m.Accessor) {
+	if have := g.Alias; have != nil && (have.ID == in.ID || strings.EqualFold(have.Name, in.Name) && have.MountAccessor == m.Accessor) {
 		a = *have
 	}
 	a.Name, a.MountAccessor, a.MountType, a.MountPath, a.Local = in.Name, m.Accessor, m.Type, m.Path, m.Local

@@ -28,12 +28,12 @@ func (s *Store) EntityByName(tx storage.Tx, ns, name string) (*Entity, error) {
 	return s.Entity(tx, ns, id)
 }
 
-// EntityByAlias finds an entity by its name at an auth mount.
+// EntityByAlias finds an entity by its name at an auth mount, in any case.
 func (s *Store) EntityByAlias(tx storage.Tx, ns, accessor, name string) (*Entity, *Alias, error) {
 	if !ValidID(accessor) || len(name) > maxNameBytes {
 		return nil, nil, ErrNotFound
 	}
-	text, err := get(s.texts, tx, factorKey(ns, accessor, name))
+	text, err := s.factor(tx, factorDir(ns, accessor), name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,8 +108,8 @@ func (s *Store) PutEntity(tx storage.Tx, old, e *Entity, now time.Time) error {
 	if err := checkMetadata(e.Metadata); err != nil {
 		return err
 	}
-	if slices.Contains(e.Policies, "root") {
-		return errs.New(errs.Invalid, "policies cannot contain root")
+	if err := checkPolicies(e.Policies); err != nil {
+		return err
 	}
 	if len(e.Aliases) > maxAliases {
 		return errs.New(errs.Invalid, "an entity has at most %d aliases", maxAliases)
@@ -138,7 +138,7 @@ func (s *Store) PutEntity(tx storage.Tx, old, e *Entity, now time.Time) error {
 func (s *Store) DeleteEntity(tx storage.Tx, e *Entity) error {
 	ns := e.NamespaceID
 	for i := range e.Aliases {
-		if err := s.unindex(tx, ns, &e.Aliases[i]); err != nil {
+		if err := s.unindex(tx, ns, e.ID, &e.Aliases[i]); err != nil {
 			return err
 		}
 	}
@@ -152,7 +152,7 @@ func (s *Store) DeleteEntity(tx storage.Tx, e *Entity) error {
 		return err
 	}
 	for _, g := range direct {
-		if err := tx.Delete(memberDir(NamespaceOf(g), g) + e.ID); err != nil {
+		if err := s.forget(tx, g, e.ID); err != nil {
 			return err
 		}
 	}
@@ -168,14 +168,14 @@ func (s *Store) index(tx storage.Tx, ns, entityID string, a *Alias) error {
 	if err := tx.Put(aliasKey(ns, a.ID), []byte(entityID)); err != nil {
 		return err
 	}
-	return tx.Put(factorKey(ns, a.MountAccessor, a.Name), []byte(entityID+"/"+a.ID))
+	return s.setFactor(tx, factorDir(ns, a.MountAccessor), a.Name, entityID+"/"+a.ID)
 }
 
-func (s *Store) unindex(tx storage.Tx, ns string, a *Alias) error {
+func (s *Store) unindex(tx storage.Tx, ns, entityID string, a *Alias) error {
 	if err := tx.Delete(aliasKey(ns, a.ID)); err != nil {
 		return err
 	}
-	return tx.Delete(factorKey(ns, a.MountAccessor, a.Name))
+	return s.dropFactor(tx, factorDir(ns, a.MountAccessor), a.Name, entityID+"/"+a.ID)
 }
 
 // NewAlias makes the record of an alias, not yet stored.
@@ -195,7 +195,7 @@ func (s *Store) PutAlias(tx storage.Tx, e *Entity, a Alias, now time.Time) (*Ent
 	a.Updated = now
 	at := slices.IndexFunc(c.Aliases, func(b Alias) bool { return b.ID == a.ID })
 	if at >= 0 {
-		if err := s.unindex(tx, e.NamespaceID, &c.Aliases[at]); err != nil {
+		if err := s.unindex(tx, e.NamespaceID, e.ID, &c.Aliases[at]); err != nil {
 			return nil, err
 		}
 		c.Aliases[at] = a
@@ -216,7 +216,7 @@ func (s *Store) DeleteAlias(tx storage.Tx, e *Entity, aliasID string, now time.T
 	})
 	for i := range e.Aliases {
 		if e.Aliases[i].ID == aliasID {
-			if err := s.unindex(tx, e.NamespaceID, &e.Aliases[i]); err != nil {
+			if err := s.unindex(tx, e.NamespaceID, e.ID, &e.Aliases[i]); err != nil {
 				return err
 			}
 		}
@@ -230,6 +230,9 @@ func (s *Store) Merge(tx storage.Tx, to, from *Entity, now time.Time) (*Entity, 
 	ns := to.NamespaceID
 	groups, err := s.DirectGroups(tx, from.ID)
 	if err != nil {
+		return nil, err
+	}
+	if groups, err = s.living(tx, groups); err != nil {
 		return nil, err
 	}
 	if err := s.DeleteEntity(tx, from); err != nil {

@@ -2,7 +2,9 @@ package identity
 
 import (
 	"errors"
+	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"arca/internal/errs"
@@ -27,12 +29,12 @@ func (s *Store) GroupByName(tx storage.Tx, ns, name string) (*Group, error) {
 	return s.Group(tx, ns, id)
 }
 
-// GroupByAlias finds an external group by its name at an auth mount.
+// GroupByAlias finds an external group by its name at an auth mount, in any case.
 func (s *Store) GroupByAlias(tx storage.Tx, ns, accessor, name string) (*Group, error) {
 	if !ValidID(accessor) || len(name) > maxNameBytes {
 		return nil, ErrNotFound
 	}
-	id, err := get(s.texts, tx, groupFactor(ns, accessor, name))
+	id, err := s.factor(tx, groupFactorDir(ns, accessor), name)
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +81,8 @@ func (s *Store) PutGroup(tx storage.Tx, old, g *Group, now time.Time) error {
 	if err := checkMetadata(g.Metadata); err != nil {
 		return err
 	}
-	if slices.Contains(g.Policies, "root") {
-		return errs.New(errs.Invalid, "policies cannot contain root")
+	if err := checkPolicies(g.Policies); err != nil {
+		return err
 	}
 	if old == nil || groupNameKey(g.NamespaceID, old.Name) != groupNameKey(g.NamespaceID, g.Name) {
 		if other, err := s.GroupByName(tx, g.NamespaceID, g.Name); err == nil && other.ID != g.ID {
@@ -109,34 +111,48 @@ func (s *Store) write(tx storage.Tx, g *Group, now time.Time) error {
 // SetMembers makes entities the direct members of a group, and no others. They
 // may be of any namespace.
 func (s *Store) SetMembers(tx storage.Tx, g *Group, entityIDs []string) error {
-	want := set(entityIDs)
+	members, err := s.Members(tx, g.NamespaceID, g.ID)
+	if err != nil {
+		return err
+	}
+	have, want := set(members), set(entityIDs)
+	var come, leave []string
 	for id := range want {
+		if have[id] {
+			continue
+		}
 		if _, err := s.Entity(tx, NamespaceOf(id), id); errors.Is(err, ErrNotFound) {
 			return errs.List(errs.Failed, "invalid entity ID \""+id+"\"")
 		} else if err != nil {
 			return err
 		}
+		come = append(come, id)
 	}
-	members, err := s.Members(tx, g.NamespaceID, g.ID)
-	if err != nil {
-		return err
-	}
-	have := set(members)
 	for id := range have {
 		if !want[id] {
-			if err := s.leave(tx, g.ID, id); err != nil {
-				return err
-			}
+			leave = append(leave, id)
 		}
 	}
-	for id := range want {
-		if !have[id] {
-			if err := s.join(tx, g.ID, id); err != nil {
-				return err
-			}
+	if len(come)+len(leave) > maxChanged {
+		return errs.New(errs.Invalid, "one request changes at most %d members of a group; the group can grow and shrink by several, or be deleted", maxChanged)
+	}
+	for _, id := range leave {
+		if err := s.unlist(tx, g.ID, id); err != nil {
+			return err
+		}
+		if err := tx.Delete(memberDir(g.NamespaceID, g.ID) + id); err != nil {
+			return err
 		}
 	}
-	return nil
+	for _, id := range come {
+		if err := s.list(tx, g.ID, id); err != nil {
+			return err
+		}
+		if err := tx.Put(memberDir(g.NamespaceID, g.ID)+id, []byte{1}); err != nil {
+			return err
+		}
+	}
+	return s.setCount(tx, g.ID, len(want))
 }
 
 func set(list []string) map[string]bool {
@@ -164,41 +180,80 @@ func (s *Store) DirectGroups(tx storage.Tx, entity string) ([]string, error) {
 	return *list, nil
 }
 
+// Count is how many entities are direct members of a group.
+func (s *Store) Count(tx storage.Tx, ns, group string) (int, error) {
+	text, err := get(s.texts, tx, memberCount(ns, group))
+	if err == nil {
+		return strconv.Atoi(text)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return 0, err
+	}
+	n := 0
+	for _, err := range tx.Keys(memberDir(ns, group), "") {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (s *Store) setCount(tx storage.Tx, group string, n int) error {
+	key := memberCount(NamespaceOf(group), group)
+	if n == 0 {
+		return tx.Delete(key)
+	}
+	return tx.Put(key, []byte(strconv.Itoa(n)))
+}
+
+// isMember reports whether an entity is a direct member of a group.
+func isMember(tx storage.Tx, group, entity string) (bool, error) {
+	_, err := tx.Get(memberDir(NamespaceOf(group), group) + entity)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// join makes an entity a member of a group, on both sides.
 func (s *Store) join(tx storage.Tx, group, entity string) error {
-	list, err := s.DirectGroups(tx, entity)
+	if in, err := isMember(tx, group, entity); err != nil || in {
+		return err
+	}
+	if err := s.list(tx, group, entity); err != nil {
+		return err
+	}
+	n, err := s.Count(tx, NamespaceOf(group), group)
 	if err != nil {
 		return err
 	}
-	if len(list) >= maxGroups {
+	if err := tx.Put(memberDir(NamespaceOf(group), group)+entity, []byte{1}); err != nil {
+		return err
+	}
+	return s.setCount(tx, group, n+1)
+}
+
+// list notes that an entity is in a group, on the entity's side.
+func (s *Store) list(tx storage.Tx, group, entity string) error {
+	list, err := s.DirectGroups(tx, entity)
+	if err != nil || slices.Contains(list, group) {
+		return err
+	}
+	own := NamespaceOf(entity)
+	if err := s.room(tx, own, list, group); errs.Is(err, errs.Invalid) {
 		if list, err = s.living(tx, list); err != nil {
 			return err
 		}
-	}
-	ns, own := NamespaceOf(group), NamespaceOf(entity)
-	same, away := 0, 0
-	for _, id := range list {
-		if NamespaceOf(id) == ns {
-			same++
+		if err := s.room(tx, own, list, group); err != nil {
+			return err
 		}
-		if NamespaceOf(id) != own {
-			away++
-		}
-	}
-	switch { // other namespaces cannot fill up what the entity's own may need
-	case same >= maxGroups:
-		return errs.New(errs.Invalid, "an entity is a member of at most %d groups", maxGroups)
-	case ns != own && away >= maxAway:
-		return errs.New(errs.Invalid, "an entity is a member of at most %d groups of other namespaces", maxAway)
-	}
-	if err := tx.Put(memberDir(ns, group)+entity, []byte{1}); err != nil {
+	} else if err != nil {
 		return err
-	}
-	if slices.Contains(list, group) {
-		return nil
 	}
 	list = append(slices.Clone(list), group)
 	slices.Sort(list)
-	return put(tx, memberOfKey(NamespaceOf(entity), entity), list)
+	return put(tx, memberOfKey(own, entity), list)
 }
 
 // living leaves out groups that are gone with their namespaces, which nobody has
@@ -215,15 +270,36 @@ func (s *Store) living(tx storage.Tx, groups []string) ([]string, error) {
 	return out, nil
 }
 
+// leave ends a membership, on both sides.
 func (s *Store) leave(tx storage.Tx, group, entity string) error {
-	list, err := s.DirectGroups(tx, entity)
+	if err := s.forget(tx, group, entity); err != nil {
+		return err
+	}
+	return s.unlist(tx, group, entity)
+}
+
+// forget ends a membership on the group's side.
+func (s *Store) forget(tx storage.Tx, group, entity string) error {
+	if in, err := isMember(tx, group, entity); err != nil || !in {
+		return err // the group may be gone
+	}
+	n, err := s.Count(tx, NamespaceOf(group), group)
 	if err != nil {
 		return err
 	}
 	if err := tx.Delete(memberDir(NamespaceOf(group), group) + entity); err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(slices.Clone(list), func(id string) bool { return id == group })
+	return s.setCount(tx, group, n-1)
+}
+
+// unlist ends a membership on the entity's side.
+func (s *Store) unlist(tx storage.Tx, group, entity string) error {
+	list, err := s.DirectGroups(tx, entity)
+	if err != nil {
+		return err
+	}
+	list = without(list, group)
 	key := memberOfKey(NamespaceOf(entity), entity)
 	if len(list) == 0 {
 		return tx.Delete(key)
@@ -234,21 +310,21 @@ func (s *Store) leave(tx storage.Tx, group, entity string) error {
 // SetMemberGroups makes groups the direct members of a group that has just been
 // stored, and no others, and returns the group as it now is. Circles are refused.
 func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.Time) (*Group, error) {
-	above, err := s.above(tx, g)
-	if err != nil {
+	want, have := set(ids), set(g.Members)
+	if len(want) > maxWithin {
+		return nil, errs.New(errs.Invalid, "a group has at most %d groups in it", maxWithin)
+	}
+	var come []string
+	for id := range want {
+		if !have[id] {
+			come = append(come, id)
+		}
+	}
+	slices.Sort(come)
+	if err := s.checkWithin(tx, g, come); err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
-		if id == g.ID || slices.Contains(above, id) {
-			return nil, errs.New(errs.Invalid, "cyclic relationship detected for member group ID %q", id)
-		}
-		if _, err := s.Group(tx, NamespaceOf(id), id); errors.Is(err, ErrNotFound) {
-			return nil, errs.List(errs.Failed, "invalid member group ID \""+id+"\"")
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	change := func(id string, fn func(parents []string) []string) error {
+	change := func(id string, fn func(m *Group) error) error {
 		m, err := s.Group(tx, NamespaceOf(id), id)
 		if errors.Is(err, ErrNotFound) {
 			return nil
@@ -257,69 +333,91 @@ func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.
 			return err
 		}
 		c := m.Clone()
-		c.Parents = fn(c.Parents)
-		if len(c.Parents) > len(m.Parents) && m.NamespaceID != g.NamespaceID {
-			away := 0
-			for _, p := range c.Parents {
-				if NamespaceOf(p) != m.NamespaceID {
-					away++
-				}
-			}
-			if away > maxGroups {
-				return errs.New(errs.Invalid, "the group %s is in more than %d groups of other namespaces", id, maxGroups)
-			}
+		if err := fn(c); err != nil {
+			return err
 		}
 		return s.write(tx, c, now)
 	}
 	for _, id := range g.Members {
-		if !slices.Contains(ids, id) {
-			if err := change(id, func(p []string) []string { return without(p, g.ID) }); err != nil {
-				return nil, err
-			}
+		if want[id] {
+			continue
+		}
+		err := change(id, func(m *Group) error {
+			m.Parents = without(m.Parents, g.ID)
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	for _, id := range ids {
-		if !slices.Contains(g.Members, id) {
-			if err := change(id, func(p []string) []string { return append(without(p, g.ID), g.ID) }); err != nil {
-				return nil, err
+	for _, id := range come {
+		err := change(id, func(m *Group) error {
+			m.Parents = without(m.Parents, g.ID)
+			if err := s.room(tx, m.NamespaceID, m.Parents, g.ID); errs.Is(err, errs.Invalid) {
+				if m.Parents, err = s.living(tx, m.Parents); err != nil {
+					return err
+				}
+				if err := s.room(tx, m.NamespaceID, m.Parents, g.ID); err != nil {
+					return err
+				}
+			} else if err != nil {
+				return err
 			}
+			m.Parents = append(m.Parents, g.ID)
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	c := g.Clone()
-	c.Members = slices.Compact(slices.Sorted(slices.Values(ids)))
+	c.Members = slices.Sorted(maps.Keys(want))
 	return c, put(tx, groupKey(c.NamespaceID, c.ID), c)
 }
 
-func without(list []string, id string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == id })
-}
-
-// above lists the groups that a group is in, directly or not.
-func (s *Store) above(tx storage.Tx, g *Group) ([]string, error) {
-	var out []string
-	queue := slices.Clone(g.Parents)
+// checkWithin refuses groups that do not exist, and those that g is in, which
+// would make a circle. It goes down from them: what is in a group is
+// for its administrator alone to say, what a group is in is not.
+func (s *Store) checkWithin(tx storage.Tx, g *Group, ids []string) error {
+	type step struct{ id, from string }
+	queue := make([]step, 0, len(ids))
+	for _, id := range ids {
+		if _, err := s.Group(tx, NamespaceOf(id), id); errors.Is(err, ErrNotFound) {
+			return errs.List(errs.Failed, "invalid member group ID \""+id+"\"")
+		} else if err != nil {
+			return err
+		}
+		queue = append(queue, step{id, id})
+	}
 	seen := map[string]bool{}
 	for len(queue) > 0 {
-		id := queue[0]
+		at := queue[0]
 		queue = queue[1:]
-		if seen[id] {
+		if at.id == g.ID {
+			return errs.New(errs.Invalid, "cyclic relationship detected for member group ID %q", at.from)
+		}
+		if seen[at.id] {
 			continue
 		}
-		if len(out) == maxInherited {
-			return nil, errs.New(errs.Invalid, "the group is in more than %d others", maxInherited)
+		if seen[at.id] = true; len(seen) > maxAbove {
+			return errs.New(errs.Invalid, "the member group %s has more than %d others in it", at.from, maxAbove)
 		}
-		seen[id] = true
-		out = append(out, id)
-		p, err := s.Group(tx, NamespaceOf(id), id)
+		m, err := s.Group(tx, NamespaceOf(at.id), at.id)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		queue = append(queue, p.Parents...)
+		for _, id := range m.Members {
+			queue = append(queue, step{id, at.from})
+		}
 	}
-	return out, nil
+	return nil
+}
+
+func without(list []string, id string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == id })
 }
 
 // PutGroupAlias sets the alias of an external group, in place of the one it has.
@@ -339,7 +437,7 @@ func (s *Store) PutGroupAlias(tx storage.Tx, g *Group, a Alias, now time.Time) (
 	if err := tx.Put(groupAliasKey(ns, a.ID), []byte(g.ID)); err != nil {
 		return nil, err
 	}
-	if err := tx.Put(groupFactor(ns, a.MountAccessor, a.Name), []byte(g.ID)); err != nil {
+	if err := s.setFactor(tx, groupFactorDir(ns, a.MountAccessor), a.Name, g.ID); err != nil {
 		return nil, err
 	}
 	c := g.Clone()
@@ -355,7 +453,7 @@ func (s *Store) unindexGroup(tx storage.Tx, g *Group) error {
 	if err := tx.Delete(groupAliasKey(g.NamespaceID, g.Alias.ID)); err != nil {
 		return err
 	}
-	return tx.Delete(groupFactor(g.NamespaceID, g.Alias.MountAccessor, g.Alias.Name))
+	return s.dropFactor(tx, groupFactorDir(g.NamespaceID, g.Alias.MountAccessor), g.Alias.Name, g.ID)
 }
 
 // DeleteGroupAlias takes a group's alias away.
@@ -368,17 +466,16 @@ func (s *Store) DeleteGroupAlias(tx storage.Tx, g *Group, now time.Time) error {
 	return s.write(tx, c, now)
 }
 
-// DeleteGroup removes a group; its members lose its policies at once.
+// DeleteGroup removes a group; its members lose its policies at once. However many
+// they are, they are not touched: ids are never used again, and the lists of
+// members forget those of groups that are gone when they are full.
 func (s *Store) DeleteGroup(tx storage.Tx, g *Group, now time.Time) error {
 	ns := g.NamespaceID
-	members, err := s.Members(tx, ns, g.ID)
-	if err != nil {
+	if err := tx.DeletePrefix(memberDir(ns, g.ID)); err != nil {
 		return err
 	}
-	for _, id := range members {
-		if err := s.leave(tx, g.ID, id); err != nil {
-			return err
-		}
+	if err := tx.Delete(memberCount(ns, g.ID)); err != nil {
+		return err
 	}
 	if _, err := s.SetMemberGroups(tx, g, nil, now); err != nil {
 		return err

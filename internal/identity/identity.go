@@ -16,16 +16,17 @@
 //	en/<name>           the id of the entity with this name, in lower case
 //	em/<id>             the id of the entity into which this one was merged
 //	ea/<alias id>       the id of the entity that has this alias
-//	ef/<accessor>/<name>  "<entity id>/<alias id>" of an alias
+//	ef/<accessor>/<name>  "<entity id>/<alias id>" of an alias; the name in lower case
 //	m/<entity id>       the groups, also of other namespaces, of which an entity is a
 //	                    direct member
 //	g/<id>              a group, with its alias and its parents
 //	gn/<name>           the id of the group with this name, in lower case
 //	gm/<group>/<entity> a direct member
+//	gc/<group>          how many these are; absent means that it was not counted yet
 //	mode                in the root namespace: "any" when policies of groups hold for
 //	                    tokens of all namespaces
 //	ga/<alias id>       the id of the group that has this alias
-//	gf/<accessor>/<name>  the id of the group with this alias
+//	gf/<accessor>/<name>  the id of the group with this alias; the name in lower case
 package identity
 
 import (
@@ -50,9 +51,10 @@ import (
 const (
 	maxNameBytes = 512
 	maxAliases   = 1000
-	maxGroups    = 1000   // of one namespace of which an entity is a direct member
-	maxAway      = 3000   // of namespaces other than its own
-	maxInherited = 10_000 // with the groups that these are in
+	maxPolicies  = 1000
+	maxWithin    = 5000   // groups directly in a group
+	maxAbove     = 10_000 // groups in a group, at any depth
+	maxChanged   = 10_000 // memberships that one request changes
 	maxMetadata  = 64
 	maxValue     = 512
 )
@@ -138,13 +140,16 @@ type Store struct {
 	texts    *storage.Cache[string]
 	lists    *storage.Cache[*[]string]
 
+	namespaces *namespace.Store
+
 	mu     sync.RWMutex
-	people map[string]*Person // by entity id; guarded by mu
+	people map[string]*Person // by entity id; guarded by mu, as is kept
+	kept   int                // groups of people
 }
 
-// NewStore makes the store over db.
-func NewStore(db *storage.DB) *Store {
-	s := &Store{people: map[string]*Person{}}
+// NewStore makes the store over db, whose namespaces are given.
+func NewStore(db *storage.DB, namespaces *namespace.Store) *Store {
+	s := &Store{people: map[string]*Person{}, namespaces: namespaces}
 	s.entities = storage.NewCache(db, 8<<20, func(key string, value []byte) (*Entity, int, error) {
 		e := &Entity{NamespaceID: namespaceOf(key)}
 		if err := json.Unmarshal(value, e); err != nil {
@@ -152,7 +157,7 @@ func NewStore(db *storage.DB) *Store {
 		}
 		return e, 512 + 3*len(value), nil
 	})
-	s.groups = storage.NewCache(db, 4<<20, func(key string, value []byte) (*Group, int, error) {
+	s.groups = storage.NewCache(db, 8<<20, func(key string, value []byte) (*Group, int, error) {
 		g := &Group{NamespaceID: namespaceOf(key)}
 		if err := json.Unmarshal(value, g); err != nil {
 			return nil, 0, fmt.Errorf("decode group: %w", err)
@@ -191,13 +196,14 @@ func entityKey(ns, id string) string       { return dir(ns) + "e/" + id }
 func entityNameKey(ns, n string) string    { return dir(ns) + "en/" + strings.ToLower(n) }
 func mergedKey(ns, id string) string       { return dir(ns) + "em/" + id }
 func aliasKey(ns, id string) string        { return dir(ns) + "ea/" + id }
-func factorKey(ns, acc, n string) string   { return dir(ns) + "ef/" + acc + "/" + n }
 func memberOfKey(ns, id string) string     { return dir(ns) + "m/" + id }
 func groupKey(ns, id string) string        { return dir(ns) + "g/" + id }
 func groupNameKey(ns, n string) string     { return dir(ns) + "gn/" + strings.ToLower(n) }
 func memberDir(ns, group string) string    { return dir(ns) + "gm/" + group + "/" }
+func memberCount(ns, group string) string  { return dir(ns) + "gc/" + group }
 func groupAliasKey(ns, id string) string   { return dir(ns) + "ga/" + id }
-func groupFactor(ns, acc, n string) string { return dir(ns) + "gf/" + acc + "/" + n }
+func factorDir(ns, acc string) string      { return dir(ns) + "ef/" + acc + "/" }
+func groupFactorDir(ns, acc string) string { return dir(ns) + "gf/" + acc + "/" }
 
 // NewID makes an id; outside the root namespace it names the namespace.
 func NewID(ns string) string {
@@ -241,6 +247,16 @@ func checkMetadata(m map[string]string) error {
 		if len(k) > 128 || len(v) > maxValue {
 			return errs.New(errs.Invalid, "metadata: the key or value of %q is longer than 128 or %d bytes", k[:min(len(k), 128)], maxValue)
 		}
+	}
+	return nil
+}
+
+func checkPolicies(names []string) error {
+	switch {
+	case slices.Contains(names, "root"):
+		return errs.New(errs.Invalid, "policies cannot contain root")
+	case len(names) > maxPolicies:
+		return errs.New(errs.Invalid, "an entity or group has at most %d policies", maxPolicies)
 	}
 	return nil
 }

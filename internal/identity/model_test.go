@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"arca/internal/identity"
+	"arca/internal/namespace"
 	"arca/internal/storage"
 	"arca/internal/storage/storagetest"
 )
@@ -305,7 +306,7 @@ func TestModel(t *testing.T) {
 	for seed := range uint64(20) {
 		db := storage.Open(storagetest.NewMap(), storage.Config{})
 		w := &world{
-			t: t, rng: rand.New(rand.NewPCG(seed, 1)), db: db, store: identity.NewStore(db), now: time.Unix(1e9, 0).UTC(),
+			t: t, rng: rand.New(rand.NewPCG(seed, 1)), db: db, store: identity.NewStore(db, namespace.NewStore(db)), now: time.Unix(1e9, 0).UTC(),
 			alias: map[string]string{}, members: map[string]map[string]bool{}, inside: map[string]map[string]bool{},
 			policy: map[string]string{}, merged: map[string]string{},
 		}
@@ -359,9 +360,9 @@ func FuzzResolve(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, value string) {
 		p := &identity.Person{
 			Entity: &identity.Entity{ID: "e", Name: value, Metadata: map[string]string{"a": value}},
-			Groups: []*identity.Group{{ID: "g", Name: "a.b", Metadata: map[string]string{"k": value}}},
+			Groups: []*identity.Group{{ID: "g", NamespaceID: "root", Name: "a.b", Metadata: map[string]string{"k": value}}},
 		}
-		out, ok := p.Resolve(path)
+		out, ok := p.Resolve("root", path)
 		if ok && strings.Contains(path, "{{identity.entity.name}}") && value != "" && !strings.Contains(out, value) {
 			t.Errorf("%q with %q became %q", path, value, out)
 		}
@@ -373,7 +374,7 @@ func TestNobody(t *testing.T) {
 	t.Parallel()
 	db := storage.Open(storagetest.NewMap(), storage.Config{})
 	defer db.Close()
-	s := identity.NewStore(db)
+	s := identity.NewStore(db, namespace.NewStore(db))
 	now := time.Unix(1e9, 0).UTC()
 	login := &identity.Login{Alias: identity.Alias{Name: "ann", MountAccessor: accessor}}
 	err := db.Update(t.Context(), func(tx storage.Tx) error {

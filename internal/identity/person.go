@@ -5,24 +5,32 @@ import (
 	"slices"
 	"strings"
 
-	"arca/internal/errs"
 	"arca/internal/storage"
 )
 
-// maxPeople bounds how many are kept ready; who is not is made again.
-const maxPeople = 20_000
+// Bounds on how many are kept ready, and their groups; who is not is made again.
+const (
+	maxPeople = 20_000
+	maxKept   = 1 << 20
+)
 
 // A Person is an entity with its groups, as they are at one moment: what a
 // request needs to know of who makes it. It is immutable.
 type Person struct {
 	Entity *Entity
 	// Direct are the groups of which the entity is a member, Inherited those
-	// that they are in; Groups are both.
+	// that they are in; Groups are both. They are of the namespaces whose policies can
+	// hold for the entity: its own, those above and below, or all.
 	Direct, Inherited []string
 	Groups            []*Group
+	// Crowded are namespaces, neither the entity's own nor above it, that have the
+	// entity in more groups than are looked at: nothing is known of what they
+	// deny, so that nothing is allowed in them.
+	Crowded []string
 
 	policies map[string][]string // by namespace, sorted
 	list     *[]string           // as it was read
+	all      bool                // groups of all namespaces count
 	version  string
 }
 
@@ -67,20 +75,28 @@ func (s *Store) Person(tx storage.Tx, id string) (*Person, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
+	all, err := s.AllNamespaces(tx)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.RLock()
 	have := s.people[e.ID]
 	s.mu.RUnlock()
-	if have != nil && have.Entity == e && have.list == list && s.same(tx, have) {
+	if have != nil && have.Entity == e && have.list == list && have.all == all && s.same(tx, have) {
 		return have, nil
 	}
-	p, err := s.meet(tx, e, list)
+	p, err := s.meet(tx, e, list, all)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.people) >= maxPeople {
+	if old := s.people[e.ID]; old != nil {
+		s.kept -= len(old.Groups)
+	}
+	if s.kept += len(p.Groups); len(s.people) >= maxPeople || s.kept > maxKept {
 		clear(s.people)
+		s.kept = len(p.Groups)
 	}
 	s.people[e.ID] = p
 	return p, nil
@@ -97,84 +113,14 @@ func (s *Store) same(tx storage.Tx, p *Person) bool {
 	return true
 }
 
-// meet puts a person together.
-func (s *Store) meet(tx storage.Tx, e *Entity, list *[]string) (*Person, error) {
-	p := &Person{Entity: e, list: list}
-	policies := map[string][]string{}
-	add := func(ns string, names []string) {
-		if len(names) > 0 {
-			policies[ns] = append(policies[ns], names...)
-		}
-	}
-	add(e.NamespaceID, e.Policies)
-	version := e.ID + e.Rev
-	// Groups of the entity's own namespace come first: those of others, who may take
-	// it in as they like, can neither push these out nor make their number too large.
-	var home, away []string
-	sort := func(ids []string) {
-		for _, id := range ids {
-			if NamespaceOf(id) == e.NamespaceID {
-				home = append(home, id)
-			} else {
-				away = append(away, id)
-			}
-		}
-	}
-	direct := map[string]bool{}
-	if list != nil {
-		direct = set(*list)
-		sort(*list)
-	}
-	seen := map[string]bool{}
-	here, elsewhere := 0, 0
-	for len(home) > 0 || len(away) > 0 && elsewhere < maxInherited {
-		var id string
-		if len(home) > 0 {
-			id, home = home[0], home[1:]
-		} else {
-			id, away = away[0], away[1:]
-		}
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		if NamespaceOf(id) != e.NamespaceID {
-			elsewhere++
-		} else if here++; here > maxInherited {
-			// To leave some out would leave out what they deny.
-			return nil, errs.New(errs.Failed, "the entity %s is in more than %d groups, counting those by which it is in others", e.ID, maxInherited)
-		}
-		g, err := s.Group(tx, NamespaceOf(id), id)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		p.Groups = append(p.Groups, g)
-		if direct[id] {
-			p.Direct = append(p.Direct, g.ID)
-		} else {
-			p.Inherited = append(p.Inherited, g.ID)
-		}
-		add(g.NamespaceID, g.Policies)
-		version += "/" + g.ID + g.Rev
-		sort(g.Parents)
-	}
-	for ns := range policies {
-		policies[ns] = CleanPolicies(policies[ns])
-	}
-	p.policies, p.version = policies, version
-	return p, nil
-}
-
 // Version implements policy.Subject.
 func (p *Person) Version() string { return p.version }
 
 // Resolve implements policy.Subject: it replaces what stands between {{ and }}.
 // A path with a directive that has no value for this person means nothing to
-// them.
-func (p *Person) Resolve(path string) (string, bool) {
+// them. Groups have the names that they have in the policy's namespace: what
+// others call theirs is not for it.
+func (p *Person) Resolve(ns, path string) (string, bool) {
 	var out strings.Builder
 	for {
 		before, rest, found := strings.Cut(path, "{{")
@@ -186,7 +132,7 @@ func (p *Person) Resolve(path string) (string, bool) {
 		if !closed {
 			return "", false
 		}
-		value, ok := p.value(strings.TrimSpace(directive))
+		value, ok := p.value(ns, strings.TrimSpace(directive))
 		if !ok || value == "" {
 			return "", false
 		}
@@ -197,21 +143,25 @@ func (p *Person) Resolve(path string) (string, bool) {
 
 // value is what a directive stands for
 // (https://developer.hashicorp.com/vault/docs/concepts/policies#parameters).
-func (p *Person) value(directive string) (string, bool) {
+func (p *Person) value(ns, directive string) (string, bool) {
 	if rest, ok := strings.CutPrefix(directive, "identity.entity."); ok {
 		return p.ofEntity(rest)
 	}
 	if rest, ok := strings.CutPrefix(directive, "identity.groups.ids."); ok {
-		id, rest, _ := strings.Cut(rest, ".")
-		return p.ofGroup(func(g *Group) bool { return g.ID == id }, rest)
+		return p.named(rest, func(g *Group, id string) bool { return g.ID == id })
 	}
 	if rest, ok := strings.CutPrefix(directive, "identity.groups.names."); ok {
-		// A name may hold dots: the longest that fits counts.
-		for i := len(rest); i > 0; i = strings.LastIndexByte(rest[:i], '.') {
-			name := rest[:i]
-			if v, ok := p.ofGroup(func(g *Group) bool { return g.Name == name }, strings.TrimPrefix(rest[i:], ".")); ok {
-				return v, true
-			}
+		return p.named(rest, func(g *Group, name string) bool { return g.NamespaceID == ns && g.Name == name })
+	}
+	return "", false
+}
+
+// named finds a value of the group that the first part of rest names. A name may
+// hold dots, and so does an id outside the root namespace: the longest that fits counts.
+func (p *Person) named(rest string, is func(g *Group, name string) bool) (string, bool) {
+	for i := len(rest); i > 0; i = strings.LastIndexByte(rest[:i], '.') {
+		if v, ok := p.ofGroup(func(g *Group) bool { return is(g, rest[:i]) }, strings.TrimPrefix(rest[i:], ".")); ok {
+			return v, true
 		}
 	}
 	return "", false
@@ -281,13 +231,14 @@ func (p *Person) ofGroup(is func(*Group) bool, rest string) (string, bool) {
 	return v, ok
 }
 
-// GroupsOf lists the groups that an entity is in: directly, and by these.
+// GroupsOf lists the groups that an entity is in, directly and by these, whether
+// their policies hold for it or not; of those of other namespaces perhaps not all.
 func (s *Store) GroupsOf(tx storage.Tx, e *Entity) (direct, inherited []string, err error) {
 	list, err := get(s.lists, tx, memberOfKey(e.NamespaceID, e.ID))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, nil, err
 	}
-	p, err := s.meet(tx, e, list)
+	p, err := s.meet(tx, e, list, true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -297,6 +248,6 @@ func (s *Store) GroupsOf(tx storage.Tx, e *Entity) (direct, inherited []string, 
 // Value is what a directive of a template stands for, "" when the person has no
 // such thing.
 func (p *Person) Value(directive string) string {
-	v, _ := p.value(directive)
+	v, _ := p.value(p.Entity.NamespaceID, directive)
 	return v
 }

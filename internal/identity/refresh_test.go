@@ -6,6 +6,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/identity"
+	"arca/internal/namespace"
 	"arca/internal/storage"
 	"arca/internal/storage/storagetest"
 )
@@ -15,7 +16,7 @@ func TestRefreshWithoutAlias(t *testing.T) {
 	t.Parallel()
 	db := storage.Open(storagetest.NewMap(), storage.Config{})
 	defer db.Close()
-	s := identity.NewStore(db)
+	s := identity.NewStore(db, namespace.NewStore(db))
 	now := time.Unix(1e9, 0).UTC()
 	login := &identity.Login{
 		HasGroups: true, Alias: identity.Alias{Name: "ann", MountAccessor: accessor}, Groups: []identity.Alias{{Name: "ops"}},
@@ -60,7 +61,7 @@ func TestRenameFolding(t *testing.T) {
 	t.Parallel()
 	db := storage.Open(storagetest.NewMap(), storage.Config{})
 	defer db.Close()
-	s := identity.NewStore(db)
+	s := identity.NewStore(db, namespace.NewStore(db))
 	now := time.Unix(1e9, 0).UTC()
 	create := func(tx storage.Tx, name string) (*identity.Entity, error) {
 		e := s.NewEntity("root", now)

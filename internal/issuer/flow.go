@@ -347,10 +347,10 @@ func (c *client) assigned(call *engine.Call, entity string) error {
 		if name == allowAll || slices.Contains(a.Entities, p.Entity.ID) {
 			return nil
 		}
-		for _, g := range p.Groups {
-			if slices.Contains(a.Groups, g.ID) {
-				return nil
-			}
+		if in, err := desks(call).Identity.InGroup(call.Tx, p, a.Groups); err != nil {
+			return err
+		} else if in {
+			return nil
 		}
 	}
 	return refuse("access_denied", "identity entity not authorized by client assignment")
@@ -551,7 +551,7 @@ func claimsOf(call *engine.Call, scopes []string, p *identity.Person) (map[strin
 		if err != nil {
 			return nil, err
 		}
-		claims, err := fillTemplate(s.Template, p, call.Now)
+		claims, err := fillTemplate(s.Template, p, call.NamespaceID, call.Now)
 		if err != nil {
 			return nil, err
 		}

@@ -20,11 +20,11 @@ func FuzzTemplate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, name string) {
 		now := time.Unix(1e9, 0)
 		p := &identity.Person{Entity: &identity.Entity{ID: "e", Name: name, Metadata: map[string]string{"k": name}}}
-		plain, err := fillTemplate(text, nobody, now)
+		plain, err := fillTemplate(text, nobody, "", now)
 		if err != nil || checkTemplate(text) != nil {
 			return
 		}
-		got, err := fillTemplate(text, p, now)
+		got, err := fillTemplate(text, p, "", now)
 		if err != nil {
 			return
 		}

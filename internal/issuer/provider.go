@@ -498,7 +498,7 @@ func (p *provider) checkScopes(call *engine.Call) error {
 		if err != nil {
 			return err
 		}
-		claims, err := fillTemplate(s.Template, nobody, call.Now)
+		claims, err := fillTemplate(s.Template, nobody, call.NamespaceID, call.Now)
 		if err != nil {
 			return err
 		}

@@ -205,7 +205,7 @@ func (i *Issuer) token(_ context.Context, call *engine.Call, in nameIn) (*engine
 	if err != nil {
 		return nil, err
 	}
-	more, err := fillTemplate(r.Template, p, call.Now)
+	more, err := fillTemplate(r.Template, p, call.NamespaceID, call.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func checkTemplate(text string) error {
 	if len(text) > maxTemplateBytes {
 		return errs.New(errs.Invalid, "a template has at most %d bytes", maxTemplateBytes)
 	}
-	claims, err := fillTemplate(text, nobody, time.Unix(0, 0))
+	claims, err := fillTemplate(text, nobody, "", time.Unix(0, 0))
 	if err != nil {
 		return err
 	}
@@ -42,8 +42,9 @@ func checkTemplate(text string) error {
 }
 
 // fillTemplate replaces what stands between {{ and }} by JSON and returns the
-// object that comes of it.
-func fillTemplate(text string, p *identity.Person, now time.Time) (map[string]json.RawMessage, error) {
+// object that comes of it. Names of groups are those of the namespace ns, where the
+// template is: others may call theirs what they like.
+func fillTemplate(text string, p *identity.Person, ns string, now time.Time) (map[string]json.RawMessage, error) {
 	if text == "" {
 		return map[string]json.RawMessage{}, nil
 	}
@@ -59,7 +60,7 @@ func fillTemplate(text string, p *identity.Person, now time.Time) (map[string]js
 		if !closed {
 			return nil, errs.New(errs.Invalid, "error parsing template: a directive is not closed with }}")
 		}
-		v, err := valueOf(strings.TrimSpace(directive), p, now)
+		v, err := valueOf(strings.TrimSpace(directive), p, ns, now)
 		if err != nil {
 			return nil, err
 		}
@@ -82,7 +83,7 @@ func fillTemplate(text string, p *identity.Person, now time.Time) (map[string]js
 
 // valueOf is what a directive stands for
 // (https://developer.hashicorp.com/vault/docs/secrets/identity/identity-token#token-contents-and-templates).
-func valueOf(directive string, p *identity.Person, now time.Time) (any, error) {
+func valueOf(directive string, p *identity.Person, ns string, now time.Time) (any, error) {
 	switch directive {
 	case "identity.entity.metadata":
 		return orMap(p.Entity.Metadata), nil
@@ -91,7 +92,7 @@ func valueOf(directive string, p *identity.Person, now time.Time) (any, error) {
 		for _, g := range p.Groups {
 			if strings.HasSuffix(directive, "ids") {
 				out = append(out, g.ID)
-			} else {
+			} else if g.NamespaceID == ns {
 				out = append(out, g.Name)
 			}
 		}

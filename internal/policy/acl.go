@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"arca/internal/engine"
+	"arca/internal/namespace"
 	"arca/internal/param"
 )
 
@@ -22,6 +23,8 @@ type ACL struct {
 	wild   []*wildRule // most specific first
 	// void are rules whose templates have no value for the caller.
 	void []Source
+	// closed are paths of namespaces in which nothing is allowed.
+	closed []string
 }
 
 type wildRule struct {
@@ -59,12 +62,17 @@ type Verdict struct {
 	Param string
 }
 
-// A placed policy is one with the path of its namespace, "" or "a/b/", which
-// stands in front of the paths of its rules.
+// A placed policy is one with its namespace, whose path, "" or "a/b/", stands in
+// front of the paths of its rules. Closed is a namespace without one; see Set.
 type placed struct {
 	*Policy
-	under string
+	ns, under string
+	closed    bool
 }
+
+// A resolver replaces templates of identity in a path of a policy of a namespace;
+// false is a path without a meaning for this caller.
+type resolver func(ns, path string) (string, bool)
 
 // Compile merges policies of the root namespace. Templates of identity are
 // resolved with resolve, which returns false for a path that has no meaning for
@@ -72,21 +80,29 @@ type placed struct {
 func Compile(policies []*Policy, resolve func(path string) (string, bool)) *ACL {
 	ps := make([]placed, len(policies))
 	for i, p := range policies {
-		ps[i] = placed{p, ""}
+		ps[i] = placed{Policy: p, ns: namespace.RootID}
 	}
-	return compile(ps, resolve)
+	if resolve == nil {
+		return compile(ps, nil)
+	}
+	return compile(ps, func(_, path string) (string, bool) { return resolve(path) })
 }
 
-func compile(policies []placed, resolve func(path string) (string, bool)) *ACL {
-	if resolve == nil {
-		resolve = func(path string) (string, bool) { return path, !strings.Contains(path, "{{") }
+func compile(policies []placed, by resolver) *ACL {
+	if by == nil {
+		by = func(_, path string) (string, bool) { return path, !strings.Contains(path, "{{") }
 	}
 	a := &ACL{exact: map[string]*Rule{}, prefix: map[string]*Rule{}}
 	wild := map[string]*wildRule{}
 	for _, p := range policies {
+		if p.closed {
+			a.closed = append(a.closed, p.under)
+			continue
+		}
 		if p.Name == "root" {
 			return &ACL{root: true}
 		}
+		resolve := func(path string) (string, bool) { return by(p.ns, path) }
 		for i := range p.Rules {
 			r := p.Rules[i] // a copy, as merging changes it
 			r.From = []string{p.Name}
@@ -342,6 +358,9 @@ func mergeParams(a, b map[string][]any) map[string][]any {
 
 // find returns the rule for path, nil when none matches.
 func (a *ACL) find(op engine.Operation, path string) *Rule {
+	if r := a.shut(path); r != nil {
+		return r
+	}
 	if r := a.exact[path]; r != nil {
 		return r
 	}
@@ -351,6 +370,16 @@ func (a *ACL) find(op engine.Operation, path string) *Rule {
 		}
 	}
 	return a.findPattern(path)
+}
+
+// shut is the rule by which nothing is allowed at path, if its namespace is closed.
+func (a *ACL) shut(path string) *Rule {
+	for _, under := range a.closed {
+		if strings.HasPrefix(path, under) {
+			return &Rule{Path: under, Prefix: true, Capabilities: Deny, Sources: []Source{{Namespace: under, Pattern: "*", Capabilities: Deny}}}
+		}
+	}
+	return nil
 }
 
 func (a *ACL) findPattern(path string) *Rule {
@@ -549,6 +578,9 @@ func (a *ACL) Capabilities(path string) []string {
 func (a *ACL) Below(mount string) bool {
 	if a.root {
 		return true
+	}
+	if a.shut(mount) != nil {
+		return false
 	}
 	grants := func(r *Rule) bool { return r.Capabilities&Deny == 0 && r.Capabilities != 0 }
 	if r := a.find(engine.OpList, mount); r != nil && grants(r) {

@@ -35,7 +35,7 @@ func newACLCache() *aclCache {
 
 func (c *aclCache) get(ps []placed, subject Subject) *ACL {
 	who := ""
-	var resolve func(string) (string, bool)
+	var resolve resolver
 	if subject != nil {
 		who, resolve = subject.Version(), subject.Resolve
 	}

@@ -171,6 +171,9 @@ type Set struct {
 	NamespaceID string
 	Path        string   // of the namespace: "" or "a/b/"
 	Names       []string // sorted
+	// Closed says that nothing is allowed in the namespace and below it: not all is
+	// known of what it denies.
+	Closed bool
 }
 
 // Subject is what templates of a policy are resolved against; nil is a caller
@@ -178,9 +181,10 @@ type Set struct {
 type Subject interface {
 	// Version changes whenever a resolution might.
 	Version() string
-	// Resolve replaces the templates in a path by their values, which stand for
-	// nothing but themselves; false drops the path.
-	Resolve(path string) (string, bool)
+	// Resolve replaces the templates in a path of a policy of the namespace with
+	// the id ns by their values, which stand for nothing but themselves; false
+	// drops the path.
+	Resolve(ns, path string) (string, bool)
 }
 
 // Proposed is ACL as it would be with other texts of some policies of a namespace,
@@ -191,6 +195,10 @@ func (s *Store) Proposed(tx storage.Tx, sets []Set, subject Subject, ns string, 
 	}
 	var ps []placed
 	for _, set := range sets {
+		if set.Closed {
+			ps = append(ps, placed{ns: set.NamespaceID, under: set.Path, closed: true})
+			continue
+		}
 		for _, name := range set.Names {
 			p := texts[name]
 			if p == nil || set.NamespaceID != ns {
@@ -203,10 +211,10 @@ func (s *Store) Proposed(tx storage.Tx, sets []Set, subject Subject, ns string, 
 					return nil, err
 				}
 			}
-			ps = append(ps, placed{p, set.Path})
+			ps = append(ps, placed{Policy: p, ns: set.NamespaceID, under: set.Path})
 		}
 	}
-	var resolve func(string) (string, bool)
+	var resolve resolver
 	if subject != nil {
 		resolve = subject.Resolve
 	}
@@ -225,6 +233,10 @@ func (s *Store) ACL(tx storage.Tx, sets []Set, subject Subject) (*ACL, error) {
 	var buf [8]placed
 	ps := buf[:0]
 	for _, set := range sets {
+		if set.Closed {
+			ps = append(ps, placed{ns: set.NamespaceID, under: set.Path, closed: true})
+			continue
+		}
 		for _, name := range set.Names {
 			p, err := s.policies.Get(tx, dir(set.NamespaceID)+name)
 			if errors.Is(err, storage.ErrNotFound) {
@@ -233,7 +245,7 @@ func (s *Store) ACL(tx storage.Tx, sets []Set, subject Subject) (*ACL, error) {
 			if err != nil {
 				return nil, err
 			}
-			ps = append(ps, placed{p, set.Path})
+			ps = append(ps, placed{Policy: p, ns: set.NamespaceID, under: set.Path})
 		}
 	}
 	return s.acls.get(ps, subject), nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
@@ -119,7 +120,7 @@ type subject string
 
 func (s subject) Version() string { return string(s) }
 
-func (s subject) Resolve(p string) (string, bool) {
+func (s subject) Resolve(_, p string) (string, bool) {
 	return strings.ReplaceAll(p, "{{identity.entity.id}}", string(s)), true
 }
 
@@ -135,7 +136,7 @@ func TestACLCache(t *testing.T) {
 	acl := func(who Subject, names ...string) (a *ACL) {
 		t.Helper()
 		err := db.View(t.Context(), func(tx storage.Tx) (err error) {
-			a, err = s.ACL(tx, []Set{{"root", "", names}}, who)
+			a, err = s.ACL(tx, []Set{{NamespaceID: "root", Names: names}}, who)
 			return err
 		})
 		if err != nil {
@@ -228,7 +229,7 @@ func BenchmarkACLCacheHit(b *testing.B) {
 	b.ReportAllocs()
 	err := db.View(context.Background(), func(tx storage.Tx) error {
 		for b.Loop() {
-			if _, err := s.ACL(tx, []Set{{"root", "", []string{"default", "team"}}}, nil); err != nil {
+			if _, err := s.ACL(tx, []Set{{NamespaceID: "root", Names: []string{"default", "team"}}}, nil); err != nil {
 				return err
 			}
 		}
@@ -236,5 +237,34 @@ func BenchmarkACLCacheHit(b *testing.B) {
 	})
 	if err != nil {
 		b.Fatal(err)
+	}
+}
+
+// In a closed namespace nothing is allowed, whatever policies of others say.
+func TestClosedNamespace(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	s := NewStore(db)
+	write(t, db, func(tx storage.Tx) error {
+		return s.Put(tx, "root", "all", path("*", "read")+path("a/b", "read", "sudo"))
+	})
+	var a *ACL
+	err := db.View(t.Context(), func(tx storage.Tx) (err error) {
+		a, err = s.ACL(tx, []Set{{NamespaceID: "root", Names: []string{"all"}}, {NamespaceID: "Tenant", Path: "a/", Closed: true}}, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"a/b": "deny", "a/": "deny", "ab/c": "read", "a": "read"} {
+		if got := a.Capabilities(path); got[0] != want {
+			t.Errorf("%s: %v, want %s", path, got, want)
+		}
+	}
+	if a.Below("a/kv/") || !a.Below("b/kv/") {
+		t.Error("what can be seen does not follow")
+	}
+	if x := a.Explain(&Request{Op: engine.OpRead, Path: "a/b"}); x.Allowed || x.Why != Denied {
+		t.Errorf("%+v", x)
 	}
 }
