@@ -76,12 +76,6 @@ users: [{name: u, user: {token: t}}]
 	} {
 		n := raftNode(t, "bad")
 		n.inside("retry_join { " + rule + " }\n")
-		if err := os.WriteFile(filepath.Join(n.dir, "vault.hcl"), []byte(n.config), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p := launch(t, n.dir, "-config=vault.hcl")
-		if code := p.ended(); code != 1 || !strings.Contains(p.output(), want) {
-			t.Errorf("%s: ended with %d, without %q:\n%s", rule, code, want, p.output())
-		}
+		n.refuses(want)
 	}
 }

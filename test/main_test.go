@@ -248,13 +248,18 @@ func (n *node) initialise() {
 
 var listening = regexp.MustCompile(`listening: type=\w+ address=(\S+)`)
 
+// write writes the configuration.
+func (n *node) write() {
+	n.t.Helper()
+	if err := os.WriteFile(filepath.Join(n.dir, "vault.hcl"), []byte(n.config), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 // start launches the server and waits until it serves.
 func (n *node) start() {
 	n.t.Helper()
-	file := filepath.Join(n.dir, "vault.hcl")
-	if err := os.WriteFile(file, []byte(n.config), 0o600); err != nil {
-		n.t.Fatal(err)
-	}
+	n.write()
 	n.process = launchWith(n.t, n.dir, n.env, "-config=vault.hcl", "-log-level=debug")
 	n.says("listening: ")
 	// Others may ask it meanwhile: where its address stays, it is not written again.

@@ -406,6 +406,9 @@ func autopilotText(s *api.AutopilotState) string {
 	line(0, "Healthy", s.Healthy)
 	line(0, "Failure Tolerance", s.FailureTolerance)
 	line(0, "Leader", s.Leader)
+	if len(s.RedundancyZones) > 0 {
+		line(0, "Optimistic Failure Tolerance", s.OptimisticFailureTolerance)
+	}
 	b.WriteString("Voters:\n")
 	for _, id := range s.Voters {
 		fmt.Fprintf(&b, "   %s\n", id)
@@ -429,9 +432,39 @@ func autopilotText(s *api.AutopilotState) string {
 		line(6, "Last Term", n.LastTerm)
 		line(6, "Last Index", n.LastIndex)
 		line(6, "Version", n.Version)
+		if n.UpgradeVersion != "" && n.UpgradeVersion != n.Version {
+			line(6, "Upgrade Version", n.UpgradeVersion)
+		}
 		if n.RedundancyZone != "" {
 			line(6, "Redundancy Zone", n.RedundancyZone)
 		}
+		if n.NodeType != "" {
+			line(6, "Node Type", n.NodeType)
+		}
+	}
+	ids := func(indent int, key string, list []string) {
+		if len(list) > 0 {
+			line(indent, key, strings.Join(list, ", "))
+		}
+	}
+	if len(s.RedundancyZones) > 0 {
+		b.WriteString("Redundancy Zones:\n")
+	}
+	for _, name := range sortedKeys(s.RedundancyZones) {
+		z := s.RedundancyZones[name]
+		fmt.Fprintf(&b, "   %s\n", name)
+		ids(6, "Servers", z.Servers)
+		ids(6, "Voters", z.Voters)
+		line(6, "Failure Tolerance", z.FailureTolerance)
+	}
+	if u := s.Upgrade; u != nil && u.Status != "idle" {
+		b.WriteString("Upgrade Info:\n")
+		line(3, "Status", u.Status)
+		line(3, "Target Version", u.TargetVersion)
+		ids(3, "Target Version Voters", u.TargetVersionVoters)
+		ids(3, "Target Version Non Voters", u.TargetVersionNonVoters)
+		ids(3, "Other Version Voters", u.OtherVersionVoters)
+		ids(3, "Other Version Non Voters", u.OtherVersionNonVoters)
 	}
 	return b.String()
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,7 +73,7 @@ func (p *pilot) start() {
 	}
 	var ctx context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
-	p.runs = autopilot.New(handler{r, p.node.cfg.Store}, p, autopilot.WithLogger(raft.NewLogger(p.node.log)), autopilot.WithPromoter(&promoter{}),
+	p.runs = autopilot.New(handler{r, p.node.cfg.Store}, p, autopilot.WithLogger(raft.NewLogger(p.node.log)), autopilot.WithPromoter(&promoter{pilot: p}),
 		autopilot.WithReconcileInterval(every(p.node.cfg.Reconcile, reconcileEvery)),
 		autopilot.WithUpdateInterval(every(p.node.cfg.Update, updateEvery)))
 	p.runs.Start(ctx)
@@ -161,9 +162,11 @@ func (p *pilot) KnownServers() map[hraft.ServerID]*autopilot.Server {
 			RaftVersion: int(hraft.ProtocolVersionMax), Version: self.Version, Meta: map[string]string{}, NodeType: autopilot.NodeVoter,
 		}
 		i, ok := n.known[peer.ID]
+		t := n.traits[peer.ID]
 		switch {
 		case peer.ID == self.ID:
 			s.IsLeader = true
+			t, ok, i = self.traits(), true, self
 		case !ok && now.Sub(n.since) < set.DeadServerLastContact:
 			s.NodeStatus = autopilot.NodeAlive // it has had no time to be heard; its health says the rest
 		case !ok || now.Sub(i.Heard) > set.DeadServerLastContact:
@@ -171,10 +174,12 @@ func (p *pilot) KnownServers() map[hraft.ServerID]*autopilot.Server {
 		}
 		if ok {
 			s.Version = i.Version
-			if i.NonVoter {
-				s.NodeType = nonVoter
-			}
+			t = i.traits()
 		}
+		if t.NonVoter {
+			s.NodeType = nonVoter
+		}
+		s.Meta[metaZone], s.Meta[metaVersion], s.Meta[metaHeard] = t.Zone, t.Version, strconv.FormatBool(ok)
 		out[s.ID] = s
 	}
 	return out
@@ -204,32 +209,4 @@ func (n *Node) AutopilotState() *autopilot.State {
 		return nil
 	}
 	return n.pilot.runs.GetState()
-}
-
-// nonVoter is the type of a node that wants no vote.
-const nonVoter autopilot.NodeType = "non-voter"
-
-// promoter is autopilot's own, and leaves those without a vote that want none.
-type promoter struct{ autopilot.StablePromoter }
-
-// GetNodeTypes implements autopilot.Promoter.
-func (p *promoter) GetNodeTypes(_ *autopilot.Config, s *autopilot.State) map[hraft.ServerID]autopilot.NodeType {
-	types := map[hraft.ServerID]autopilot.NodeType{}
-	for id, srv := range s.Servers {
-		types[id] = srv.Server.NodeType
-	}
-	return types
-}
-
-// CalculatePromotionsAndDemotions implements autopilot.Promoter.
-func (p *promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopilot.State) autopilot.RaftChanges {
-	changes := p.StablePromoter.CalculatePromotionsAndDemotions(c, s)
-	kept := changes.Promotions[:0]
-	for _, id := range changes.Promotions {
-		if s.Servers[id].Server.NodeType != nonVoter {
-			kept = append(kept, id)
-		}
-	}
-	changes.Promotions = kept
-	return changes
 }

@@ -65,6 +65,23 @@ type Info struct {
 	LastTerm       uint64    `json:"last_term"`
 	Since          time.Time `json:"since,omitzero"` // when it became the active node
 	Heard          time.Time `json:"-"`              // by the leader, last
+	// Traits are those of all nodes, which the leader tells: the next one must know in which zone a node was that is gone.
+	Traits map[string]Traits `json:"traits,omitempty"`
+}
+
+// Traits are what counts for a node's vote.
+type Traits struct {
+	Zone     string `json:"zone,omitempty"`
+	Version  string `json:"version,omitempty"` // that counts for upgrades
+	NonVoter bool   `json:"non_voter,omitempty"`
+}
+
+func (i *Info) traits() Traits {
+	t := Traits{i.Zone, i.UpgradeVersion, i.NonVoter}
+	if t.Version == "" {
+		t.Version = i.Version
+	}
+	return t
 }
 
 // Events are raft.Events, and what becomes of the others.
@@ -107,6 +124,7 @@ type Node struct {
 	known  map[string]Info // by id, at the leader
 	leader Info            // as it told us
 	since  time.Time       // when this node came to lead
+	traits map[string]Traits
 
 	pilot pilot
 
@@ -126,7 +144,7 @@ func New(cfg Config) *Node {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}}
+	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}}
 	if n.part = cfg.Store; cfg.Shared != nil {
 		n.part = cfg.Shared
 	}
@@ -477,6 +495,9 @@ func (n *Node) echoOnce(r *running) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.leader = leader
+	if leader.Traits != nil {
+		n.traits = leader.Traits
+	}
 	return true
 }
 
@@ -500,6 +521,7 @@ func (n *Node) heard(in Info) (Info, error) {
 	}
 	n.mu.Lock()
 	n.known[in.ID] = in
+	n.traits[in.ID] = in.traits()
 	n.mu.Unlock()
 	if moved {
 		if err := n.cfg.Store.Add(in.ID, in.Address); err != nil {
@@ -507,7 +529,29 @@ func (n *Node) heard(in Info) (Info, error) {
 		}
 		n.log.Info("a node has another address now", "node", in.ID, "address", in.Address)
 	}
-	return n.Self(), nil
+	out := n.Self()
+	out.Traits = n.allTraits(&out)
+	return out, nil
+}
+
+// allTraits are those of the members, where any is not as all are.
+func (n *Node) allTraits(self *Info) map[string]Traits {
+	peers := n.cfg.Store.Peers()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.traits[self.ID] = self.traits()
+	all, plain := map[string]Traits{}, true
+	for _, p := range peers {
+		if t, ok := n.traits[p.ID]; ok {
+			all[p.ID] = t
+			plain = plain && t == Traits{Version: self.Version}
+		}
+	}
+	n.traits = all // those who left are forgotten
+	if plain {
+		return nil
+	}
+	return maps.Clone(all)
 }
 
 // maxKnown bounds how many standbys on a database are remembered.

@@ -60,6 +60,11 @@ func (n *node) openRaft() error {
 	if o.err != nil {
 		return o.err
 	}
+	if share.UpgradeVersion != "" {
+		if err := cluster.ParseVersion(share.UpgradeVersion); err != nil {
+			return errs.New(errs.Invalid, "%s: autopilot_upgrade_version: %w", s.Pos, err)
+		}
+	}
 	if share.Address, err = cluster.HostPort(share.ClusterAddr); err != nil {
 		return err
 	}

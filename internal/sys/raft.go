@@ -280,11 +280,17 @@ func (e *Engine) autopilotState(context.Context, *engine.Call, engine.None) (*en
 	servers, voters, others := map[string]any{}, []string{}, []string{}
 	for id, srv := range s.Servers {
 		status := string(srv.State)
-		servers[string(id)] = map[string]any{
+		entry := map[string]any{
 			"id": string(id), "name": srv.Server.Name, "address": string(srv.Server.Address), "node_status": string(srv.Server.NodeStatus),
 			"last_contact": lastContact(srv), "last_term": srv.Stats.LastTerm, "last_index": srv.Stats.LastIndex, "healthy": srv.Health.Healthy,
 			"stable_since": srv.Health.StableSince, "status": status, "version": srv.Server.Version, "node_type": string(srv.Server.NodeType),
 		}
+		zone, upgrade := cluster.ServerTraits(&srv.Server)
+		entry["upgrade_version"] = upgrade
+		if zone != "" {
+			entry["redundancy_zone"] = zone
+		}
+		servers[string(id)] = entry
 		if srv.State == autopilot.RaftNonVoter {
 			others = append(others, string(id))
 		}
@@ -299,7 +305,44 @@ func (e *Engine) autopilotState(context.Context, *engine.Call, engine.None) (*en
 	if len(others) > 0 {
 		out["non_voters"] = others
 	}
+	more := 0
+	zones := map[string]any{}
+	for name, z := range cluster.Zones(s) {
+		zones[name] = map[string]any{"servers": z.Servers, "voters": z.Voters, "failure_tolerance": z.Failures}
+		more += z.Failures
+	}
+	if len(zones) > 0 {
+		out["redundancy_zones"], out["optimistic_failure_tolerance"] = zones, s.FailureTolerance+more
+	}
+	out["upgrade_info"] = upgradeInfo(cluster.Upgrade(s))
 	return data(out), nil
+}
+
+// upgradeInfo shows a migration in Vault's form.
+func upgradeInfo(m cluster.Migration) map[string]any {
+	show := func(out map[string]any, fresh, old cluster.VersionGroup) {
+		for name, list := range map[string][]string{
+			"target_version_voters": fresh.Voters, "target_version_non_voters": fresh.NonVoters,
+			"other_version_voters": old.Voters, "other_version_non_voters": old.NonVoters,
+		} {
+			if len(list) > 0 {
+				out[name] = list
+			}
+		}
+	}
+	out := map[string]any{"status": m.Status, "target_version": m.Target}
+	show(out, m.Fresh, m.Old)
+	if len(m.Zones) == 0 {
+		return out
+	}
+	zones := map[string]any{}
+	for name, z := range m.Zones {
+		zone := map[string]any{}
+		show(zone, z[0], z[1])
+		zones[name] = zone
+	}
+	out["redundancy_zones"] = zones
+	return out
 }
 
 func lastContact(s *autopilot.ServerState) string {
