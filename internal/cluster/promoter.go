@@ -143,7 +143,7 @@ func Zones(s *autopilot.State) map[string]ZoneState {
 	return zones
 }
 
-// Traits of a server, as autopilot was told.
+// ServerTraits are the zone and the version of a server, as autopilot was told.
 func ServerTraits(s *autopilot.Server) (zone, version string) {
 	return s.Meta[metaZone], s.Meta[metaVersion]
 }
