@@ -91,7 +91,7 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 	dst = append(dst, `,"accessor":`...)
 	dst = param.AppendString(dst, a.Accessor)
 	dst = append(dst, `,"policies":`...)
-	if a.Policies == nil {
+	if a.Policies == nil && a.MFARequirement == nil { // one who has to show more has no list yet
 		dst = append(dst, "[]"...)
 	} else {
 		dst = appendStrings(dst, a.Policies)

@@ -295,7 +295,9 @@ func (e *Engine) login(ctx context.Context, call *engine.Call, in loginIn) (*eng
 	switch {
 	case errors.Is(err, errBusy):
 		return nil, err
-	case missing, err != nil: // a name that does not exist is locked out like another, which tells nothing of it
+	case missing:
+		return nil, errWrong
+	case err != nil:
 		return nil, engine.BadCredentials(errWrong)
 	case !u.Allows(call.Request.Remote.Addr()):
 		return nil, errs.New(errs.Denied, "permission denied")
