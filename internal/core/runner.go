@@ -16,8 +16,15 @@ import (
 // listen starts the engines that listen by themselves. They do so on every node of
 // a cluster.
 func (a *Active) listen() {
-	for _, typ := range a.core.catalog.Names(false) {
-		e, _, ok := a.core.catalog.Find(false, typ, nil)
+	for _, auth := range []bool{false, true} {
+		a.listenAs(auth)
+	}
+}
+
+// listenAs starts the auth methods, or the secrets engines, that run.
+func (a *Active) listenAs(auth bool) {
+	for _, typ := range a.core.catalog.Names(auth) {
+		e, _, ok := a.core.catalog.Find(auth, typ, nil)
 		r, runs := e.(engine.Runner)
 		if !ok || !runs {
 			continue

@@ -4,8 +4,8 @@
 // that sign clients' certificates, and what else must be true of these. Entries
 // are found by the subjects of their certificates, so that a login looks only at
 // those that could have signed what it shows. Revoked certificates are known by
-// CRLs, of which each serial number is a key, and by asking OCSP responders, which
-// happens outside of transactions. The behaviour follows
+// CRLs, of which each serial number is a key and which are fetched anew where they
+// have a URL, and by asking OCSP responders; both happens outside of transactions. The behaviour follows
 // https://developer.hashicorp.com/vault/api-docs/auth/cert.
 //
 // Keys within a mount:
@@ -36,16 +36,23 @@ import (
 )
 
 // An Engine is the method cert.
-type Engine struct{ responders responders }
+type Engine struct {
+	responders responders
+	fetcher    fetcher
+}
 
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
 	_ engine.RoleNamer   = (*Engine)(nil)
+	_ engine.Runner      = (*Engine)(nil)
 )
 
 // New makes the method.
-func New() *Engine { return &Engine{newResponders()} }
+func New() *Engine {
+	r := newResponders()
+	return &Engine{r, newFetcher(r.client)}
+}
 
 // Type implements engine.Engine.
 func (*Engine) Type() string { return "cert" }
@@ -63,6 +70,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Read("crls/{name}", e.readCRL, engine.ID("cert-read-crl"), engine.Help("List what a CRL revokes.")),
 		engine.Write("crls/{name}", e.writeCRL, engine.ID("cert-write-crl"), engine.Help("Write a CRL in place of the one of this name.")),
 		engine.Delete("crls/{name}", e.deleteCRL, engine.ID("cert-delete-crl"), engine.Help("Delete a CRL.")),
+		engine.Write(refreshPath+"{name}", e.refresh, engine.ForRunner, engine.ID("cert-refresh-crl"), engine.Help("Fetch a CRL again that is due.")),
 		engine.Write("login", e.login, engine.Login, engine.ID("cert-login"), engine.Help("Log in.")),
 	}
 }

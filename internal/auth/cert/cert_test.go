@@ -214,6 +214,57 @@ func TestCRL(t *testing.T) {
 	s.login(200, "after the CRL is gone", nil, bad)
 }
 
+// A CRL with a URL is fetched when it is written, and again when it is due; while its place is ill, the last one holds.
+func TestCRLByURL(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	good, bad := issue(t, "good", ca, nil), issue(t, "bad", ca, nil)
+	s.Must("POST", "auth/cert/certs/all", s.Root, map[string]any{"certificate": pemOf(ca)})
+	var text atomic.Pointer[[]byte]
+	serve := func(revokes ...*identity) {
+		var list []x509.RevocationListEntry
+		for _, r := range revokes {
+			list = append(list, x509.RevocationListEntry{SerialNumber: r.SerialNumber, RevocationTime: time.Now()})
+		}
+		crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+			Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), RevokedCertificateEntries: list,
+		}, ca.Certificate, ca.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.Store(&crl)
+	}
+	place := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if raw := text.Load(); raw != nil {
+			_, _ = w.Write(*raw)
+			return
+		}
+		http.Error(w, "ill", http.StatusInternalServerError)
+	}))
+	t.Cleanup(place.Close)
+	for _, url := range []string{"ldap://x/y", "file:///etc/passwd", "http://", "https://user:pass@x/", place.URL} {
+		if code, out := s.Do("POST", "auth/cert/crls/one", s.Root, map[string]any{"url": url}); code != 400 {
+			t.Errorf("%s: %d %v", url, code, out)
+		}
+	}
+	serve(bad)
+	s.Must("POST", "auth/cert/crls/one", s.Root, map[string]any{"url": place.URL})
+	s.login(400, "revoked", nil, bad)
+	s.login(200, "not revoked", nil, good)
+	read := s.Must("GET", "auth/cert/crls/one", s.Root, nil)
+	if arcatest.Dig(read, "data", "cdp", "url") != place.URL || arcatest.Dig(read, "data", "serials", bad.SerialNumber.String()) == nil {
+		t.Errorf("read: %v", read)
+	}
+	if code, _ := s.Do("POST", "auth/cert/crls-refresh/one", s.Root, nil); code != 404 && code != 405 {
+		t.Errorf("what the runner does, by a client: %d", code)
+	}
+	s.Must("POST", "auth/cert/crls/one", s.Root, map[string]any{"crl": string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: *text.Load()}))})
+	if read := s.Must("GET", "auth/cert/crls/one", s.Root, nil); arcatest.Dig(read, "data", "cdp") != nil {
+		t.Errorf("a CRL by its text, after one by URL: %v", read)
+	}
+}
+
 // An authority made by OpenSSL writes its name as UTF-8, also where a plainer
 // encoding would do: its CRL revokes all the same.
 func TestCRLOfUTF8Name(t *testing.T) {

@@ -22,16 +22,23 @@ type crl struct {
 	Version int       `json:"v"`
 	Issuer  string    `json:"issuer"` // hash of its subject
 	Next    time.Time `json:"next,omitzero"`
+	// URL is where it is fetched anew when it is due.
+	URL string    `json:"url,omitempty"`
+	Due time.Time `json:"due,omitzero"`
 }
 
 type crlIn struct {
 	Name string `api:"name,lower" help:"Name of the CRL."`
 	CRL  string `api:"crl" help:"The CRL, in PEM or DER."`
-	URL  string `api:"url" help:"Refused: write the CRL itself."`
+	URL  string `api:"url" help:"Where the CRL is fetched, now and from time to time (http or https)."`
 }
 
 func revokedKey(issuer, serial, name string) string {
 	return "rev/" + issuer + "/" + serial + "/" + name
+}
+
+func revokesKey(name, issuer, serial string) string {
+	return "revs/" + name + "/" + issuer + "/" + serial
 }
 
 // nameHash stands for an issuer's name, however its texts are encoded: a CRL and
@@ -95,44 +102,90 @@ func (e *Engine) readCRL(_ context.Context, call *engine.Call, in nameIn) (*engi
 	for _, s := range list {
 		out[s] = map[string]any{}
 	}
-	return &engine.Response{Data: map[string]any{"serials": out}}, nil
+	data := map[string]any{"serials": out}
+	if c.URL != "" {
+		data["cdp"] = map[string]any{"url": c.URL, "valid_until": c.Next}
+	}
+	return &engine.Response{Data: data}, nil
 }
 
-func (e *Engine) writeCRL(ctx context.Context, call *engine.Call, in crlIn) (*engine.Response, error) {
+func (e *Engine) writeCRL(_ context.Context, call *engine.Call, in crlIn) (*engine.Response, error) {
 	switch {
-	case in.URL != "":
-		return nil, errs.New(errs.Invalid, "url is not supported: write the CRL itself with the parameter crl")
-	case in.CRL == "":
+	case in.Name == "" || len(in.Name) > 256 || strings.Contains(in.Name, "/"):
+		return nil, errs.New(errs.Invalid, "the name of a CRL has 1 to 256 bytes, and no slash")
+	case in.CRL != "":
+		return nil, e.setCRL(call, in.Name, "", []byte(in.CRL))
+	case in.URL == "":
 		return nil, errs.New(errs.Invalid, "one of CRL or URL must be provided")
-	case in.Name == "" || len(in.Name) > 256:
-		return nil, errs.New(errs.Invalid, "the name of a CRL has 1 to 256 bytes")
 	}
-	list, err := parseCRL([]byte(in.CRL))
+	if err := checkPlace(in.URL); err != nil {
+		return nil, err
+	}
+	got, ok := call.Asked.(*fetched)
+	if !ok {
+		return nil, engine.Ask(func(ctx context.Context) (any, error) {
+			raw, err := e.fetcher.get(ctx, in.URL)
+			return &fetched{in.URL, raw}, err
+		})
+	}
+	return nil, e.setCRL(call, in.Name, in.URL, got.raw)
+}
+
+// setCRL stores a CRL in place of the one of this name. Of what both revoke nothing is written.
+func (e *Engine) setCRL(call *engine.Call, name, url string, raw []byte) error {
+	list, err := parseCRL(raw)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "failed to parse CRL: %s", err.Error())
+		return errs.New(errs.Invalid, "failed to parse CRL: %s", err.Error())
 	}
 	entries := list.TBSCertList.RevokedCertificates
 	if len(entries) > maxRevoked {
-		return nil, errs.New(errs.TooLarge, "the CRL revokes more than %d certificates", maxRevoked)
-	}
-	if _, err := e.deleteCRL(ctx, call, nameIn{in.Name}); err != nil {
-		return nil, err
+		return errs.New(errs.TooLarge, "the CRL revokes more than %d certificates", maxRevoked)
 	}
 	issuer, err := asn1.Marshal(list.TBSCertList.Issuer)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "failed to parse CRL: the issuer's name: %s", err.Error())
+		return errs.New(errs.Invalid, "failed to parse CRL: the issuer's name: %s", err.Error())
 	}
-	c := crl{Version: 1, Issuer: nameHash(issuer), Next: list.TBSCertList.NextUpdate}
+	c := &crl{Version: 1, Issuer: nameHash(issuer), Next: list.TBSCertList.NextUpdate, URL: url}
+	if url != "" {
+		c.Due = dueAfter(call.Now, c.Next)
+	}
+	fresh := make(map[string]bool, len(entries))
 	for i := range entries {
-		serial := entries[i].SerialNumber.String()
-		if err := call.Tx.Put(revokedKey(c.Issuer, serial, in.Name), []byte{1}); err != nil {
-			return nil, err
+		fresh[entries[i].SerialNumber.String()] = true
+	}
+	old, err := getCRL(call.Tx, name)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err == nil {
+		had, err := serials(call.Tx, name, old)
+		if err != nil {
+			return err
 		}
-		if err := call.Tx.Put("revs/"+in.Name+"/"+c.Issuer+"/"+serial, []byte{1}); err != nil {
-			return nil, err
+		for _, s := range had {
+			if fresh[s] && old.Issuer == c.Issuer {
+				delete(fresh, s)
+			} else if err := unrevoke(call.Tx, name, old.Issuer, s); err != nil {
+				return err
+			}
 		}
 	}
-	return nil, storage.PutJSON(call.Tx, "crl/"+in.Name, c)
+	for s := range fresh {
+		if err := call.Tx.Put(revokedKey(c.Issuer, s, name), []byte{1}); err != nil {
+			return err
+		}
+		if err := call.Tx.Put(revokesKey(name, c.Issuer, s), []byte{1}); err != nil {
+			return err
+		}
+	}
+	return storage.PutJSON(call.Tx, "crl/"+name, c)
+}
+
+func unrevoke(tx storage.Tx, name, issuer, serial string) error {
+	if err := tx.Delete(revokedKey(issuer, serial, name)); err != nil {
+		return err
+	}
+	return tx.Delete(revokesKey(name, issuer, serial))
 }
 
 // parseCRL reads a CRL. Its signature is not looked at, as in Vault: who may
@@ -162,10 +215,7 @@ func (e *Engine) deleteCRL(_ context.Context, call *engine.Call, in nameIn) (*en
 		return nil, err
 	}
 	for _, s := range list {
-		if err := call.Tx.Delete(revokedKey(c.Issuer, s, in.Name)); err != nil {
-			return nil, err
-		}
-		if err := call.Tx.Delete("revs/" + in.Name + "/" + c.Issuer + "/" + s); err != nil {
+		if err := unrevoke(call.Tx, in.Name, c.Issuer, s); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,186 @@
+package cert
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/storagetest"
+)
+
+// A hall of one mount, which does what the real one does for a Runner.
+type hall struct {
+	e  *Engine
+	db *storage.DB
+}
+
+func (h *hall) Leads() bool              { return true }
+func (h *hall) Changed() <-chan struct{} { return nil }
+func (h *hall) Log() *slog.Logger        { return slog.New(slog.DiscardHandler) }
+
+func (h *hall) Mounts(context.Context) ([]engine.Place, error) {
+	return []engine.Place{{Mount: &engine.Mount{ID: "id", Path: "auth/cert/"}}}, nil
+}
+
+func (h *hall) View(ctx context.Context, _ *engine.Mount, fn func(tx storage.Tx) error) error {
+	return h.db.View(ctx, fn)
+}
+
+func (h *hall) Watch(*engine.Mount, func(keys, prefixes []string)) (cancel func()) { return func() {} }
+
+func (h *hall) Handle(ctx context.Context, req *engine.Request) (*engine.Response, error) {
+	name, ok := strings.CutPrefix(req.Path, "auth/cert/"+refreshPath)
+	if !ok {
+		return nil, errs.New(errs.NotFound, "%s", req.Path)
+	}
+	return nil, h.update(ctx, func(call *engine.Call) error {
+		_, err := h.e.refresh(ctx, call, nameIn{name})
+		return err
+	})
+}
+
+func (h *hall) update(ctx context.Context, fn func(call *engine.Call) error) error {
+	var asked any
+	for {
+		err := h.db.Update(ctx, func(tx storage.Tx) error {
+			return fn(&engine.Call{Tx: tx, Now: time.Now(), Asked: asked})
+		})
+		var q *engine.Question
+		if !errors.As(err, &q) {
+			return err
+		}
+		if asked, err = q.Run(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// A place answers with a CRL of these serial numbers, or fails with none.
+type place struct {
+	mu       sync.Mutex // guards what follows t and key
+	t        *testing.T
+	key      *ecdsa.PrivateKey
+	revokes  []int64
+	validFor time.Duration
+	asked    int
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p *place) RoundTrip(*http.Request) (*http.Response, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked++
+	if p.revokes == nil {
+		return nil, errors.New("nobody is there")
+	}
+	var list []x509.RevocationListEntry
+	for _, n := range p.revokes {
+		list = append(list, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: time.Now()})
+	}
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "ca"}, SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
+	raw, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(p.validFor), RevokedCertificateEntries: list,
+	}, ca, p.key)
+	if err != nil {
+		p.t.Error(err)
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(raw))}, nil
+}
+
+func (p *place) set(validFor time.Duration, revokes ...int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revokes, p.validFor = revokes, validFor
+}
+
+func (p *place) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+// TestRefresh has a CRL fetched again by its time, and kept while its place is ill.
+func TestRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &place{t: t, key: key, revokes: []int64{1, 2}, validFor: 10 * time.Minute}
+		e := New()
+		e.fetcher.client = &http.Client{Transport: p}
+		h := &hall{e, storage.Open(storagetest.NewMap(), storage.Config{})}
+		defer func() {
+			if err := h.db.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { e.Run(ctx, h); close(ended) }()
+		defer func() { stop(); <-ended }()
+		if err := h.update(ctx, func(call *engine.Call) error {
+			_, err := e.writeCRL(ctx, call, crlIn{Name: "one", URL: "http://ca/crl"})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		expect := func(what, want string, asked int) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			if err := h.db.View(ctx, func(tx storage.Tx) error {
+				c, err := getCRL(tx, "one")
+				if err != nil {
+					return err
+				}
+				got, err = serials(tx, "one", c)
+				for _, s := range got {
+					if _, err := tx.Get(revokedKey(c.Issuer, s, "one")); err != nil {
+						t.Errorf("%s: %s is not revoked: %v", what, s, err)
+					}
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if n := p.count(); fmt.Sprint(got) != want || n != asked {
+				t.Errorf("%s: revokes %v, want %s; asked %d times, want %d", what, got, want, n, asked)
+			}
+		}
+		expect("at first", "[1 2]", 1)
+		p.set(24*time.Hour, 2, 3)
+		time.Sleep(9 * time.Minute)
+		expect("before the next is promised", "[1 2]", 1)
+		time.Sleep(3 * time.Minute)
+		expect("when it is", "[2 3]", 2)
+		p.set(0)
+		time.Sleep(57 * time.Minute)
+		expect("before an hour has passed", "[2 3]", 2)
+		time.Sleep(4 * time.Minute)
+		expect("the place is ill", "[2 3]", 3)
+		time.Sleep(11 * time.Minute)
+		expect("still", "[2 3]", 5)
+		p.set(time.Hour, 4)
+		time.Sleep(6 * time.Minute)
+		expect("it is well again", "[4]", 6)
+	})
+}
