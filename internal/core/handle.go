@@ -229,7 +229,7 @@ func (h *handling) transact(ctx context.Context) (*engine.Response, error) {
 	defer cancel()
 	defer context.AfterFunc(h.a.ctx, cancel)() // sealing does not wait for others
 	if h.asked, err = q.Run(outside); err != nil {
-		return nil, err
+		return nil, h.judgeLogin(err)
 	}
 	if res, err = h.transaction(ctx); errors.As(err, &q) {
 		return nil, errs.New(errs.Internal, "a handler asks again and again")
