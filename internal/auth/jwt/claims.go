@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"encoding/json"
 	"reflect"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ func listOf(v any) ([]any, bool) {
 	switch v := v.(type) {
 	case []any:
 		return v, true
-	case string, bool, float64:
+	case string, bool, float64, json.Number:
 		return []any{v}, true
 	}
 	return nil, false
@@ -76,12 +77,54 @@ func (r *role) meet(haves, wants []any) bool {
 				if isText && haveText && glob.Glob(pattern, text) {
 					return true
 				}
-			case reflect.DeepEqual(have, want):
+			case equal(have, want):
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// equal compares two texts, truths or numbers. Numbers are those of JSON, of any
+// size, and equal when they stand for the same, however they are written.
+func equal(a, b any) bool {
+	m, first := a.(json.Number)
+	n, second := b.(json.Number)
+	if first && second {
+		return m == n || decimalOf(string(m)) == decimalOf(string(n))
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// A decimal is 0.<digits> times ten to the power of exp, with neither zeros in
+// front of the digits nor behind them.
+type decimal struct {
+	negative bool
+	digits   string
+	exp      int
+	odd      string // a number whose exponent is beyond an int, as it is written
+}
+
+func decimalOf(n string) decimal {
+	text, negative := strings.CutPrefix(n, "-")
+	mantissa, power := text, ""
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		mantissa, power = text[:i], text[i+1:]
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	d := decimal{negative: negative, digits: strings.TrimLeft(whole+fraction, "0"), exp: len(whole)}
+	d.exp -= len(whole+fraction) - len(d.digits)
+	if d.digits = strings.TrimRight(d.digits, "0"); d.digits == "" {
+		return decimal{} // zero
+	}
+	if power != "" {
+		by, err := strconv.ParseInt(power, 10, 32)
+		if err != nil {
+			return decimal{odd: n}
+		}
+		d.exp += int(by)
+	}
+	return d
 }
 
 // A person is what the claims tell of who logs in.

@@ -20,6 +20,8 @@ type Engine struct {
 	name   string
 	keys   keySets
 	opened providers
+
+	exchanges slots // logins whose codes are being given to providers
 }
 
 var (

@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +100,7 @@ type place struct {
 	url, issuer string // either
 	client      *http.Client
 
-	fetching sync.Mutex // held while fetching: one at a time
+	fetching chan struct{} // holds one token; whoever took it fetches
 	mu       sync.Mutex
 	failure  error               // of the last attempt, nil when it went well; guarded by mu
 	keys     *jose.JSONWebKeySet // guarded by mu, as are the times
@@ -125,8 +127,12 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	if settled {
 		return keys, err
 	}
-	p.fetching.Lock()
-	defer p.fetching.Unlock()
+	select {
+	case p.fetching <- struct{}{}:
+		defer func() { <-p.fetching }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if keys, settled, err = look(); settled { // by another, meanwhile
 		return keys, err
 	}
@@ -139,14 +145,14 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	return p.keys, nil
 }
 
-// refresh fetches the keys now, and notes how that went.
+// refresh fetches the keys now, and notes how that went, unless the client has
+// gone away meanwhile: the place may be well, and the next one shall try.
 func (p *place) refresh(ctx context.Context) error {
 	err := p.fetch(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tried, p.failure = time.Now(), err
-	if ctx.Err() != nil {
-		p.failure = nil // the client is gone, the provider may be well
+	if err == nil || ctx.Err() == nil {
+		p.tried, p.failure = time.Now(), err
 	}
 	return err
 }
@@ -174,8 +180,7 @@ func (p *place) fetch(ctx context.Context) error {
 	}
 	set := &jose.JSONWebKeySet{}
 	for _, one := range raw.Keys {
-		var key jose.JSONWebKey
-		if json.Unmarshal(one, &key) == nil && key.Valid() && key.IsPublic() {
+		if key, ok := verifying(one); ok {
 			set.Keys = append(set.Keys, key) // others are for others
 		}
 	}
@@ -186,6 +191,18 @@ func (p *place) fetch(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.keys, p.fetched = set, time.Now()
 	return nil
+}
+
+// verifying reads a key, and reports whether it is one for checking signatures
+// (RFC 7517, sections 4.2 and 4.3).
+func verifying(raw []byte) (key jose.JSONWebKey, ok bool) {
+	var use struct {
+		Operations []string `json:"key_ops"`
+	}
+	if json.Unmarshal(raw, &key) != nil || json.Unmarshal(raw, &use) != nil || !key.Valid() || !key.IsPublic() {
+		return key, false
+	}
+	return key, (key.Use == "" || key.Use == "sig") && (use.Operations == nil || slices.Contains(use.Operations, "verify"))
 }
 
 func (p *place) get(ctx context.Context, url string, into any) error {
@@ -220,12 +237,13 @@ func (p *place) VerifySignature(ctx context.Context, token string) (map[string]a
 		if err != nil {
 			return nil, errKeys
 		}
-		id := signed.Signatures[0].Header.KeyID
+		head := signed.Signatures[0].Header
 		for i := range keys.Keys {
-			if id != "" && keys.Keys[i].KeyID != "" && keys.Keys[i].KeyID != id {
+			key := &keys.Keys[i]
+			if head.KeyID != "" && key.KeyID != "" && key.KeyID != head.KeyID || key.Algorithm != "" && key.Algorithm != head.Algorithm {
 				continue
 			}
-			if raw, err := signed.Verify(&keys.Keys[i]); err == nil {
+			if raw, err := signed.Verify(key); err == nil {
 				return claimsOf(raw)
 			}
 		}
@@ -233,9 +251,15 @@ func (p *place) VerifySignature(ctx context.Context, token string) (map[string]a
 	return nil, errors.New("failed to verify id token signature")
 }
 
+// claimsOf decodes claims. Numbers keep their digits, as json.Number.
 func claimsOf(raw []byte) (map[string]any, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
 	var out map[string]any
-	if err := json.Unmarshal(raw, &out); err != nil || out == nil {
+	if err := d.Decode(&out); err != nil || out == nil {
+		return nil, errors.New("the token's claims are no JSON object")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("the token's claims are no JSON object")
 	}
 	return out, nil
@@ -320,7 +344,7 @@ func (k *keySets) at(key placeKey, ca string) (*place, error) {
 	if k.known == nil || len(k.known) >= maxPlaces {
 		k.known = map[placeKey]*place{} // connections of the old ones close when idle
 	}
-	p := &place{client: &http.Client{Transport: boundedTransport{t}, Timeout: fetchTimeout}}
+	p := &place{fetching: make(chan struct{}, 1), client: &http.Client{Transport: boundedTransport{t}, Timeout: fetchTimeout}}
 	if key.issuer {
 		p.issuer = key.url
 	} else {

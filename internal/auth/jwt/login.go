@@ -68,6 +68,16 @@ func (c *config) by() string {
 	return string(raw)
 }
 
+// with is a configuration and a role as one text: who is verified by both counts
+// while neither has changed.
+func (c *config) with(r *role) string {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return "" // as above
+	}
+	return c.by() + string(raw)
+}
+
 func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
 	c, err := configured(call.Tx)
 	if err != nil {
@@ -95,10 +105,10 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 		}
 		return nil, engine.Ask(func(ctx context.Context) (any, error) {
 			claims, err := r.verify(ctx, c, set, in.JWT, call.Now)
-			return verified{c.by(), claims}, err
+			return verified{c.with(r), claims}, err
 		})
 	}
-	if got.by != c.by() {
+	if got.by != c.with(r) {
 		return nil, errDenied
 	}
 	if _, has := got.claims["aud"]; has && len(r.Audiences) == 0 && !emptyAudience(got.claims["aud"]) {

@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/cap/oidc"
@@ -29,8 +28,8 @@ import (
 // Bounds on logins that have begun.
 const (
 	loginTime    = 10 * time.Minute
-	maxProviders = 200
 	maxState     = 8 << 10
+	maxForget    = 64 // logins that have ended, with each one that ends
 	stateKeySize = 32
 	beginSize    = 16
 )
@@ -76,7 +75,7 @@ func (b *begun) end(tx storage.Tx, now time.Time) error {
 	if over {
 		return errState
 	}
-	if err := storage.ForgetDue(tx, endedDir, now, 4, nil); err != nil {
+	if err := storage.ForgetDue(tx, endedDir, now, maxForget, nil); err != nil {
 		return err
 	}
 	return tx.Put(b.endedKey(), []byte{1})
@@ -144,53 +143,6 @@ func (b *begun) secret(c *config, what string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(key), err
 }
 
-type providerKey [sha256.Size]byte
-
-// providers are those whose discovery documents are at hand.
-type providers struct {
-	mu    sync.Mutex
-	known map[providerKey]*oidc.Provider // guarded by mu
-}
-
-// of opens the provider of a configuration, which fetches its document.
-func (p *providers) of(c *config) (*oidc.Provider, error) {
-	key := providerKey(sha256.Sum256([]byte(c.by())))
-	p.mu.Lock()
-	have := p.known[key]
-	p.mu.Unlock()
-	if have != nil {
-		return have, nil
-	}
-	t, err := transport(c.DiscoveryCA)
-	if err != nil {
-		return nil, err
-	}
-	var algs []oidc.Alg
-	for _, name := range c.Algorithms {
-		algs = append(algs, oidc.Alg(name))
-	}
-	if len(algs) == 0 {
-		for _, a := range algorithms() {
-			algs = append(algs, oidc.Alg(a))
-		}
-	}
-	cfg, err := oidc.NewConfig(c.Discovery, c.ClientID, oidc.ClientSecret(c.ClientSecret), algs, nil, oidc.WithRoundTripper(boundedTransport{t}))
-	if err != nil {
-		return nil, err
-	}
-	fresh, err := oidc.NewProvider(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.known == nil || len(p.known) >= maxProviders {
-		p.known = map[providerKey]*oidc.Provider{} // logins under way keep theirs
-	}
-	p.known[key] = fresh
-	return fresh, nil
-}
-
 type authURLIn struct {
 	Role     string `api:"role,lower" help:"Name of the role; the default role when absent."`
 	Redirect string `api:"redirect_uri" help:"Address to which the provider shall send back."`
@@ -235,9 +187,9 @@ func (e *Engine) authURL(_ context.Context, call *engine.Call, in authURLIn) (*e
 	}
 	nsPath, mount, now := call.NamespacePath, call.Mount.ID, call.Now
 	return nil, engine.Ask(func(ctx context.Context) (any, error) {
-		p, err := e.opened.of(c)
+		p, err := e.opened.of(ctx, mount, c)
 		if err != nil {
-			return "", errs.New(errs.Invalid, "error checking oidc discovery URL")
+			return "", err
 		}
 		b := &begun{ID: make([]byte, beginSize), Role: name, Redirect: in.Redirect, Nonce: in.Nonce, Until: now.Add(loginTime).Unix()}
 		_, _ = rand.Read(b.ID) // never fails
@@ -329,7 +281,11 @@ func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (
 	if !ok {
 		return e.returns(call, c, &in)
 	}
-	if got.by != c.by() {
+	r, err := getRole(call.Tx, got.begun.Role)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "Vault login failed. Role could not be found") //nolint:revive // the API's text
+	}
+	if got.by != c.with(r) {
 		return nil, errDenied
 	}
 	if got.failed != nil {
@@ -337,10 +293,6 @@ func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (
 	}
 	if err := got.begun.end(call.Tx, call.Now); err != nil {
 		return nil, err
-	}
-	r, err := getRole(call.Tx, got.begun.Role)
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "Vault login failed. Role could not be found") //nolint:revive // the API's text
 	}
 	if r.Type != typeOIDC || !r.Allows(call.Request.Remote.Addr()) {
 		return nil, errDenied
@@ -362,14 +314,14 @@ func (e *Engine) returns(call *engine.Call, c *config, in *callbackIn) (*engine.
 	} else if over {
 		return nil, errState
 	}
+	if in.Code == "" { // nothing is stored: a state costs nothing to get
+		if in.Failure != "" {
+			return nil, errs.New(errs.Invalid, "Vault login failed. The provider says: %.200q: %.500q", in.Failure, in.Reason) //nolint:revive // the API's text
+		}
+		return nil, errs.New(errs.Invalid, "Vault login failed. OAuth code parameter not provided.") //nolint:revive // the API's text
+	}
 	if b.Nonce != "" && subtle.ConstantTimeCompare([]byte(b.Nonce), []byte(in.Nonce)) != 1 {
 		return b.refuse(call, errs.New(errs.Invalid, "invalid client_nonce"))
-	}
-	if in.Code == "" {
-		if in.Failure != "" {
-			return b.refuse(call, errs.New(errs.Invalid, "Vault login failed. The provider says: %.200q: %.500q", in.Failure, in.Reason)) //nolint:revive // the API's text
-		}
-		return b.refuse(call, errs.New(errs.Invalid, "Vault login failed. OAuth code parameter not provided.")) //nolint:revive // the API's text
 	}
 	r, err := getRole(call.Tx, b.Role)
 	if err != nil {
@@ -379,34 +331,47 @@ func (e *Engine) returns(call *engine.Call, c *config, in *callbackIn) (*engine.
 	if err != nil {
 		return nil, err
 	}
-	return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.exchange(ctx, c, b, req, in) })
+	mount := call.Mount.ID
+	return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.exchange(ctx, mount, c, r, b, req, in) })
 }
 
 // exchange gives the provider its code for the claims of who logs in.
-func (e *Engine) exchange(ctx context.Context, c *config, b *begun, req *oidc.Req, in *callbackIn) (any, error) {
-	p, err := e.opened.of(c)
+func (e *Engine) exchange(ctx context.Context, mount string, c *config, r *role, b *begun, req *oidc.Req, in *callbackIn) (any, error) {
+	leave, err := e.exchanges.enter(mount, maxExchanges)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "error checking oidc discovery URL")
+		return nil, err
+	}
+	defer leave()
+	p, err := e.opened.of(ctx, mount, c)
+	if err != nil {
+		return nil, err
 	}
 	tok, err := p.Exchange(ctx, req, in.State, in.Code)
 	if err != nil {
 		// The library's texts may quote what the provider sent.
-		return returned{by: c.by(), begun: b, failed: errs.New(errs.Invalid, "Vault login failed. Error exchanging oidc code: %s", kindOf(err))}, nil //nolint:revive // the API's text
+		return returned{by: c.with(r), begun: b, failed: errs.New(errs.Invalid, "Vault login failed. Error exchanging oidc code: %s", kindOf(err))}, nil //nolint:revive // the API's text
 	}
-	claims := map[string]any{}
-	if err := tok.IDToken().Claims(&claims); err != nil {
+	var raw, more json.RawMessage
+	if err := tok.IDToken().Claims(&raw); err != nil {
+		return nil, errs.New(errs.Invalid, "Vault login failed. The provider's token holds no claims.") //nolint:revive // the API's text
+	}
+	claims, err := claimsOf(raw)
+	if err != nil {
 		return nil, errs.New(errs.Invalid, "Vault login failed. The provider's token holds no claims.") //nolint:revive // the API's text
 	}
 	sub, _ := claims["sub"].(string)
-	info := map[string]any{}
-	if tok.AccessToken() != "" && p.UserInfo(ctx, tok.StaticTokenSource(), sub, &info) == nil {
+	if tok.AccessToken() != "" && p.UserInfo(ctx, tok.StaticTokenSource(), sub, &more) == nil {
+		info, err := claimsOf(more)
+		if err != nil {
+			info = nil // its claims are an addition
+		}
 		for name, v := range info {
 			if _, signed := claims[name]; !signed {
 				claims[name] = v
 			}
 		}
 	}
-	return returned{by: c.by(), begun: b, claims: claims}, nil
+	return returned{by: c.with(r), begun: b, claims: claims}, nil
 }
 
 // kindOf names why an exchange failed without quoting what was sent.

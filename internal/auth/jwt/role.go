@@ -32,7 +32,7 @@ type role struct {
 	Redirects   []string          `json:"redirects,omitempty"`
 	Audiences   []string          `json:"audiences,omitempty"`
 	Subject     string            `json:"subject,omitempty"`
-	Claims      map[string]any    `json:"claims,omitempty"`
+	Claims      boundClaims       `json:"claims,omitempty"`
 	ClaimsType  string            `json:"claims_type,omitempty"`
 	Mappings    map[string]string `json:"mappings,omitempty"` // claim to metadata
 	UserClaim   string            `json:"user_claim"`
@@ -142,14 +142,28 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 	return &engine.Response{Bare: true, Warnings: warnings}, nil
 }
 
+// boundClaims are decoded as those of tokens are.
+type boundClaims map[string]any
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (b *boundClaims) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "null" {
+		*b = nil
+		return nil
+	}
+	out, err := claimsOf(raw)
+	*b = out
+	return err
+}
+
 // plain brings claims into the form that those of tokens are decoded to: numbers
-// are float64.
-func plain(claims map[string]any) (map[string]any, error) {
+// are json.Number.
+func plain(claims map[string]any) (boundClaims, error) {
 	raw, err := json.Marshal(claims)
 	if err != nil {
 		return nil, err
 	}
-	var out map[string]any
+	var out boundClaims
 	return out, json.Unmarshal(raw, &out)
 }
 

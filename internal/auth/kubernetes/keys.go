@@ -87,6 +87,9 @@ func (k *clusters) verify(ctx context.Context, c *config, token string, payload 
 		}
 	}
 	for i := range found {
+		if alg := found[i].Algorithm; alg != "" && alg != signed.Signatures[0].Header.Algorithm {
+			continue
+		}
 		if raw, err := signed.Verify(&found[i]); err == nil && bytes.Equal(raw, payload) {
 			return nil
 		}

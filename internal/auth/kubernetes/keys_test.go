@@ -364,3 +364,29 @@ func TestSelectorsRefused(t *testing.T) {
 		t.Errorf("neither names nor selector: %d %v", code, out)
 	}
 }
+
+// Who was checked by an audience that the role no longer has is not let in.
+func TestAudienceChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := newSigning(t)
+	for _, published := range []bool{false, true} {
+		s := c.mountedWith(t, map[string]any{"use_published_keys": published}, nil)
+		jwt := c.sign(t, "one", "ns", "app", map[string]any{"aud": []string{"vault", "other"}})
+		changed := false
+		c.set(func() {
+			c.admits = func(string) bool {
+				if !changed {
+					s.Must("POST", "auth/kubernetes/role/r", s.Root, map[string]any{"audience": "other"})
+					changed = true
+				}
+				return true
+			}
+		})
+		if code, out := loginWith(s, jwt); code != 403 || !changed {
+			t.Errorf("published keys %t: %d %v", published, code, out)
+		}
+		if code, out := loginWith(s, jwt); code != 200 {
+			t.Errorf("published keys %t, by the role as it is: %d %v", published, code, out)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 	// changed while it was asked, it counts for nothing.
 	if reviewed, ok := call.Asked.(review); !ok {
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.clusters.judge(ctx, c, q) })
-	} else if reviewed != (review{c.Host, c.CA, c.Published, q.selector, q.account}) {
+	} else if reviewed != reviewOf(c, q) {
 		return nil, errDenied
 	}
 	return &engine.Response{Auth: r.auth(call, in.Role, &q.account)}, nil

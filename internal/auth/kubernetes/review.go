@@ -33,12 +33,18 @@ const (
 )
 
 // A review is what a cluster has said: of which account, by which cluster, and
-// how; selector is the one by which the account's namespace was chosen, if any.
+// how; audience is the one that the role demands, and selector the one by which the
+// account's namespace was chosen, if any.
 type review struct {
 	host, ca  string
 	published bool
+	audience  string
 	selector  string
 	account   account
+}
+
+func reviewOf(c *config, q *question) review {
+	return review{c.Host, c.CA, c.Published, q.audience, q.selector, q.account}
 }
 
 type clusterKey struct {
@@ -135,6 +141,7 @@ type question struct {
 	token     string
 	payload   []byte // the token's claims
 	audiences []string
+	audience  string // of the role, "" when it demands none
 	account   account
 	selector  string // "" when the account's namespace is named
 }
@@ -163,7 +170,7 @@ func (k *clusters) judge(ctx context.Context, c *config, q *question) (any, erro
 			return nil, errNamespace
 		}
 	}
-	return review{c.Host, c.CA, c.Published, q.selector, q.account}, nil
+	return reviewOf(c, q), nil
 }
 
 // review asks the cluster whether the token is good and belongs to the account.

@@ -115,7 +115,7 @@ func (c *config) read(token string, now time.Time, r *role) (*question, error) {
 	if a.namespace == "" && a.name == "" {
 		a = account{cl.Kubernetes.Namespace, cl.Kubernetes.Account.Name, cl.Kubernetes.Account.UID, ""}
 	}
-	q := &question{token: token, payload: raw, audiences: cl.Audience, account: a}
+	q := &question{token: token, payload: raw, audiences: cl.Audience, audience: r.Audience, account: a}
 	if !matches(r.Namespaces, a.namespace) {
 		q.selector = r.Selector
 	}
