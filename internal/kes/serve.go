@@ -34,7 +34,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 			redirect(w, hr, to)
 			return
 		}
-		answerError(w, http.StatusNotFound, "not found")
+		d.unknown(w, hr)
 		return
 	}
 	state, leave := d.enter()
@@ -47,9 +47,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r := &request{ctx: hr.Context(), http: hr, w: w, call: c, state: state, argument: argument, address: clientAddress(hr)}
 	start := time.Now()
 	err := d.serve(r)
-	if err != nil {
-		d.refuse(r, err)
-	}
+	cut := err != nil && d.refuse(r, err)
 	took := time.Since(start)
 	if r.passed && c.counted {
 		d.metrics.count(r.code, took)
@@ -57,6 +55,21 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if !c.stream || err != nil {
 		d.audit(r, start, took)
 	}
+	if cut { // too late for another answer: the client must not take it for whole
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// unknown refuses a path that is none of the API's.
+func (d *Door) unknown(w http.ResponseWriter, hr *http.Request) {
+	r := &request{http: hr, w: w, address: clientAddress(hr), code: http.StatusNotFound}
+	if hr.TLS != nil {
+		if cert, err := identity.Pick(hr.TLS.PeerCertificates); err == nil {
+			r.identity = identity.Of(cert)
+		}
+	}
+	answerError(w, r.code, "not found")
+	d.audit(r, time.Now(), 0)
 }
 
 func redirect(w http.ResponseWriter, hr *http.Request, to string) {
@@ -239,17 +252,19 @@ func appendField(b []byte, name string, value []byte) []byte {
 	return append(b, '"')
 }
 
-// refuse answers an error and logs what the client is not told.
-func (d *Door) refuse(r *request, err error) {
+// refuse answers an error and logs what the client is not told. It reports that the
+// answer has begun already.
+func (d *Door) refuse(r *request, err error) (cut bool) {
 	code, text := status(err)
 	if code >= 500 {
 		d.cfg.Log.Error("request failed", "answer", text, "error", err, "req", requestGroup(r))
 	}
-	if r.written { // too late for another answer: the client must not take it for whole
-		panic(http.ErrAbortHandler)
-	}
 	r.code = code
+	if r.written {
+		return true
+	}
 	answerError(r.w, code, text)
+	return false
 }
 
 // status is KES's table from errors to codes and texts.

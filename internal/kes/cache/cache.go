@@ -23,6 +23,7 @@ const (
 	maxEntries   = 100_000 // some 50 MB; more push others out
 	fetchTime    = 15 * time.Second
 	offlineCheck = 10 * time.Second
+	maxFlights   = 64 // fetches at a time
 )
 
 // An Expiry says how long keys are kept. Zero values are the defaults: 5
@@ -42,6 +43,7 @@ type Cache struct {
 	entries  map[string]*entry  // guarded by mu
 	fetching map[string]*flight // guarded by mu
 	offline  atomic.Bool
+	places   chan struct{} // of fetches
 }
 
 type entry struct {
@@ -76,7 +78,7 @@ func New(s store.Store, e Expiry) *Cache {
 	if e.Unused <= 0 {
 		e.Unused = 30 * time.Second
 	}
-	return &Cache{store: s, expiry: e, entries: map[string]*entry{}, fetching: map[string]*flight{}}
+	return &Cache{store: s, expiry: e, entries: map[string]*entry{}, fetching: map[string]*flight{}, places: make(chan struct{}, maxFlights)}
 }
 
 // Get returns a key, from memory if it is there. store.ErrNotFound when there
@@ -95,24 +97,58 @@ func (c *Cache) Get(ctx context.Context, name string) (*key.Key, error) {
 }
 
 func (c *Cache) fetch(ctx context.Context, name string) (*key.Key, error) {
-	c.mu.Lock()
-	if e := c.entries[name]; e != nil {
-		c.mu.Unlock()
-		return e.key, nil
+	k, f := c.known(name)
+	if k != nil {
+		return k, nil
 	}
-	f := c.fetching[name]
 	if f == nil {
-		f = &flight{done: make(chan struct{})}
-		c.fetching[name] = f
-		go c.fly(context.WithoutCancel(ctx), name, f) // it ends by itself: fetchTime bounds it
+		select {
+		case c.places <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if k, f = c.start(ctx, name); k != nil {
+			return k, nil
+		}
 	}
-	c.mu.Unlock()
 	select {
 	case <-f.done:
 		return f.key, f.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// known returns a key, or the fetch that is under way.
+func (c *Cache) known(name string) (*key.Key, *flight) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if e := c.entries[name]; e != nil {
+		return e.key, nil
+	}
+	return nil, c.fetching[name]
+}
+
+// start begins a fetch with the place that the caller has, unless another has
+// begun or ended one meanwhile.
+func (c *Cache) start(ctx context.Context, name string) (*key.Key, *flight) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, f := c.entries[name], c.fetching[name]
+	if e != nil || f != nil {
+		<-c.places
+		if e != nil {
+			return e.key, nil
+		}
+		return nil, f
+	}
+	f = &flight{done: make(chan struct{})}
+	c.fetching[name] = f
+	go func() { // it ends by itself: fetchTime bounds it
+		defer func() { <-c.places }()
+		c.fly(context.WithoutCancel(ctx), name, f)
+	}()
+	return nil, f
 }
 
 // fly fetches a key for all who wait; that one of them leaves does not end it.

@@ -93,7 +93,7 @@ func TestRefused(t *testing.T) {
 		"admin in a policy":  {strings.Replace(base, "disabled", id, 1) + "policy:\n  p:\n    identities: [" + id + "]\n" + fsIs, "admin"},
 		"proxy in a policy":  {base + "  proxy:\n    identities: [" + id + "]\npolicy:\n  p:\n    identities: [" + id + "]\n" + fsIs, "proxy"},
 		"proxy is the admin": {strings.Replace(base, "disabled", id, 1) + "  proxy:\n    identities: [" + id + "]\n" + fsIs, "admin"},
-		"another KES":        {base + "keystore:\n  kes:\n    endpoint: [x]\n", "key store instead"},
+		"another KES":        {base + "keystore:\n  kes:\n    endpoint: []\n", "endpoint is missing"},
 		"rule":               {base + "policy:\n  p:\n    allow: [\"/v1/[\"]\n" + fsIs, "pattern"},
 		"duplicate section":  {base + base + fsIs, "already defined"},
 	} {

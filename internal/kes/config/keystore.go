@@ -8,6 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"gopkg.in/yaml.v3"
+
+	"arca/internal/errs"
+	"arca/internal/kes"
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/aws"
 	"arca/internal/kes/store/azure"
@@ -46,7 +50,32 @@ type KeyStore struct {
 		KeyControl *entrustSection `yaml:"keycontrol"`
 	} `yaml:"entrust"`
 	Generic *genericSection `yaml:"generic"`
-	KES     *struct{}       `yaml:"kes"`
+	KES     *kesSection     `yaml:"kes"`
+}
+
+// kesSection is another KES server.
+type kesSection struct {
+	Endpoint endpoints  `yaml:"endpoint"`
+	APIKey   string     `yaml:"api_key"`
+	Enclave  string     `yaml:"enclave"` // until 2023
+	TLS      tlsSection `yaml:"tls"`
+}
+
+// endpoints is one address or a list.
+type endpoints []string
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (e *endpoints) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		*e = nil
+		for _, one := range strings.Split(n.Value, ",") {
+			if one = strings.TrimSpace(one); one != "" {
+				*e = append(*e, one)
+			}
+		}
+		return nil
+	}
+	return n.Decode((*[]string)(e))
 }
 
 type tlsSection struct {
@@ -193,8 +222,10 @@ func (k *KeyStore) check() error {
 	switch {
 	case k.FS != nil && k.FS.Path == "":
 		return errors.New("keystore.fs.path is missing: name the folder for the keys")
-	case k.KES != nil:
-		return errors.New("keystore.kes: another KES as key store needs its secrets API, which KES has dropped; give this server the other one's key store instead")
+	case k.KES != nil && len(k.KES.Endpoint) == 0:
+		return errors.New("keystore.kes.endpoint is missing: the address of the other KES server, such as https://127.0.0.1:7373")
+	case k.KES != nil && k.KES.Enclave != "" && k.KES.Enclave != "default":
+		return errors.New("keystore.kes.enclave: no KES has enclaves any more; leave it out")
 	case k.Azure != nil && k.Azure.KeyVault != nil && k.Azure.KeyVault.Credentials != nil && k.Azure.KeyVault.Managed != nil:
 		return errors.New("keystore.azure.keyvault: credentials and managed_identity are both set; one of them logs in")
 	case k.GCP != nil && k.GCP.SecretManager != nil && k.GCP.SecretManager.ProjectID == "":
@@ -209,6 +240,8 @@ func (k *KeyStore) check() error {
 // error.
 func (k *KeyStore) Open(ctx context.Context, log *slog.Logger) (store.Store, error) {
 	switch {
+	case k.KES != nil:
+		return nil, errs.New(errs.Invalid, "keystore.kes: keys do not leave a KES server: name the key store that the other one has")
 	case k.FS != nil:
 		return fs.Open(k.FS.Path)
 	case k.Vault != nil:
@@ -221,6 +254,15 @@ func (k *KeyStore) Open(ctx context.Context, log *slog.Logger) (store.Store, err
 		})
 	}
 	return k.openOther(ctx)
+}
+
+// Upstream returns another KES server that has the keys; false when a store has
+// them, which Open opens.
+func (k *KeyStore) Upstream(log *slog.Logger) (kes.UpstreamConfig, bool) {
+	if k.KES == nil {
+		return kes.UpstreamConfig{}, false
+	}
+	return kes.UpstreamConfig{Endpoints: k.KES.Endpoint, APIKey: k.KES.APIKey, TLS: k.KES.TLS.config(), Log: log}, true
 }
 
 func (t tlsSection) config() rest.TLS { return rest.TLS{CA: t.CA, Cert: t.Cert, Key: t.Key} }

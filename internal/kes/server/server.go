@@ -85,7 +85,7 @@ type node struct {
 type parts struct {
 	cfg   *config.Config
 	state *kes.State
-	store store.Store
+	store opened
 	tls   *serverTLS
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -168,9 +168,11 @@ func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan 
 				n.stop()
 				return nil
 			}
-			if err := n.reload(ctx); err != nil {
-				fmt.Fprintf(n.env.Err, "Error: reload the configuration: %v\n", err)
-			}
+			serving.Go(func() { // a key store that does not answer must not keep the server from stopping
+				if err := n.reload(ctx); err != nil && ctx.Err() == nil {
+					fmt.Fprintf(n.env.Err, "Error: reload the configuration: %v\n", err)
+				}
+			})
 		}
 	}
 }
@@ -205,20 +207,20 @@ func (n *node) build(ctx context.Context) (*parts, error) {
 	p.tls.warn(n.log)
 	opening, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	if n.opts.Dev {
-		p.store = &memory.Store{}
-	} else if p.store, err = cfg.KeyStore.Open(opening, n.log); err != nil {
+	running, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	keys, err := n.openKeys(opening, running, p)
+	if err != nil {
+		stop()
 		return nil, err
 	}
-	c := cache.New(p.store, cache.Expiry(cfg.Cache))
-	keys := kes.Cached{Cache: c}
 	for _, name := range cfg.Keys {
 		err := key.CheckName(name)
 		if err == nil {
 			err = keys.Create(opening, kes.Caller{Identity: cfg.Admin}, name, nil, key.Default())
 		}
 		if err != nil && !errors.Is(err, store.ErrExists) {
-			_ = p.store.Close() // the first error says why
+			p.close()
 			return nil, fmt.Errorf("make the key %q: %w", name, err)
 		}
 	}
@@ -232,10 +234,37 @@ func (n *node) build(ctx context.Context) (*parts, error) {
 	for _, id := range cfg.TLS.Proxies {
 		p.state.Proxies[id] = true
 	}
-	running, stop := context.WithCancel(context.Background())
-	p.stop = stop
-	p.done.Go(func() { c.Run(running) })
 	return p, nil
+}
+
+// openKeys opens the key store with a cache in front, which ends with running; or
+// another KES server, which has the keys.
+func (n *node) openKeys(ctx, running context.Context, p *parts) (kes.Keys, error) {
+	if other, yes := p.cfg.KeyStore.Upstream(n.log); yes && !n.opts.Dev {
+		u, err := kes.OpenUpstream(ctx, other)
+		if err != nil {
+			return nil, err
+		}
+		p.store = u
+		return u, nil
+	}
+	var keys store.Store = &memory.Store{}
+	if !n.opts.Dev {
+		var err error
+		if keys, err = p.cfg.KeyStore.Open(ctx, n.log); err != nil {
+			return nil, err
+		}
+	}
+	p.store = keys
+	c := cache.New(keys, cache.Expiry(p.cfg.Cache))
+	p.done.Go(func() { c.Run(running) })
+	return kes.Cached{Cache: c}, nil
+}
+
+// opened is what has the keys: a key store or another server.
+type opened interface {
+	String() string
+	Close() error
 }
 
 // configure reads the file, and what the command line sets above it.

@@ -58,6 +58,21 @@ func IsUnreachable(err error) bool {
 	return errors.As(err, &u)
 }
 
+// MaxNames is how many names a store that has no pages of its own is asked for in
+// one listing; what goes on beyond does not end.
+const MaxNames = 2_000_000
+
+// maxName is longer than the name of any key, in bytes.
+const maxName = 255
+
+// Add appends a name that a store has told, unless it can be none.
+func Add(names []string, name string) []string {
+	if name == "" || len(name) > maxName {
+		return names
+	}
+	return append(names, strings.Clone(name)) // not all of the answer
+}
+
 // Page cuts a page out of all names of a store that cannot do so itself. It
 // sorts names in place.
 func Page(names []string, prefix, from string, n int) ([]string, string) {

@@ -70,7 +70,7 @@ func (s *Store) sign(r *http.Request, body []byte) error {
 // call asks for one action.
 func (s *Store) call(ctx context.Context, action string, in, out any) error {
 	err := s.client.Do(ctx, rest.Request{
-		Method: http.MethodPost, Path: "/", In: in, Out: out, Header: http.Header{"X-Amz-Target": {"secretsmanager." + action}},
+		Method: http.MethodPost, Path: "/", In: in, Out: out, Max: rest.MaxPage, Header: http.Header{"X-Amz-Target": {"secretsmanager." + action}},
 	})
 	var refused *rest.StatusError
 	if !errors.As(err, &refused) {
@@ -148,6 +148,9 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	var names []string
 	token := ""
 	for range maxPages {
+		if len(names) > store.MaxNames {
+			break
+		}
 		in := map[string]any{"MaxResults": 100}
 		if token != "" {
 			in["NextToken"] = token
@@ -160,7 +163,7 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			return nil, "", err
 		}
 		for _, e := range out.SecretList {
-			names = append(names, e.Name)
+			names = store.Add(names, e.Name)
 		}
 		if out.NextToken == "" || out.NextToken == token {
 			names, next := store.Page(names, prefix, from, n)

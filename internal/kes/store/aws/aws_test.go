@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"arca/internal/kes/store"
 	"arca/internal/kes/store/storetest"
 )
 
@@ -118,4 +119,17 @@ func TestErrors(t *testing.T) {
 	if _, err := Open(t.Context(), Config{Endpoint: srv.URL}); err == nil {
 		t.Error("opened without a region")
 	}
+}
+
+// TestHostile stands the service's outages and lies.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(&fake{data: map[string]string{}})
+	t.Cleanup(srv.Close)
+	storetest.TestHostile(t, storetest.Hostile{
+		URL: srv.URL,
+		Open: func(url string) (store.Store, error) {
+			return Open(t.Context(), Config{Endpoint: url, Region: "us-east-2", AccessKey: "AK", SecretKey: "secret"})
+		},
+	})
 }

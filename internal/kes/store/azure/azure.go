@@ -241,13 +241,16 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	var names []string
 	query := version
 	for range maxPages {
+		if len(names) > store.MaxNames {
+			break
+		}
 		var out versions
-		if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/secrets", Query: query, Out: &out}); err != nil {
+		if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/secrets", Query: query, Out: &out, Max: rest.MaxPage}); err != nil {
 			return nil, "", err
 		}
 		for _, e := range out.Value {
 			if e.Attributes.Enabled {
-				names = append(names, e.ID[strings.LastIndexByte(e.ID, '/')+1:])
+				names = store.Add(names, e.ID[strings.LastIndexByte(e.ID, '/')+1:])
 			}
 		}
 		if out.NextLink == "" {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"arca/internal/kes/store"
 	"arca/internal/kes/store/storetest"
 )
 
@@ -106,4 +107,17 @@ func TestStore(t *testing.T) {
 			t.Errorf("tokens for %s are for %s", endpoint, got)
 		}
 	}
+}
+
+// TestHostile stands the service's outages and lies.
+func TestHostile(t *testing.T) {
+	f := &storetest.Fake{Serve: serve()}
+	url := f.Start(t)
+	t.Setenv("AZURE_AUTHORITY_HOST", url)
+	storetest.TestHostile(t, storetest.Hostile{
+		URL: url,
+		Open: func(url string) (store.Store, error) {
+			return Open(t.Context(), Config{Endpoint: url, TenantID: "t", ClientID: "c", ClientSecret: "s"})
+		},
+	})
 }

@@ -97,7 +97,7 @@ func (s *Store) call(ctx context.Context, action string, in map[string]any, out 
 		in = map[string]any{}
 	}
 	in["box_id"] = s.cfg.BoxID
-	err := s.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: api + action + "/", In: in, Out: out})
+	err := s.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: api + action + "/", In: in, Out: out, Max: rest.MaxPage})
 	switch {
 	case rest.Is(err, http.StatusConflict) && isSecret(err):
 		return store.ErrExists
@@ -157,6 +157,9 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	var names []string
 	token := ""
 	for range maxPages {
+		if len(names) > store.MaxNames {
+			break
+		}
 		in := map[string]any{"max_items": pageSize}
 		if token != "" {
 			in["next_token"] = token
@@ -172,8 +175,8 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			return nil, "", err
 		}
 		for _, e := range out.Secrets {
-			if e.Name != "" && !e.Expired {
-				names = append(names, e.Name)
+			if !e.Expired {
+				names = store.Add(names, e.Name)
 			}
 		}
 		if out.NextToken == "" || out.NextToken == token {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"arca/internal/kes/store"
 	"arca/internal/kes/store/storetest"
 )
 
@@ -75,4 +76,17 @@ func TestStore(t *testing.T) {
 			t.Errorf("opened with %+v", bad)
 		}
 	}
+}
+
+// TestHostile stands the service's outages and lies.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	f := &storetest.Fake{Serve: serve}
+	storetest.TestHostile(t, storetest.Hostile{
+		URL: f.Start(t),
+		Open: func(url string) (store.Store, error) {
+			return Open(t.Context(), Config{Endpoint: url, VaultID: "v", BoxID: "b", Username: "u", Password: "p"})
+		},
+		Honest: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, api+"Login") },
+	})
 }

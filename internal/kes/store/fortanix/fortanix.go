@@ -156,19 +156,22 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	var names []string
 	start := ""
 	for range maxPages {
+		if len(names) > store.MaxNames {
+			break
+		}
 		q := url.Values{"sort": {"name:asc"}, "limit": {strconv.Itoa(pageSize)}}
 		if start != "" {
 			q.Set("start", start)
 		}
 		var out []object
-		if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: objects, Query: q, Out: &out}); err != nil {
+		if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: objects, Query: q, Out: &out, Max: rest.MaxPage}); err != nil {
 			return nil, "", err
 		}
 		moved := false
 		for _, o := range out {
 			if o.Name > start {
 				start, moved = o.Name, true
-				names = append(names, o.Name)
+				names = store.Add(names, o.Name)
 			}
 		}
 		if !moved {

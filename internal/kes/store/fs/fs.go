@@ -2,10 +2,17 @@
 // content the stored value.
 //
 // A new value is written to a file without a name (or, where the system has no
-// such, with another), synced, and then linked under its own, which fails if that
-// exists: a crash leaves no half of a key, and of two creations one wins, whichever
-// servers share the folder. What a crash may leave is a file that is not listed
-// and is removed an hour later.
+// such, with another), and linked under its own, which fails if that exists: of two
+// creations one wins, whichever servers share the folder.
+//
+// To sync each file and the folder costs two commits of the file system for a key.
+// So the server that has the folder's lock writes new keys to a journal first, one
+// sync for all that come at the time, if these are many; the files follow with the system's own
+// write-back, and a checkpoint drops the journal when it is done (journal.go). After
+// a crash, whoever has the lock next makes files of what the journal holds. Other
+// servers on the folder, and all on file systems of the network, sync each key for
+// itself. What a crash may leave besides is a file that is not listed, and that a
+// listing removes an hour later.
 package fs
 
 import (
@@ -18,6 +25,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"arca/internal/errs"
@@ -33,13 +41,28 @@ type Store struct {
 	dir string
 
 	mu      sync.Mutex
-	syncing *dirSync // guarded by mu; the sync that has not begun yet, if any
+	making  map[string]chan struct{} // guarded by mu: names that are being made or deleted
+	syncing *dirSync                 // guarded by mu; the sync that has not begun yet, if any
 	turn    sync.Mutex
+
+	locking sync.Mutex
+	journal atomic.Pointer[journal]
+	writing atomic.Int64 // creations that are under way
+	without bool         // guarded by locking: this file system has no journal
+	tried   time.Time    // guarded by locking: when another server had the lock
 }
+
+// many is how many creations at a time are worth a journal, which other programs
+// see in the folder: a few keys are synced each for itself.
+const many = 4
+
+// lockEvery is how often a server looks whether the folder's lock is free.
+const lockEvery = time.Second
 
 var _ store.Store = (*Store)(nil)
 
-// Open makes the folder, with its parents, if it does not exist.
+// Open makes the folder, with its parents, if it does not exist, and makes files
+// of what a crash has left in the journal.
 func Open(dir string) (*Store, error) {
 	if dir == "" {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path is missing: name the folder for the keys")
@@ -54,21 +77,82 @@ func Open(dir string) (*Store, error) {
 	if !info.IsDir() {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path: %s is not a folder", dir)
 	}
-	s := &Store{dir: dir}
-	s.tidy()
+	s := &Store{dir: dir, making: map[string]chan struct{}{}}
+	for _, name := range []string{journalOld, journalName} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			if _, err := s.owned(); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
 	return s, nil
 }
 
-// tidy removes what a crash left, but nothing that another server may be at.
-func (s *Store) tidy() {
-	left, err := filepath.Glob(filepath.Join(s.dir, unfinished+"*"))
-	if err != nil {
-		return
+// owned returns the journal, or nil while another server has it or where there
+// can be none.
+func (s *Store) owned() (*journal, error) {
+	if j := s.journal.Load(); j != nil {
+		return j, nil
 	}
-	for _, path := range left {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
-			_ = os.Remove(path) // tried again at the next start
+	s.locking.Lock()
+	defer s.locking.Unlock()
+	if j := s.journal.Load(); j != nil || s.without || time.Since(s.tried) < lockEvery {
+		return j, nil
+	}
+	j, err := openJournal(s.dir)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		s.without = true
+		return nil, nil
+	case errors.Is(err, errLocked):
+		s.tried = time.Now()
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	s.journal.Store(j)
+	return j, nil
+}
+
+// giveUp lets the next creation open another journal, where this one's folder is
+// gone.
+func (s *Store) giveUp(j *journal, err error) {
+	if errors.Is(err, errMoved) && s.journal.CompareAndSwap(j, nil) {
+		j.timer.Stop()
+		_ = j.lock.Close() // of a folder that is gone
+	}
+}
+
+// alone waits until nobody else makes or deletes a key of the name.
+func (s *Store) alone(ctx context.Context, name string) (leave func(), err error) {
+	for {
+		s.mu.Lock()
+		other, busy := s.making[name]
+		if !busy {
+			mine := make(chan struct{})
+			s.making[name] = mine
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				delete(s.making, name)
+				s.mu.Unlock()
+				close(mine)
+			}, nil
 		}
+		s.mu.Unlock()
+		if err := await(ctx, other); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -82,38 +166,101 @@ func (s *Store) Status(context.Context) (time.Duration, error) {
 }
 
 // Create implements store.Store.
-func (s *Store) Create(_ context.Context, name string, value []byte) error {
+func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 	path, err := s.path(name)
 	if err != nil {
 		return err
 	}
+	if len(value) > key.MaxStored {
+		return errs.New(errs.Invalid, "a stored key has at most %d bytes", key.MaxStored)
+	}
+	leave, err := s.alone(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if _, err := os.Lstat(path); err == nil { // the link decides; this is cheaper
 		return store.ErrExists
 	}
-	if err := s.createNameless(path, value); !errors.Is(err, errors.ErrUnsupported) {
-		return s.finish(err)
+	j := s.journal.Load()
+	if s.writing.Add(1) >= many && j == nil {
+		j, err = s.owned()
 	}
-	return s.finish(s.createNamed(path, value, os.Link))
+	defer s.writing.Add(-1)
+	if err != nil {
+		return reach(err)
+	}
+	if j == nil || s.writing.Load() < many && !j.dirty.Load() {
+		return s.createSynced(path, value)
+	}
+	f, err := s.nameless(value, false)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return s.createSynced(path, value)
+	}
+	if err != nil {
+		return reach(err)
+	}
+	defer f.Close()
+	j.busy.RLock()
+	defer j.busy.RUnlock()
+	if err := j.append(name, newRecord(kindCreate, name, value)); err != nil {
+		s.giveUp(j, err)
+		return reach(err)
+	}
+	if err := link(f, path); err != nil {
+		// There is no key of this content; whoever has made another has seen to it
+		// that it stays.
+		if gone := j.append(name, tombstone(name, value)); gone != nil {
+			return gone
+		}
+		if errors.Is(err, errors.ErrUnsupported) {
+			return s.createSynced(path, value)
+		}
+		return exists(err)
+	}
+	return nil
+}
+
+// createSynced makes a key whose file is durable for itself.
+func (s *Store) createSynced(path string, value []byte) error {
+	f, err := s.nameless(value, true)
+	if err == nil {
+		err = link(f, path)
+		_ = f.Close() // it was synced
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = s.createNamed(path, value, os.Link)
+	}
+	return s.finish(err)
 }
 
 // Set implements store.Store.
-func (s *Store) Set(_ context.Context, name string, value []byte) error {
+func (s *Store) Set(ctx context.Context, name string, value []byte) error {
 	path, err := s.path(name)
 	if err != nil {
 		return err
 	}
+	leave, err := s.alone(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return s.finish(s.createNamed(path, value, os.Rename))
 }
 
 // finish makes a new entry of the folder durable.
 func (s *Store) finish(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return store.ErrExists
-	case err != nil:
-		return reach(err)
+	if err != nil {
+		return exists(err)
 	}
 	return s.sync()
+}
+
+func exists(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return store.ErrExists
+	}
+	return reach(err)
 }
 
 // createNamed writes and syncs a file of another name, and gives it its own.
@@ -130,36 +277,62 @@ func (s *Store) createNamed(path string, value []byte, name func(from, to string
 	return name(f.Name(), path)
 }
 
-// Get implements store.Store.
-func (s *Store) Get(_ context.Context, name string) ([]byte, error) {
+// Get implements store.Store. What is being created is there when it is durable.
+func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	path, err := s.path(name)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path) //nolint:gosec // a name has no separators
+	s.mu.Lock()
+	busy := s.making[name]
+	s.mu.Unlock()
+	if busy != nil {
+		if err := await(ctx, busy); err != nil {
+			return nil, err
+		}
+	}
+	value, err := readBounded(path, key.MaxStored)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, gone := os.Stat(s.dir); gone != nil {
 			return nil, reach(gone)
 		}
 		return nil, store.ErrNotFound
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, key.MaxStored+1))
+	return value, err
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(_ context.Context, name string) error {
+func (s *Store) Delete(ctx context.Context, name string) error {
 	path, err := s.path(name)
 	if err != nil {
 		return err
+	}
+	leave, err := s.alone(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	j := s.journal.Load()
+	// What cannot be read is no key of the journal's.
+	value, _ := readBounded(path, key.MaxStored)
+	defer clear(value)
+	if j != nil {
+		j.busy.RLock()
+		defer j.busy.RUnlock()
 	}
 	switch err := os.Remove(path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return store.ErrNotFound
 	case err != nil:
+		return err
+	}
+	switch {
+	case j == nil:
+		err = tellOwner(s.dir, tombstone(name, value))
+	case j.dirty.Load():
+		err = j.append(name, tombstone(name, value))
+	}
+	if err != nil && !errors.Is(err, errMoved) { // a folder that is gone brings nothing back
 		return err
 	}
 	return s.sync()
@@ -176,6 +349,7 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	for ctx.Err() == nil {
 		some, err := d.ReadDir(1024)
 		for _, e := range some {
+			s.tidy(e)
 			if name := e.Name(); !e.IsDir() && key.IsName(name) && strings.HasPrefix(name, prefix) && name >= from {
 				names = append(names, name)
 			}
@@ -191,23 +365,43 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	return nil, "", ctx.Err()
 }
 
+// tidy removes what a crash left, but nothing that another server may be at.
+func (s *Store) tidy(e fs.DirEntry) {
+	if !strings.HasPrefix(e.Name(), unfinished) {
+		return
+	}
+	if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > time.Hour {
+		_ = os.Remove(filepath.Join(s.dir, e.Name())) // tried again with the next listing
+	}
+}
+
 // String implements store.Store.
 func (s *Store) String() string { return "Filesystem: " + s.dir }
 
 // Close implements store.Store.
-func (*Store) Close() error { return nil }
+func (s *Store) Close() error {
+	s.locking.Lock()
+	defer s.locking.Unlock()
+	s.without = true
+	if j := s.journal.Swap(nil); j != nil {
+		return j.close()
+	}
+	return nil
+}
 
-// path returns the file of a name. The door has checked names; that none leaves
+func (s *Store) path(name string) (string, error) { return pathOf(s.dir, name) }
+
+// pathOf returns the file of a name. The door has checked names; that none leaves
 // the folder does not depend on it.
-func (s *Store) path(name string) (string, error) {
-	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\\\x00") {
+func pathOf(dir, name string) (string, error) {
+	if name == "" || len(name) > 255 || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\\\x00") {
 		return "", errs.New(errs.Invalid, "the name %q cannot be that of a file", name)
 	}
-	return filepath.Join(s.dir, name), nil
+	return filepath.Join(dir, name), nil
 }
 
 func reach(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errMoved) {
 		return &store.UnreachableError{Err: err}
 	}
 	return err

@@ -17,6 +17,9 @@ func TestStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	storetest.TestStore(t, s, storetest.Config{})
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in the folder: %v, %v", entries, err)
@@ -46,7 +49,7 @@ func TestTwoServers(t *testing.T) {
 	}
 }
 
-// TestLeftovers removes what a crash left, after an hour, and lists it never.
+// TestLeftovers removes what a crash left, with a listing after an hour, and lists it never.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -63,14 +66,14 @@ func TestLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if names, _, err := s.List(t.Context(), "", "", 10); err != nil || len(names) != 0 {
+		t.Errorf("listed: %v, %v", names, err)
+	}
 	if _, err := os.Stat(old); err == nil {
 		t.Error("the old one is there")
 	}
 	if _, err := os.Stat(young); err != nil {
 		t.Error("another server's is gone")
-	}
-	if names, _, err := s.List(t.Context(), "", "", 10); err != nil || len(names) != 0 {
-		t.Errorf("listed: %v, %v", names, err)
 	}
 }
 

@@ -163,6 +163,9 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	var names []string
 	token := ""
 	for range maxPages {
+		if len(names) > store.MaxNames {
+			break
+		}
 		q := url.Values{"pageSize": {pageSize}}
 		if token != "" {
 			q.Set("pageToken", token)
@@ -173,11 +176,11 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			} `json:"secrets"`
 			NextPageToken string `json:"nextPageToken"`
 		}
-		if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: s.path("", ""), Query: q, Out: &out}); err != nil {
+		if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: s.path("", ""), Query: q, Out: &out, Max: rest.MaxPage}); err != nil {
 			return nil, "", err
 		}
 		for _, e := range out.Secrets {
-			names = append(names, e.Name[strings.LastIndexByte(e.Name, '/')+1:])
+			names = store.Add(names, e.Name[strings.LastIndexByte(e.Name, '/')+1:])
 		}
 		if out.NextPageToken == "" || out.NextPageToken == token {
 			names, next := store.Page(names, prefix, from, n)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"arca/internal/kes/store"
 	"arca/internal/kes/store/storetest"
 )
 
@@ -132,4 +133,28 @@ func checkAssertion(t *testing.T, c *credentials, key *rsa.PublicKey) {
 	if err != nil || json.Unmarshal(raw, &claims) != nil || claims["iss"] != "me@p" || claims["aud"] != tokenURI || claims["scope"] != "s" {
 		t.Errorf("claims %s", raw)
 	}
+}
+
+// TestHostile stands the service's outages and lies.
+func TestHostile(t *testing.T) {
+	f := &storetest.Fake{Serve: func(f *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
+		if strings.HasPrefix(r.URL.Path, "/computeMetadata/") {
+			return 200, obj{"access_token": "t", "expires_in": 3600}
+		}
+		return serve(f, r, in)
+	}}
+	endpoint := f.Start(t)
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("GCE_METADATA_HOST", u.Host)
+	storetest.TestHostile(t, storetest.Hostile{
+		URL: endpoint,
+		Open: func(url string) (store.Store, error) {
+			return Open(t.Context(), Config{ProjectID: "p", Endpoint: url})
+		},
+	})
 }

@@ -133,7 +133,11 @@ const (
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
 	var names []string
+	seen := 0
 	for range maxPages {
+		if len(names) > store.MaxNames {
+			break
+		}
 		var out struct {
 			Resources []struct {
 				Name string `json:"name"`
@@ -141,16 +145,17 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			Total int `json:"total"`
 		}
 		err := s.client.Do(ctx, rest.Request{
-			Method: http.MethodGet, Path: resources, Out: &out,
-			Query: url.Values{"limit": {strconv.Itoa(pageSize)}, "skip": {strconv.Itoa(len(names))}},
+			Method: http.MethodGet, Path: resources, Out: &out, Max: rest.MaxPage,
+			Query: url.Values{"limit": {strconv.Itoa(pageSize)}, "skip": {strconv.Itoa(seen)}},
 		})
 		if err != nil {
 			return nil, "", err
 		}
 		for _, r := range out.Resources {
-			names = append(names, r.Name)
+			names = store.Add(names, r.Name)
 		}
-		if len(out.Resources) == 0 || len(names) >= out.Total {
+		seen += len(out.Resources)
+		if len(out.Resources) == 0 || seen >= out.Total {
 			names, next := store.Page(names, prefix, from, n)
 			return names, next, nil
 		}

@@ -107,9 +107,7 @@ func (l *lines) read(data []byte) error {
 		if err := dec.Decode(&one); err != nil {
 			return errors.New("the listing is not what was asked for")
 		}
-		if one.Name != "" {
-			*l = append(*l, one.Name)
-		}
+		*l = store.Add(*l, one.Name)
 	}
 	return nil
 }
@@ -117,7 +115,7 @@ func (l *lines) read(data []byte) error {
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
 	var raw []byte
-	if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/v1/key", Raw: &raw}); err != nil {
+	if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/v1/key", Raw: &raw, Max: rest.MaxListing}); err != nil {
 		return nil, "", err
 	}
 	var all lines

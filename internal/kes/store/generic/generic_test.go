@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"arca/internal/kes/store"
 	"arca/internal/kes/store/storetest"
 )
 
@@ -71,4 +72,14 @@ func TestStore(t *testing.T) {
 	if _, err := Open(t.Context(), Config{}); err == nil {
 		t.Error("opened without an address")
 	}
+}
+
+// TestHostile stands the service's outages and lies.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	f := &storetest.Fake{Serve: serve}
+	storetest.TestHostile(t, storetest.Hostile{
+		URL:  f.Start(t),
+		Open: func(url string) (store.Store, error) { return Open(t.Context(), Config{Endpoint: url}) },
+	})
 }

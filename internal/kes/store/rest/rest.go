@@ -26,8 +26,13 @@ import (
 	"arca/internal/kes/store"
 )
 
-// maxAnswer bounds an answer in bytes: a listing of half a million names.
-const maxAnswer = 64 << 20
+// Bounds of answers, in bytes: of most, of a page of a listing, of one that has no
+// pages and holds half a million names.
+const (
+	maxAnswer  = 1 << 20
+	MaxPage    = 16 << 20
+	MaxListing = 64 << 20
+)
 
 // A Client asks one service. Its fields are not changed once in use.
 type Client struct {
@@ -79,6 +84,7 @@ type Request struct {
 	Out          any     // decoded from JSON; nil drops the answer
 	Raw          *[]byte // gets the answer as it came, instead
 	Header       http.Header
+	Max          int64 // bytes of the answer; 0 is a megabyte
 }
 
 // Do asks. An answer other than 2xx is a *StatusError; no answer at all is a
@@ -104,7 +110,7 @@ func (c *Client) Do(ctx context.Context, q Request) error {
 			}
 			asked = true
 			continue
-		case try >= c.Retries || errors.As(err, &s) && s.Code < 500 || ctx.Err() != nil:
+		case try >= c.Retries || ctx.Err() != nil || !store.IsUnreachable(err) && (s == nil || s.Code < 500):
 			return fmt.Errorf("%s %s: %w", q.Method, q.Path, err)
 		}
 		if !wait(ctx, 200*time.Millisecond+rand.N(800*time.Millisecond)) { //nolint:gosec // spreads retries
@@ -156,12 +162,16 @@ func (c *Client) once(ctx context.Context, q Request, body []byte) error {
 	if answer.StatusCode/100 != 2 {
 		return refusal(answer)
 	}
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	most := q.Max
+	if most <= 0 {
+		most = maxAnswer
+	}
+	data, err := io.ReadAll(io.LimitReader(answer.Body, most+1))
 	switch {
 	case err != nil:
 		return &store.UnreachableError{Err: err}
-	case len(data) > maxAnswer:
-		return fmt.Errorf("it answered more than %d bytes", maxAnswer)
+	case int64(len(data)) > most:
+		return fmt.Errorf("it answered more than %d bytes", most)
 	case q.Raw != nil:
 		*q.Raw = data
 		return nil
@@ -238,6 +248,9 @@ func Redact(text string) string {
 type TLS struct {
 	CA        string // file or folder of PEM certificates; empty: the system's
 	Cert, Key string // client certificate; both or none
+	// Certificate makes the client certificate of each connection instead; it may
+	// be nil.
+	Certificate func() (*tls.Certificate, error)
 }
 
 // NewHTTP makes a client: HTTP/1.1, kept connections that do not stay for ever,
@@ -258,6 +271,9 @@ func NewHTTP(t TLS) (*http.Client, error) {
 			return nil, errs.New(errs.Invalid, "client certificate for the key store: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{cert}
+	}
+	if t.Certificate != nil {
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.Certificate() }
 	}
 	dial := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Client{

@@ -290,7 +290,7 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 		} `json:"data"`
 	}
 	err := s.client.Do(ctx, rest.Request{
-		Method: http.MethodGet, Path: s.entry("metadata", ""), Query: url.Values{"list": {"true"}}, Out: &out,
+		Method: http.MethodGet, Path: s.entry("metadata", ""), Query: url.Values{"list": {"true"}}, Out: &out, Max: rest.MaxListing,
 	})
 	if rest.Is(err, http.StatusNotFound) {
 		return nil, "", nil
@@ -301,7 +301,7 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	names := make([]string, 0, len(out.Data.Keys))
 	for _, k := range out.Data.Keys {
 		if !strings.HasSuffix(k, "/") {
-			names = append(names, k)
+			names = store.Add(names, k)
 		}
 	}
 	names, next := store.Page(names, prefix, from, n)

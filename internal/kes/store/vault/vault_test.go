@@ -225,3 +225,26 @@ func TestConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestLies stands a server's outages and lies.
+func TestLies(t *testing.T) {
+	t.Parallel()
+	for version, policy := range map[string]string{"v1": guideV1, "v2": guideV2} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			f := serve(t)
+			cfg := f.configure(t, version, policy)
+			storetest.TestHostile(t, storetest.Hostile{
+				URL: f.url,
+				Open: func(url string) (store.Store, error) {
+					cfg.Endpoint = url
+					return Open(t.Context(), cfg)
+				},
+				// What these answer stops all calls, as it should.
+				Honest: func(r *http.Request) bool {
+					return strings.HasPrefix(r.URL.Path, "/v1/sys/") || strings.HasPrefix(r.URL.Path, "/v1/auth/")
+				},
+			})
+		})
+	}
+}

@@ -1,0 +1,456 @@
+package fs
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/kes/key"
+)
+
+// Files of the journal. Between two rotations there is one; old is what is being
+// made superfluous.
+const (
+	journalName = ".arca-journal"
+	journalOld  = ".arca-journal.old"
+)
+
+const (
+	// checkpointAfter is how long a new key relies on the journal at most: most of
+	// it is on the disk by then, since systems write back every 30 s.
+	checkpointAfter = 35 * time.Second
+	// lookEvery is how often it is seen whether creations have ended: then the
+	// journal goes, too.
+	lookEvery  = time.Second
+	maxJournal = 4 << 20 // bytes: some 12,000 keys, which a start after a crash writes again
+	// maxFiles is up to how many files a checkpoint syncs one by one, rather than
+	// all of the file system, on which others may have written much.
+	maxFiles = 32
+)
+
+// errMoved says that the folder is not the one any more that was locked.
+var errMoved = errors.New("the folder for the keys was exchanged")
+
+// A journal makes new keys durable before their files are: one sync for all
+// that are created at the time. Its owner holds the folder's lock.
+//
+// A key's record is durable before its file gets its name; a tombstone follows
+// when the file has lost it. A checkpoint has the system write all files, and
+// drops the records.
+type journal struct {
+	dir  string
+	lock *os.File // the folder, locked
+
+	// busy is held for reading from before a record is written until the file has
+	// its name; a rotation holds it for writing.
+	busy sync.RWMutex
+
+	mu   sync.Mutex
+	next *batch // guarded by mu: records that wait
+
+	turn   sync.Mutex
+	file   *os.File  // guarded by turn; nil until there is a record
+	size   int64     // guarded by turn
+	names  []string  // guarded by turn: of the keys with a record, up to maxFiles+1
+	begun  time.Time // guarded by turn: when the first record was written
+	quiet  bool      // guarded by turn: nothing was written since the last look
+	broken error     // guarded by turn: nothing is written any more
+
+	checking sync.Mutex // held during a checkpoint
+	timer    *time.Timer
+	dirty    atomic.Bool // there are records
+	closed   bool        // guarded by checking
+}
+
+// A batch is records that become durable together.
+type batch struct {
+	done    chan struct{}
+	records []byte
+	names   []string
+	err     error
+}
+
+// openJournal takes the folder's lock, and first makes files of what a crash left
+// in the journal. It returns errLocked while another server has the lock.
+func openJournal(dir string) (*journal, error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := recoverJournal(dir, lock); err != nil {
+		_ = lock.Close() // the first error says why
+		return nil, fmt.Errorf("the journal of the folder for the keys: %w", err)
+	}
+	j := &journal{dir: dir, lock: lock}
+	j.timer = time.AfterFunc(time.Hour, j.look)
+	j.timer.Stop()
+	return j, nil
+}
+
+// append makes a record durable. Those who wait while others are written share
+// the next sync.
+func (j *journal) append(name string, record []byte) error {
+	j.mu.Lock()
+	mine := j.next
+	first := mine == nil
+	if first {
+		mine = &batch{done: make(chan struct{})}
+		j.next = mine
+	}
+	mine.records, mine.names = append(mine.records, record...), append(mine.names, name)
+	j.mu.Unlock()
+	if !first {
+		<-mine.done
+		return mine.err
+	}
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	j.mu.Lock()
+	j.next = nil // who comes from here on is not in this one
+	j.mu.Unlock()
+	mine.err = j.write(mine.records)
+	j.names = append(j.names, mine.names[:min(len(mine.names), maxFiles+1-len(j.names))]...)
+	clear(mine.records)
+	close(mine.done)
+	return mine.err
+}
+
+// write is called with the turn.
+func (j *journal) write(records []byte) error {
+	switch {
+	case j.broken != nil:
+		return j.broken
+	case j.moved(), j.file != nil && unlinked(j.file):
+		j.broken = errMoved
+		return errMoved
+	}
+	if j.file == nil {
+		j.dirty.Store(true)
+		f, err := os.OpenFile(filepath.Join(j.dir, journalName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := syncDir(j.dir); err != nil {
+			_ = f.Close() // nothing is in it
+			return errors.Join(err, os.Remove(f.Name()))
+		}
+		j.file, j.size, j.names, j.begun = f, 0, nil, time.Now()
+		j.timer.Reset(lookEvery)
+	}
+	j.quiet = false
+	n, err := j.file.Write(records)
+	j.size += int64(n)
+	if err == nil {
+		if err = syncData(j.file); err != nil {
+			// What the system has forgotten to write it does not write later.
+			j.broken = fmt.Errorf("the journal of the folder for the keys: %w", err)
+			err = j.broken
+		}
+	}
+	if j.size > maxJournal {
+		j.timer.Reset(0)
+	}
+	return err
+}
+
+// look makes a checkpoint when it is time.
+func (j *journal) look() {
+	j.turn.Lock()
+	due := j.quiet || j.size > maxJournal || time.Since(j.begun) > checkpointAfter
+	j.quiet = true
+	again := j.file != nil && !due
+	j.turn.Unlock()
+	if again {
+		j.timer.Reset(lookEvery)
+		return
+	}
+	j.checkpoint()
+}
+
+// checkpoint has all files written, and drops the records that say the same.
+func (j *journal) checkpoint() {
+	j.checking.Lock()
+	defer j.checking.Unlock()
+	if j.closed {
+		return
+	}
+	j.clean()
+}
+
+// clean is called with checking held.
+func (j *journal) clean() {
+	names, ok := j.rotate()
+	if !ok {
+		return
+	}
+	err := j.syncFiles(names)
+	if err == nil {
+		if err = os.Remove(filepath.Join(j.dir, journalOld)); err == nil {
+			err = syncDir(j.dir)
+		}
+	}
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	switch {
+	case err != nil: // the records stay, and the next start makes files of them
+		j.broken = fmt.Errorf("write the folder for the keys: %w", err)
+	case j.file == nil:
+		j.dirty.Store(false)
+	}
+}
+
+// syncFiles makes the files of the names durable, with the folder.
+func (j *journal) syncFiles(names []string) error {
+	if len(names) > maxFiles {
+		return syncFS(j.lock)
+	}
+	for _, name := range names {
+		f, err := openRegular(filepath.Join(j.dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was deleted
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return syncDir(j.dir)
+}
+
+// rotate puts the records aside, at a time when all their files have names, which
+// it returns.
+func (j *journal) rotate() ([]string, bool) {
+	j.busy.Lock()
+	defer j.busy.Unlock()
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	if j.file == nil || j.broken != nil {
+		return nil, false
+	}
+	if err := os.Rename(j.file.Name(), filepath.Join(j.dir, journalOld)); err != nil {
+		j.broken = err
+		return nil, false
+	}
+	_ = j.file.Close() // it was synced
+	names := j.names
+	j.file, j.names = nil, nil
+	return names, true
+}
+
+// moved reports whether the folder, or the journal in it, is no longer there: then
+// nothing that is written to it is.
+func (j *journal) moved() bool {
+	mine, err := j.lock.Stat()
+	if err != nil {
+		return true
+	}
+	there, err := os.Stat(j.dir)
+	return err != nil || !os.SameFile(mine, there)
+}
+
+// close makes the journal superfluous and gives up the lock.
+func (j *journal) close() error {
+	j.timer.Stop()
+	j.checking.Lock()
+	defer j.checking.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.clean()
+	j.closed = true
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	err := j.broken
+	if j.broken == nil {
+		j.broken = errors.New("the key store is closed")
+	}
+	if j.file != nil { // an error left it; the next start reads it
+		err = errors.Join(err, j.file.Close())
+		j.file = nil
+	}
+	return errors.Join(err, j.lock.Close())
+}
+
+// A record is its head, a name, a value, and a checksum of all that:
+//
+//	"arcaK1" kind namelen(1) valuelen(4, big endian) name value crc32c(4)
+const (
+	recordMagic = "arcaK1"
+	recordHead  = len(recordMagic) + 1 + 1 + 4
+	recordSum   = 4
+
+	kindCreate = 'c' // value is the stored key
+	kindDelete = 'd' // value is the SHA-256 of the stored key that is gone
+)
+
+func newRecord(kind byte, name string, value []byte) []byte {
+	b := make([]byte, 0, recordHead+len(name)+len(value)+recordSum)
+	b = append(append(b, recordMagic...), kind, byte(len(name)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
+	b = append(append(b, name...), value...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// tombstone is the record that says that a key of that content is gone.
+func tombstone(name string, value []byte) []byte {
+	sum := sha256.Sum256(value)
+	return newRecord(kindDelete, name, sum[:])
+}
+
+// readRecord takes the first record off b; ok is false when b begins with none.
+func readRecord(b []byte) (kind byte, name string, value, rest []byte, ok bool) {
+	if len(b) < recordHead || string(b[:len(recordMagic)]) != recordMagic {
+		return 0, "", nil, nil, false
+	}
+	kind = b[len(recordMagic)]
+	names, values := int(b[len(recordMagic)+1]), int(binary.BigEndian.Uint32(b[len(recordMagic)+2:]))
+	if values > key.MaxStored || len(b) < recordHead+names+values+recordSum {
+		return 0, "", nil, nil, false
+	}
+	end := recordHead + names + values
+	if binary.BigEndian.Uint32(b[end:]) != crc32.Checksum(b[:end], castagnoli()) {
+		return 0, "", nil, nil, false
+	}
+	return kind, string(b[recordHead : recordHead+names]), b[recordHead+names : end], b[end+recordSum:], true
+}
+
+// replay returns the keys that a journal says there are. What is no record, as a
+// crash or a full disk leaves it, is skipped.
+func replay(b []byte) map[string][]byte {
+	keys := map[string][]byte{}
+	for len(b) > 0 {
+		kind, name, value, rest, ok := readRecord(b)
+		if !ok {
+			next := bytes.Index(b[1:], []byte(recordMagic))
+			if next < 0 {
+				break
+			}
+			b = b[1+next:]
+			continue
+		}
+		b = rest
+		switch kind {
+		case kindCreate:
+			keys[name] = value
+		case kindDelete:
+			if sum := sha256.Sum256(keys[name]); bytes.Equal(sum[:], value) {
+				delete(keys, name)
+			}
+		}
+	}
+	return keys
+}
+
+// recoverJournal makes files of what a journal holds, whatever their state is, and
+// removes it. The lock is held.
+func recoverJournal(dir string, lock *os.File) error {
+	var all []byte
+	for _, name := range []string{journalOld, journalName} {
+		b, err := readBounded(filepath.Join(dir, name), 16*maxJournal)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		all = append(all, b...)
+	}
+	if all == nil {
+		return removeJournals(dir)
+	}
+	defer clear(all)
+	temporary := map[string]string{}
+	defer func() {
+		for _, path := range temporary {
+			_ = os.Remove(path) // gone already after a rename
+		}
+	}()
+	for name, value := range replay(all) {
+		path, err := pathOf(dir, name)
+		if err != nil {
+			return err
+		}
+		if there, err := readBounded(path, key.MaxStored); err == nil && !bytes.Equal(there, value) {
+			if _, err := key.Decode(there); err == nil {
+				continue // another key was made under the name, by another program
+			}
+		}
+		f, err := os.CreateTemp(dir, unfinished) // mode 0600
+		if err != nil {
+			return err
+		}
+		temporary[path] = f.Name()
+		_, err = f.Write(value)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	if err := syncFS(lock); err != nil {
+		return err
+	}
+	for path, from := range temporary {
+		if err := os.Rename(from, path); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	return removeJournals(dir)
+}
+
+func removeJournals(dir string) error {
+	removed := false
+	for _, name := range []string{journalOld, journalName} {
+		switch err := os.Remove(filepath.Join(dir, name)); {
+		case err == nil:
+			removed = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	if !removed {
+		return nil
+	}
+	return syncDir(dir)
+}
+
+// readBounded reads a regular file of at most so many bytes, and one more.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most+1))
+}
+
+// tellOwner appends a tombstone to the journal of the server that has the folder's
+// lock, if there is one: else a crash of the machine could bring the key back.
+func tellOwner(dir string, record []byte) error {
+	for _, name := range []string{journalOld, journalName} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND, 0) //nolint:gosec // the configured folder
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(record)
+		if err = errors.Join(err, syncData(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

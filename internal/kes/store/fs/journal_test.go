@@ -1,0 +1,316 @@
+package fs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"arca/internal/kes/key"
+	"arca/internal/kes/store"
+)
+
+func open(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// owner is a store with the folder's lock; the test is skipped where there is none.
+func owner(t *testing.T, dir string) *Store {
+	t.Helper()
+	s := open(t, dir)
+	if j, err := s.owned(); err != nil || j == nil {
+		t.Skip("this file system has no journal", err)
+	}
+	s.writing.Add(many) // as if others were creating, too
+	return s
+}
+
+func stored(t *testing.T) []byte {
+	t.Helper()
+	k, err := key.New(key.AES256, time.Now(), "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Encode()
+}
+
+// powerCut makes a folder of what is durable of another: the journal, and of the
+// keys' files what a disk may have of them, as spoil says.
+func powerCut(t *testing.T, from string, spoil func(name string, content []byte) []byte) string {
+	t.Helper()
+	to := t.TempDir()
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(from, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key.IsName(e.Name()) {
+			if content = spoil(e.Name(), content); content == nil {
+				continue
+			}
+		}
+		if err := os.WriteFile(filepath.Join(to, e.Name()), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
+}
+
+func contents(t *testing.T, s *Store) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	names, _, err := s.List(t.Context(), "", "", 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		v, err := s.Get(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[n] = string(v)
+	}
+	return out
+}
+
+// TestPowerCut cuts the power after creations and deletions: whatever the disk has
+// of the files, each acknowledged one is there, and none that was deleted.
+func TestPowerCut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := owner(t, dir)
+	want := map[string]string{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for n := range 10 {
+				name, value := fmt.Sprintf("k%d-%d", i, n), stored(t)
+				if err := s.Create(t.Context(), name, value); err != nil {
+					t.Error(err)
+					return
+				}
+				if n%3 == 2 {
+					if err := s.Delete(t.Context(), name); err != nil {
+						t.Error(err)
+					}
+					if n%2 == 0 { // made anew
+						value = stored(t)
+						if err := s.Create(t.Context(), name, value); err != nil {
+							t.Error(err)
+						}
+					} else {
+						continue
+					}
+				}
+				mu.Lock()
+				want[name] = string(value)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for how, spoil := range map[string]func(string, []byte) []byte{
+		"all":    func(_ string, b []byte) []byte { return b },
+		"none":   func(string, []byte) []byte { return nil },
+		"empty":  func(string, []byte) []byte { return []byte{} },
+		"zeroes": func(_ string, b []byte) []byte { return make([]byte, len(b)) },
+		"half":   func(_ string, b []byte) []byte { return b[:len(b)/2] },
+	} {
+		after := powerCut(t, dir, spoil)
+		if got := contents(t, open(t, after)); !maps.Equal(got, want) {
+			t.Errorf("%s: %d keys instead of %d, or others", how, len(got), len(want))
+		}
+		if left, _ := filepath.Glob(filepath.Join(after, ".*")); len(left) != 0 {
+			t.Errorf("%s: left %v", how, left)
+		}
+	}
+	// With a checkpoint, the files are all there is.
+	s.journal.Load().checkpoint()
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 {
+		t.Errorf("left after a checkpoint: %v", left)
+	}
+	if got := contents(t, s); !maps.Equal(got, want) {
+		t.Errorf("%d keys instead of %d, or others", len(got), len(want))
+	}
+}
+
+// TestCutDuringCheckpoint has both journals: the later decides.
+func TestCutDuringCheckpoint(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := owner(t, dir)
+	stays, goes, late := stored(t), stored(t), stored(t)
+	for name, v := range map[string][]byte{"stays": stays, "goes": goes} {
+		if err := s.Create(t.Context(), name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := s.journal.Load().rotate(); !ok {
+		t.Fatal("nothing to rotate")
+	}
+	if err := errors.Join(s.Delete(t.Context(), "goes"), s.Create(t.Context(), "late", late)); err != nil {
+		t.Fatal(err)
+	}
+	got := contents(t, open(t, powerCut(t, dir, func(string, []byte) []byte { return nil })))
+	if want := map[string]string{"stays": string(stays), "late": string(late)}; !maps.Equal(got, want) {
+		t.Errorf("got %v", slices.Sorted(maps.Keys(got)))
+	}
+}
+
+// TestOtherServers leaves the journal to the one that has the lock; what another
+// deletes does not come back, and what another has made since is not overwritten.
+func TestOtherServers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, b := owner(t, dir), open(t, dir)
+	if err := errors.Join(a.Create(t.Context(), "k", stored(t)), a.Create(t.Context(), "gone", stored(t))); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Create(t.Context(), "k", stored(t)); !errors.Is(err, store.ErrExists) {
+		t.Errorf("created twice: %v", err)
+	}
+	anew := stored(t)
+	if err := errors.Join(b.Delete(t.Context(), "gone"), b.Delete(t.Context(), "k"), b.Create(t.Context(), "k", anew)); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := b.owned(); j != nil || err != nil {
+		t.Fatalf("two have the lock: %v", err)
+	}
+	after := powerCut(t, dir, func(_ string, v []byte) []byte { return v })
+	if got := contents(t, open(t, after)); !maps.Equal(got, map[string]string{"k": string(anew)}) {
+		t.Errorf("got %v", slices.Sorted(maps.Keys(got)))
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.tried = time.Time{}
+	if j, err := b.owned(); j == nil || err != nil {
+		t.Errorf("the lock is not handed on: %v", err)
+	}
+}
+
+// TestFolderExchanged does not write to a journal that is gone.
+func TestFolderExchanged(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "keys")
+	s := owner(t, dir)
+	for round := range 2 {
+		if err := s.Create(t.Context(), fmt.Sprintf("k%d", round), stored(t)); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			if err := errors.Join(os.Rename(dir, dir+"-old"), os.Mkdir(dir, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Create(t.Context(), "lost", stored(t)); !store.IsUnreachable(err) {
+				t.Errorf("got %v", err)
+			}
+			if names, _, err := s.List(t.Context(), "", "", 9); err != nil || len(names) != 0 {
+				t.Errorf("there is %v, %v", names, err)
+			}
+		}
+	}
+	after := powerCut(t, dir, func(string, []byte) []byte { return nil })
+	if got := contents(t, open(t, after)); len(got) != 1 {
+		t.Errorf("got %v", slices.Sorted(maps.Keys(got)))
+	}
+}
+
+// TestFewKeys leaves nothing in the folder but keys, also after many when these
+// have ended.
+func TestFewKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := owner(t, dir)
+	s.writing.Store(0)
+	hidden := func() int {
+		left, err := filepath.Glob(filepath.Join(dir, ".*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(left)
+	}
+	if err := s.Create(t.Context(), "one", stored(t)); err != nil || hidden() != 0 {
+		t.Errorf("%d files besides, %v", hidden(), err)
+	}
+	s.writing.Store(many)
+	if err := s.Create(t.Context(), "two", stored(t)); err != nil || hidden() != 1 {
+		t.Errorf("%d files besides, %v", hidden(), err)
+	}
+	s.journal.Load().look()
+	if hidden() != 1 {
+		t.Error("it ends at once")
+	}
+	s.journal.Load().look()
+	if hidden() != 0 {
+		t.Error("it stays when all is quiet")
+	}
+}
+
+// TestClosed takes nothing more.
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := owner(t, dir)
+	if err := s.Create(t.Context(), "k", stored(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// TestNoKeys is not held up by what is no file.
+func TestNoKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pipe(t, filepath.Join(dir, "pipe"))
+	s := open(t, dir)
+	for _, name := range []string{"folder", "pipe"} {
+		if v, err := s.Get(t.Context(), name); err == nil {
+			t.Errorf("%s: %q", name, v)
+		}
+		if err := s.Create(t.Context(), name, stored(t)); !errors.Is(err, store.ErrExists) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// FuzzReplay reads any journal, and finds every whole record whatever lies between.
+func FuzzReplay(f *testing.F) {
+	one := newRecord(kindCreate, "k", []byte("value"))
+	f.Add(one, []byte{})
+	f.Add(one[:7], append(tombstone("k", []byte("value")), one...))
+	f.Add([]byte(recordMagic+"c\x01\xff\xff\xff\xff"), one[3:])
+	f.Fuzz(func(t *testing.T, before, behind []byte) {
+		whole := newRecord(kindCreate, "mine", []byte("kept"))
+		got := replay(slices.Concat(before, whole))
+		if !bytes.Equal(got["mine"], []byte("kept")) {
+			t.Errorf("lost behind %q", before)
+		}
+		replay(slices.Concat(before, whole, behind))
+	})
+}

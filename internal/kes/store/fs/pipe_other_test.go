@@ -1,0 +1,15 @@
+//go:build !linux
+
+package fs
+
+import (
+	"os"
+	"testing"
+)
+
+func pipe(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
