@@ -11,7 +11,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 mkdir -p "$out"
 for arch; do
-	CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -buildvcs=false \
+	CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -tags testify_yaml_fail -trimpath -buildvcs=false \
 		-ldflags "${LDFLAGS:--s -w} -X arca/internal/version.Arca=$version" -o "$tmp/vault" ./cmd/arca
 	go run tools/zip.go "$out/vault_${version}_linux_$arch.zip" "$tmp/vault" vault
 	echo "$out/vault_${version}_linux_$arch.zip"

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"arca/internal/yaml"
 	"github.com/hashicorp/vault/api"
-	"sigs.k8s.io/yaml"
 )
 
 func isFormat(s string) bool {

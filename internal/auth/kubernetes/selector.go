@@ -3,7 +3,7 @@ package kubernetes
 import (
 	"slices"
 
-	"sigs.k8s.io/yaml"
+	"arca/internal/yaml"
 
 	"arca/internal/errs"
 )

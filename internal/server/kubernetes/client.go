@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
+	"arca/internal/yaml"
 
 	"arca/internal/errs"
 )
