@@ -2,6 +2,8 @@ package identity
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"arca/internal/storage"
@@ -66,6 +68,9 @@ func TestAliasesOfEarlierVersions(t *testing.T) {
 			return c
 		}
 		upper, lower, alone := store("Bob"), store("bob"), store("Carol")
+		if err := tx.Put(foldedKey("root"), []byte(allFolded)); err != nil { // as if it were not done
+			return err
+		}
 		for name, want := range map[string]*Entity{"Bob": upper, "bob": lower, "BOB": lower, "Carol": alone} {
 			for range 2 { // the second time it has been written anew
 				e, made, err := l.Login(tx, "root", &Login{
@@ -137,6 +142,66 @@ func TestExternalGroupInAnyCase(t *testing.T) {
 		_, err = l.GroupByAlias(tx, "root", ldapAt, "Engineering")
 		if !errors.Is(err, ErrNotFound) {
 			t.Errorf("still there: %v", err)
+		}
+		return nil
+	})
+}
+
+// Logins bring what earlier versions stored into the new form, some at a time, and
+// then find it in any case.
+func TestFold(t *testing.T) {
+	t.Parallel()
+	l := newLands(t)
+	const n = 2*foldedAtOnce + 50
+	l.update(func(tx storage.Tx) error {
+		for i := range n {
+			e := l.entity(tx, "")
+			for _, key := range []string{factorDir("root", mount) + fmt.Sprint("User", i), groupFactorDir("root", ldapAt) + fmt.Sprint("Group", i)} {
+				if err := tx.Put(key, []byte(e.ID+"/x")); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.Put(factorDir("root", mount)+"user7", []byte("other/y"))
+	})
+	left := func() (upper int) {
+		err := l.db.View(t.Context(), func(tx storage.Tx) error {
+			for key, err := range tx.Keys(dir("root"), "") {
+				if err != nil {
+					return err
+				}
+				if strings.Contains(key, "/User") || strings.Contains(key, "/Group") {
+					upper++
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return upper
+	}
+	before := left()
+	for range 10 {
+		l.update(func(tx storage.Tx) error {
+			_, _, err := l.Login(tx, "root", &Login{Alias: Alias{Name: "ann", MountAccessor: mount}}, l.now)
+			return err
+		})
+		now := left()
+		if before-now > foldedAtOnce {
+			t.Errorf("one login moved %d", before-now)
+		}
+		before = now
+	}
+	if before != 1 { // User7, as there is a user7
+		t.Errorf("%d are left", before)
+	}
+	l.update(func(tx storage.Tx) error {
+		for name, want := range map[string]string{"user7": "other/y", "User7": "", "USER8": ""} {
+			got, err := l.factor(tx, factorDir("root", mount), name)
+			if err != nil || want != "" && got != want || got == "other/y" && want == "" {
+				t.Errorf("%s leads to %s, %v", name, got, err)
+			}
 		}
 		return nil
 	})

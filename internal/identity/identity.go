@@ -25,6 +25,7 @@
 //	gc/<group>          how many these are; absent means that it was not counted yet
 //	mode                in the root namespace: "any" when policies of groups hold for
 //	                    tokens of all namespaces
+//	folded              how far the names of older aliases are in lower case
 //	ga/<alias id>       the id of the group that has this alias
 //	gf/<accessor>/<name>  the id of the group with this alias; the name in lower case
 package identity

@@ -32,6 +32,8 @@ const (
 	freshFor = 10 * time.Minute
 	staleFor = time.Hour
 	pause    = 5 * time.Second
+	// A client who leaves does not end a fetch for so long.
+	linger = 2 * time.Second
 )
 
 // algorithms are all with which tokens may be signed, where the configuration
@@ -145,16 +147,26 @@ func (p *place) current(ctx context.Context, again bool) (*jose.JSONWebKeySet, e
 	return p.keys, nil
 }
 
-// refresh fetches the keys now, and notes how that went, unless the client has
-// gone away meanwhile: the place may be well, and the next one shall try.
+// refresh fetches the keys now, and notes how that went.
 func (p *place) refresh(ctx context.Context) error {
+	ctx, cancel := lingering(ctx)
+	defer cancel()
 	err := p.fetch(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil || ctx.Err() == nil {
-		p.tried, p.failure = time.Now(), err
-	}
+	p.tried, p.failure = time.Now(), err
 	return err
+}
+
+// lingering is ctx that goes on for a while after its end: a client who leaves
+// neither spoils what all wait for, nor has it begun again and again.
+func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+	on, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(linger, cancel) })
+	return on, func() {
+		stop()
+		cancel()
+	}
 }
 
 func (p *place) fetch(ctx context.Context) error {

@@ -119,16 +119,15 @@ func (p *providers) of(ctx context.Context, mount string, c *config) (*oidc.Prov
 	if have, err := o.look(); have != nil || err != nil { // by another, meanwhile
 		return have, err
 	}
+	ctx, cancel := lingering(ctx)
+	defer cancel()
 	fresh, err := c.discover(ctx)
 	if err != nil {
 		err = errDiscovery
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.provider = fresh
-	if ctx.Err() == nil { // else the client is gone, the provider may be well
-		o.tried, o.failure = time.Now(), err
-	}
+	o.provider, o.tried, o.failure = fresh, time.Now(), err
 	return fresh, err
 }
 

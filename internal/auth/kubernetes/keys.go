@@ -21,6 +21,7 @@ const (
 	freshFor = 10 * time.Minute
 	pause    = 5 * time.Second
 	maxKeys  = 100
+	linger   = 2 * time.Second // that a fetch goes on when its client leaves
 )
 
 var errNoKeys = errs.New(errs.Unavailable, "the cluster does not give its keys out: bind the role system:service-account-issuer-discovery "+
@@ -114,11 +115,24 @@ func (c *cluster) fetchNamed(ctx context.Context, host, bearer, own, id string) 
 	if found, fetch := c.published.named(id); !fetch { // another has fetched them meanwhile
 		return found, nil
 	}
+	ctx, cancel := lingering(ctx)
+	defer cancel()
 	if err := c.fetch(ctx, host, bearer, own); err != nil {
 		return nil, err
 	}
 	found, _ := c.published.named(id)
 	return found, nil
+}
+
+// lingering is ctx that goes on for a while after its end: a client who leaves
+// neither spoils what all wait for, nor has it begun again and again.
+func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+	on, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(linger, cancel) })
+	return on, func() {
+		stop()
+		cancel()
+	}
 }
 
 // fetch asks with the reviewer's token, or without one as nobody and then with the
