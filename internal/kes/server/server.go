@@ -34,6 +34,7 @@ import (
 	"arca/internal/kes/policy"
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/memory"
+	process "arca/internal/memory"
 	"arca/internal/mlock"
 	"arca/internal/version"
 	"arca/internal/wire"
@@ -45,6 +46,7 @@ const (
 	idleTime   = 90 * time.Second
 	writeTime  = 30 * time.Second // for an answer
 	drainTime  = time.Second
+	settleTime = 500 * time.Millisecond
 	storeTime  = 30 * time.Second // to open the key store and make the named keys
 )
 
@@ -151,6 +153,7 @@ func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan 
 	serving.Go(func() { failed <- n.srv.Serve(listener) })
 	ctx, cancel := context.WithCancel(ctx)
 	serving.Go(func() { n.watchCertificate(ctx) })
+	serving.Go(func() { n.settle(ctx) })
 	defer serving.Wait()
 	defer cancel()
 	for {
@@ -178,6 +181,20 @@ func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan 
 }
 
 func (n *node) currentTLS(*tls.ClientHelloInfo) (*tls.Config, error) { return n.tls.Load(), nil }
+
+// settle gives back, a moment after the start, what only that has needed.
+func (n *node) settle(ctx context.Context) {
+	if n.opts.Mlock {
+		return
+	}
+	select {
+	case <-time.After(settleTime):
+		if err := process.ReleaseProgram(); err != nil {
+			n.log.Debug("give back the program's pages", "error", err)
+		}
+	case <-ctx.Done():
+	}
+}
 
 // stop lets the requests inside end, for a moment; streams end at once.
 func (n *node) stop() {
