@@ -1,18 +1,21 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/vault/api"
 
 	"arca/internal/kes/config"
 	"arca/internal/kes/identity"
 	"arca/internal/kes/key"
+	"arca/internal/kes/store"
 )
 
 const importUsage = `Usage:
@@ -64,17 +67,22 @@ func (c *call) importAll() error {
 		mount = "kes"
 	}
 	to := &importer{call: c, arca: client.Logical(), mount: mount}
-	copied, kept, err := to.keys(cfg)
-	if err != nil {
-		return fmt.Errorf("%w (%d keys were copied)", err, copied)
+	copied, kept, incomplete := to.keys(cfg)
+	if incomplete != nil && !errors.Is(incomplete, errNoKeys) {
+		return fmt.Errorf("%w (%d keys were copied)", incomplete, copied)
 	}
 	if !c.is("quiet") {
 		c.printf("Keys copied:      %d\nKeys kept:        %d\n", copied, kept)
 	}
-	if c.is("keys-only") {
-		return nil
+	if !c.is("keys-only") {
+		if err := to.access(cfg); err != nil {
+			return err
+		}
 	}
-	return to.access(cfg)
+	if incomplete != nil {
+		return fmt.Errorf("%w (%d keys were copied)", incomplete, copied)
+	}
+	return nil
 }
 
 // An importer writes into a mount.
@@ -84,7 +92,19 @@ type importer struct {
 	mount string
 }
 
-// keys copies the keys of the store, page after page.
+// importers is how many keys are copied at a time: a store far away answers slowly,
+// and arca writes what comes together at once.
+const importers = 16
+
+// A tally is what has become of the keys so far.
+type tally struct {
+	mu                   sync.Mutex
+	copied, kept, broken int   // guarded by mu
+	err                  error // guarded by mu: the first that ended it
+}
+
+// keys copies the keys of the store, page after page. The KES server may go on
+// meanwhile: what is deleted there is left out, and what is no key is told.
 func (i *importer) keys(cfg *config.Config) (copied, kept int, err error) {
 	from, err := cfg.KeyStore.Open(i.ctx, nil)
 	if err != nil {
@@ -95,35 +115,95 @@ func (i *importer) keys(cfg *config.Config) (copied, kept int, err error) {
 	if len(i.args) == 1 {
 		prefix = strings.TrimSuffix(i.args[0], "*")
 	}
+	ctx, cancel := context.WithCancel(i.ctx)
+	defer cancel()
+	t := &tally{}
 	for at := ""; ; {
-		names, next, err := from.List(i.ctx, prefix, at, 1000)
+		names, next, err := from.List(ctx, prefix, at, 1000)
 		if err != nil {
-			return copied, kept, fmt.Errorf("list the keys: %w", err)
+			return t.copied, t.kept, fmt.Errorf("list the keys: %w", err)
+		}
+		work := make(chan string)
+		var workers sync.WaitGroup
+		for range importers {
+			workers.Go(func() {
+				for name := range work {
+					if i.key(ctx, from, name, t) != nil {
+						cancel()
+					}
+				}
+			})
 		}
 		for _, name := range names {
-			stored, err := from.Get(i.ctx, name)
-			if err != nil {
-				return copied, kept, fmt.Errorf("read the key %q: %w", name, err)
-			}
-			if _, err := key.Decode(stored); err != nil {
-				return copied, kept, fmt.Errorf("read the key %q: %w", name, err)
-			}
-			_, err = i.arca.WriteWithContext(i.ctx, i.mount+"/keys/"+name+"/import", map[string]any{"stored": string(stored)})
-			clear(stored)
-			switch {
-			case err == nil:
-				copied++
-			case alreadyExists(err):
-				kept++
-			default:
-				return copied, kept, fmt.Errorf("write the key %q: %w", name, err)
-			}
+			work <- name
+		}
+		close(work)
+		workers.Wait()
+		if t.err != nil {
+			return t.copied, t.kept, t.err
 		}
 		if next == "" {
-			return copied, kept, nil
+			break
 		}
 		at = next
 	}
+	if t.broken > 0 {
+		err = fmt.Errorf("%d %w", t.broken, errNoKeys)
+	}
+	return t.copied, t.kept, err
+}
+
+// key copies one key, unless another has failed before.
+func (i *importer) key(ctx context.Context, from store.Store, name string, t *tally) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	exists, err := i.copyKey(ctx, from, name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case errors.Is(err, errNoKey):
+		t.broken++
+		i.warnf("%q: %v", name, err)
+		return nil
+	case errors.Is(err, store.ErrNotFound):
+		return nil // it was deleted meanwhile
+	case err != nil:
+		if t.err == nil {
+			t.err = err
+		}
+		return err
+	case exists:
+		t.kept++
+	default:
+		t.copied++
+	}
+	return nil
+}
+
+// errNoKey says that an entry of the store is no key.
+var errNoKey = errors.New("the entry is no key, and is left out")
+
+// errNoKeys says that some were not, and all others were copied.
+var errNoKeys = errors.New("entries of the key store are no keys")
+
+func (i *importer) copyKey(ctx context.Context, from store.Store, name string) (exists bool, err error) {
+	stored, err := from.Get(ctx, name)
+	if err != nil {
+		return false, fmt.Errorf("read the key %q: %w", name, err)
+	}
+	defer clear(stored)
+	if _, err := key.Decode(stored); err != nil {
+		return false, fmt.Errorf("%w: %w", errNoKey, err)
+	}
+	_, err = i.arca.WriteWithContext(ctx, i.mount+"/keys/"+name+"/import", map[string]any{"stored": string(stored)})
+	switch {
+	case err == nil:
+		return false, nil
+	case alreadyExists(err):
+		return true, nil
+	}
+	return false, fmt.Errorf("write the key %q: %w", name, err)
 }
 
 func alreadyExists(err error) bool {

@@ -14,7 +14,8 @@ const (
 
 func none(string) (string, bool) { return "", false }
 
-// TestGuide reads the guide's file. S0-37 to S0-41, S1-3.
+// TestGuide reads the guide's file. S0-37, S0-38, S0-39, S0-40, S0-41,
+// S1-3.
 func TestGuide(t *testing.T) {
 	t.Parallel()
 	text := base + "   \npolicy:\n  my-app: \n    allow:\n    - /v1/key/create/my-key*\n    identities:\n    - " + id + " # yours\n   \n" +
