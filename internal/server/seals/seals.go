@@ -1,6 +1,7 @@
 // Package seals makes the seals that open by themselves from the seal stanzas of
 // the configuration: another server's transit engine, the KMS of AWS, Google's
-// cloud and Azure, or a key beside the configuration.
+// cloud, Azure, Oracle's cloud and Alibaba's, a KMIP server, a PKCS#11 token, or a
+// key beside the configuration.
 //
 // Each does no more than encrypt and decrypt 32 bytes, by the service's own HTTP
 // API: the makers' SDKs would add a third to the program for two calls each. The
@@ -85,12 +86,16 @@ func open(o *options) (seal.Sealer, error) {
 		return newGoogle(o)
 	case "azurekeyvault":
 		return newAzure(o)
+	case "ocikms":
+		return newOracle(o)
+	case "alicloudkms":
+		return newAlibaba(o)
 	case "kmip":
 		return newKMIP(o)
 	case "pkcs11":
 		return newPKCS11(o)
 	}
-	return nil, errs.New(errs.Invalid, "this type is not known; there are shamir, static, transit, awskms, gcpckms, azurekeyvault, kmip and pkcs11")
+	return nil, errs.New(errs.Invalid, "this type is not known; there are shamir, static, transit, awskms, gcpckms, azurekeyvault, ocikms, alicloudkms, kmip and pkcs11")
 }
 
 // options are those of one stanza.

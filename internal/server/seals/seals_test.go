@@ -101,7 +101,13 @@ func TestRefusals(t *testing.T) {
 		seal config.Seal
 		want string
 	}{
-		{stanza("ocikms"), "this type is not known; there are shamir"},
+		{stanza("nosuchkms"), "this type is not known; there are shamir"},
+		{stanza("ocikms"), "key_id is missing"},
+		{stanza("ocikms", "key_id", "k"), "crypto_endpoint is missing"},
+		{stanza("ocikms", "key_id", "k", "crypto_endpoint", "https://x"), "auth_type_api_key"},
+		{stanza("alicloudkms"), "kms_key_id is missing"},
+		{stanza("alicloudkms", "kms_key_id", "k", "access_key", "a"), "given together"},
+		{stanza("alicloudkms", "kms_key_id", "k", "access_key", "a", "secret_key", "secret!", "domain", "ftp://x"), "is no address"},
 		{stanza("static"), "current_key_id is missing"},
 		{stanza("static", "current_key_id", "1", "current_key", "secret!"), "current_key is no key of 32 bytes"},
 		{stanza("static", "current_key_id", "1", "current_key", "file:///nosuch"), "no such file"},

@@ -80,9 +80,10 @@ func Is(err error, codes ...int) bool {
 type Request struct {
 	Method, Path string // the path is escaped already and begins with a slash
 	Query        url.Values
-	In           any     // sent as JSON; nil sends nothing
-	Out          any     // decoded from JSON; nil drops the answer
-	Raw          *[]byte // gets the answer as it came, instead
+	In           any        // sent as JSON; nil sends nothing
+	Form         url.Values // sent as a form instead
+	Out          any        // decoded from JSON; nil drops the answer
+	Raw          *[]byte    // gets the answer as it came, instead
 	Header       http.Header
 	Max          int64 // bytes of the answer; 0 is a megabyte
 }
@@ -96,6 +97,9 @@ func (c *Client) Do(ctx context.Context, q Request) error {
 		if body, err = json.Marshal(q.In); err != nil {
 			return err
 		}
+	}
+	if q.Form != nil {
+		body = []byte(q.Form.Encode())
 	}
 	asked := false
 	for try := 0; ; try++ {
@@ -141,6 +145,9 @@ func (c *Client) once(ctx context.Context, q Request, body []byte) error {
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if q.Form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	for k, v := range q.Header {
 		r.Header[k] = v
