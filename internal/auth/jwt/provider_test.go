@@ -158,7 +158,9 @@ func TestFetchCutOff(t *testing.T) {
 	}
 	cancel()
 	close(answer)
-	<-ended
+	if err := <-ended; err != nil {
+		t.Errorf("the keys that came all the same: %v", err)
+	}
 	for range 3 {
 		if keys, err := p.current(t.Context(), false); err != nil || len(keys.Keys) != 1 {
 			t.Errorf("keys %v, %v", keys, err)
