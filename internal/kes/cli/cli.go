@@ -106,6 +106,9 @@ func (a *app) dispatch() error {
 	case "--auto-completion":
 		return a.installCompletion()
 	}
+	if len(args) > 2 && args[0] == "tool" && args[1] == "identity" { // until 2021
+		args = args[1:]
+	}
 	if strings.HasPrefix(args[0], "-") {
 		return fmt.Errorf("unknown flag: %s. See 'kes --help'", args[0])
 	}

@@ -266,3 +266,73 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// inOldForms writes a ciphertext of today as the two forms before it.
+func inOldForms(k *Key, ct []byte) (asJSON, asMsgpack []byte) {
+	n := len(ct) - ivSize - nonceSize
+	sealed, iv, nonce := ct[:n], ct[n:n+ivSize], ct[n+ivSize:]
+	aead, name := "AES-256-GCM-HMAC-SHA-256", "AES256-GCM_SHA256"
+	if k.Cipher == ChaCha20 {
+		aead, name = "ChaCha20Poly1305", "XCHACHA20-POLY1305"
+	}
+	asJSON, _ = json.Marshal(map[string]any{"aead": aead, "id": k.ID(), "iv": iv, "nonce": nonce, "bytes": sealed}) // these can be
+	b := append([]byte{0x95, 0xa0 | byte(len(name))}, name...)
+	b = append(append(b, 0xd9, 32), k.ID()...)
+	for _, part := range [][]byte{iv, nonce, sealed} {
+		b = append(b, 0xc6, byte(len(part)>>24), byte(len(part)>>16), byte(len(part)>>8), byte(len(part)))
+		b = append(b, part...)
+	}
+	return asJSON, b
+}
+
+// FuzzForms seals anything, and opens it in each of the three forms, which are the
+// same to whoever has the key; swapped, cut, changed or under another key or context,
+// none does, and the error is the one.
+func FuzzForms(f *testing.F) {
+	f.Add([]byte("plain"), []byte("context"), 3, byte(1), false)
+	f.Add([]byte{}, []byte{}, 0, byte(0x80), true)
+	f.Add(bytes.Repeat([]byte{0x95}, 300), []byte("{"), 70, byte(2), false)
+	f.Fuzz(func(t *testing.T, plaintext, context []byte, at int, flip byte, chacha bool) {
+		c := AES256
+		if chacha {
+			c = ChaCha20
+		}
+		k, err := New(c, time.Now(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := New(c, time.Now(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ct, err := k.Encrypt(plaintext, context)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asJSON, asMsgpack := inOldForms(k, ct)
+		for form, b := range map[string][]byte{"raw": ct, "JSON": asJSON, "MessagePack": asMsgpack} {
+			if got, err := k.Decrypt(b, context); err != nil || !bytes.Equal(got, plaintext) {
+				t.Errorf("%s: %q, %v", form, got, err)
+			}
+			at := int(uint(at) % uint(len(b)))
+			changed := bytes.Clone(b)
+			changed[at] ^= flip
+			swapped := append(bytes.Clone(b[at:]), b[:at]...)
+			for what, bad := range map[string][]byte{"changed": changed, "cut": b[:at], "swapped": swapped, "longer": append(bytes.Clone(b), flip)} {
+				got, err := k.Decrypt(bad, context)
+				if err == nil && !bytes.Equal(got, plaintext) || err != nil && !errors.Is(err, ErrNotAuthentic) {
+					t.Errorf("%s, %s: %q, %v", form, what, got, err)
+				}
+				if err == nil && form == "raw" && !bytes.Equal(bad, b) {
+					t.Errorf("%s, %s: it opens", form, what)
+				}
+			}
+			if _, err := other.Decrypt(b, context); !errors.Is(err, ErrNotAuthentic) {
+				t.Errorf("%s: another key opens it", form)
+			}
+			if _, err := k.Decrypt(b, append(bytes.Clone(context), 0)); !errors.Is(err, ErrNotAuthentic) {
+				t.Errorf("%s: it opens under another context", form)
+			}
+		}
+	})
+}

@@ -1,10 +1,14 @@
 package kes_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"arca/internal/engine"
 )
 
 // TestBusy seals, opens, and changes policies, keys and identities while clients
@@ -75,5 +79,23 @@ func TestBusy(t *testing.T) {
 	}
 	if len(sealed) == 0 {
 		t.Error("nothing was sealed")
+	}
+}
+
+// TestHeaderIsOnesOwn lets nobody put another's identity into the audit log.
+func TestHeaderIsOnesOwn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for told, want := range map[string]bool{"": true, r.id("app"): true, r.id("admin"): false} {
+		req := &engine.Request{
+			ID: "x", Op: engine.OpRead, Path: "kes/v1/identity/self/describe", Header: map[string][]string{},
+			TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.certs["app"]}},
+		}
+		if told != "" {
+			req.Header["X-Kes-Identity"] = []string{told}
+		}
+		if _, err := r.Core.Handle(t.Context(), req); (err == nil) != want {
+			t.Errorf("%q: %v", told, err)
+		}
 	}
 }

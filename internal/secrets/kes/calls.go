@@ -78,8 +78,18 @@ func who(call *engine.Call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return identity.Of(cert), nil
+	id := identity.Of(cert)
+	// Audit devices may record the header, which the door sets: nobody who comes by
+	// another door puts somebody else's there.
+	for _, told := range call.Request.Header[identityHeader] {
+		if told != id {
+			return "", errs.New(errs.Invalid, "the header %s names another than the certificate", identityHeader)
+		}
+	}
+	return id, nil
 }
+
+const identityHeader = "X-Kes-Identity"
 
 // authorized puts the mount's policies before a handler.
 func (e *Engine) authorized(h engine.Handler[callIn]) engine.Handler[callIn] {
