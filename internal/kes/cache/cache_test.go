@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -200,4 +201,41 @@ func TestBadEntry(t *testing.T) {
 	if _, err := New(s, Expiry{}).Get(t.Context(), "k"); !errors.As(err, &bad) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestFewAtATime bounds what is asked of the store at a time, whatever names are
+// asked for, and lets those go who do not wait so long.
+func TestFewAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s, _ := setUp(t, Expiry{})
+		var asking sync.WaitGroup
+		var left atomic.Int64
+		for i := range 3 * maxFlights {
+			asking.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+				defer cancel()
+				switch _, err := c.Get(ctx, fmt.Sprint("none", i)); {
+				case errors.Is(err, context.DeadlineExceeded):
+					left.Add(1)
+				case !errors.Is(err, store.ErrNotFound):
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		time.Sleep(50 * time.Millisecond)
+		if n := s.gets.Load(); n != maxFlights {
+			t.Errorf("%d at a time", n)
+		}
+		asking.Wait()
+		// The second lot began at 100 ms and was not waited for; the third never began.
+		if n := s.gets.Load(); n != 2*maxFlights || left.Load() != 2*maxFlights {
+			t.Errorf("%d were asked for, %d have left", n, left.Load())
+		}
+		time.Sleep(time.Second)
+		if len(c.places) != 0 {
+			t.Errorf("%d places are not given back", len(c.places))
+		}
+		get(t, c)
+	})
 }

@@ -440,7 +440,7 @@ func readBounded(path string, most int64) ([]byte, error) {
 // lock, if there is one: else a crash of the machine could bring the key back.
 func tellOwner(dir string, record []byte) error {
 	for _, name := range []string{journalOld, journalName} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND, 0) //nolint:gosec // the configured folder
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND|noFollow, 0) //nolint:gosec // the configured folder
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

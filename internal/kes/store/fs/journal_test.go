@@ -299,6 +299,28 @@ func TestNoKeys(t *testing.T) {
 	}
 }
 
+// TestLinks writes to no file to which somebody has made a journal's name lead.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, b := owner(t, dir), open(t, dir)
+	if err := errors.Join(b.Create(t.Context(), "k", stored(t)), os.Symlink(other, filepath.Join(dir, journalName))); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(t.Context(), "k"); err == nil {
+		t.Error("it says that nothing can bring the key back")
+	}
+	if err := a.Create(t.Context(), "k2", stored(t)); err == nil {
+		t.Error("it takes the link for its journal")
+	}
+	if got, err := os.ReadFile(other); err != nil || string(got) != "precious" {
+		t.Errorf("the file is %q, %v", got, err)
+	}
+}
+
 // FuzzReplay reads any journal, and finds every whole record whatever lies between.
 func FuzzReplay(f *testing.F) {
 	one := newRecord(kindCreate, "k", []byte("value"))

@@ -46,6 +46,9 @@ func isLocal(kind int64) bool {
 
 const zfsMagic = 0x2fc12fc1
 
+// noFollow opens no symbolic link.
+const noFollow = unix.O_NOFOLLOW
+
 // syncFS writes all of the folder's file system.
 func syncFS(d *os.File) error { return unix.Syncfs(int(d.Fd())) }
 

@@ -14,6 +14,8 @@ var errLocked = errors.New("another server has the folder's lock")
 // is synced for itself.
 func lockDir(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
+const noFollow = 0
+
 func syncFS(*os.File) error { return errors.ErrUnsupported }
 
 func syncData(f *os.File) error { return f.Sync() }

@@ -1,0 +1,85 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"arca/internal/kes/store"
+)
+
+// answers is a transport that says the same every time.
+type answers struct {
+	code  int
+	body  string
+	err   error
+	asked atomic.Int64
+}
+
+func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.asked.Add(1)
+	if a.err != nil {
+		return nil, a.err
+	}
+	w := httptest.NewRecorder()
+	w.WriteHeader(a.code)
+	_, _ = w.WriteString(a.body)
+	res := w.Result()
+	res.Request = r
+	return res, nil
+}
+
+// TestRetries asks again where that may help, and nowhere else.
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answers     *answers
+		want        int64
+		unreachable bool
+	}{
+		"success":        {&answers{code: 200, body: "{}"}, 1, false},
+		"not found":      {&answers{code: 404}, 1, false},
+		"failure":        {&answers{code: 503}, 3, false},
+		"nobody there":   {&answers{err: errors.New("refused")}, 3, true},
+		"no JSON":        {&answers{code: 200, body: "<html>"}, 1, false},
+		"too large":      {&answers{code: 200, body: strings.Repeat(" ", maxAnswer+1)}, 1, false},
+		"forbidden once": {&answers{code: 403}, 2, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := Client{Base: "https://x", HTTP: &http.Client{Transport: c.answers}, Retries: 2, Again: func(context.Context, int) bool { return true }}
+				start := time.Now()
+				var out struct{}
+				err := client.Do(t.Context(), Request{Method: http.MethodGet, Path: "/", Out: &out})
+				if (err == nil) != (name == "success") || store.IsUnreachable(err) != c.unreachable {
+					t.Errorf("got %v", err)
+				}
+				if n := c.answers.asked.Load(); n != c.want {
+					t.Errorf("asked %d times", n)
+				}
+				if took := time.Since(start); took > 2*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// FuzzRedact takes out what could be a secret, whatever is around it.
+func FuzzRedact(f *testing.F) {
+	f.Add("bad value ", " here")
+	f.Add("\x00\xff", "=")
+	f.Fuzz(func(t *testing.T, before, behind string) {
+		const secret = "c2VjcmV0LXRoYXQtYS1zZXJ2aWNlLXJlcGVhdHM="
+		if got := Redact(before + secret + behind); strings.Contains(got, secret) || len(got) > 300 || strings.ContainsAny(got, "\n\r\x00") {
+			t.Errorf("%q", got)
+		}
+	})
+}
