@@ -91,7 +91,7 @@ func (in *groupIn) apply(call *engine.Call, old, g *identity.Group) error {
 		return err
 	}
 	if in.Groups != nil {
-		changed, err := s.SetMemberGroups(call.Tx, g, *in.Groups, call.Now)
+		changed, err := s.SetMemberGroups(call.Tx, g, *in.Groups)
 		if err != nil {
 			return err
 		}

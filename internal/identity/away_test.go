@@ -76,7 +76,7 @@ func (l *lands) group(tx storage.Tx, path, name string, entity *Entity, within .
 			l.t.Fatal(err)
 		}
 	}
-	g, err := l.SetMemberGroups(tx, g, within, l.now)
+	g, err := l.SetMemberGroups(tx, g, within)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -138,6 +138,18 @@ func TestGroupsOfOthersPushNothingOut(t *testing.T) {
 	}
 	if again := l.person(e); again != p {
 		t.Error("the person was put together again")
+	}
+	// Nor do they make what is compiled for the person be made anew.
+	l.update(func(tx storage.Tx) error {
+		r1, err := l.Group(tx, "root", p.Direct[0])
+		if err != nil {
+			return err
+		}
+		l.group(tx, "a/", "", nil, r1.ID)
+		return nil
+	})
+	if now := l.person(e); now.Version() != p.Version() {
+		t.Error("a group of others around one of ours changes the person")
 	}
 	// Where policies hold everywhere, the namespace that overdoes it is closed.
 	l.update(func(tx storage.Tx) error { return l.SetAllNamespaces(tx, true) })
@@ -216,7 +228,7 @@ func TestRoomForThoseAbove(t *testing.T) {
 				t.Fatal(err)
 			}
 			first := l.SetMembers(tx, g, []string{e.ID})
-			_, second := l.SetMemberGroups(tx, g, []string{in.ID}, l.now)
+			_, second := l.SetMemberGroups(tx, g, []string{in.ID})
 			for _, err := range []error{first, second} {
 				if want && err != nil || !want && !errs.Is(err, errs.Invalid) {
 					t.Errorf("a group of %q: %v, want room: %t", path, err, want)

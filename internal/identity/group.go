@@ -309,7 +309,7 @@ func (s *Store) unlist(tx storage.Tx, group, entity string) error {
 
 // SetMemberGroups makes groups the direct members of a group that has just been
 // stored, and no others, and returns the group as it now is. Circles are refused.
-func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.Time) (*Group, error) {
+func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string) (*Group, error) {
 	want, have := set(ids), set(g.Members)
 	if len(want) > maxWithin {
 		return nil, errs.New(errs.Invalid, "a group has at most %d groups in it", maxWithin)
@@ -336,7 +336,8 @@ func (s *Store) SetMemberGroups(tx storage.Tx, g *Group, ids []string, now time.
 		if err := fn(c); err != nil {
 			return err
 		}
-		return s.write(tx, c, now)
+		// What it is in is no change of the group itself, and others' doing.
+		return put(tx, groupKey(c.NamespaceID, c.ID), c)
 	}
 	for _, id := range g.Members {
 		if want[id] {
@@ -477,7 +478,7 @@ func (s *Store) DeleteGroup(tx storage.Tx, g *Group, now time.Time) error {
 	if err := tx.Delete(memberCount(ns, g.ID)); err != nil {
 		return err
 	}
-	if _, err := s.SetMemberGroups(tx, g, nil, now); err != nil {
+	if _, err := s.SetMemberGroups(tx, g, nil); err != nil {
 		return err
 	}
 	for _, id := range g.Parents {

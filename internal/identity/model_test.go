@@ -154,7 +154,7 @@ func (w *world) setInside() {
 		if err != nil {
 			return err
 		}
-		_, err = w.store.SetMemberGroups(tx, g, slices.Sorted(maps.Keys(want)), w.now)
+		_, err = w.store.SetMemberGroups(tx, g, slices.Sorted(maps.Keys(want)))
 		return err
 	})
 	if (err != nil) != circle {
