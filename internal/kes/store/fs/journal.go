@@ -355,10 +355,14 @@ func replay(b []byte) map[string][]byte {
 	return keys
 }
 
-// recoverJournal makes files of what a journal holds, whatever their state is, and
-// removes it. The lock is held.
+// recoverJournal makes files of what a journal holds where they are missing or
+// broken, and removes it. The lock is held.
 func recoverJournal(dir string, lock *os.File) error {
 	var all []byte
+	// What a checkpoint could not write, the system may have forgotten while it still
+	// shows it: then all is written again.
+	_, err := os.Lstat(filepath.Join(dir, journalOld))
+	failed := err == nil
 	for _, name := range []string{journalOld, journalName} {
 		b, err := readBounded(filepath.Join(dir, name), 16*maxJournal)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -381,8 +385,11 @@ func recoverJournal(dir string, lock *os.File) error {
 		if err != nil {
 			return err
 		}
-		if there, err := readBounded(path, key.MaxStored); err == nil && !bytes.Equal(there, value) {
-			if _, err := key.Decode(there); err == nil {
+		if there, err := readBounded(path, key.MaxStored); err == nil {
+			if bytes.Equal(there, value) && !failed {
+				continue // it is on the disk, or will be with all that the system has to write
+			}
+			if _, err := key.Decode(there); err == nil && !bytes.Equal(there, value) {
 				continue // another key was made under the name, by another program
 			}
 		}

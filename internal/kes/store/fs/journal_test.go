@@ -299,6 +299,41 @@ func TestNoKeys(t *testing.T) {
 	}
 }
 
+// TestKilled starts soon after a server was killed: files that are whole stay as they
+// are, unless a checkpoint had begun.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	for _, checking := range []bool{false, true} {
+		dir := t.TempDir()
+		s := owner(t, dir)
+		if err := s.Create(t.Context(), "k", stored(t)); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Stat(filepath.Join(dir, "k"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := s.journal.Swap(nil)
+		j.timer.Stop()
+		if checking {
+			if _, ok := j.rotate(); !ok {
+				t.Fatal("nothing to rotate")
+			}
+		}
+		if err := j.lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again := open(t, dir)
+		after, err := os.Stat(filepath.Join(dir, "k"))
+		if err != nil || os.SameFile(before, after) == checking {
+			t.Errorf("written again: %v, %v", !os.SameFile(before, after), err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 || len(contents(t, again)) != 1 {
+			t.Errorf("left %v", left)
+		}
+	}
+}
+
 // TestLinks writes to no file to which somebody has made a journal's name lead.
 func TestLinks(t *testing.T) {
 	t.Parallel()
