@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -210,6 +211,8 @@ func (d *Door) read(r *request, v any, need bool) (done func(), err error) {
 		err = errs.New(errs.Invalid, "the body is larger than %d bytes", r.call.maxBody)
 	case errors.Is(err, io.EOF):
 		err = errs.New(errs.Invalid, "the body is missing")
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		err = errs.New(errs.Invalid, "the body did not come in time")
 	default: // its text may quote the body
 		err = errs.New(errs.Invalid, "the body is not the JSON that this call takes")
 	}

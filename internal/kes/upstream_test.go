@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -263,6 +264,23 @@ func TestUpstreamConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestLateBody says what was wrong.
+func TestLateBody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	req := httptest.NewRequest("PUT", "/v1/key/encrypt/k", late{})
+	req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.certs["user"]}}
+	w := httptest.NewRecorder()
+	r.door.ServeHTTP(w, req)
+	if w.Code != 400 || !strings.Contains(w.Body.String(), "in time") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+type late struct{}
+
+func (late) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 
 // TestUnknownPathsAreAudited counts and reports what is none of the API's, too.
 func TestUnknownPathsAreAudited(t *testing.T) {
