@@ -379,6 +379,48 @@ func TestPausedLeader(t *testing.T) {
 	}
 }
 
+// TestForwardToPausedLeader sends writes to standbys whose active node was stopped a moment ago. They are not kept waiting until it goes on: soon after
+// another leads they are answered, and what nobody can know is said to be unknown. None is executed twice.
+func TestForwardToPausedLeader(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	old := c.leader()
+	old.must("POST", "sys/mounts/secret", map[string]any{"type": "kv", "options": map[string]any{"version": "2"}})
+	standby := c.standbys()[0]
+	standby.must("PUT", "secret/data/warm", map[string]any{"data": map[string]any{"v": "1"}}) // its connection is there
+	old.signal(syscall.SIGSTOP)
+	began := time.Now()
+	codes := make([]int, 8)
+	var sent sync.WaitGroup
+	for i := range codes {
+		sent.Go(func() {
+			a, err := standby.call(t.Context(), "PUT", fmt.Sprint("secret/data/k", i), standby.root, map[string]any{"data": map[string]any{"v": "1"}})
+			if err != nil {
+				t.Error(err)
+			}
+			codes[i] = a.code
+			if a.code == 503 && !strings.Contains(fmt.Sprint(a.body), "whether the request was served is not known") {
+				t.Errorf("503 without a word on the request: %v", a.body)
+			}
+		})
+	}
+	sent.Wait()
+	took := time.Since(began)
+	old.signal(syscall.SIGCONT)
+	t.Logf("%v after %s", codes, took)
+	if took > 15*time.Second {
+		t.Errorf("the requests waited for %s", took)
+	}
+	c.await(3)
+	for i, code := range codes {
+		a := standby.get(fmt.Sprint("secret/metadata/k", i))
+		version := fmt.Sprint(a.dig("data", "current_version"))
+		if code != 200 && code != 503 || code == 200 && version != "1" || a.code == 200 && version != "1" {
+			t.Errorf("k%d was answered with %d, and has version %s", i, code, version)
+		}
+	}
+}
+
 // TestAutoSnapshots makes snapshots by a schedule, keeps as many as it says, goes on after a restart, and restores one.
 func TestAutoSnapshots(t *testing.T) {
 	t.Parallel()

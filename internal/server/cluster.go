@@ -10,11 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -277,12 +279,9 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 	case len(body) > 0:
 		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
-	res, err := f.client.RoundTrip(out)
+	res, err := f.send(out, to)
 	if err != nil {
-		if notSent(err) {
-			return nil, errs.New(errs.NotActive, "the active node cannot be reached: %w", err)
-		}
-		return nil, errs.New(errs.Unavailable, "the active node did not answer; whether the request was served is not known: %w", err)
+		return nil, err
 	}
 	if res.StatusCode == http.StatusServiceUnavailable && res.Header.Get(api.NotActiveHeader) != "" {
 		_ = res.Body.Close() // nothing in it counts
@@ -290,6 +289,72 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 	}
 	res.Header.Del(api.NotActiveHeader)
 	return res, nil
+}
+
+// A request that was sent waits for the active node's answer as long as that is the active one, as far as this node knows, and a little longer.
+const (
+	lookEvery = 500 * time.Millisecond
+	afterlife = time.Second // for one that steps down and answers what it has begun
+)
+
+// errSuperseded has no kind: notSent takes an error with one for one of Dial.
+var errSuperseded = errors.New("another node became the active one before the answer came")
+
+// send sends a request to the node at an address. Whether a request was served whose answer does not come is not known, so it is not sent again.
+func (f *forwarder) send(out *http.Request, to string) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(out.Context())
+	var gone time.Time   // since when another is the active one
+	var over atomic.Bool // the answer is there, or will not come
+	var look *time.Timer
+	ready := make(chan struct{})
+	look = time.AfterFunc(lookEvery, func() {
+		<-ready
+		if over.Load() {
+			return
+		}
+		switch now, ok := f.node.LeaderAddress(); {
+		case ok && now == to, !ok && !f.node.Leading():
+			gone = time.Time{}
+		case gone.IsZero():
+			gone = time.Now()
+		case time.Since(gone) >= afterlife:
+			cancel(errSuperseded)
+			return
+		}
+		look.Reset(lookEvery)
+	})
+	close(ready)
+	var sent atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }}
+	res, err := f.client.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	over.Store(true)
+	look.Stop()
+	switch {
+	case err == nil:
+		res.Body = &answerBody{res.Body, cancel}
+		return res, nil
+	case !sent.Load() && out.Context().Err() == nil, notSent(err):
+		err = errs.New(errs.NotActive, "the active node cannot be reached: %w", err)
+	case errors.Is(context.Cause(ctx), errSuperseded):
+		err = errs.New(errs.Unavailable, "%w; whether the request was served is not known: look before it is sent again", errSuperseded)
+	default:
+		err = errs.New(errs.Unavailable, "the active node did not answer; whether the request was served is not known: %w", err)
+	}
+	cancel(nil)
+	return nil, err
+}
+
+// An answerBody ends its request's context when it is closed.
+type answerBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+// Close implements io.Closer.
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
 }
 
 // notSent reports whether an error came before anything of the request was sent.

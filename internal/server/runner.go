@@ -82,12 +82,9 @@ func (f *forwarder) forwardRunner(ctx context.Context, req *engine.Request) (*en
 		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: runnerPath}, Host: to, Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 	}).WithContext(ctx)
-	res, err := f.client.RoundTrip(out)
+	res, err := f.send(out, to)
 	if err != nil {
-		if notSent(err) {
-			return nil, errs.New(errs.NotActive, "the active node cannot be reached: %w", err)
-		}
-		return nil, errs.New(errs.Unavailable, "the active node did not answer; whether the request was served is not known: %w", err)
+		return nil, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusServiceUnavailable && res.Header.Get(api.NotActiveHeader) != "" {

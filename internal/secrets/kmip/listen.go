@@ -87,14 +87,20 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 			v.close()
 		}
 	}()
-	retry := time.NewTicker(retryEvery)
+	retry := time.NewTimer(0)
 	defer retry.Stop()
+	retry.Stop()
 	tidy := time.NewTicker(tidyEvery)
 	defer tidy.Stop()
 	var tidying sync.WaitGroup
 	defer tidying.Wait()
 	busy := make(chan struct{}, 1)
-	ill := !s.follow(ctx, host)
+	follow := func() {
+		if !s.follow(ctx, host) {
+			retry.Reset(retryEvery) // an address may be free by then
+		}
+	}
+	follow()
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,15 +115,13 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 			default: // the last one goes on
 			}
 		case <-s.pokes:
-			ill = !s.follow(ctx, host)
+			follow()
 		case <-retry.C:
-			if ill { // an address may be free by now
-				ill = !s.follow(ctx, host)
-			}
+			follow()
 		case <-host.Changed():
-			ill = !s.follow(ctx, host)
+			follow()
 		case done := <-s.syncs:
-			ill = !s.follow(ctx, host)
+			follow()
 			close(done)
 		}
 	}

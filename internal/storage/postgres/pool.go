@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -78,6 +79,31 @@ func (p *pool) with(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	}
 	p.give(c, err)
 	return clear(err)
+}
+
+// once runs fn with a connection, and not again: what was acknowledged before may be lost with the server behind it. A connection that was closed
+// while nobody used it, by a pooler for one, says nothing of the server. The error is remote.ErrLost where the connection was lost, or the server only
+// reads now, before anything happened.
+func (p *pool) once(ctx context.Context, fn func(c *pgconn.PgConn) error) error {
+	c, fresh, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	if !fresh && c.CheckConn() != nil {
+		_ = c.Conn().Close() // it is closed already
+		p.drop()
+		if c, err = p.dial(ctx); err != nil {
+			return err
+		}
+	}
+	err = fn(c)
+	lost := broken(c, err) && ctx.Err() == nil
+	p.give(c, err)
+	if err = clear(err); lost {
+		p.drop()
+		return fmt.Errorf("%w: %w", remote.ErrLost, err)
+	}
+	return err
 }
 
 // broken reports whether err says that the connection was lost before anything happened.

@@ -207,7 +207,7 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 			return errs.New(errs.TooLarge, "the storage key has %d bytes, PostgreSQL takes %d", n, MaxKeyBytes)
 		}
 	}
-	return d.pool.with(ctx, func(c *pgconn.PgConn) error {
+	return d.pool.once(ctx, func(c *pgconn.PgConn) error {
 		return d.write(ctx, c, fence, w, note)
 	})
 }

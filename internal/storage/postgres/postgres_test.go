@@ -1,9 +1,12 @@
 package postgres_test
 
 import (
+	"errors"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"arca/internal/arcatest/database"
 	"arca/internal/storage"
@@ -54,11 +57,59 @@ func TestPostgres(t *testing.T) {
 	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
+	t.Run("killed", func(t *testing.T) { testKilled(t, p) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})}, remotetest.Outage{
 			Stop: p.Stop, Start: p.Start, Pause: p.Pause, Continue: p.Continue,
 		})
 	})
+}
+
+// testKilled ends the server's side of connections: one that nobody uses, and one that writes.
+func testKilled(t *testing.T, p *database.Postgres) {
+	url := p.NewDatabase()
+	d := open(t, postgres.Config{URL: url})
+	defer func() { _ = d.Close() }()
+	h, err := d.Claim(t.Context(), remote.Claim{ID: "me", Value: "me", TTL: time.Minute, Steal: true})
+	if err != nil || h.ID != "me" {
+		t.Fatal(h, err)
+	}
+	put := func(value string) error {
+		return d.Write(t.Context(), "me", &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte(value)}}}, nil)
+	}
+	if err := put("1"); err != nil {
+		t.Fatal(err)
+	}
+	others := `FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()`
+	p.Exec(url, `SELECT pg_terminate_backend(pid) `+others)
+	if err := put("2"); err != nil {
+		t.Errorf("a connection that was closed while nobody used it: %v", err)
+	}
+	// The write waits for a lock, and its connection is ended meanwhile.
+	holds := make(chan struct{})
+	go func() {
+		defer close(holds)
+		p.Exec(url, `BEGIN; LOCK TABLE vault_kv_store IN ACCESS EXCLUSIVE MODE;
+DO $$ BEGIN FOR i IN 1..2000 LOOP
+  PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot();
+  PERFORM pg_terminate_backend(pid) `+others+` AND wait_event_type = 'Lock';
+  EXIT WHEN FOUND;
+END LOOP; END $$; COMMIT`)
+	}()
+	for n := 3; ; n++ { // until one meets with it
+		err := put(strconv.Itoa(n))
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, remote.ErrLost) {
+			t.Errorf("a connection that was lost while it wrote: %v", err)
+		}
+		break
+	}
+	<-holds
+	if err := put("last"); err != nil {
+		t.Errorf("the write after that: %v", err)
+	}
 }
 
 // testSchema opens what arca cannot use.

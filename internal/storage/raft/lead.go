@@ -149,6 +149,23 @@ func (s *Store) pace(r *running, d time.Duration) {
 	}
 }
 
+// beat has all followers hear this leader at the same time. Raft's own heartbeats have a timer for each follower, and it is the timers that an idle
+// cluster's time goes to; they are set to times by which these have come.
+func (s *Store) beat(r *running, l *leadership) {
+	t := time.NewTicker(beatTime * time.Duration(s.cfg.Multiplier))
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			r.raft.VerifyLeader() // raft forgets it when most have answered; what comes of it raft sees to
+		case <-l.over:
+			return
+		case <-r.done:
+			return
+		}
+	}
+}
+
 func (s *Store) raftConfig() *raft.Config {
 	conf := raft.DefaultConfig()
 	m := time.Duration(s.cfg.Multiplier)
@@ -306,6 +323,7 @@ func (s *Store) lead(r *running, term uint64) {
 	s.lease.begin(l.term)
 	s.leading.Store(l)
 	s.pace(r, leaderTime)
+	r.work.Go(func() { s.beat(r, l) })
 	s.log.Info("this node leads the cluster", "term", l.term)
 	if s.on.Lead != nil {
 		s.on.Lead()

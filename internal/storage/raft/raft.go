@@ -53,9 +53,11 @@ type Config struct {
 const (
 	heartbeatTime = 650 * time.Millisecond // without a word from the leader, after which another is elected: once to twice
 	stepDownTime  = 650 * time.Millisecond // without most voters, after which a leader gives up
-	// leaderTime, over ten, is how often a leader is heard at least: every 200 to 400 ms. Raft's tenth of heartbeatTime
-	// would be most of what an idle cluster costs.
-	leaderTime = 2000 * time.Millisecond
+	// beatTime is how often a leader is heard.
+	beatTime = 290 * time.Millisecond
+	// leaderTime, over ten to five, is when raft itself would have the leader be heard: after beatTime. Its half is the longest
+	// pause between attempts to reach a node that does not answer.
+	leaderTime = 3000 * time.Millisecond
 	// commitTime is when followers hear at the latest what is committed. Reads do not wait for it: see Await.
 	commitTime = 2 * time.Second
 	// leaseTime is how long after most voters have answered no other leader can exist, whatever the others' multipliers
