@@ -32,8 +32,8 @@ func DefaultAutopilot() Autopilot {
 }
 
 const (
-	reconcileEvery = 2 * time.Second
-	updateEvery    = 2 * time.Second
+	reconcileEvery = time.Second
+	updateEvery    = time.Second
 )
 
 // pilot runs hashicorp/raft-autopilot while this node leads.
