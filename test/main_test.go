@@ -124,8 +124,14 @@ func launch(t testing.TB, dir string, args ...string) *process {
 // launchWith is launch with more in the environment.
 func launchWith(t testing.TB, dir string, env []string, args ...string) *process {
 	t.Helper()
+	return launchProgram(t, dir, env, filepath.Join(binFolder, "vault"), append([]string{"server"}, args...)...)
+}
+
+// launchProgram starts any program that becomes a server.
+func launchProgram(t testing.TB, dir string, env []string, name string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, done: make(chan struct{})}
-	p.cmd = exec.Command(filepath.Join(binFolder, "vault"), append([]string{"server"}, args...)...)
+	p.cmd = exec.Command(name, args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p, p
 	p.cmd.Env = environment(dir, env...)
 	if err := p.cmd.Start(); err != nil {
