@@ -111,7 +111,9 @@ type Node struct {
 	running atomic.Pointer[running] // nil while sealed
 	starts  sync.Mutex
 	noVote  atomic.Bool
-	kick    chan struct{} // the leader has changed
+	// expelled: the leader has said that this node does not belong any more.
+	expelled atomic.Bool
+	kick     chan struct{} // the leader has changed
 
 	lines sync.Mutex
 	line  *line // to the leader
@@ -359,6 +361,9 @@ func (n *Node) Removed() bool {
 	if id, _ := n.cfg.Store.Leader(); id != "" {
 		return false
 	}
+	if n.expelled.Load() {
+		return true
+	}
 	peers := n.cfg.Store.Peers()
 	for _, p := range peers {
 		if p.ID == n.cfg.NodeID {
@@ -366,6 +371,36 @@ func (n *Node) Removed() bool {
 		}
 	}
 	return len(peers) > 0
+}
+
+// probeEvery is how often a node that hears of no leader asks those that it knows whether it still belongs.
+const probeEvery = 3 * time.Second
+
+// probe asks all members that this node knows of. One that was taken out while it was away hears so from the leader, and from nobody else: its log
+// does not say it.
+func (n *Node) probe(r *running) {
+	for _, p := range n.peers() {
+		if p.ID == n.cfg.NodeID {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(r.ctx, probeEvery)
+		err := n.probeOne(ctx, r, p.Address)
+		cancel()
+		if errs.Is(err, errs.Denied) && !n.expelled.Swap(true) {
+			n.log.Warn("this node does not belong to the cluster any more: to join it again, give it an empty folder", "says", p.ID)
+		}
+	}
+}
+
+func (n *Node) probeOne(ctx context.Context, r *running, to string) error {
+	c, err := r.web.dial(ctx, protoAsk, to)
+	if err != nil {
+		return errs.New(errs.Unavailable, "%w", err) // who cannot be reached has said nothing
+	}
+	l := &line{conn: c, address: to, waits: map[uint64]chan message{}}
+	r.web.work.Go(l.run)
+	defer func() { _ = c.Close() }() // it was for one question
+	return l.ask(ctx, askEcho, n.Self(), &Info{})
 }
 
 // StepDown lets another node lead.
@@ -458,6 +493,7 @@ const (
 func (n *Node) echo(r *running) {
 	t := time.NewTimer(0)
 	defer t.Stop()
+	probed := time.Now() // when others were asked last, or a leader was there
 	for {
 		select {
 		case <-r.ctx.Done():
@@ -466,8 +502,16 @@ func (n *Node) echo(r *running) {
 		case <-n.kick:
 		}
 		wait := echoEvery
-		if !n.Leading() && !n.echoOnce(r) {
+		switch {
+		case n.Leading() || n.echoOnce(r):
+			probed = time.Now()
+			n.expelled.Store(false)
+		default:
 			wait = echoSoon // there will be a leader soon
+			if n.cfg.Store != nil && time.Since(probed) > probeEvery {
+				n.probe(r)
+				probed = time.Now()
+			}
 		}
 		t.Reset(wait)
 	}
