@@ -43,6 +43,9 @@ func (c *Core) bootstrap(ctx context.Context, ring *barrier.Keyring) (rootToken 
 		if err := a.Furnish(ctx, tx, namespace.RootID); err != nil {
 			return err
 		}
+		if err := a.Identity.MarkFolded(tx); err != nil {
+			return err
+		}
 		rootToken, err = a.rootToken(tx, "")
 		return err
 	})

@@ -1,10 +1,15 @@
 package core_test
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"arca/internal/arcatest"
+	"arca/internal/storage"
+	"arca/internal/storage/storagetest"
 )
 
 // people is a server with the namespaces ns1, ns1/sub and ns2, and ann, who logs
@@ -125,4 +130,43 @@ func TestTokenBelowKeepsEntity(t *testing.T) {
 	p.Must("POST", "identity/entity/id/"+p.entity, p.Root, map[string]any{"disabled": true})
 	p.status(403, "ns1/kv/a", child)
 	p.status(403, "ns1/auth/token/lookup-self", child)
+}
+
+// A name that an earlier version stored is in lower case soon after a node of this
+// one has become active: a login that gives it otherwise is of the same entity.
+func TestNamesOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := arcatest.New(t, arcatest.Config{Backend: storagetest.NewMap()})
+		s.Must("POST", "sys/auth/userpass", s.Root, object{"type": "userpass"})
+		s.Must("POST", "auth/userpass/users/ann", s.Root, object{"password": "correct"})
+		login := func() any {
+			return arcatest.Dig(s.Must("POST", "auth/userpass/login/ann", "", object{"password": "correct"}), "auth", "entity_id")
+		}
+		was := login()
+		const index, mark = "n/root/i/ef/", "n/root/i/lower"
+		err := s.Core.Active().DB.Update(context.Background(), func(tx storage.Tx) error {
+			if _, err := tx.Get(mark); err != nil {
+				return fmt.Errorf("a new store is not marked: %w", err)
+			}
+			for e, err := range tx.Scan(index, "") {
+				if err != nil {
+					return err
+				}
+				if err := tx.Put(strings.TrimSuffix(e.Key, "ann")+"Ann", e.Value); err != nil {
+					return err
+				}
+				if err := tx.Delete(e.Key); err != nil {
+					return err
+				}
+			}
+			return tx.Delete(mark)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Restart()
+		synctest.Wait()
+		expect(t, "the entity", login(), was)
+	})
 }

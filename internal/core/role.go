@@ -51,6 +51,7 @@ func (a *Active) begin() {
 	run := func(fn func(ctx context.Context)) { l.work.Go(func() { fn(l.ctx) }) }
 	run(a.Queue.Run)
 	run(a.core.seal.Run)
+	run(a.foldNames)
 	if share := a.core.Cluster(); share != nil && share.Store() != nil {
 		run(a.keepSnapshots)
 	}

@@ -272,11 +272,6 @@ type Login struct {
 // groups up to date. It writes nothing when all is as it was. The error is
 // ErrDisabled for an entity that is switched off.
 func (s *Store) Login(tx storage.Tx, ns string, l *Login, now time.Time) (e *Entity, created bool, err error) {
-	if tx.Writable() {
-		if err := s.fold(tx, ns); err != nil {
-			return nil, false, err
-		}
-	}
 	e, have, err := s.EntityByAlias(tx, ns, l.Alias.MountAccessor, l.Alias.Name)
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -1,90 +1,123 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"strings"
 
+	"arca/internal/namespace"
 	"arca/internal/storage"
 )
 
 // Names of aliases are one regardless of case. Indexes have them in lower case. What
-// was stored by earlier versions has them as they were given; logins bring it into the new
-// form, some at a time. Of two whose names differ in nothing but case each stays whose
-// it was.
+// was stored by earlier versions has them as they were given until Fold has been there,
+// and is found by its exact name until then. Of two whose names differ in nothing but
+// case each stays whose it was.
 
-// What is stored of how far that is: one of these with the last key that was looked
-// at, or that all is done.
-const (
-	groupsFolded   = "g" // the fewer
-	entitiesFolded = "e"
-	allFolded      = "done"
-	foldedAtOnce   = 200
-)
+// foldedAtOnce bounds what one transaction of Fold looks at.
+const foldedAtOnce = 200
 
-func foldedKey(ns string) string { return dir(ns) + "folded" }
+// foldedKey is there once all names of all namespaces are in lower case.
+func foldedKey() string { return dir(namespace.RootID) + "lower" }
 
-// fold brings some names of a namespace's aliases into lower case, until all are.
-func (s *Store) fold(tx storage.Tx, ns string) error {
-	at, err := get(s.texts, tx, foldedKey(ns))
-	if at == allFolded || err != nil && !errors.Is(err, ErrNotFound) {
+// MarkFolded says of a new store that Fold has nothing to do.
+func (s *Store) MarkFolded(tx storage.Tx) error { return tx.Put(foldedKey(), []byte{1}) }
+
+// Fold brings the names of all aliases into lower case, some at a time, and is nothing
+// once that is done. What it did before an error stays done; it can be called again.
+// Logins do not wait for it.
+func (s *Store) Fold(ctx context.Context, db *storage.DB) error {
+	done := false
+	err := db.View(ctx, func(tx storage.Tx) error {
+		_, err := tx.Get(foldedKey())
+		done = err == nil
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if done || err != nil {
 		return err
 	}
-	after, entities := strings.CutPrefix(at, entitiesFolded)
-	left := foldedAtOnce
-	if !entities {
-		last, err := s.foldUnder(tx, dir(ns)+"gf/", strings.TrimPrefix(at, groupsFolded), &left)
+	for ns := namespace.RootID; ns != ""; {
+		for _, index := range []string{"gf/", "ef/"} {
+			if err := s.foldIndex(ctx, db, dir(ns)+index); err != nil {
+				return err
+			}
+		}
+		err := db.View(ctx, func(tx storage.Tx) (err error) {
+			ns, err = s.namespaces.Next(tx, ns)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		if last != "" {
-			return tx.Put(foldedKey(ns), []byte(groupsFolded+last))
-		}
-		after = ""
 	}
-	last, err := s.foldUnder(tx, dir(ns)+"ef/", after, &left)
-	if err != nil {
-		return err
-	}
-	if last != "" {
-		return tx.Put(foldedKey(ns), []byte(entitiesFolded+last))
-	}
-	return tx.Put(foldedKey(ns), []byte(allFolded))
+	return db.Update(ctx, s.MarkFolded)
 }
 
-// foldUnder goes through an index as long as some are left to do, and returns the
-// last key that it looked at, or "" when it came to the end.
-func (s *Store) foldUnder(tx storage.Tx, prefix, after string, left *int) (last string, err error) {
-	var found []storage.Entry
-	for entry, err := range tx.Scan(prefix, after) {
+// foldIndex looks for names to fold without a part in what others write, and then
+// changes no more than these.
+func (s *Store) foldIndex(ctx context.Context, db *storage.DB, prefix string) error {
+	for after, more := "", true; more; {
+		var upper []string
+		err := db.View(ctx, func(tx storage.Tx) error {
+			more = false
+			seen := 0
+			for key, err := range tx.Keys(prefix, after) {
+				if err != nil {
+					return err
+				}
+				if foldedFactor(prefix, key) != key {
+					upper = append(upper, key)
+				}
+				after = key
+				if seen++; seen == foldedAtOnce {
+					more = true
+					break
+				}
+			}
+			return nil
+		})
+		if err == nil && len(upper) > 0 {
+			err = db.Update(ctx, func(tx storage.Tx) error { return foldKeys(tx, prefix, upper) })
+		}
 		if err != nil {
-			return "", err
+			return err
 		}
-		if *left == 0 {
-			last = found[len(found)-1].Key
-			break
-		}
-		*left--
-		found = append(found, entry)
 	}
-	for _, entry := range found {
-		accessor, name, _ := strings.Cut(entry.Key[len(prefix):], "/")
-		folded := prefix + accessor + "/" + strings.ToLower(name)
-		if folded == entry.Key {
-			continue
+	return nil
+}
+
+// foldedFactor is the key of an index with its name in lower case.
+func foldedFactor(prefix, key string) string {
+	accessor, name, _ := strings.Cut(key[len(prefix):], "/")
+	return prefix + accessor + "/" + strings.ToLower(name)
+}
+
+func foldKeys(tx storage.Tx, prefix string, keys []string) error {
+	for _, key := range keys {
+		to, err := tx.Get(key)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue // it has gone meanwhile
 		}
-		if _, err := get(s.texts, tx, folded); err == nil {
+		if err != nil {
+			return err
+		}
+		folded := foldedFactor(prefix, key)
+		if _, err := tx.Get(folded); err == nil {
 			continue // another's
-		} else if !errors.Is(err, ErrNotFound) {
-			return "", err
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return err
 		}
-		if err := tx.Put(folded, entry.Value); err != nil {
-			return "", err
+		if err := tx.Put(folded, to); err != nil {
+			return err
 		}
-		if err := tx.Delete(entry.Key); err != nil {
-			return "", err
+		if err := tx.Delete(key); err != nil {
+			return err
 		}
 	}
-	return last, nil
+	return nil
 }
 
 // factor finds what an index under dir has for a name.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"arca/internal/storage"
@@ -68,9 +70,6 @@ func TestAliasesOfEarlierVersions(t *testing.T) {
 			return c
 		}
 		upper, lower, alone := store("Bob"), store("bob"), store("Carol")
-		if err := tx.Put(foldedKey("root"), []byte(allFolded)); err != nil { // as if it were not done
-			return err
-		}
 		for name, want := range map[string]*Entity{"Bob": upper, "bob": lower, "BOB": lower, "Carol": alone} {
 			for range 2 { // the second time it has been written anew
 				e, made, err := l.Login(tx, "root", &Login{
@@ -147,62 +146,159 @@ func TestExternalGroupInAnyCase(t *testing.T) {
 	})
 }
 
-// Logins bring what earlier versions stored into the new form, some at a time, and
-// then find it in any case.
-func TestFold(t *testing.T) {
-	t.Parallel()
-	l := newLands(t)
-	const n = 2*foldedAtOnce + 50
+// older stores names in two indexes as earlier versions did.
+func (l *lands) older(ns string, groups, entities int) {
+	l.t.Helper()
 	l.update(func(tx storage.Tx) error {
-		for i := range n {
-			e := l.entity(tx, "")
-			for _, key := range []string{factorDir("root", mount) + fmt.Sprint("User", i), groupFactorDir("root", ldapAt) + fmt.Sprint("Group", i)} {
-				if err := tx.Put(key, []byte(e.ID+"/x")); err != nil {
+		for prefix, n := range map[string]int{groupFactorDir(ns, ldapAt) + "Group": groups, factorDir(ns, mount) + "User": entities} {
+			for i := range n {
+				if err := tx.Put(fmt.Sprint(prefix, i), []byte("one/x")); err != nil {
 					return err
 				}
-			}
-		}
-		return tx.Put(factorDir("root", mount)+"user7", []byte("other/y"))
-	})
-	left := func() (upper int) {
-		err := l.db.View(t.Context(), func(tx storage.Tx) error {
-			for key, err := range tx.Keys(dir("root"), "") {
-				if err != nil {
-					return err
-				}
-				if strings.Contains(key, "/User") || strings.Contains(key, "/Group") {
-					upper++
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return upper
-	}
-	before := left()
-	for range 10 {
-		l.update(func(tx storage.Tx) error {
-			_, _, err := l.Login(tx, "root", &Login{Alias: Alias{Name: "ann", MountAccessor: mount}}, l.now)
-			return err
-		})
-		now := left()
-		if before-now > foldedAtOnce {
-			t.Errorf("one login moved %d", before-now)
-		}
-		before = now
-	}
-	if before != 1 { // User7, as there is a user7
-		t.Errorf("%d are left", before)
-	}
-	l.update(func(tx storage.Tx) error {
-		for name, want := range map[string]string{"user7": "other/y", "User7": "", "USER8": ""} {
-			got, err := l.factor(tx, factorDir("root", mount), name)
-			if err != nil || want != "" && got != want || got == "other/y" && want == "" {
-				t.Errorf("%s leads to %s, %v", name, got, err)
 			}
 		}
 		return nil
 	})
+}
+
+// upper are the names in indexes that are not in lower case.
+func (l *lands) upper() (list []string) {
+	l.t.Helper()
+	err := l.db.View(l.t.Context(), func(tx storage.Tx) error {
+		for key, err := range tx.Keys("n/", "") {
+			if err != nil {
+				return err
+			}
+			if strings.Contains(key, "/User") || strings.Contains(key, "/Group") {
+				list = append(list, key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return list
+}
+
+// What earlier versions stored comes into the new form, in every namespace, however
+// many there are, a bounded number in a transaction; and is then found in any case.
+func TestFold(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ groups, entities int }{
+		{0, 0}, {0, 1}, {1, 0}, {foldedAtOnce, 1}, {foldedAtOnce, 0}, {foldedAtOnce - 1, foldedAtOnce}, {2 * foldedAtOnce, 2*foldedAtOnce + 50},
+	} {
+		t.Run(fmt.Sprint(c.groups, "+", c.entities), func(t *testing.T) {
+			t.Parallel()
+			l := newLands(t, [2]string{"", "a"}, [2]string{"a/", "b"})
+			for _, ns := range l.ids {
+				l.older(ns, c.groups, c.entities)
+			}
+			root := l.ids[""]
+			l.update(func(tx storage.Tx) error { return tx.Put(factorDir(root, mount)+"user7", []byte("other/y")) })
+			var writes atomic.Int64
+			defer l.db.Watch("", func(ch storage.Change) {
+				writes.Add(1)
+				if len(ch.Keys) > 2*foldedAtOnce {
+					t.Errorf("one transaction wrote %d keys", len(ch.Keys))
+				}
+			})()
+			for range 2 {
+				if err := l.Fold(t.Context(), l.db); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := ""
+			if c.entities > 7 {
+				want = factorDir(root, mount) + "User7" // there is a user7
+			}
+			if got := strings.Join(l.upper(), " "); got != want {
+				t.Errorf("left: %s; want %s", got, want)
+			}
+			l.update(func(tx storage.Tx) error {
+				for name, want := range map[string]string{"user7": "other/y", "USER7": "other/y", "USER0": "one/x"} {
+					if c.entities == 0 && want == "one/x" {
+						continue
+					}
+					if got, err := l.factor(tx, factorDir(root, mount), name); err != nil || got != want {
+						t.Errorf("%s leads to %s, %v", name, got, err)
+					}
+				}
+				return nil
+			})
+			before := writes.Load()
+			if err := l.Fold(t.Context(), l.db); err != nil || writes.Load() != before {
+				t.Errorf("it writes when all is done: %v", err)
+			}
+		})
+	}
+}
+
+// Logins write nothing for names of others: none stands against another.
+func TestLoginFoldsNothing(t *testing.T) {
+	t.Parallel()
+	l := newLands(t)
+	login := func(tx storage.Tx) error {
+		_, _, err := l.Login(tx, "root", &Login{Alias: Alias{Name: "ann", MountAccessor: mount}}, l.now)
+		return err
+	}
+	l.update(login)
+	l.older("root", foldedAtOnce, 1)
+	defer l.db.Watch("", func(ch storage.Change) { t.Errorf("a login wrote %q", ch.Keys) })()
+	l.update(login)
+}
+
+// Fold goes on beside those who log in, and neither takes an alias from the other.
+func TestFoldBesideLogins(t *testing.T) {
+	t.Parallel()
+	l := newLands(t)
+	const people = 50
+	ids := make([]string, people)
+	login := func(tx storage.Tx, i int) (*Entity, error) {
+		e, _, err := l.Login(tx, "root", &Login{Alias: Alias{
+			Name: fmt.Sprint("User", i), MountAccessor: mount, Metadata: map[string]string{"n": newRev()},
+		}}, l.now)
+		return e, err
+	}
+	l.update(func(tx storage.Tx) error {
+		for i := range people {
+			e, err := login(tx, i)
+			if err != nil {
+				return err
+			}
+			ids[i] = e.ID
+			at := factorDir("root", mount)
+			if err := tx.Delete(at + fmt.Sprint("user", i)); err != nil {
+				return err
+			}
+			if err := tx.Put(at+fmt.Sprint("User", i), []byte(e.ID+"/"+e.Aliases[0].ID)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := l.Fold(t.Context(), l.db); err != nil {
+			t.Error(err)
+		}
+	})
+	for i, id := range ids {
+		all.Go(func() {
+			err := l.db.Update(t.Context(), func(tx storage.Tx) error {
+				e, err := login(tx, i)
+				if err == nil && e.ID != id {
+					return fmt.Errorf("User%d is %s, was %s", i, e.ID, id)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if left := l.upper(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
 }

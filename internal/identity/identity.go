@@ -25,7 +25,8 @@
 //	gc/<group>          how many these are; absent means that it was not counted yet
 //	mode                in the root namespace: "any" when policies of groups hold for
 //	                    tokens of all namespaces
-//	folded              how far the names of older aliases are in lower case
+//	lower               in the root namespace: there once all names of aliases, of all
+//	                    namespaces, are in lower case
 //	ga/<alias id>       the id of the group that has this alias
 //	gf/<accessor>/<name>  the id of the group with this alias; the name in lower case
 package identity
