@@ -242,8 +242,8 @@ func TestLoginFoldsNothing(t *testing.T) {
 		_, _, err := l.Login(tx, "root", &Login{Alias: Alias{Name: "ann", MountAccessor: mount}}, l.now)
 		return err
 	}
+	l.older("root", 3*foldedAtOnce, 1)
 	l.update(login)
-	l.older("root", foldedAtOnce, 1)
 	defer l.db.Watch("", func(ch storage.Change) { t.Errorf("a login wrote %q", ch.Keys) })()
 	l.update(login)
 }
