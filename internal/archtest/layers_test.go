@@ -22,7 +22,7 @@ type layer struct {
 // where it stands is a decision, not an accident.
 func layers() []layer {
 	return []layer{
-		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "ttlv", "bounded", "yaml"}, among: true},
+		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "ttlv", "bounded"}, among: true},
 		{name: "storage", packages: []string{"storage", "storage/..."}, among: true},
 		{name: "barrier", packages: []string{"barrier"}, may: []string{"storage"}},
 		{name: "seal", packages: []string{"seal", "seal/...", "cluster", "cluster/..."}, may: []string{"storage", "barrier"}, among: true},

@@ -247,8 +247,7 @@ func (c *call) secretPrompt(question string) (string, error) {
 	if !isTerminal(c.Stdio.In) {
 		return "", errNoTerminal
 	}
-	_, _ = io.WriteString(c.Stdio.Err, question)
-	text, err := readPassword(c.Stdio.In)
+	text, err := readPassword(c.Stdio.In, func() { _, _ = io.WriteString(c.Stdio.Err, question) })
 	_, _ = io.WriteString(c.Stdio.Err, "\n")
 	return strings.TrimSpace(text), err
 }

@@ -179,12 +179,19 @@ func loginFields(c *call, client *api.Client, params map[string]string, names ..
 	return client.Logical().WriteWithContext(c.ctx, "auth/"+params["mount"]+"/login", data)
 }
 
-// readPassword reads a line without echo.
-func readPassword(in io.Reader) (string, error) {
+// readPassword reads a line without echo. It asks when the echo is off already: what is typed, or pasted, at once must not
+// show either.
+func readPassword(in io.Reader, ask func()) (string, error) {
 	f, ok := in.(fder)
 	if !ok {
 		return "", errNoTerminal
 	}
+	before, err := term.MakeRaw(int(f.Fd())) // no echo among others, until ReadPassword sees to it
+	if err != nil {
+		return "", errNoTerminal
+	}
+	defer func() { _ = term.Restore(int(f.Fd()), before) }() // it was its state a moment ago
+	ask()
 	b, err := term.ReadPassword(int(f.Fd()))
 	return string(b), err
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"arca/internal/yaml"
 	"github.com/hashicorp/vault/api"
 )
 
@@ -33,7 +32,7 @@ func (c *call) show(v any, asTable func() string) error {
 		c.printf("%s\n", b)
 		return nil
 	case "yaml", "yml":
-		b, err := yaml.Marshal(v)
+		b, err := marshalYAML(v)
 		if err != nil {
 			return usagef("Could not marshal output: %w", err)
 		}

@@ -38,7 +38,7 @@ import (
 // An Engine is the method cert.
 type Engine struct {
 	responders responders
-	fetcher    fetcher
+	fetcher    *fetcher
 }
 
 var (

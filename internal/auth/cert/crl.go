@@ -124,7 +124,7 @@ func (e *Engine) writeCRL(_ context.Context, call *engine.Call, in crlIn) (*engi
 	got, ok := call.Asked.(*fetched)
 	if !ok {
 		return nil, engine.Ask(func(ctx context.Context) (any, error) {
-			raw, err := e.fetcher.get(ctx, in.URL)
+			raw, err := e.fetcher.forRequest(ctx, call.Mount.ID, in.URL)
 			return &fetched{in.URL, raw}, err
 		})
 	}

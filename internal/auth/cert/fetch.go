@@ -2,9 +2,14 @@ package cert
 
 import (
 	"context"
+	"errors"
 	"io"
+	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,20 +20,24 @@ import (
 )
 
 // A CRL that has a URL is fetched again when its issuer promises the next one, but within refreshEvery, as a certificate
-// may be revoked before. While its place does not answer, the one at hand holds, and is tried again after retryEvery.
+// may be revoked before. While its place does not answer, the one at hand holds, and is tried again after retryEvery, and then
+// twice as long each time, up to maxRetry.
 const (
 	lookEvery    = time.Minute
 	refreshEvery = time.Hour
 	retryEvery   = 5 * time.Minute
+	maxRetry     = time.Hour
 	maxCRL       = 16 << 20 // bytes
-	maxFetches   = 8        // at a time
+	maxFetches   = 64       // of requests, at a time
+	maxOwn       = 2        // of these those of one mount
+	maxRefreshed = 8        // mounts at a time
 	maxURL       = 2048
 	refreshPath  = "crls-refresh/"
 )
 
 func dueAfter(now, next time.Time) time.Time {
 	at := now.Add(refreshEvery)
-	if next.After(now) && next.Before(at) {
+	if !next.IsZero() && next.Before(at) { // also one that is past: its issuer is late
 		at = next
 	}
 	if least := now.Add(lookEvery); at.Before(least) {
@@ -45,21 +54,40 @@ func checkPlace(place string) error {
 	return nil
 }
 
-// A fetcher gets CRLs, so many at a time.
+// A fetcher gets CRLs: so many at a time for requests, and so many of one mount's, that the places of one tenant hold up
+// no other's.
 type fetcher struct {
-	slots  chan struct{}
 	client *http.Client
+
+	mu  sync.Mutex
+	own map[string]int // requests that fetch now, by the mount; guarded by mu, as is all
+	all int
 }
 
-func newFetcher(client *http.Client) fetcher { return fetcher{make(chan struct{}, maxFetches), client} }
+func newFetcher(client *http.Client) *fetcher { return &fetcher{client: client, own: map[string]int{}} }
 
-func (f *fetcher) get(ctx context.Context, place string) ([]byte, error) {
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
-	default:
+// forRequest is get, for a request to a mount.
+func (f *fetcher) forRequest(ctx context.Context, mount, place string) ([]byte, error) {
+	f.mu.Lock()
+	if f.own[mount] >= maxOwn || f.all >= maxFetches {
+		f.mu.Unlock()
 		return nil, errs.New(errs.Unavailable, "too many CRLs are being fetched")
 	}
+	f.own[mount]++
+	f.all++
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.all--
+		if f.own[mount]--; f.own[mount] == 0 {
+			delete(f.own, mount)
+		}
+	}()
+	return f.get(ctx, place)
+}
+
+func (f *fetcher) get(ctx context.Context, place string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
@@ -67,6 +95,9 @@ func (f *fetcher) get(ctx context.Context, place string) ([]byte, error) {
 		return nil, errs.New(errs.Invalid, "fetch the CRL: %w", err)
 	}
 	res, err := f.client.Do(req)
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		err = u.Err // its own text shows the whole URL
+	}
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "fetch the CRL: %w", err)
 	}
@@ -87,7 +118,8 @@ func (f *fetcher) get(ctx context.Context, place string) ([]byte, error) {
 func (e *Engine) Run(ctx context.Context, host engine.Host) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	failed := map[string]time.Time{} // when to try again, by mount and CRL
+	r := &refresher{host: host, failed: map[string]*pause{}, busy: map[string]bool{}}
+	defer r.work.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,47 +127,119 @@ func (e *Engine) Run(ctx context.Context, host engine.Host) {
 		case <-tick.C:
 		}
 		if host.Leads() {
-			e.refreshAll(ctx, host, failed)
+			r.look(ctx)
 		}
 	}
 }
 
-func (e *Engine) refreshAll(ctx context.Context, host engine.Host, failed map[string]time.Time) {
-	mounts, err := host.Mounts(ctx)
+// A refresher has CRLs fetched, one after another for each mount.
+type refresher struct {
+	host engine.Host
+	work sync.WaitGroup
+
+	mu     sync.Mutex
+	failed map[string]*pause // by mount and CRL; guarded by mu
+	busy   map[string]bool   // mounts, by id; guarded by mu
+}
+
+// A pause is until when a place that does not answer is not asked.
+type pause struct {
+	until time.Time
+	last  time.Duration
+}
+
+// look begins with what is due, in as many mounts as it may.
+func (r *refresher) look(ctx context.Context) {
+	mounts, err := r.host.Mounts(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
-			host.Log().Error("look for CRLs that are due", "error", err)
-		}
+		r.ill(ctx, "", err)
 		return
 	}
-	now := time.Now()
-	for key, at := range failed {
-		if !now.Before(at) {
-			delete(failed, key)
-		}
-	}
+	r.forget(time.Now())
+	rand.Shuffle(len(mounts), func(i, j int) { mounts[i], mounts[j] = mounts[j], mounts[i] }) // nobody is always last
 	for _, m := range mounts {
-		var names []string
-		err := host.View(ctx, m.Mount, func(tx storage.Tx) (err error) {
-			names, err = dueCRLs(tx, now)
-			return err
-		})
-		for _, name := range names {
-			key := m.Mount.ID + "/" + name
-			if failed[key].IsZero() && ctx.Err() == nil {
-				_, err := host.Handle(ctx, &engine.Request{
-					ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: m.NamespacePath, Path: m.Mount.Path + refreshPath + name,
-				})
-				if err != nil && !errs.Is(err, errs.NotActive) {
-					failed[key] = now.Add(retryEvery)
-					host.Log().Warn("a CRL cannot be fetched; the one at hand holds", "mount", m.NamespacePath+m.Mount.Path, "crl", name, "error", err)
-				}
-			}
+		names, err := r.due(ctx, m)
+		if err != nil {
+			r.ill(ctx, m.NamespacePath+m.Mount.Path, err)
 		}
-		if err != nil && ctx.Err() == nil && !errs.Is(err, errs.NotFound) {
-			host.Log().Error("look for CRLs that are due", "mount", m.NamespacePath+m.Mount.Path, "error", err)
+		if len(names) > 0 && r.enter(m.Mount.ID) {
+			r.work.Go(func() {
+				defer r.leave(m.Mount.ID)
+				for _, name := range names {
+					r.refresh(ctx, m, name)
+				}
+			})
 		}
 	}
+}
+
+func (r *refresher) ill(ctx context.Context, mount string, err error) {
+	if ctx.Err() == nil && !errs.Is(err, errs.NotFound) {
+		r.host.Log().Error("look for CRLs that are due", "mount", mount, "error", err)
+	}
+}
+
+func (r *refresher) enter(mount string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[mount] || len(r.busy) >= maxRefreshed {
+		return false
+	}
+	r.busy[mount] = true
+	return true
+}
+
+func (r *refresher) leave(mount string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.busy, mount)
+}
+
+// due names the CRLs of a mount that are to be fetched now.
+func (r *refresher) due(ctx context.Context, m engine.Place) (names []string, err error) {
+	now := time.Now()
+	err = r.host.View(ctx, m.Mount, func(tx storage.Tx) (err error) {
+		names, err = dueCRLs(tx, now)
+		return err
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(names, func(name string) bool {
+		p := r.failed[m.Mount.ID+"/"+name]
+		return p != nil && now.Before(p.until)
+	}), err
+}
+
+func (r *refresher) refresh(ctx context.Context, m engine.Place, name string) {
+	if ctx.Err() != nil {
+		return
+	}
+	_, err := r.host.Handle(ctx, &engine.Request{
+		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: m.NamespacePath, Path: m.Mount.Path + refreshPath + name,
+	})
+	key := m.Mount.ID + "/" + name
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch p := r.failed[key]; {
+	case err == nil:
+		delete(r.failed, key)
+	case errs.Is(err, errs.NotActive) || ctx.Err() != nil: // the next active node does it
+	default:
+		if p == nil {
+			p = &pause{last: retryEvery / 2}
+			r.failed[key] = p
+		}
+		p.last = min(2*p.last, maxRetry)
+		p.until = time.Now().Add(p.last)
+		r.host.Log().Warn("a CRL cannot be fetched; the one at hand holds", "mount", m.NamespacePath+m.Mount.Path, "crl", name, "error", err)
+	}
+}
+
+// forget drops the pauses that have been over for long: of CRLs that are gone.
+func (r *refresher) forget(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.failed, func(_ string, p *pause) bool { return now.After(p.until.Add(2 * maxRetry)) })
 }
 
 // dueCRLs names those that are to be fetched.

@@ -61,7 +61,7 @@ func (h *hall) update(ctx context.Context, fn func(call *engine.Call) error) err
 	var asked any
 	for {
 		err := h.db.Update(ctx, func(tx storage.Tx) error {
-			return fn(&engine.Call{Tx: tx, Now: time.Now(), Asked: asked})
+			return fn(&engine.Call{Tx: tx, Now: time.Now(), Asked: asked, Mount: &engine.Mount{ID: "id"}})
 		})
 		var q *engine.Question
 		if !errors.As(err, &q) {
@@ -97,7 +97,7 @@ func (p *place) RoundTrip(*http.Request) (*http.Response, error) {
 	}
 	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "ca"}, SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
 	raw, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(p.validFor), RevokedCertificateEntries: list,
+		Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(p.validFor), RevokedCertificateEntries: list,
 	}, ca, p.key)
 	if err != nil {
 		p.t.Error(err)
@@ -177,10 +177,48 @@ func TestRefresh(t *testing.T) {
 		expect("before an hour has passed", "[2 3]", 2)
 		time.Sleep(4 * time.Minute)
 		expect("the place is ill", "[2 3]", 3)
-		time.Sleep(11 * time.Minute)
-		expect("still", "[2 3]", 5)
-		p.set(time.Hour, 4)
-		time.Sleep(6 * time.Minute)
-		expect("it is well again", "[4]", 6)
+		time.Sleep(16 * time.Minute)
+		expect("still", "[2 3]", 5) // after 5 minutes, and 10 more
+		p.set(-time.Minute, 4)
+		time.Sleep(18 * time.Minute)
+		expect("it is well again, and late: each minute", "[4]", 8)
+		p.set(time.Hour, 5)
+		time.Sleep(2 * time.Minute)
+		expect("the next one is there", "[5]", 9)
 	})
 }
+
+// TestFetchesOfOneMount has one mount's places hang: others' are fetched.
+func TestFetchesOfOneMount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		f := newFetcher(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "hangs" {
+				<-hold
+			}
+			return nil, errors.New("nobody is there")
+		})})
+		var work sync.WaitGroup
+		for range maxOwn {
+			work.Go(func() { _, _ = f.forRequest(t.Context(), "a", "http://hangs/crl?token=secret") })
+		}
+		synctest.Wait()
+		if _, err := f.forRequest(t.Context(), "a", "http://x/"); err == nil || !strings.Contains(err.Error(), "too many") {
+			t.Errorf("one more of the mount's: %v", err)
+		}
+		_, err := f.forRequest(t.Context(), "b", "http://x/crl?token=secret")
+		if err == nil || !strings.Contains(err.Error(), "nobody is there") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("another mount's: %v", err)
+		}
+		close(hold)
+		work.Wait()
+		if f.all != 0 || len(f.own) != 0 {
+			t.Errorf("left: %d, %v", f.all, f.own)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

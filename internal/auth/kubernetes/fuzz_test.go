@@ -99,7 +99,7 @@ func FuzzKeys(f *testing.F) {
 
 func TestSelector(t *testing.T) {
 	t.Parallel()
-	labels := map[string]string{"team": "a", "stage": "prod", "empty": ""}
+	labels := map[string]string{"team": "a", "stage": "prod", "empty": "", "day": "2024-01-01", "tier": "1", "on": "true", "ok": "yes"}
 	for _, c := range []struct {
 		text string
 		want bool
@@ -113,6 +113,8 @@ func TestSelector(t *testing.T) {
 		{"matchExpressions:\n- {key: none, operator: NotIn, values: [a]}\n", true},
 		{"matchExpressions:\n- {key: empty, operator: Exists}\n", true},
 		{"matchExpressions:\n- {key: team, operator: DoesNotExist}\n", false},
+		{"matchLabels: {day: 2024-01-01, tier: 1, on: true, ok: yes}\n", true},
+		{"matchExpressions:\n- {key: day, operator: NotIn, values: [2024-01-01]}\n", false},
 		{"matchLabels: {team: a}\nmatchExpressions:\n- {key: stage, operator: In, values: [dev]}\n", false},
 	} {
 		s, err := parseSelector(c.text)

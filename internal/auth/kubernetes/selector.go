@@ -1,9 +1,12 @@
 package kubernetes
 
 import (
+	"errors"
+	"io"
 	"slices"
+	"strings"
 
-	"arca/internal/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"arca/internal/errs"
 )
@@ -17,14 +20,14 @@ const (
 // A selector chooses namespaces by their labels, in the form of Kubernetes
 // (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector).
 type selector struct {
-	Labels      map[string]string `json:"matchLabels"`
-	Expressions []requirement     `json:"matchExpressions"`
+	Labels      map[string]string `yaml:"matchLabels"`
+	Expressions []requirement     `yaml:"matchExpressions"`
 }
 
 type requirement struct {
-	Key      string   `json:"key"`
-	Operator string   `json:"operator"`
-	Values   []string `json:"values"`
+	Key      string   `yaml:"key"`
+	Operator string   `yaml:"operator"`
+	Values   []string `yaml:"values"`
 }
 
 // Operators of a requirement.
@@ -42,7 +45,9 @@ func parseSelector(text string) (*selector, error) {
 		return nil, errs.New(errs.Invalid, "the namespace selector is longer than %d bytes", maxSelectorBytes)
 	}
 	s := &selector{}
-	if err := yaml.UnmarshalStrict([]byte(text), s); err != nil {
+	d := yaml.NewDecoder(strings.NewReader(text))
+	d.KnownFields(true) // numbers, dates and the like are the texts that labels are, as they are written
+	if err := d.Decode(s); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errs.New(errs.Invalid, "failed to parse the namespace selector as JSON or YAML: %s", err.Error())
 	}
 	switch n := len(s.Labels) + len(s.Expressions); {

@@ -49,11 +49,15 @@ func Is(text string) bool {
 var (
 	ErrNone    = errs.New(errs.Invalid, "no client certificate, but this call needs one")
 	ErrCAs     = errs.New(errs.Invalid, "no client certificate but such of certificate authorities, which cannot be used here")
+	ErrOrder   = errs.New(errs.Invalid, "the client's own certificate must come first, and be none of a certificate authority")
 	ErrSeveral = errs.New(errs.Invalid, "more than one client certificate: which one counts cannot be told")
 )
 
 // Pick chooses the client's certificate among those that it sent: the one that
-// is no certificate authority's.
+// is no certificate authority's. It must be the first, of which alone TLS has
+// proved that the client has the key (RFC 8446, section 4.4.2); the last KES did
+// not look at that, and whoever sent somebody else's behind one of an authority
+// was that somebody.
 func Pick(sent []*x509.Certificate) (*x509.Certificate, error) {
 	var found *x509.Certificate
 	for _, c := range sent {
@@ -66,6 +70,8 @@ func Pick(sent []*x509.Certificate) (*x509.Certificate, error) {
 		}
 	}
 	switch {
+	case found != nil && found != sent[0]:
+		return nil, ErrOrder
 	case found != nil:
 		return found, nil
 	case len(sent) > 0:

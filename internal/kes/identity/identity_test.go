@@ -63,7 +63,7 @@ func TestPick(t *testing.T) {
 		"none":            {nil, ErrNone},
 		"one":             {[]*x509.Certificate{leaf}, nil},
 		"with its issuer": {[]*x509.Certificate{leaf, ca}, nil},
-		"issuer first":    {[]*x509.Certificate{ca, leaf}, nil},
+		"issuer first":    {[]*x509.Certificate{ca, leaf}, ErrOrder}, // its key is proved, not the leaf's
 		"authority only":  {[]*x509.Certificate{ca}, ErrCAs},
 		"two":             {[]*x509.Certificate{leaf, {}}, ErrSeveral},
 	} {

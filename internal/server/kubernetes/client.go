@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"arca/internal/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"arca/internal/errs"
 )
@@ -157,39 +157,39 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // kubeconfig is what is read of such a file.
 type kubeconfig struct {
-	Current  string `json:"current-context"`
+	Current  string `yaml:"current-context"`
 	Contexts []struct {
-		Name    string `json:"name"`
+		Name    string `yaml:"name"`
 		Context struct {
-			Cluster   string `json:"cluster"`
-			User      string `json:"user"`
-			Namespace string `json:"namespace"`
-		} `json:"context"`
-	} `json:"contexts"`
+			Cluster   string `yaml:"cluster"`
+			User      string `yaml:"user"`
+			Namespace string `yaml:"namespace"`
+		} `yaml:"context"`
+	} `yaml:"contexts"`
 	Clusters []struct {
-		Name    string `json:"name"`
+		Name    string `yaml:"name"`
 		Cluster struct {
-			Server     string `json:"server"`
-			ServerName string `json:"tls-server-name"`
-			Insecure   bool   `json:"insecure-skip-tls-verify"`
-			CA         string `json:"certificate-authority"`
-			CAData     string `json:"certificate-authority-data"`
-		} `json:"cluster"`
-	} `json:"clusters"`
+			Server     string `yaml:"server"`
+			ServerName string `yaml:"tls-server-name"`
+			Insecure   bool   `yaml:"insecure-skip-tls-verify"`
+			CA         string `yaml:"certificate-authority"`
+			CAData     string `yaml:"certificate-authority-data"`
+		} `yaml:"cluster"`
+	} `yaml:"clusters"`
 	Users []struct {
-		Name string `json:"name"`
+		Name string `yaml:"name"`
 		User struct {
-			Token     string `json:"token"`
-			TokenFile string `json:"tokenFile"`
-			Cert      string `json:"client-certificate"`
-			CertData  string `json:"client-certificate-data"`
-			Key       string `json:"client-key"`
-			KeyData   string `json:"client-key-data"`
-			Exec      any    `json:"exec"`
-			Provider  any    `json:"auth-provider"`
-			Username  string `json:"username"`
-		} `json:"user"`
-	} `json:"users"`
+			Token     string `yaml:"token"`
+			TokenFile string `yaml:"tokenFile"`
+			Cert      string `yaml:"client-certificate"`
+			CertData  string `yaml:"client-certificate-data"`
+			Key       string `yaml:"client-key"`
+			KeyData   string `yaml:"client-key-data"`
+			Exec      any    `yaml:"exec"`
+			Provider  any    `yaml:"auth-provider"`
+			Username  string `yaml:"username"`
+		} `yaml:"user"`
+	} `yaml:"users"`
 }
 
 // FromFile makes the client of a kubeconfig file's current context. Of ways to log in it knows tokens and certificates.
