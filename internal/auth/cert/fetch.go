@@ -156,7 +156,8 @@ func (r *refresher) look(ctx context.Context) {
 		return
 	}
 	r.forget(time.Now())
-	rand.Shuffle(len(mounts), func(i, j int) { mounts[i], mounts[j] = mounts[j], mounts[i] }) // nobody is always last
+	// Nobody is always last.
+	rand.Shuffle(len(mounts), func(i, j int) { mounts[i], mounts[j] = mounts[j], mounts[i] }) //nolint:gosec // an order
 	for _, m := range mounts {
 		names, err := r.due(ctx, m)
 		if err != nil {
