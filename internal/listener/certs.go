@@ -58,6 +58,22 @@ func (c *certs) load() error {
 	return nil
 }
 
+// VerifyClient checks a client's certificate that came otherwise than with the
+// handshake, such as from a TLS proxy, as the handshake would: against
+// tls_client_ca_file as last loaded, if the listener has to verify at all.
+func (l *Listener) VerifyClient(cert *x509.Certificate) error {
+	if !l.stanza.TLSRequireClient {
+		return nil
+	}
+	if l.certs == nil {
+		return errs.New(errs.Denied, "the listener has no TLS, and nothing to verify certificates against")
+	}
+	_, err := cert.Verify(x509.VerifyOptions{
+		Roots: l.certs.current.Load().ClientCAs, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err
+}
+
 // LoadPair reads a certificate with its chain, and its key. Errors name the
 // setting and the path.
 func LoadPair(certFile, keyFile string) (tls.Certificate, error) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/x509"
 	"log/slog"
 
 	"arca/internal/config"
@@ -27,10 +28,13 @@ func (n *node) openKES(s *config.Listener, forward *forwarder) error {
 	for _, id := range s.ProxyIDs {
 		state.Proxies[id] = true
 	}
+	var l *listener.Listener // open before the first request is read
+	state.Verify = func(sent *x509.Certificate) error { return l.VerifyClient(sent) }
 	failures := &kes.Stream{}
 	log := slog.New(kes.NewTee(n.log.Named("kes").Handler(), failures))
 	door := kes.New(kes.Config{Version: version.Arca, Log: log, Errors: failures}, state)
-	l, err := listener.Open(listener.Config{Stanza: s, Handler: door, Log: n.log.Named("listener")})
+	var err error
+	l, err = listener.Open(listener.Config{Stanza: s, Handler: door, Log: n.log.Named("listener")})
 	if err != nil {
 		return err
 	}

@@ -214,16 +214,16 @@ func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
 	return err
 }
 
-// Delete removes a key from the store and from memory.
+// Delete removes a key from the store and from memory. After an error the store may
+// have removed it all the same: then the next use asks the store again.
 func (c *Cache) Delete(ctx context.Context, name string) error {
-	err := c.store.Delete(ctx, name)
-	if err == nil || errors.Is(err, store.ErrNotFound) {
+	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.entries, name)
 		delete(c.fetching, name)
-	}
-	return err
+	}()
+	return c.store.Delete(ctx, name)
 }
 
 // List lists the store's names; see store.Store.

@@ -72,6 +72,33 @@ func get(t *testing.T, c *Cache) {
 	}
 }
 
+// unsure removes a key, and fails nonetheless.
+type unsure struct{ memory.Store }
+
+func (s *unsure) Delete(ctx context.Context, name string) error {
+	return errors.Join(s.Store.Delete(ctx, name), errors.New("no answer"))
+}
+
+// TestDeleteFails asks the store again for a key whose deletion ended with an error.
+func TestDeleteFails(t *testing.T) {
+	t.Parallel()
+	c := New(&unsure{}, Expiry{})
+	k, err := key.New(key.AES256, time.Now(), "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), "k", k); err != nil {
+		t.Fatal(err)
+	}
+	get(t, c)
+	if err := c.Delete(t.Context(), "k"); err == nil {
+		t.Error("the error is lost")
+	}
+	if _, err := c.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the deleted key is still used: %v", err)
+	}
+}
+
 func TestFetchedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

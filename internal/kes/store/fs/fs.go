@@ -44,6 +44,7 @@ type Store struct {
 	making  map[string]chan struct{} // guarded by mu: names that are being made or deleted
 	syncing *dirSync                 // guarded by mu; the sync that has not begun yet, if any
 	turn    sync.Mutex
+	unsure  atomic.Bool // a name is gone from the folder, but a sync of that failed
 
 	locking sync.Mutex
 	journal atomic.Pointer[journal]
@@ -190,7 +191,7 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 	if err != nil {
 		return reach(err)
 	}
-	if j == nil || s.writing.Load() < many && !j.dirty.Load() {
+	if j == nil || j.hurt.Load() || s.writing.Load() < many && !j.dirty.Load() {
 		return s.createSynced(path, value)
 	}
 	f, err := s.nameless(value, false)
@@ -204,6 +205,9 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 	j.busy.RLock()
 	defer j.busy.RUnlock()
 	if err := j.append(name, newRecord(kindCreate, name, value)); err != nil {
+		if !errors.Is(err, errMoved) { // the same key does no harm in both
+			return s.createSynced(path, value)
+		}
 		s.giveUp(j, err)
 		return reach(err)
 	}
@@ -312,30 +316,60 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer leave()
-	j := s.journal.Load()
-	// What cannot be read is no key of the journal's.
-	value, _ := readBounded(path, key.MaxStored)
-	defer clear(value)
-	if j != nil {
-		j.busy.RLock()
-		defer j.busy.RUnlock()
+	if err := s.bury(name, path); err != nil {
+		return err
 	}
 	switch err := os.Remove(path); {
 	case errors.Is(err, fs.ErrNotExist):
+		if s.unsure.Swap(false) {
+			if err := s.syncGone(); err != nil {
+				return err
+			}
+		}
 		return store.ErrNotFound
 	case err != nil:
+		// It stays, but the journal does not say so any more.
+		return errors.Join(err, syncFile(path), s.sync())
+	}
+	return s.syncGone()
+}
+
+// bury sees to it that no journal brings a key back whose file will be removed.
+func (s *Store) bury(name, path string) error {
+	j := s.journal.Load()
+	if j == nil {
+		value, err := readBounded(path, key.MaxStored)
+		defer clear(value)
+		if err != nil { // the owner may be about to make it, or it is none of a journal's
+			return nil //nolint:nilerr // the removal will tell
+		}
+		return tellOwner(s.dir, tombstone(name, value))
+	}
+	if !j.dirty.Load() {
+		return nil
+	}
+	err := j.append(name, tombstoneOfAny(name)) // even if there is no file: there may be a record
+	if err == nil || errors.Is(err, errMoved) { // a folder that is gone brings nothing back
+		return nil
+	}
+	return j.settle()
+}
+
+// syncGone makes durable that a name is gone.
+func (s *Store) syncGone() error {
+	err := s.sync()
+	if err != nil {
+		s.unsure.Store(true)
+	}
+	return err
+}
+
+func syncFile(path string) error {
+	f, err := openRegular(path)
+	if err != nil {
 		return err
 	}
-	switch {
-	case j == nil:
-		err = tellOwner(s.dir, tombstone(name, value))
-	case j.dirty.Load():
-		err = j.append(name, tombstone(name, value))
-	}
-	if err != nil && !errors.Is(err, errMoved) { // a folder that is gone brings nothing back
-		return err
-	}
-	return s.sync()
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // List implements store.Store.

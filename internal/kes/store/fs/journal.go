@@ -31,7 +31,9 @@ const (
 	checkpointAfter = 35 * time.Second
 	// lookEvery is how often it is seen whether creations have ended: then the
 	// journal goes, too.
-	lookEvery  = time.Second
+	lookEvery = time.Second
+	// healEvery is how often it is tried to have a journal again after an error.
+	healEvery  = 5 * time.Second
 	maxJournal = 4 << 20 // bytes: some 12,000 keys, which a start after a crash writes again
 	// maxFiles is up to how many files a checkpoint syncs one by one, rather than
 	// all of the file system, on which others may have written much.
@@ -41,12 +43,16 @@ const (
 // errMoved says that the folder is not the one any more that was locked.
 var errMoved = errors.New("the folder for the keys was exchanged")
 
+// errNotRegular says that a key's name is that of a folder, a pipe or the like.
+var errNotRegular = errors.New("not a regular file")
+
 // A journal makes new keys durable before their files are: one sync for all
 // that are created at the time. Its owner holds the folder's lock.
 //
-// A key's record is durable before its file gets its name; a tombstone follows
-// when the file has lost it. A checkpoint has the system write all files, and
-// drops the records.
+// A key's record is durable before its file gets its name, and a tombstone before
+// the file loses it. A checkpoint has the system write all files, and drops the
+// records. After an error nothing is appended until the files have been written
+// again from the records (heal); keys are synced each for itself meanwhile.
 type journal struct {
 	dir  string
 	lock *os.File // the folder, locked
@@ -64,11 +70,12 @@ type journal struct {
 	names  []string  // guarded by turn: of the keys with a record, up to maxFiles+1
 	begun  time.Time // guarded by turn: when the first record was written
 	quiet  bool      // guarded by turn: nothing was written since the last look
-	broken error     // guarded by turn: nothing is written any more
+	broken error     // guarded by turn: nothing is written until it is healed
 
 	checking sync.Mutex // held during a checkpoint
 	timer    *time.Timer
 	dirty    atomic.Bool // there are records
+	hurt     atomic.Bool // broken, and not because the folder is gone
 	closed   bool        // guarded by checking
 }
 
@@ -87,7 +94,7 @@ func openJournal(dir string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := recoverJournal(dir, lock); err != nil {
+	if err := recoverJournal(dir, lock, false); err != nil {
 		_ = lock.Close() // the first error says why
 		return nil, fmt.Errorf("the journal of the folder for the keys: %w", err)
 	}
@@ -131,17 +138,19 @@ func (j *journal) write(records []byte) error {
 	case j.broken != nil:
 		return j.broken
 	case j.moved(), j.file != nil && unlinked(j.file):
-		j.broken = errMoved
+		j.fail(errMoved)
 		return errMoved
 	}
 	if j.file == nil {
-		j.dirty.Store(true)
+		before := j.dirty.Swap(true)
 		f, err := os.OpenFile(filepath.Join(j.dir, journalName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
+			j.dirty.Store(before)
 			return err
 		}
 		if err := syncDir(j.dir); err != nil {
 			_ = f.Close() // nothing is in it
+			j.dirty.Store(before)
 			return errors.Join(err, os.Remove(f.Name()))
 		}
 		j.file, j.size, j.names, j.begun = f, 0, nil, time.Now()
@@ -153,8 +162,8 @@ func (j *journal) write(records []byte) error {
 	if err == nil {
 		if err = syncData(j.file); err != nil {
 			// What the system has forgotten to write it does not write later.
-			j.broken = fmt.Errorf("the journal of the folder for the keys: %w", err)
-			err = j.broken
+			err = fmt.Errorf("the journal of the folder for the keys: %w", err)
+			j.fail(err)
 		}
 	}
 	if j.size > maxJournal {
@@ -163,10 +172,17 @@ func (j *journal) write(records []byte) error {
 	return err
 }
 
+// fail is called with the turn.
+func (j *journal) fail(err error) {
+	j.broken = err
+	j.hurt.Store(!errors.Is(err, errMoved))
+	j.timer.Reset(healEvery)
+}
+
 // look makes a checkpoint when it is time.
 func (j *journal) look() {
 	j.turn.Lock()
-	due := j.quiet || j.size > maxJournal || time.Since(j.begun) > checkpointAfter
+	due := j.broken != nil || j.quiet || j.size > maxJournal || time.Since(j.begun) > checkpointAfter
 	j.quiet = true
 	again := j.file != nil && !due
 	j.turn.Unlock()
@@ -187,10 +203,49 @@ func (j *journal) checkpoint() {
 	j.clean()
 }
 
+// settle makes the records superfluous at once.
+func (j *journal) settle() error {
+	j.checking.Lock()
+	defer j.checking.Unlock()
+	if !j.closed {
+		j.clean()
+	}
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	return j.broken
+}
+
+// heal writes the files again from the records after an error, and drops these. It
+// is called with checking held.
+func (j *journal) heal() {
+	j.busy.Lock()
+	defer j.busy.Unlock()
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	switch {
+	case j.broken == nil, errors.Is(j.broken, errMoved):
+		return
+	case j.moved():
+		j.fail(errMoved)
+		return
+	}
+	if err := recoverJournal(j.dir, j.lock, true); err != nil {
+		j.fail(fmt.Errorf("write the folder for the keys again: %w", err))
+		return
+	}
+	if j.file != nil {
+		_ = j.file.Close() // nobody needs it
+	}
+	j.file, j.size, j.names, j.broken = nil, 0, nil, nil
+	j.dirty.Store(false)
+	j.hurt.Store(false)
+}
+
 // clean is called with checking held.
 func (j *journal) clean() {
 	names, ok := j.rotate()
 	if !ok {
+		j.heal()
 		return
 	}
 	err := j.syncFiles(names)
@@ -200,12 +255,15 @@ func (j *journal) clean() {
 		}
 	}
 	j.turn.Lock()
-	defer j.turn.Unlock()
 	switch {
-	case err != nil: // the records stay, and the next start makes files of them
-		j.broken = fmt.Errorf("write the folder for the keys: %w", err)
+	case err != nil: // the records stay, and files are made of them again
+		j.fail(fmt.Errorf("write the folder for the keys: %w", err))
 	case j.file == nil:
 		j.dirty.Store(false)
+	}
+	j.turn.Unlock()
+	if err != nil {
+		j.heal()
 	}
 }
 
@@ -216,8 +274,8 @@ func (j *journal) syncFiles(names []string) error {
 	}
 	for _, name := range names {
 		f, err := openRegular(filepath.Join(j.dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was deleted
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
+			continue // it was deleted, or something else put in its place
 		}
 		if err != nil {
 			return err
@@ -240,7 +298,7 @@ func (j *journal) rotate() ([]string, bool) {
 		return nil, false
 	}
 	if err := os.Rename(j.file.Name(), filepath.Join(j.dir, journalOld)); err != nil {
-		j.broken = err
+		j.fail(err)
 		return nil, false
 	}
 	_ = j.file.Close() // it was synced
@@ -270,6 +328,7 @@ func (j *journal) close() error {
 	}
 	j.clean()
 	j.closed = true
+	j.timer.Stop() // an error may have set it
 	j.turn.Lock()
 	defer j.turn.Unlock()
 	err := j.broken
@@ -292,7 +351,7 @@ const (
 	recordSum   = 4
 
 	kindCreate = 'c' // value is the stored key
-	kindDelete = 'd' // value is the SHA-256 of the stored key that is gone
+	kindDelete = 'd' // value is the SHA-256 of the stored key that is gone; empty: whichever
 )
 
 func newRecord(kind byte, name string, value []byte) []byte {
@@ -311,6 +370,10 @@ func tombstone(name string, value []byte) []byte {
 	return newRecord(kindDelete, name, sum[:])
 }
 
+// tombstoneOfAny says that a key is gone, whatever the records before had for it.
+// Only who has the lock may say so, at a time when it makes none of the name.
+func tombstoneOfAny(name string) []byte { return newRecord(kindDelete, name, nil) }
+
 // readRecord takes the first record off b; ok is false when b begins with none.
 func readRecord(b []byte) (kind byte, name string, value, rest []byte, ok bool) {
 	if len(b) < recordHead || string(b[:len(recordMagic)]) != recordMagic {
@@ -328,10 +391,10 @@ func readRecord(b []byte) (kind byte, name string, value, rest []byte, ok bool) 
 	return kind, string(b[recordHead : recordHead+names]), b[recordHead+names : end], b[end+recordSum:], true
 }
 
-// replay returns the keys that a journal says there are. What is no record, as a
-// crash or a full disk leaves it, is skipped.
-func replay(b []byte) map[string][]byte {
-	keys := map[string][]byte{}
+// replay returns the keys that a journal says there are, and the names of those that
+// are gone. What is no record, as a crash or a full disk leaves it, is skipped.
+func replay(b []byte) (keys map[string][]byte, gone map[string]bool) {
+	keys, gone = map[string][]byte{}, map[string]bool{}
 	for len(b) > 0 {
 		kind, name, value, rest, ok := readRecord(b)
 		if !ok {
@@ -346,23 +409,26 @@ func replay(b []byte) map[string][]byte {
 		switch kind {
 		case kindCreate:
 			keys[name] = value
+			delete(gone, name)
 		case kindDelete:
-			if sum := sha256.Sum256(keys[name]); bytes.Equal(sum[:], value) {
+			if sum := sha256.Sum256(keys[name]); len(value) == 0 || bytes.Equal(sum[:], value) {
 				delete(keys, name)
+				gone[name] = true
 			}
 		}
 	}
-	return keys
+	return keys, gone
 }
 
 // recoverJournal makes files of what a journal holds where they are missing or
-// broken, and removes it. The lock is held.
-func recoverJournal(dir string, lock *os.File) error {
+// broken, and removes it. The lock is held. With alive, no crash was in between: what
+// is missing was deleted, or never acknowledged, and all else is written again.
+func recoverJournal(dir string, lock *os.File, alive bool) error {
 	var all []byte
 	// What a checkpoint could not write, the system may have forgotten while it still
 	// shows it: then all is written again.
 	_, err := os.Lstat(filepath.Join(dir, journalOld))
-	failed := err == nil
+	failed := err == nil || alive
 	for _, name := range []string{journalOld, journalName} {
 		b, err := readBounded(filepath.Join(dir, name), 16*maxJournal)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -370,7 +436,7 @@ func recoverJournal(dir string, lock *os.File) error {
 		}
 		all = append(all, b...)
 	}
-	if all == nil {
+	if all == nil && !alive {
 		return removeJournals(dir)
 	}
 	defer clear(all)
@@ -380,12 +446,22 @@ func recoverJournal(dir string, lock *os.File) error {
 			_ = os.Remove(path) // gone already after a rename
 		}
 	}()
-	for name, value := range replay(all) {
+	keys, gone := replay(all)
+	if !alive {
+		if err := removeBroken(dir, gone); err != nil {
+			return err
+		}
+	}
+	for name, value := range keys {
 		path, err := pathOf(dir, name)
 		if err != nil {
 			return err
 		}
-		if there, err := readBounded(path, key.MaxStored); err == nil {
+		there, err := readBounded(path, key.MaxStored)
+		if errors.Is(err, errNotRegular) || alive && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
 			if bytes.Equal(there, value) && !failed {
 				continue // it is on the disk, or will be with all that the system has to write
 			}
@@ -417,6 +493,28 @@ func recoverJournal(dir string, lock *os.File) error {
 	return removeJournals(dir)
 }
 
+// removeBroken removes what a crash in the middle of a deletion has left of a key's
+// file. One that is whole stays: that deletion was not acknowledged.
+func removeBroken(dir string, gone map[string]bool) error {
+	for name := range gone {
+		path, err := pathOf(dir, name)
+		if err != nil {
+			return err
+		}
+		there, err := readBounded(path, key.MaxStored)
+		if err != nil {
+			continue // gone, or not the journal's
+		}
+		if _, err := key.Decode(there); err == nil {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 func removeJournals(dir string) error {
 	removed := false
 	for _, name := range []string{journalOld, journalName} {
@@ -444,9 +542,10 @@ func readBounded(path string, most int64) ([]byte, error) {
 }
 
 // tellOwner appends a tombstone to the journal of the server that has the folder's
-// lock, if there is one: else a crash of the machine could bring the key back.
+// lock, if there is one: else a crash of the machine could bring the key back. The
+// newer comes first: it may become the old one meanwhile.
 func tellOwner(dir string, record []byte) error {
-	for _, name := range []string{journalOld, journalName} {
+	for _, name := range []string{journalName, journalOld} {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND|noFollow, 0) //nolint:gosec // the configured folder
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -71,7 +71,7 @@ func openRegular(path string) (*os.File, error) {
 	var about unix.Stat_t
 	if err := unix.Fstat(fd, &about); err != nil || about.Mode&unix.S_IFMT != unix.S_IFREG {
 		_ = f.Close() // read only
-		return nil, &os.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+		return nil, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
 	}
 	return f, nil
 }

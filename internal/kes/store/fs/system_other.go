@@ -29,7 +29,7 @@ func openRegular(path string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &os.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+		return nil, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
 	}
 	return os.Open(path) //nolint:gosec // a name has no separators
 }

@@ -1,0 +1,117 @@
+package server
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"arca/internal/config"
+	"arca/internal/kes/identity"
+	"arca/internal/logging"
+)
+
+// issue makes a certificate, signed by another or, with none, by itself.
+func issue(t *testing.T, name string, by *tls.Certificate) tls.Certificate {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	parent, signer := c, any(k)
+	if by == nil {
+		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
+	} else {
+		parent, signer = by.Leaf, by.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &k.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k, Leaf: leaf}
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKESProxyVerifies holds what a TLS proxy forwards against the listener's
+// authorities, as it holds those who connect.
+func TestKESProxyVerifies(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca := issue(t, "ca", nil)
+	other := issue(t, "other ca", nil)
+	server, proxy, good, bad := issue(t, "server", &ca), issue(t, "proxy", &ca), issue(t, "good", &ca), issue(t, "bad", &other)
+	raw, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	writePEM(t, file("ca.crt"), "CERTIFICATE", ca.Certificate[0])
+	writePEM(t, file("s.crt"), "CERTIFICATE", server.Certificate[0])
+	writePEM(t, file("s.key"), "PRIVATE KEY", raw)
+	log, err := logging.New(logging.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verify := range []bool{true, false} {
+		n := &node{log: log}
+		stanza := &config.Listener{Type: "kes", Address: "127.0.0.1:0"}
+		stanza.TLSCertFile, stanza.TLSKeyFile, stanza.TLSClientCAFile = file("s.crt"), file("s.key"), file("ca.crt")
+		stanza.TLSRequireClient = verify
+		stanza.ProxyIDs = config.Names{identity.Of(proxy.Leaf)}
+		if err := n.openKES(stanza, nil); err != nil {
+			t.Fatal(err)
+		}
+		l := n.listeners[0]
+		go func() { _ = l.Serve() }() // until it is closed
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
+			Certificates: []tls.Certificate{proxy}, InsecureSkipVerify: true, //nolint:gosec // the clients are what is tested
+		}}}
+		for _, sent := range []tls.Certificate{good, bad} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+l.Addr().String()+"/version", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set(defaultProxyHeader, base64.StdEncoding.EncodeToString(sent.Certificate[0]))
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close() // read only
+			want := http.StatusOK
+			if verify && sent.Leaf == bad.Leaf {
+				want = http.StatusForbidden
+			}
+			if res.StatusCode != want {
+				t.Errorf("verify %v, %s: %d, want %d", verify, sent.Leaf.Subject, res.StatusCode, want)
+			}
+		}
+		client.CloseIdleConnections()
+		n.kes[0].Close()
+		_ = l.Close() // ends Serve
+	}
+}
