@@ -111,7 +111,7 @@ func TestClusterRefuses(t *testing.T) {
 	third.unseal()
 	await(t, "the node that was removed", func() bool {
 		a, err := third.call(t.Context(), "GET", "sys/health", "", nil)
-		return err == nil && (a.code == 530 || a.code == 429) // 530 once the leader has told it
+		return err == nil && a.code == 530
 	})
 	if got := leader.voters(); fmt.Sprint(got) != "[node1 node2]" {
 		t.Errorf("the cluster is %q", got)

@@ -54,6 +54,12 @@ users: [{name: u, user: {token: t}}]
 		n.keys, n.root = first.keys, first.root
 		n.start()
 	}
+	for _, file := range []string{"/dev/zero", "/nofile", filepath.Join(second.dir, "kubeconfig")} {
+		a, err := fourth.call(t.Context(), "PUT", "sys/storage/raft/join", "", map[string]any{"auto_join": "provider=k8s kubeconfig=" + file, "retry": true})
+		if text := fmt.Sprint(a.body); err != nil || a.code != 400 || !strings.Contains(text, "only retry_join") || strings.Contains(text, file) {
+			t.Errorf("a request that names %s: %d %v, %v", file, a.code, a.body, err)
+		}
+	}
 	out := fourth.vault("operator", "raft", "join", "-auto-join-scheme=http", "-auto-join-port="+port, "provider=dns name=localhost")
 	if !strings.Contains(out, "true") {
 		t.Errorf("join: %s", out)

@@ -352,17 +352,17 @@ func (n *Node) Store() *raft.Store { return n.cfg.Store }
 // WantNoVote has this node hold the data without a vote.
 func (n *Node) WantNoVote() { n.noVote.Store(true) }
 
-// Removed reports whether this node was taken out of the cluster: nobody leads it, and the last that it heard of is a
-// cluster without it.
+// Removed reports whether this node was taken out of the cluster: the leader has said so, or nobody leads this node, and the last that it heard of
+// is a cluster without it. That it is still led says nothing: a leader that could not reach it when it was removed goes on for half a minute.
 func (n *Node) Removed() bool {
 	if n.running.Load() == nil || n.cfg.Store == nil {
 		return false
 	}
-	if id, _ := n.cfg.Store.Leader(); id != "" {
-		return false
-	}
 	if n.expelled.Load() {
 		return true
+	}
+	if id, _ := n.part.Leader(); id != "" {
+		return false
 	}
 	peers := n.cfg.Store.Peers()
 	for _, p := range peers {
@@ -386,9 +386,14 @@ func (n *Node) probe(r *running) {
 		ctx, cancel := context.WithTimeout(r.ctx, probeEvery)
 		err := n.probeOne(ctx, r, p.Address)
 		cancel()
-		if errs.Is(err, errs.Denied) && !n.expelled.Swap(true) {
-			n.log.Warn("this node does not belong to the cluster any more: to join it again, give it an empty folder", "says", p.ID)
-		}
+		n.judged(p.ID, err)
+	}
+}
+
+// judged takes what a node answered to an echo: only the leader denies it, and only one that is no member.
+func (n *Node) judged(by string, err error) {
+	if n.cfg.Store != nil && errs.Is(err, errs.Denied) && !n.expelled.Swap(true) {
+		n.log.Warn("this node does not belong to the cluster any more: to join it again, give it an empty folder", "says", by)
 	}
 }
 
@@ -512,6 +517,9 @@ func (n *Node) echo(r *running) {
 				n.probe(r)
 				probed = time.Now()
 			}
+			if n.expelled.Load() {
+				wait = echoEvery // it may last
+			}
 		}
 		t.Reset(wait)
 	}
@@ -528,6 +536,7 @@ func (n *Node) echoOnce(r *running) bool {
 	var leader Info
 	if err == nil {
 		err = l.ask(ctx, askEcho, n.Self(), &leader)
+		n.judged(id, err)
 	}
 	if err != nil {
 		n.log.Debug("tell the active node of this one", "error", err)

@@ -65,6 +65,7 @@ func (c *Core) Cluster() *cluster.Node { return c.cfg.Cluster }
 type JoinRequest struct {
 	Address                       string // of its API
 	AutoJoin                      string // a rule by which nodes are found, in place of Address
+	Configured                    bool   // it stands in the configuration file: its rule may name files
 	Scheme                        string // of addresses that are found; "" is https
 	Port                          uint   // of those without one; 0 is 8200
 	CACert, ClientCert, ClientKey string // PEM

@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"arca/internal/cluster"
@@ -26,6 +27,7 @@ import (
 const (
 	joinTimeout  = 30 * time.Second
 	joinPause    = 2 * time.Second
+	joinIdle     = 10 * time.Second // of a connection
 	maxJoinBytes = 4 << 20
 )
 
@@ -56,10 +58,15 @@ func newHost(req *core.JoinRequest) (*host, error) {
 		conf.Certificates = []tls.Certificate{pair}
 	}
 	return &host{
-		url:    strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"),
-		client: &http.Client{Timeout: joinTimeout, Transport: &http.Transport{TLSClientConfig: conf, Proxy: http.ProxyFromEnvironment}},
+		url: strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/"),
+		client: &http.Client{Timeout: joinTimeout, Transport: &http.Transport{
+			TLSClientConfig: conf, Proxy: http.ProxyFromEnvironment, IdleConnTimeout: joinIdle,
+		}},
 	}, nil
 }
+
+// close ends the connections. The host can be asked again.
+func (h *host) close() { h.client.CloseIdleConnections() }
 
 // ask posts to an endpoint of sys/storage/raft/bootstrap and reads "data" of the answer.
 func (h *host) ask(ctx context.Context, what string, in, out any) error {
@@ -102,27 +109,52 @@ func (n *node) join(ctx context.Context, req core.JoinRequest) (bool, error) {
 		return err == nil, err
 	}
 	n.log.Named("cluster").Warn("join a cluster; it is tried again", "address", target(&req), "error", err)
-	n.tries.Go(func() { n.joinAgain([]core.JoinRequest{req}) })
+	ctx, ok := n.wish.replace(n.ctx)
+	if !ok {
+		return false, errs.New(errs.Unavailable, "this node is shutting down")
+	}
+	n.tries.Go(func() { n.joinAgain(ctx, []core.JoinRequest{req}) })
 	return false, nil
 }
 
-// joinAgain tries one cluster node after the other until one answers, or this node has a cluster of its own.
-func (n *node) joinAgain(reqs []core.JoinRequest) {
+// A wish is the last request to try on until a cluster answers. There is one at a time: nobody has to show a token to make one.
+type wish struct {
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil before the first
+}
+
+// replace ends the wish before, and returns the context of a new one; false when the node has ended.
+func (w *wish) replace(parent context.Context) (context.Context, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancel != nil {
+		w.cancel()
+	}
+	var ctx context.Context
+	ctx, w.cancel = context.WithCancel(parent)
+	return ctx, ctx.Err() == nil
+}
+
+// joinAgain tries one cluster node after the other until one answers, this node has a cluster of its own, or ctx ends.
+func (n *node) joinAgain(ctx context.Context, reqs []core.JoinRequest) {
 	log := n.log.Named("cluster")
 	said := map[string]string{}
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
-		case <-n.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		if ok, err := n.core.SealManager().Initialised(n.ctx); err != nil || ok {
+		if ok, err := n.core.SealManager().Initialised(ctx); err != nil || ok {
 			return
 		}
 		for i := range reqs {
-			err := n.joinOnce(n.ctx, &reqs[i])
+			err := n.joinOnce(ctx, &reqs[i])
+			if err != nil && ctx.Err() != nil {
+				return
+			}
 			to := target(&reqs[i])
 			if err == nil {
 				log.Info("a cluster was found: this node joins it when it is unsealed", "address", to)
@@ -150,7 +182,11 @@ func (n *node) joinOnce(ctx context.Context, req *core.JoinRequest) error {
 	if req.AutoJoin == "" {
 		return n.joinAt(ctx, req)
 	}
-	rule, err := discovery.New(req.AutoJoin, n.env.Getenv)
+	from := discovery.FromRequest
+	if req.Configured {
+		from = discovery.FromConfig
+	}
+	rule, err := discovery.New(req.AutoJoin, from, n.env.Getenv)
 	if err != nil {
 		return errs.New(errs.Invalid, "auto_join: %w", err)
 	}
@@ -182,6 +218,7 @@ func (n *node) joinAt(ctx context.Context, req *core.JoinRequest) error {
 	if strings.TrimSuffix(n.apiAddr(), "/") == h.url {
 		return errs.New(errs.Conflict, "a node cannot join itself")
 	}
+	defer h.close()
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	var first challenge
@@ -193,6 +230,7 @@ func (n *node) joinAt(ctx context.Context, req *core.JoinRequest) error {
 		n.cluster.WantNoVote()
 	}
 	return n.core.SealManager().Join(ctx, first.SealConfig, func(ctx context.Context, a seal.Applicant) ([]byte, error) {
+		defer h.close()
 		return n.answer(ctx, h, a, nonVoter)
 	})
 }
@@ -251,7 +289,7 @@ func (n *node) retryJoin() error {
 		reqs[i].NonVoter = noVote
 	}
 	if len(reqs) > 0 {
-		n.tries.Go(func() { n.joinAgain(reqs) })
+		n.tries.Go(func() { n.joinAgain(n.ctx, reqs) })
 	}
 	return nil
 }
@@ -276,7 +314,7 @@ func autoJoin(block map[string]string, req *core.JoinRequest, getenv func(string
 		}
 		req.Port = uint(port)
 	}
-	if _, err := discovery.New(req.AutoJoin, getenv); err != nil {
+	if _, err := discovery.New(req.AutoJoin, discovery.FromConfig, getenv); err != nil {
 		return errs.New(errs.Invalid, "auto_join: %w", err)
 	}
 	return nil
@@ -285,7 +323,7 @@ func autoJoin(block map[string]string, req *core.JoinRequest, getenv func(string
 func retryRequest(block map[string]string, getenv func(string) string) (core.JoinRequest, error) {
 	req := core.JoinRequest{
 		Address: block["leader_api_addr"], CACert: block["leader_ca_cert"], ClientCert: block["leader_client_cert"],
-		ClientKey: block["leader_client_key"], ServerName: block["leader_tls_servername"],
+		ClientKey: block["leader_client_key"], ServerName: block["leader_tls_servername"], Configured: true,
 	}
 	if err := autoJoin(block, &req, getenv); err != nil {
 		return req, err

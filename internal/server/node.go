@@ -53,6 +53,7 @@ type node struct {
 	ctx    context.Context //nolint:containedctx // of the node's time; its attempts to join end with it
 	cancel context.CancelFunc
 	tries  sync.WaitGroup
+	wish   wish
 
 	registered  atomic.Pointer[registration.Service] // nil where nobody is told
 	stopOpening func()                               // nil where key shares are needed

@@ -33,8 +33,17 @@ var elsewhere = []string{
 	"aliyun", "aws", "azure", "digitalocean", "gce", "hcp", "linode", "mdns", "os", "packet", "scaleway", "softlayer", "tencentcloud", "triton", "vsphere",
 }
 
+// A Source is where a rule comes from.
+type Source int
+
+// Only the configuration file may name files: whoever sends a request has shown no right to have any read.
+const (
+	FromRequest Source = iota
+	FromConfig
+)
+
 // New reads a rule. It asks nobody.
-func New(text string, getenv func(string) string) (*Rule, error) {
+func New(text string, from Source, getenv func(string) string) (*Rule, error) {
 	args, err := parse(text)
 	if err != nil {
 		return nil, err
@@ -47,7 +56,7 @@ func New(text string, getenv func(string) string) (*Rule, error) {
 	var r *Rule
 	switch provider := take("provider"); {
 	case provider == "k8s":
-		r, err = newPods(take, getenv)
+		r, err = newPods(take, from, getenv)
 	case provider == "dns":
 		r, err = newNames(take)
 	case provider == "":
@@ -208,8 +217,11 @@ type pod struct {
 }
 
 // newPods lists pods.
-func newPods(take func(string) string, getenv func(string) string) (*Rule, error) {
+func newPods(take func(string) string, from Source, getenv func(string) string) (*Rule, error) {
 	file, namespace := take("kubeconfig"), take("namespace")
+	if file != "" && from != FromConfig {
+		return nil, errs.New(errs.Invalid, "kubeconfig names a file, which only retry_join in the configuration file may: write the rule there")
+	}
 	if namespace == "" {
 		namespace = "default"
 	}

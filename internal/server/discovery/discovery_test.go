@@ -69,7 +69,7 @@ func TestRefusedRules(t *testing.T) {
 		"provider=k8s kubeconfig=/nofile":  "/nofile",
 		"provider=k8s host_network=surely": "true or false",
 	} {
-		if _, err := New(text, func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(text, FromConfig, func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
@@ -139,7 +139,7 @@ users: [{name: u, user: {token: %s}}]
 		"":                  {"10.0.0.1", "[fd00::2]:8300"},
 		"host_network=true": {"192.168.0.1", "192.168.0.2:9300"},
 	} {
-		r, err := New(`provider=k8s namespace=safe label_selector="app=vault,tier=back" kubeconfig=`+file("secret")+" "+rule, os.Getenv)
+		r, err := New(`provider=k8s namespace=safe label_selector="app=vault,tier=back" kubeconfig=`+file("secret")+" "+rule, FromConfig, os.Getenv)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,11 +147,22 @@ users: [{name: u, user: {token: %s}}]
 			t.Errorf("%s: got %q, %v, want %q", rule, got, err, want)
 		}
 	}
-	r, err := New("provider=k8s namespace=safe kubeconfig="+file("wrong"), os.Getenv)
+	r, err := New("provider=k8s namespace=safe kubeconfig="+file("wrong"), FromConfig, os.Getenv)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Find(t.Context()); err == nil || !strings.Contains(err.Error(), "Unauthorized") {
 		t.Errorf("with a wrong token: %v", err)
+	}
+}
+
+// TestFilesOfRequests has a rule of a request name files: whether they exist must not make a difference.
+func TestFilesOfRequests(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"/dev/zero", "/nofile", "discovery_test.go"} {
+		_, err := New("provider=k8s kubeconfig="+file, FromRequest, func(string) string { return "" })
+		if err == nil || !strings.Contains(err.Error(), "only retry_join") || strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }

@@ -32,6 +32,7 @@ const (
 	requestTime = 10 * time.Second
 	maxAnswer   = 32 << 20 // a list of pods
 	maxMessage  = 4 << 10  // of an error
+	maxFile     = 1 << 20
 )
 
 // A Client speaks to one API server. It is safe for concurrent use.
@@ -50,7 +51,7 @@ func InCluster(dir string, getenv func(string) string) (*Client, error) {
 	if dir == "" {
 		dir = AccountDir
 	}
-	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt")) //nolint:gosec // the operator's folder
+	ca, err := readFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "the service account: %w", err)
 	}
@@ -78,7 +79,7 @@ func newClient(base string, conf *tls.Config, token func() (string, error)) *Cli
 }
 
 func readToken(file string) (string, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the operator's folder
+	text, err := readFile(file)
 	if err != nil {
 		return "", errs.New(errs.Invalid, "the service account's token: %w", err)
 	}
@@ -202,7 +203,7 @@ func FromFile(file string) (*Client, error) {
 }
 
 func fromFile(file string) (*Client, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	text, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -280,9 +281,30 @@ func data(inline, file, dir string) ([]byte, error) {
 		}
 		return raw, nil
 	case file != "":
-		return os.ReadFile(within(dir, file))
+		return readFile(within(dir, file))
 	}
 	return nil, nil
+}
+
+// readFile reads what must be a regular file, of maxFile bytes at most: a device or a pipe may have no end.
+func readFile(file string) ([]byte, error) {
+	info, err := os.Stat(file) // before it is opened: that of a pipe would wait
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errs.New(errs.Invalid, "%q is no regular file", file)
+	}
+	f, err := os.Open(file) //nolint:gosec // the operator names it
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		return nil, errs.New(errs.TooLarge, "%q has more than %d bytes", file, maxFile)
+	}
+	return text, err
 }
 
 // within takes a relative path as one beside the kubeconfig.

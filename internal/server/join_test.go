@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"arca/internal/core"
+)
+
+// TestOneWish makes many requests to try on: each ends the one before.
+func TestOneWish(t *testing.T) {
+	t.Parallel()
+	parent, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var w wish
+	var before context.Context
+	for range 10 {
+		ctx, ok := w.replace(parent)
+		if !ok || ctx.Err() != nil {
+			t.Fatal(ok, ctx.Err())
+		}
+		if before != nil && before.Err() == nil {
+			t.Fatal("the wish before goes on")
+		}
+		before = ctx
+	}
+	cancel()
+	if _, ok := w.replace(parent); ok || before.Err() == nil {
+		t.Error("a node that has ended goes on to try")
+	}
+}
+
+// TestHostEndsConnections asks a node twice: the connection is closed in between.
+func TestHostEndsConnections(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{}, 2)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"data":{}}`)) }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	s.Start()
+	defer s.Close()
+	h, err := newHost(&core.JoinRequest{Address: s.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := h.ask(t.Context(), "challenge", nil, &challenge{}); err != nil {
+			t.Fatal(err)
+		}
+		h.close()
+		<-closed
+	}
+}
