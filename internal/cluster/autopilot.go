@@ -100,7 +100,8 @@ func (p *pilot) wait() {
 	}
 }
 
-// handler hands leadership over through the store, whose lease must end first.
+// handler hands leadership over through the store, whose lease must end first, and gives votes through it: autopilot acts on what it saw a moment ago,
+// and raft's own AddVoter makes a node that was removed meanwhile a member again.
 type handler struct {
 	*hraft.Raft
 	store *raft.Store
@@ -111,7 +112,15 @@ func (h handler) LeadershipTransferToServer(id hraft.ServerID, _ hraft.ServerAdd
 	return transferred{h.store.StepDown(string(id))}
 }
 
+// AddVoter implements autopilot.Raft.
+func (h handler) AddVoter(id hraft.ServerID, _ hraft.ServerAddress, _ uint64, _ time.Duration) hraft.IndexFuture {
+	return transferred{h.store.Promote(string(id))}
+}
+
 type transferred struct{ err error }
+
+// Index implements raft.IndexFuture. Autopilot does not ask for it.
+func (transferred) Index() uint64 { return 0 }
 
 // Error implements raft.Future.
 func (t transferred) Error() error { return t.err }

@@ -577,7 +577,7 @@ func (n *Node) heard(in Info) (Info, error) {
 	n.traits[in.ID] = in.traits()
 	n.mu.Unlock()
 	if moved {
-		if err := n.cfg.Store.Add(in.ID, in.Address); err != nil {
+		if err := n.cfg.Store.Move(in.ID, in.Address); err != nil {
 			return Info{}, err
 		}
 		n.log.Info("a node has another address now", "node", in.ID, "address", in.Address)

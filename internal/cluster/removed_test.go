@@ -95,3 +95,40 @@ func TestRemovedIsTold(t *testing.T) {
 	}
 	await(true)
 }
+
+// TestRemovedGetsNoVote removes a node while autopilot, and an echo from another address, are about to act on what they saw before.
+func TestRemovedGetsNoVote(t *testing.T) {
+	t.Parallel()
+	store, err := raft.Open(raft.Config{NodeID: "first", Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		store.Stop()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	n := New(Config{Store: store, NodeID: "first", Address: "first"})
+	store.Bind(raft.Events{Follow: func() {}, Lead: func() {}, Applied: func(storage.Change) error { return nil }})
+	if err := n.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Add("gone", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Remove("gone"); err != nil {
+		t.Fatal(err)
+	}
+	for name, late := range map[string]func() error{
+		"a vote":          func() error { return handler{store.Raft(), store}.AddVoter("gone", "gone", 0, 0).Error() },
+		"another address": func() error { return store.Move("gone", "elsewhere") },
+	} {
+		if err := late(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if peers := store.Peers(); len(peers) != 1 {
+			t.Errorf("%s that comes late makes the cluster %v", name, peers)
+		}
+	}
+}

@@ -48,6 +48,24 @@ func (s *Store) Peers() []Peer {
 
 // Add makes a node a member, or gives a member another address. A member keeps its vote; a new one has none until Promote.
 func (s *Store) Add(id, address string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	return s.add(id, address)
+}
+
+// Move gives a member another address. One that is none stays so: it may have been removed since the caller looked.
+func (s *Store) Move(id, address string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	for _, p := range s.Peers() {
+		if p.ID == id {
+			return s.add(id, address)
+		}
+	}
+	return nil
+}
+
+func (s *Store) add(id, address string) error {
 	r := s.running.Load()
 	if r == nil || !s.Leading() {
 		return errVoid
@@ -68,8 +86,10 @@ func (s *Store) Add(id, address string) error {
 	return explain(r.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())
 }
 
-// Promote gives a member a vote.
+// Promote gives a member a vote. One that is none gets none.
 func (s *Store) Promote(id string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	r := s.running.Load()
 	if r == nil || !s.Leading() {
 		return errVoid
@@ -84,6 +104,8 @@ func (s *Store) Promote(id string) error {
 
 // Remove ends a node's membership; that of a stranger ends at once.
 func (s *Store) Remove(id string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	r := s.running.Load()
 	if r == nil || !s.Leading() {
 		return errVoid

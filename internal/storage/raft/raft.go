@@ -125,6 +125,8 @@ type Store struct {
 	// leadership over waits for it only so long.
 	applies chan struct{}
 	gaveWay time.Time // when leadership was handed over for want of room; guarded by applies
+
+	changing sync.Mutex // who the members are: a look at them and what follows from it are one
 }
 
 var _ storage.Backend = (*Store)(nil)
