@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -191,7 +192,24 @@ func readPassword(in io.Reader, ask func()) (string, error) {
 		return "", errNoTerminal
 	}
 	defer func() { _ = term.Restore(int(f.Fd()), before) }() // it was its state a moment ago
+	// An interrupt must not leave the terminal like this.
+	interrupt := make(chan os.Signal, 1)
+	signal.Notify(interrupt, os.Interrupt)
+	defer signal.Stop(interrupt)
 	ask()
-	b, err := term.ReadPassword(int(f.Fd()))
-	return string(b), err
+	type line struct {
+		text []byte
+		err  error
+	}
+	typed := make(chan line, 1)
+	go func() { // ends with the line, or with the program
+		text, err := term.ReadPassword(int(f.Fd()))
+		typed <- line{text, err}
+	}()
+	select {
+	case l := <-typed:
+		return string(l.text), l.err
+	case <-interrupt:
+		return "", errors.New("interrupted")
+	}
 }
