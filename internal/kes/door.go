@@ -128,6 +128,9 @@ type Door struct {
 	metrics metrics
 	started time.Time
 	large   chan struct{} // places for large bodies that are in memory at a time
+
+	mu      sync.Mutex
+	changed chan struct{} // guarded by mu: closed when the state becomes another
 }
 
 var _ http.Handler = (*Door)(nil)
@@ -150,14 +153,28 @@ func New(cfg Config, s *State) *Door {
 	if cfg.Errors == nil {
 		cfg.Errors = &Stream{}
 	}
-	d := &Door{cfg: cfg, started: time.Now(), large: make(chan struct{}, maxLarge)}
+	d := &Door{cfg: cfg, started: time.Now(), large: make(chan struct{}, maxLarge), changed: make(chan struct{})}
 	d.state.Store(s)
 	return d
 }
 
 // Swap makes the door serve another state, and returns the one before, which
 // requests may still use: see State.Retire.
-func (d *Door) Swap(s *State) *State { return d.state.Swap(s) }
+func (d *Door) Swap(s *State) *State {
+	old := d.state.Swap(s)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.changed)
+	d.changed = make(chan struct{})
+	return old
+}
+
+// changes returns what is closed when the state becomes another.
+func (d *Door) changes() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
 
 // Close ends the streams of those who follow logs.
 func (d *Door) Close() {

@@ -324,11 +324,13 @@ func TestAudit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	out := &bytes.Buffer{}
-	r.door.cfg.Audit.SetOutput(out)
+	sink := NewSink(out, nil)
+	r.door.cfg.Audit.SetOutput(sink)
 	secret := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("s"), 32))
 	r.do("user", "PUT", "/v1/key/import/k", `{"key":"`+secret+`","cipher":"AES256"}`)
 	r.do("stranger", "PUT", "/v1/key/create/k", "")
 	r.do("user", "PUT", "/v1/key/encrypt/k", `{"plaintext":"`+secret+`"}`)
+	sink.Flush(time.Minute)
 	var codes []int
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
 		var e event

@@ -94,6 +94,10 @@ func (d *Door) writeMetrics(w *exposition) {
 	w.line(w.counter("kes_log_error_events"), "", float64(d.cfg.Errors.Events()))
 	w.head("kes_log_audit_events", "counter", "Events of the audit log.")
 	w.line(w.counter("kes_log_audit_events"), "", float64(d.cfg.Audit.Events()))
+	if n := d.cfg.Audit.Lost(); n > 0 {
+		w.head("kes_log_audit_lost", "counter", "Events of the audit log that its output did not take.")
+		w.line(w.counter("kes_log_audit_lost"), "", float64(n))
+	}
 	mem := readMemory()
 	threads := 0
 	if p := pprof.Lookup("threadcreate"); p != nil {

@@ -1,8 +1,8 @@
 package kes
 
 import (
+	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -19,7 +19,7 @@ const (
 	maxBehind    = 4096
 	writeTime    = 10 * time.Second
 	// A blank now and then, which is nothing to readers of JSON, tells whether the
-	// client is still there.
+	// client is still there; and whether it may be is asked anew.
 	beatEvery = 20 * time.Second
 )
 
@@ -31,15 +31,18 @@ type Stream struct {
 	listeners map[chan []byte]struct{} // guarded by mu
 	closed    bool                     // guarded by mu
 
-	writing sync.Mutex // held while writing to out
-	out     io.Writer  // guarded by writing
+	out atomic.Pointer[Sink]
 }
 
-// SetOutput makes the stream write every event to w as a line; nil ends that.
-func (s *Stream) SetOutput(w io.Writer) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	s.out = w
+// SetOutput makes the stream write every event to a sink as a line; nil ends that.
+func (s *Stream) SetOutput(to *Sink) { s.out.Store(to) }
+
+// Lost returns how many events its output has lost.
+func (s *Stream) Lost() uint64 {
+	if out := s.out.Load(); out != nil {
+		return out.Lost()
+	}
+	return 0
 }
 
 // Events returns how many events there were.
@@ -53,21 +56,14 @@ func (s *Stream) Followed() bool {
 }
 
 // wanted reports whether anybody or anything gets events.
-func (s *Stream) wanted() bool {
-	s.writing.Lock()
-	writes := s.out != nil
-	s.writing.Unlock()
-	return writes || s.Followed()
-}
+func (s *Stream) wanted() bool { return s.out.Load() != nil || s.Followed() }
 
 // Send hands an event out; it ends with a line's end.
 func (s *Stream) Send(event []byte) {
 	s.events.Add(1)
-	s.writing.Lock()
-	if s.out != nil {
-		_, _ = s.out.Write(event) // nowhere to report it
+	if out := s.out.Load(); out != nil {
+		_, _ = out.Write(event) // it counts what it loses
 	}
-	s.writing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
@@ -133,10 +129,19 @@ func (d *Door) follow(r *request, s *Stream) error {
 	for {
 		var e []byte
 		open := true
+		changed := d.changes()
 		select {
 		case <-r.ctx.Done():
 			return nil
+		case <-changed:
+			if !d.still(r) {
+				return nil
+			}
+			continue
 		case <-beat.C:
+			if !d.still(r) {
+				return nil
+			}
 			e = []byte(" ")
 		case e, open = <-events:
 		}
@@ -155,6 +160,30 @@ func (d *Door) follow(r *request, s *Stream) error {
 		}
 		_ = control.SetWriteDeadline(time.Time{}) // the next event may be far
 	}
+}
+
+// still reports whether who follows a log may go on, by the rules of now: the
+// identity or its policy may be gone, the state another, arca sealed. The current
+// state is held no longer than that takes: the stream keeps none from its retirement.
+func (d *Door) still(r *request) bool {
+	state, leave := d.enter()
+	defer leave()
+	ctx, cancel := context.WithTimeout(r.ctx, usualTimeout)
+	defer cancel()
+	now := &request{ctx: ctx, http: r.http, w: r.w, call: r.call, state: state, address: r.address}
+	skip := state.Settings[r.call.path].SkipAuth
+	err := now.authenticate(skip)
+	if err == nil && !skip {
+		err = state.Access.Authorize(ctx, now.caller())
+	}
+	if err == nil {
+		return true
+	}
+	if r.ctx.Err() == nil { // else it is the client who went
+		r.code, _ = status(err)
+		d.audit(r, time.Now(), 0)
+	}
+	return false
 }
 
 // An event is a request in the audit log, as the SDK reads it.

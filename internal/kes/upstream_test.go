@@ -287,8 +287,10 @@ func TestUnknownPathsAreAudited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var out bytes.Buffer
-	r.door.cfg.Audit.SetOutput(&out)
+	sink := NewSink(&out, nil)
+	r.door.cfg.Audit.SetOutput(sink)
 	r.do("user", "GET", "/v1/enclave/list", "")
+	sink.Flush(time.Minute)
 	var e event
 	if err := json.Unmarshal(out.Bytes(), &e); err != nil || e.Response.Code != 404 || e.Request.Path != "/v1/enclave/list" || e.Request.Identity == "" {
 		t.Errorf("%s, %v", out.Bytes(), err)

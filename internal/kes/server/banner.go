@@ -52,7 +52,7 @@ func (n *node) banner(addr *net.TCPAddr) {
 		fmt.Fprintf(&b, "   export KES_SERVER=%s\n   export KES_API_KEY=%s\n   kes key create my-key -k\n", endpoints(addr)[0], n.devKey.Text())
 	}
 	b.WriteString("\n")
-	_, _ = n.env.Out.Write([]byte(b.String())) // nowhere to report it
+	_, _ = n.out.Write([]byte(b.String())) // it does not fail
 }
 
 func level(l slog.Level) string {

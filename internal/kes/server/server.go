@@ -72,6 +72,8 @@ type node struct {
 	log  *slog.Logger
 
 	level  slog.LevelVar // of the error log
+	out    *kes.Sink     // standard output: the banner and the audit log
+	err    *kes.Sink     // standard error: the error log
 	audit  *kes.Stream
 	errors *kes.Stream
 	door   *kes.Door
@@ -96,7 +98,8 @@ type parts struct {
 // Run serves until ctx ends or a signal comes, and returns nil then.
 func Run(ctx context.Context, opts Options, env Env) error {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	// A log whose reader is gone ends no key server: SIGPIPE is taken, and ignored.
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer signal.Stop(signals)
 	if opts.Mlock {
 		if err := mlock.Lock(); err != nil {
@@ -107,6 +110,7 @@ func Run(ctx context.Context, opts Options, env Env) error {
 	if err != nil {
 		return err
 	}
+	defer n.flush()
 	defer func() { n.now.close() }()
 	listener, err := net.Listen("tcp", n.now.cfg.Address)
 	if err != nil {
@@ -119,9 +123,16 @@ func Run(ctx context.Context, opts Options, env Env) error {
 // newNode makes a server that does not serve yet; its parts are to be closed.
 func newNode(ctx context.Context, opts Options, env Env) (*node, error) {
 	n := &node{opts: opts, env: env, audit: &kes.Stream{}, errors: &kes.Stream{}}
-	n.log = slog.New(kes.NewTee(slog.NewTextHandler(env.Err, &slog.HandlerOptions{Level: &n.level}), n.errors))
+	n.out = kes.NewSink(env.Out, func(lost uint64) {
+		n.log.Warn("standard output was not read in time: audit events are lost", "events", lost)
+	})
+	n.err = kes.NewSink(env.Err, func(lost uint64) {
+		n.log.Warn("standard error was not read in time: events of the error log are lost", "events", lost)
+	})
+	n.log = slog.New(kes.NewTee(slog.NewTextHandler(n.err, &slog.HandlerOptions{Level: &n.level}), n.errors))
 	p, err := n.build(ctx)
 	if err != nil {
+		n.flush()
 		return nil, err
 	}
 	n.now = p
@@ -129,6 +140,12 @@ func newNode(ctx context.Context, opts Options, env Env) (*node, error) {
 	n.door = kes.New(kes.Config{Version: version.Arca, Log: n.log, Audit: n.audit, Errors: n.errors}, p.state)
 	n.levels(p.cfg)
 	return n, nil
+}
+
+// flush waits for a moment until the logs are written.
+func (n *node) flush() {
+	n.out.Flush(drainTime)
+	n.err.Flush(drainTime)
 }
 
 func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan os.Signal) error {
@@ -167,13 +184,16 @@ func (n *node) serve(ctx context.Context, listener net.Listener, signals <-chan 
 			n.stop()
 			return nil
 		case s := <-signals:
+			if s == syscall.SIGPIPE {
+				continue
+			}
 			if s != syscall.SIGHUP {
 				n.stop()
 				return nil
 			}
 			serving.Go(func() { // a key store that does not answer must not keep the server from stopping
 				if err := n.reload(ctx); err != nil && ctx.Err() == nil {
-					fmt.Fprintf(n.env.Err, "Error: reload the configuration: %v\n", err)
+					fmt.Fprintf(n.err, "Error: reload the configuration: %v\n", err)
 				}
 			})
 		}
@@ -350,10 +370,11 @@ func (n *node) reload(ctx context.Context) error {
 // levels sets what the logs print.
 func (n *node) levels(cfg *config.Config) {
 	n.level.Set(cfg.ErrorLog)
-	n.audit.SetOutput(nil)
-	if cfg.AuditLog <= slog.LevelInfo {
-		n.audit.SetOutput(n.env.Out)
+	out := n.out
+	if cfg.AuditLog > slog.LevelInfo {
+		out = nil
 	}
+	n.audit.SetOutput(out)
 }
 
 // close ends the parts when no request uses them any more.
