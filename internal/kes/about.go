@@ -1,12 +1,16 @@
 package kes
 
 import (
+	"errors"
 	"math"
 	"net/http"
 	"runtime"
 	rtmetrics "runtime/metrics"
 	"time"
 
+	"arca/internal/errs"
+	"arca/internal/kes/identity"
+	"arca/internal/kes/policy"
 	"arca/internal/kes/store"
 )
 
@@ -20,7 +24,7 @@ func (d *Door) version(r *request) error {
 // ready tells whether keys can be had: 504 when the key store cannot be reached,
 // 502 when it answers with an error.
 func (d *Door) ready(r *request) error {
-	_, err := r.state.Keys.Status(r.ctx)
+	_, err := r.state.Keys.Status(r.ctx, r.caller())
 	switch {
 	case err == nil:
 		return r.empty()
@@ -54,7 +58,10 @@ func (d *Door) status(r *request) error {
 		Uptime: int64(time.Since(d.started).Seconds()),
 		CPUs:   runtime.NumCPU(), UsedCPUs: runtime.GOMAXPROCS(0), Heap: m.heap, Stack: m.stack,
 	}
-	took, err := r.state.Keys.Status(r.ctx)
+	took, err := r.state.Keys.Status(r.ctx, r.caller())
+	if errors.Is(err, policy.ErrDenied) || errors.Is(err, identity.ErrNone) || errs.Is(err, errs.Limited) {
+		return err // of the caller
+	}
 	if err != nil {
 		out.StoreUnreachable, out.StoreUnavailable = true, true
 		d.cfg.Log.Error("key store unreachable", "error", err, "req", requestGroup(r))

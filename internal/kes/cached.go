@@ -83,4 +83,6 @@ func (c Cached) HMAC(ctx context.Context, _ Caller, name string, message []byte)
 }
 
 // Status implements Keys.
-func (c Cached) Status(ctx context.Context) (time.Duration, error) { return c.Cache.Status(ctx) }
+func (c Cached) Status(ctx context.Context, _ Caller) (time.Duration, error) {
+	return c.Cache.Status(ctx)
+}

@@ -127,6 +127,7 @@ type request struct {
 	cert     *x509.Certificate
 	address  string // of the client, without port
 	passed   bool   // it may be made
+	recorded bool   // a Witness has it on record
 	written  bool   // an answer has begun
 	code     int
 }

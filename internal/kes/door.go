@@ -30,6 +30,8 @@ type Caller struct {
 	Certificate *x509.Certificate // of which Identity is
 	Path        string            // of the request, decoded
 	HTTP        *http.Request
+
+	recorded *bool // set by who has put the request on record; nil: nobody asks
 }
 
 // A Description is what may be told of a key.
@@ -54,7 +56,9 @@ type Keys interface {
 	// Decrypt opens all of them, or fails.
 	Decrypt(ctx context.Context, by Caller, name string, sealed []Sealed) ([][]byte, error)
 	HMAC(ctx context.Context, by Caller, name string, message []byte) ([]byte, error)
-	Status(ctx context.Context) (time.Duration, error)
+	// Status returns how long it took to find out that keys can be had. It may refuse
+	// the caller, if Access.Authorize left that to it.
+	Status(ctx context.Context, by Caller) (time.Duration, error)
 }
 
 // A Sealed is a ciphertext with its context.
@@ -74,6 +78,17 @@ type Access interface {
 	// Identity tells about an identity, or with "" about the caller.
 	Identity(ctx context.Context, by Caller, id string) (*Person, error)
 	Identities(ctx context.Context, by Caller, prefix, from string, n int) (ids []string, next string, err error)
+}
+
+// A Witness is an Access that keeps a record of requests, and that lets requests
+// pass which it judges when they are made. What the door answers by itself, it
+// tells the witness.
+type Witness interface {
+	// Witness puts a request on record that was answered without its being asked;
+	// refusal is why it is refused, nil when it is not. With judge set the refusal
+	// tells something that only those may know who may make the call: what Witness
+	// returns is to be answered instead, the refusal itself if they may.
+	Witness(ctx context.Context, by Caller, refusal error, judge bool) error
 }
 
 // A Person is what may be told of an identity.

@@ -43,11 +43,11 @@ func (k *testKeys) Encrypt(ctx context.Context, by Caller, name string, plaintex
 	return k.Cached.Encrypt(ctx, by, name, plaintext, context)
 }
 
-func (k *testKeys) Status(ctx context.Context) (time.Duration, error) {
+func (k *testKeys) Status(ctx context.Context, by Caller) (time.Duration, error) {
 	if k.fails != nil {
 		return 0, k.fails
 	}
-	return k.Cached.Status(ctx)
+	return k.Cached.Status(ctx, by)
 }
 
 // rig is a door with who asks it.

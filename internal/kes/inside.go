@@ -43,8 +43,9 @@ type Inside struct {
 }
 
 var (
-	_ Keys   = Inside{}
-	_ Access = Inside{}
+	_ Keys    = Inside{}
+	_ Access  = Inside{}
+	_ Witness = Inside{}
 )
 
 // identityHeader tells audit devices, if they are told to record it, who asked.
@@ -73,12 +74,22 @@ func (i Inside) ask(ctx context.Context, by Caller, op engine.Operation, path st
 	}
 	res, err := i.Core.Handle(ctx, req)
 	if errs.Is(err, errs.NotActive) && i.Forward != nil {
-		return asKES(i.elsewhere(ctx, by, req, body, out))
+		err = i.elsewhere(ctx, by, req, body, out)
+	} else if err == nil {
+		by.onRecord()
+		return decode(res, out)
 	}
-	if err != nil {
-		return asKES(err)
+	if err == nil || !errs.Is(err, errs.Sealed) && !errs.Is(err, errs.NotActive) {
+		by.onRecord()
 	}
-	return decode(res, out)
+	return asKES(err)
+}
+
+// onRecord notes that the hall has seen the request, and its audit devices with it.
+func (c Caller) onRecord() {
+	if c.recorded != nil {
+		*c.recorded = true
+	}
 }
 
 // decode puts the mount's answer into out, if there is one.
@@ -234,34 +245,71 @@ func (i Inside) HMAC(ctx context.Context, by Caller, name string, message []byte
 	return out.HMAC, err
 }
 
-// Status implements Keys: keys can be had unless the node is sealed.
-func (i Inside) Status(context.Context) (time.Duration, error) {
+// Status implements Keys: the mount answers, after it has judged the caller. A node
+// that is sealed judges nobody, and tells no more than that.
+func (i Inside) Status(ctx context.Context, by Caller) (time.Duration, error) {
 	if i.Core.Sealed() {
 		return 0, &store.UnreachableError{Err: errs.New(errs.Sealed, "arca is sealed")}
 	}
-	return time.Microsecond, nil
+	start := time.Now()
+	err := i.ask(ctx, by, engine.OpRead, strings.TrimPrefix(by.Path, "/"), nil, nil)
+	return time.Since(start), err
 }
 
 // Authorize implements Access. Calls on keys, policies and identities are judged
-// by the mount itself, within their transaction.
+// by the mount itself, within their transaction, and those for the status with it.
 func (i Inside) Authorize(ctx context.Context, by Caller) error {
-	for _, own := range []string{"/v1/key/", "/v1/policy/", "/v1/identity/"} {
-		if strings.HasPrefix(by.Path, own) {
-			return i.known(ctx, by)
-		}
+	switch {
+	case by.Path == "/v1/ready", by.Path == "/v1/status":
+		return nil
+	case isOwn(by.Path):
+		return i.known(ctx, by)
 	}
 	return i.ask(ctx, by, engine.OpRead, strings.TrimPrefix(by.Path, "/"), nil, nil)
 }
 
-// known keeps strangers from sending large bodies, which are read before the
-// mount judges.
+func isOwn(path string) bool {
+	for _, own := range []string{"/v1/key/", "/v1/policy/", "/v1/identity/"} {
+		if strings.HasPrefix(path, own) {
+			return true
+		}
+	}
+	return false
+}
+
+// known keeps who may not make the call from sending large bodies, which are read
+// before the mount judges.
 func (i Inside) known(ctx context.Context, by Caller) error {
 	if by.HTTP == nil || by.HTTP.ContentLength >= 0 && by.HTTP.ContentLength <= smallBody {
 		return nil
 	}
-	_, err := i.Identity(ctx, by, "")
-	if errs.Is(err, errs.NotFound) {
-		return policy.ErrDenied
+	by.recorded = nil // the call itself is still to come
+	return i.judge(ctx, by, 0, "", true)
+}
+
+// judge asks whether the caller may make the call, and puts on record that it was
+// refused for another reason, if there is one: code and text. Audit devices show the
+// code, and hash the text.
+func (i Inside) judge(ctx context.Context, by Caller, code int, refusal string, judged bool) error {
+	fields := map[string]any{"judged": judged}
+	if refusal != "" {
+		fields["code"], fields["refusal"] = code, refusal
+	}
+	return i.ask(ctx, by, engine.OpRead, "v1/judge/"+strings.TrimPrefix(by.Path, "/"), fields, nil)
+}
+
+// Witness implements Witness.
+func (i Inside) Witness(ctx context.Context, by Caller, refusal error, judge bool) error {
+	code, text := 0, ""
+	if refusal != nil {
+		code, text = status(refusal)
+	}
+	err := i.judge(ctx, by, code, text, judge)
+	if !judge || errs.Is(err, errs.Invalid) && err.Error() == text {
+		return refusal
+	}
+	if err == nil {
+		err = refusal // none but this was to be answered
 	}
 	return err
 }

@@ -47,7 +47,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer release()
 	r := &request{ctx: hr.Context(), http: hr, w: w, call: c, state: state, argument: argument, address: clientAddress(hr)}
 	start := time.Now()
-	err := d.serve(r)
+	err := d.witness(r, d.serve(r))
 	cut := err != nil && d.refuse(r, err)
 	took := time.Since(start)
 	if r.passed && c.counted {
@@ -69,8 +69,47 @@ func (d *Door) unknown(w http.ResponseWriter, hr *http.Request) {
 			r.identity = identity.Of(cert)
 		}
 	}
+	var leave func()
+	r.state, leave = d.enter()
+	defer leave()
+	_ = d.witness(r, errs.New(errs.NotFound, "not found")) // there is nothing to be judged
 	answerError(w, r.code, "not found")
 	d.audit(r, time.Now(), 0)
+}
+
+// witness tells who keeps a record of a request that was answered without them,
+// and returns what is to be answered.
+func (d *Door) witness(r *request, refusal error) (err error) {
+	defer d.survive(&err)
+	w, yes := r.state.Access.(Witness)
+	if !yes || r.recorded {
+		return refusal
+	}
+	ctx, cancel := context.WithTimeout(r.http.Context(), usualTimeout)
+	defer cancel()
+	judge := refusal != nil && r.passed && !r.written && !r.call.open && !r.call.self
+	if judge {
+		return w.Witness(ctx, r.caller(), refusal, true)
+	}
+	_ = w.Witness(ctx, r.caller(), refusal, false) // it is no reason to answer otherwise
+	return refusal
+}
+
+// Refused puts a connection on record that ended in its handshake, for want of a
+// certificate that is trusted.
+func (d *Door) Refused(remote string, why error) {
+	state, leave := d.enter()
+	defer leave()
+	w, yes := state.Access.(Witness)
+	if !yes {
+		return
+	}
+	var broken error
+	defer d.survive(&broken)
+	ctx, cancel := context.WithTimeout(context.Background(), usualTimeout)
+	defer cancel()
+	by := Caller{Path: "/", HTTP: &http.Request{RemoteAddr: remote}}
+	_ = w.Witness(ctx, by, errs.New(errs.Denied, "TLS: the client's certificate is refused: %w", why), false) // as above
 }
 
 func redirect(w http.ResponseWriter, hr *http.Request, to string) {
@@ -83,12 +122,7 @@ func redirect(w http.ResponseWriter, hr *http.Request, to string) {
 
 // serve takes a request through its stations.
 func (d *Door) serve(r *request) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			d.cfg.Log.Error("handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = errors.New("panic")
-		}
-	}()
+	defer d.survive(&err)
 	c := r.call
 	if m := r.http.Method; m != c.method && (m != http.MethodPost || c.method != http.MethodPut) {
 		r.w.Header().Set("Accept", c.method) // as KES has it
@@ -117,6 +151,14 @@ func (d *Door) serve(r *request) (err error) {
 		defer d.metrics.active.Add(-1)
 	}
 	return c.serve(d, r)
+}
+
+// survive makes an error of a panic; it is to be deferred.
+func (d *Door) survive(err *error) {
+	if p := recover(); p != nil {
+		d.cfg.Log.Error("handler panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = errors.New("panic")
+	}
 }
 
 func or(d, otherwise time.Duration) time.Duration {
@@ -183,7 +225,9 @@ func clientAddress(r *http.Request) string {
 	return host
 }
 
-func (r *request) caller() Caller { return Caller{r.identity, r.cert, r.http.URL.Path, r.http} }
+func (r *request) caller() Caller {
+	return Caller{r.identity, r.cert, r.http.URL.Path, r.http, &r.recorded}
+}
 
 // name returns the argument as the name of something.
 func (r *request) name() (string, error) { return r.argument, key.CheckName(r.argument) }

@@ -81,7 +81,7 @@ func OpenUpstream(ctx context.Context, cfg UpstreamConfig) (*Upstream, error) {
 		}
 		u.servers = append(u.servers, &rest.Client{Base: base, HTTP: web})
 	}
-	if _, err := u.Status(ctx); err != nil {
+	if _, err := u.Status(ctx, Caller{}); err != nil {
 		return nil, fmt.Errorf("KES at %s: %w", u, err)
 	}
 	return u, nil
@@ -307,7 +307,7 @@ func (u *Upstream) HMAC(ctx context.Context, _ Caller, name string, message []by
 
 // Status implements Keys: the other server is there, and its key store is. A server
 // that does not tell this one so is well.
-func (u *Upstream) Status(ctx context.Context) (time.Duration, error) {
+func (u *Upstream) Status(ctx context.Context, _ Caller) (time.Duration, error) {
 	start := time.Now()
 	err := u.do(ctx, rest.Request{Method: http.MethodGet, Path: "/v1/ready"})
 	switch {

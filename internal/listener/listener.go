@@ -42,6 +42,9 @@ type Config struct {
 	Stanza  *config.Listener
 	Handler http.Handler
 	Log     *slog.Logger // nil discards
+	// Refused, if set, is told of handshakes that failed for want of a client's
+	// certificate that is trusted.
+	Refused func(remote net.Addr, why error)
 }
 
 // A Listener is an open address.
@@ -83,6 +86,7 @@ func Open(cfg Config) (*Listener, error) {
 		WriteTimeout:      or(cfg.Stanza.WriteTimeout, 0),
 		IdleTimeout:       or(cfg.Stanza.IdleTimeout, defaultIdle),
 		Log:               cfg.Log,
+		Refused:           cfg.Refused,
 	}
 	l.srv.Fallback = &http.Server{
 		ReadHeaderTimeout: l.srv.ReadHeaderTimeout,

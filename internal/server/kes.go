@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/x509"
 	"log/slog"
+	"net"
 
 	"arca/internal/config"
 	"arca/internal/kes"
@@ -34,7 +35,10 @@ func (n *node) openKES(s *config.Listener, forward *forwarder) error {
 	log := slog.New(kes.NewTee(n.log.Named("kes").Handler(), failures))
 	door := kes.New(kes.Config{Version: version.Arca, Log: log, Errors: failures}, state)
 	var err error
-	l, err = listener.Open(listener.Config{Stanza: s, Handler: door, Log: n.log.Named("listener")})
+	l, err = listener.Open(listener.Config{
+		Stanza: s, Handler: door, Log: n.log.Named("listener"),
+		Refused: func(remote net.Addr, why error) { door.Refused(remote.String(), why) },
+	})
 	if err != nil {
 		return err
 	}

@@ -10,14 +10,17 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"arca/internal/arcatest"
 	"arca/internal/config"
 	"arca/internal/kes/identity"
+	"arca/internal/listener"
 	"arca/internal/logging"
 )
 
@@ -78,7 +81,7 @@ func TestKESProxyVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, verify := range []bool{true, false} {
-		n := &node{log: log}
+		n := &node{log: log, core: arcatest.New(t, arcatest.Config{}).Core}
 		stanza := &config.Listener{Type: "kes", Address: "127.0.0.1:0"}
 		stanza.TLSCertFile, stanza.TLSKeyFile, stanza.TLSClientCAFile = file("s.crt"), file("s.key"), file("ca.crt")
 		stanza.TLSRequireClient = verify
@@ -113,5 +116,43 @@ func TestKESProxyVerifies(t *testing.T) {
 		client.CloseIdleConnections()
 		n.kes[0].Close()
 		_ = l.Close() // ends Serve
+	}
+}
+
+// TestKESHandshakeIsAudited tells the door of who does not get through the handshake.
+func TestKESHandshakeIsAudited(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, other := issue(t, "ca", nil), issue(t, "other ca", nil)
+	server, bad := issue(t, "server", &ca), issue(t, "bad", &other)
+	raw, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	writePEM(t, file("ca.crt"), "CERTIFICATE", ca.Certificate[0])
+	writePEM(t, file("s.crt"), "CERTIFICATE", server.Certificate[0])
+	writePEM(t, file("s.key"), "PRIVATE KEY", raw)
+	stanza := &config.Listener{Type: "kes", Address: "127.0.0.1:0"}
+	stanza.TLSCertFile, stanza.TLSKeyFile, stanza.TLSClientCAFile = file("s.crt"), file("s.key"), file("ca.crt")
+	stanza.TLSRequireClient = true
+	refused := make(chan error, 1)
+	l, err := listener.Open(listener.Config{
+		Stanza: stanza, Handler: http.NotFoundHandler(),
+		Refused: func(_ net.Addr, why error) { refused <- why },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = l.Serve() }() // until it is closed
+	defer func() { _ = l.Close() }()
+	for _, certs := range [][]tls.Certificate{nil, {bad}} {
+		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{Certificates: certs, InsecureSkipVerify: true})
+		if err == nil {
+			_ = conn.Close() // TLS 1.3 tells the client only later
+		}
+		if why := <-refused; why == nil {
+			t.Error("no reason")
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
@@ -99,6 +100,9 @@ func (c *conn) handshake() bool {
 			_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n") // as net/http
 		}
 		c.srv.Log.Debug("TLS handshake", "remote", c.net.RemoteAddr().String(), "error", err)
+		if c.srv.Refused != nil && isOfCertificate(err) {
+			c.srv.Refused(c.net.RemoteAddr(), err)
+		}
 		return false
 	}
 	c.rw = t
@@ -110,6 +114,13 @@ func (c *conn) handshake() bool {
 		return false
 	}
 	return true
+}
+
+// isOfCertificate reports whether a handshake failed because the client has no
+// certificate, or none that is trusted. For the first, crypto/tls has a text only.
+func isOfCertificate(err error) bool {
+	var untrusted *tls.CertificateVerificationError
+	return errors.As(err, &untrusted) || strings.Contains(err.Error(), "client didn't provide a certificate")
 }
 
 // looksLikeHTTP reports whether what came in place of a TLS record is the

@@ -44,6 +44,9 @@ type Server struct {
 	// TLSConfig are set by Serve; its time-outs are its own.
 	Fallback *http.Server
 	Log      *slog.Logger
+	// Refused, if set, is told of a handshake that failed for want of a client's
+	// certificate that is trusted.
+	Refused func(remote net.Addr, why error)
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{} // guarded by mu

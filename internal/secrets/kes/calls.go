@@ -60,6 +60,7 @@ func (e *Engine) callRoutes() []engine.Route {
 		read("metrics", "metrics", "Whether the caller may ask for the metrics.", nothing),
 		read("api", "api", "Whether the caller may ask for the calls.", nothing),
 		read("log/{name}", "log", "Whether the caller may follow a log.", nothing),
+		engine.Read("v1/judge/{path...}", e.callJudge, engine.NoToken, engine.NoParamWarn, engine.ID("kes-call-judge"), engine.Help("Whether the caller may make a call; puts on record why a door refuses one.")),
 	}
 }
 
@@ -94,31 +95,58 @@ const identityHeader = "X-Kes-Identity"
 // authorized puts the mount's policies before a handler.
 func (e *Engine) authorized(h engine.Handler[callIn]) engine.Handler[callIn] {
 	return func(ctx context.Context, call *engine.Call, in callIn) (*engine.Response, error) {
-		id, err := who(call)
-		if err != nil {
+		if err := e.allow(call, "/"+call.Path); err != nil {
 			return nil, err
-		}
-		row, err := e.identity(call, id)
-		if errs.Is(err, errs.NotFound) {
-			return nil, policy.ErrDenied
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !row.Admin {
-			rules, err := e.policy(call, row.Policy)
-			if errs.Is(err, errs.NotFound) {
-				return nil, policy.ErrDenied
-			}
-			if err != nil {
-				return nil, err
-			}
-			if !rules.rules.Allows("/" + call.Path) {
-				return nil, policy.ErrDenied
-			}
 		}
 		return h(ctx, call, in)
 	}
+}
+
+// allow refuses a call that the mount's policies do not allow the caller.
+func (e *Engine) allow(call *engine.Call, path string) error {
+	id, err := who(call)
+	if err != nil {
+		return err
+	}
+	row, err := e.identity(call, id)
+	if errs.Is(err, errs.NotFound) {
+		return policy.ErrDenied
+	}
+	if err != nil || row.Admin {
+		return err
+	}
+	rules, err := e.policy(call, row.Policy)
+	if errs.Is(err, errs.NotFound) {
+		return policy.ErrDenied
+	}
+	if err != nil {
+		return err
+	}
+	if !rules.rules.Allows(path) {
+		return policy.ErrDenied
+	}
+	return nil
+}
+
+type judgeIn struct {
+	Path    string `api:"path" help:"Path of the call."`
+	Judged  bool   `api:"judged" help:"Say whether the caller may make it, before anything else."`
+	Refusal string `api:"refusal" help:"Why the door refuses the call."`
+	Code    int    `api:"code" help:"The code that the door answers, for the audit log."`
+}
+
+// callJudge is for a door that answers by itself: what is wrong with a call that its
+// caller may not make is told to nobody but the audit log.
+func (e *Engine) callJudge(_ context.Context, call *engine.Call, in judgeIn) (*engine.Response, error) {
+	if in.Judged {
+		if err := e.allow(call, "/"+in.Path); err != nil {
+			return nil, err
+		}
+	}
+	if in.Refusal != "" {
+		return nil, errs.New(errs.Invalid, "%s", in.Refusal)
+	}
+	return nil, nil
 }
 
 // bytesOf reads a byte string of the body.
