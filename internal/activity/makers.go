@@ -84,7 +84,7 @@ func cut(s string) string {
 	if len(s) > maxText {
 		s = strings.ToValidUTF8(s[:maxText], "")
 	}
-	return strings.Clone(s)
+	return s
 }
 
 // Count notes that one more was made.
@@ -109,6 +109,14 @@ func (m *Makers) Count(who Maker, now time.Time) {
 	heap.Fix(kind, x.at)
 }
 
+// clone lets go of what the texts are parts of.
+func (m Maker) clone() Maker {
+	for _, s := range [...]*string{&m.Kind, &m.Namespace, &m.Mount, &m.Role, &m.Client, &m.EntityID} {
+		*s = strings.Clone(*s)
+	}
+	return m
+}
+
 // find returns a maker's numbers; a new one may take the place of who has made
 // the least.
 func (r *ranking) find(who Maker) *made {
@@ -117,11 +125,13 @@ func (r *ranking) find(who Maker) *made {
 	case x != nil:
 		return x
 	case len(r.heap) < maxMakers:
+		who = who.clone()
 		x = &made{who: who, at: len(r.heap)}
 		r.heap = append(r.heap, x)
 	default:
 		least := r.heap[0]
 		delete(r.by, least.who)
+		who = who.clone()
 		x = &made{who: who, total: least.total, atMost: least.total}
 		r.heap[0] = x
 	}

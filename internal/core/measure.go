@@ -28,7 +28,8 @@ type meters struct {
 	expired, notExpired            *telemetry.Counter
 
 	routes  sync.Map     // of routeID to *telemetry.Timer
-	evicted atomic.Int64 // as the registry had it when routes was forgotten last
+	tokens  sync.Map     // of tokenID to *telemetry.Counter
+	evicted atomic.Int64 // as the registry had it when routes and tokens were forgotten last
 	usage   atomic.Pointer[[]counted]
 }
 
@@ -36,6 +37,9 @@ type routeID struct {
 	op    engine.Operation
 	mount string // its id
 }
+
+// A tokenID is what the counters of tokens that are made tell apart.
+type tokenID struct{ ns, method, mount, ttl, kind string }
 
 func newMeters(r *telemetry.Registry, c *Core) *meters {
 	m := &meters{registry: r}
@@ -103,9 +107,7 @@ func (m *meters) clock() (now time.Time) {
 
 // route is the timer of an operation at a mount: "route.read.secret-".
 func (m *meters) route(h *handling) *telemetry.Timer {
-	if n := m.registry.Evictions(); m.evicted.Swap(n) != n {
-		m.routes.Clear()
-	}
+	m.forget()
 	id := routeID{h.req.Op, h.entry.ID}
 	if t, ok := m.routes.Load(id); ok {
 		return t.(*telemetry.Timer) //nolint:forcetypeassert // nothing else is put there
@@ -116,6 +118,33 @@ func (m *meters) route(h *handling) *telemetry.Timer {
 		m.routes.Store(id, t)
 	}
 	return t
+}
+
+// forget lets go of what was found before the registry gave the place of some metrics to others.
+func (m *meters) forget() {
+	if n := m.registry.Evictions(); m.evicted.Load() != n && m.evicted.Swap(n) != n {
+		m.routes.Clear()
+		m.tokens.Clear()
+	}
+}
+
+// made is the counter of tokens like one that was made: "token.creation".
+func (m *meters) made(id tokenID) *telemetry.Counter {
+	m.forget()
+	if c, ok := m.tokens.Load(id); ok {
+		return c.(*telemetry.Counter) //nolint:forcetypeassert // nothing else is put there
+	}
+	c := m.registry.Counter([]telemetry.Label{
+		{Name: "namespace", Value: id.ns},
+		{Name: "auth_method", Value: id.method},
+		{Name: "mount_point", Value: id.mount},
+		{Name: "creation_ttl", Value: id.ttl},
+		{Name: "token_type", Value: id.kind},
+	}, "token", "creation")
+	if c.Counts() { // else there are too many kinds to remember
+		m.tokens.Store(id, c)
+	}
+	return c
 }
 
 // whenDone has fn run when what the request made is durable; of an attempt that
@@ -130,21 +159,13 @@ func whenDone(call *engine.Call, fn func()) {
 
 // CountToken counts a token that a request has made.
 func (a *Active) CountToken(call *engine.Call, e *token.Entry, m *engine.Mount, nsPath string) {
-	r := a.core.meters.registry
 	whenDone(call, func() {
 		a.Makers.Count(activity.Maker{
 			Kind: activity.Tokens, Namespace: nsPath, Mount: m.Path, Role: roleOf(e), Client: e.DisplayName, EntityID: e.EntityID,
 		}, call.Now)
-		if r == nil {
-			return
+		if all := a.core.meters; all.registry != nil {
+			all.made(tokenID{namespaceLabel(nsPath), m.Type, m.Path, telemetry.Age(e.CreationTTL), e.Type.String()}).Add(1)
 		}
-		r.Counter([]telemetry.Label{
-			{Name: "namespace", Value: namespaceLabel(nsPath)},
-			{Name: "auth_method", Value: m.Type},
-			{Name: "mount_point", Value: m.Path},
-			{Name: "creation_ttl", Value: telemetry.Age(e.CreationTTL)},
-			{Name: "token_type", Value: e.Type.String()},
-		}, "token", "creation").Add(1)
 	})
 }
 

@@ -104,10 +104,8 @@ func appendAuth(dst []byte, a *Auth) ([]byte, error) {
 		dst = append(dst, `,"identity_policies":`...)
 		dst = appendStrings(dst, a.IdentityPolicies)
 	}
+	dst = param.AppendMap(append(dst, `,"metadata":`...), a.Metadata)
 	var err error
-	if dst, err = appendJSON(append(dst, `,"metadata":`...), a.Metadata == nil, a.Metadata); err != nil {
-		return nil, err
-	}
 	if dst, err = appendJSON(append(dst, `,"mfa_requirement":`...), a.MFARequirement == nil, a.MFARequirement); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,18 @@ type Item struct {
 
 func (it Item) key() string {
 	ms := it.Due.Add(time.Millisecond - 1).UnixMilli()
-	return fmt.Sprintf("%s%012x/%s/%s/%s", QueuePrefix, ms, it.Kind, it.NS, it.ID)
+	var room [16]byte
+	due := strconv.AppendInt(room[:0], ms, 16)
+	b := make([]byte, 0, 128)
+	b = append(b, QueuePrefix...)
+	for range 12 - len(due) { // so that the order of the keys is that of the times
+		b = append(b, '0')
+	}
+	b = append(b, due...)
+	for _, part := range [...]string{it.Kind, it.NS, it.ID} {
+		b = append(append(b, '/'), part...)
+	}
+	return string(b)
 }
 
 func parseItem(key string) (Item, error) {

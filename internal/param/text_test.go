@@ -18,6 +18,15 @@ func FuzzAppendString(f *testing.F) {
 		if got := AppendString([]byte("x"), s); string(got) != "x"+string(want) {
 			t.Fatalf("got %s, want x%s", got, want)
 		}
+		for _, m := range []map[string]string{nil, {}, {s: s}, {"b": s, s: "x", "a": ""}} {
+			want, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := AppendMap([]byte("x"), m); string(got) != "x"+string(want) {
+				t.Fatalf("got %s, want x%s", got, want)
+			}
+		}
 		o := Object{{Key: s, Value: want}, {Key: "b", Value: json.RawMessage("1")}}
 		if got := o.JSON(); string(got) != "{"+string(want)+":"+string(want)+`,"b":1}` {
 			t.Fatalf("an object became %s", got)

@@ -19,7 +19,6 @@ type Cache[T any] struct {
 	db       *DB
 	decode   func(key string, value []byte) (obj T, sizeBytes int, err error)
 	maxBytes int // of one shard
-	seed     maphash.Seed
 	shards   [cacheShards]cacheShard[T]
 	folders  folders
 }
@@ -29,7 +28,7 @@ type Cache[T any] struct {
 func NewCache[T any](
 	db *DB, maxBytes int, decode func(key string, value []byte) (obj T, sizeBytes int, err error),
 ) *Cache[T] {
-	c := &Cache[T]{db: db, decode: decode, maxBytes: maxBytes / cacheShards, seed: maphash.MakeSeed()}
+	c := &Cache[T]{db: db, decode: decode, maxBytes: maxBytes / cacheShards}
 	for i := range c.shards {
 		c.shards[i].entries = map[string]*cacheEntry[T]{}
 	}
@@ -70,7 +69,7 @@ func (c *Cache[T]) Get(tx Tx, key string) (T, error) {
 	}
 	var room [256]byte
 	abs := append(append(room[:0], tx.prefix...), key...)
-	sh := c.shard(abs)
+	sh := c.shard(maphash.Bytes(s.db.marks.seed, abs))
 	sh.mu.Lock()
 	if e := sh.entries[string(abs)]; e != nil && e.from <= s.gen.seq {
 		e.used = true
@@ -94,13 +93,8 @@ func (c *Cache[T]) Put(tx Tx, key string, value []byte, obj T, sizeBytes int) er
 	}})
 }
 
-func (c *Cache[T]) shard(key []byte) *cacheShard[T] {
-	return &c.shards[maphash.Bytes(c.seed, key)%cacheShards]
-}
-
-func (c *Cache[T]) shardOf(key string) *cacheShard[T] {
-	return &c.shards[maphash.String(c.seed, key)%cacheShards]
-}
+// shard is where the key with a hash is kept. Other bits of the hash than those for the marks choose it.
+func (c *Cache[T]) shard(hash uint64) *cacheShard[T] { return &c.shards[hash>>32%cacheShards] }
 
 func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 	if s.ended {
@@ -109,7 +103,8 @@ func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 	if err := s.noteRead(key); err != nil {
 		return obj, err
 	}
-	ch, err := s.buffered(key)
+	hash := s.db.marks.hash(key)
+	ch, err := s.buffered(key, hash)
 	switch {
 	case err != nil:
 		return obj, err
@@ -119,7 +114,7 @@ func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 		obj, _, err = c.decode(key, ch.value)
 		return obj, err
 	}
-	if obj, found, absent := c.peek(s, key); found {
+	if obj, found, absent := c.peek(s, key, hash); found {
 		if absent {
 			return obj, ErrNotFound
 		}
@@ -129,8 +124,8 @@ func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 }
 
 // peek returns what is kept for key, if that holds for the transaction's snapshot.
-func (c *Cache[T]) peek(s *txState, key string) (obj T, found, absent bool) {
-	sh := c.shardOf(key)
+func (c *Cache[T]) peek(s *txState, key string, hash uint64) (obj T, found, absent bool) {
+	sh := c.shard(hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := sh.entries[key]
@@ -173,7 +168,7 @@ func (c *Cache[T]) fill(seq uint64, e *cacheEntry[T]) {
 	if e.from, ok = db.history.steady(e.key, seq); !ok {
 		return
 	}
-	sh := c.shardOf(e.key)
+	sh := c.shard(db.marks.hash(e.key))
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if old := sh.entries[e.key]; old != nil {
@@ -215,8 +210,8 @@ func (c *Cache[T]) remove(sh *cacheShard[T], e *cacheEntry[T]) {
 	c.folders.add(e.key, -1)
 }
 
-func (c *Cache[T]) drop(key string) {
-	sh := c.shardOf(key)
+func (c *Cache[T]) drop(key string, hash uint64) {
+	sh := c.shard(hash)
 	sh.mu.Lock()
 	if e := sh.entries[key]; e != nil {
 		c.remove(sh, e)

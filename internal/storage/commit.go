@@ -42,7 +42,7 @@ func (db *DB) enqueue(s *txState) (c *commit, contested string, err error) {
 	}
 	db.last++
 	c = &commit{seq: db.last, writes: s.writes.list, deleted: s.deleted, bytes: s.bytes, hooks: s.hooks}
-	db.history.add(c)
+	db.record(c)
 	db.pending += c.bytes
 	db.push(c)
 	db.running.remove(s.updateState)
@@ -52,6 +52,12 @@ func (db *DB) enqueue(s *txState) (c *commit, contested string, err error) {
 		go db.flush() // ends when the queue is empty; Close waits for that
 	}
 	return c, "", nil
+}
+
+// record has the history and the marks know a commit. mu is held.
+func (db *DB) record(c *commit) {
+	db.marks.add(c)
+	db.history.add(c)
 }
 
 // admit waits, with mu released, while the queue is full or another Update commits alone.

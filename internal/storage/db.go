@@ -64,6 +64,7 @@ type DB struct {
 	hot   atomic.Int32               // tickets that exist; lets reads skip the look-up
 	stats stats
 	feed  feed
+	marks *marks
 
 	derived derived
 	values  *Cache[[]byte] // values in clear that are read often; nil when switched off
@@ -91,7 +92,7 @@ type DB struct {
 // Open makes a DB over b. The caller keeps b and closes it after the DB. When the backend cannot be read, the first
 // transaction says so.
 func Open(b Backend, cfg Config) *DB {
-	db := &DB{backend: b, cfg: cfg.withDefaults(), tickets: map[string]*ticket{}}
+	db := &DB{backend: b, cfg: cfg.withDefaults(), tickets: map[string]*ticket{}, marks: newMarks()}
 	db.idle.L = &db.mu
 	db.history.index = map[string]*write{}
 	db.derived.entries = map[string]*derivedEntry{}
@@ -235,10 +236,12 @@ func (db *DB) begin(ctx context.Context, h *hold) (*txState, error) {
 	x := &struct { // one allocation
 		txState
 		updateState
+		reads [16]string // room for what most read
 	}{
-		txState{db: db, ctx: ctx, gen: g, seq: db.last, writable: true},
-		updateState{hold: h, epoch: db.epoch},
+		txState:     txState{db: db, ctx: ctx, gen: g, seq: db.last, writable: true},
+		updateState: updateState{hold: h, epoch: db.epoch},
 	}
+	x.updateState.reads = x.reads[:0]
 	x.txState.updateState = &x.updateState
 	db.running.add(&x.updateState, db.last)
 	return &x.txState, nil

@@ -81,7 +81,7 @@ func (d *derived) remove(prefix string) {
 }
 
 // drop implements dropper: a changed key spoils what was derived from any folder that it is in.
-func (d *derived) drop(key string) {
+func (d *derived) drop(key string, _ uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.entries) == 0 {

@@ -26,7 +26,7 @@ type feed struct {
 
 // A dropper is a cache that drops keys.
 type dropper interface {
-	drop(key string)
+	drop(key string, hash uint64) // by the DB's marks
 	dropPrefix(prefix string)
 }
 
@@ -83,7 +83,7 @@ func (f *feed) invalidate(commits []*commit) {
 				cache.dropPrefix(p)
 			}
 			for i := range c.writes {
-				cache.drop(c.writes[i].key)
+				cache.drop(c.writes[i].key, c.writes[i].hash)
 			}
 		}
 	}
@@ -160,7 +160,7 @@ func (db *DB) adopt(c *commit, snap Snapshot) (old *generation, err error) {
 	}
 	db.last++
 	c.seq = db.last
-	db.history.add(c)
+	db.record(c)
 	db.trim(c.seq)
 	db.feed.invalidate([]*commit{c})
 	db.gens.Add(1)

@@ -67,13 +67,14 @@ func (tx Tx) Get(key string) ([]byte, error) {
 	if len(key) > s.db.cfg.MaxKeyBytes {
 		return nil, ErrNotFound // it can never have been written, and is not worth remembering
 	}
+	hash := s.db.marks.hash(key)
 	if !s.writable {
-		return s.stored(key)
+		return s.stored(key, hash)
 	}
 	if err := s.noteRead(key); err != nil {
 		return nil, err
 	}
-	ch, err := s.buffered(key)
+	ch, err := s.buffered(key, hash)
 	switch {
 	case err != nil:
 		return nil, err
@@ -82,16 +83,16 @@ func (tx Tx) Get(key string) ([]byte, error) {
 	case ch.put:
 		return ch.value, nil
 	}
-	return s.stored(key)
+	return s.stored(key, hash)
 }
 
 // stored reads key from the snapshot, or from the cache of values where that holds it.
-func (s *txState) stored(key string) ([]byte, error) {
+func (s *txState) stored(key string, hash uint64) ([]byte, error) {
 	c := s.db.values
 	if c == nil {
 		return s.gen.snap.Get(s.ctx, key)
 	}
-	if value, found, absent := c.peek(s, key); found {
+	if value, found, absent := c.peek(s, key, hash); found {
 		if absent {
 			return nil, ErrNotFound
 		}
@@ -109,7 +110,7 @@ type change struct {
 func (w *write) change() change { return change{put: !w.deleted, deleted: w.deleted, value: w.value} }
 
 // buffered returns what this transaction or a pending commit made of key.
-func (s *txState) buffered(key string) (change, error) {
+func (s *txState) buffered(key string, hash uint64) (change, error) {
 	if w := s.writes.find(key); w != nil {
 		return w.change(), nil
 	}
@@ -118,7 +119,7 @@ func (s *txState) buffered(key string) (change, error) {
 			return change{deleted: true}, nil
 		}
 	}
-	if s.seq == s.gen.seq {
+	if s.seq == s.gen.seq || s.db.marks.same(hash, s.gen.seq) {
 		return change{}, nil
 	}
 	db := s.db
@@ -304,6 +305,9 @@ func (ws *writeSet) find(key string) *write {
 }
 
 func (ws *writeSet) add(w write) {
+	if ws.list == nil {
+		ws.list = make([]write, 0, 4)
+	}
 	ws.list = append(ws.list, w)
 	if ws.index != nil {
 		ws.index[w.key] = len(ws.list) - 1

@@ -231,6 +231,10 @@ func (r *Registry) Timer(labels []Label, parts ...string) *Timer {
 	return t
 }
 
+// Counts reports whether what the counter counts is kept: not so when there are
+// too many metrics.
+func (c *Counter) Counts() bool { return c != nil && c.series() != nil }
+
 // Add counts n more. A nil counter counts nothing.
 func (c *Counter) Add(n int) {
 	if c == nil {

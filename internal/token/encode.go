@@ -54,7 +54,9 @@ func (e *Entry) encode() ([]byte, error) {
 	}
 	b = append(b, `,"path":`...)
 	b = param.AppendString(b, e.Path)
-	other(`,"meta":`, len(e.Meta) > 0, e.Meta)
+	if len(e.Meta) > 0 {
+		b = param.AppendMap(append(b, `,"meta":`...), e.Meta)
+	}
 	text(`,"dn":`, e.DisplayName)
 	number(`,"uses":`, int64(e.NumUses))
 	moment(`,"ct":`, e.Created)
@@ -72,9 +74,28 @@ func (e *Entry) encode() ([]byte, error) {
 	text(`,"e":`, e.EntityID)
 	other(`,"cidr":`, len(e.BoundCIDRs) > 0, e.BoundCIDRs)
 	text(`,"m":`, e.Mount)
-	other(`,"i":`, len(e.Internal) > 0, e.Internal)
+	if texts, ok := textsOf(e.Internal); ok {
+		b = param.AppendMap(append(b, `,"i":`...), texts)
+	} else {
+		other(`,"i":`, len(e.Internal) > 0, e.Internal)
+	}
 	other(`,"w":`, e.Wrapped != nil, e.Wrapped)
 	other(`,"q":`, e.Quota != nil, e.Quota)
 	text(`,"ns":`, e.NamespaceID)
 	return append(b, '}'), err
+}
+
+// textsOf is m where it holds texts only, as what most auth methods keep does.
+func textsOf(m map[string]any) (texts map[string]string, ok bool) {
+	for k, v := range m {
+		text, ok := v.(string)
+		if !ok {
+			return nil, false
+		}
+		if texts == nil {
+			texts = make(map[string]string, len(m))
+		}
+		texts[k] = text
+	}
+	return texts, texts != nil
 }

@@ -28,7 +28,9 @@ func TestEncode(t *testing.T) {
 			t.Errorf("the test does not set %s", f.Name)
 		}
 	}
-	for name, want := range map[string]Entry{"full": full, "bare": {Version: 1, Path: "p", Created: now}} {
+	mixed := full
+	mixed.Internal = map[string]any{"x": "y", "n": 1.5, "list": []any{"a", true}}
+	for name, want := range map[string]Entry{"full": full, "mixed": mixed, "bare": {Version: 1, Path: "p", Created: now}} {
 		t.Run(name, func(t *testing.T) {
 			raw, err := want.encode()
 			if err != nil {
