@@ -271,15 +271,20 @@ func (v *Version) check() error {
 	if t.Symmetric() && len(v.m.Secret) == 0 || !t.Symmetric() && len(v.m.Public) == 0 || len(v.HMACKey()) < 16 {
 		return errMaterial
 	}
-	if t == HMAC && len(v.m.Secret) != v.spec.SizeBytes {
+	if n := len(v.m.Secret); t == HMAC && (n != v.spec.SizeBytes || n < MinHMACBytes || n > MaxHMACBytes) {
 		return errMaterial
 	}
 	if t.CMACs() && len(v.m.Secret) != t.traits().bytes {
 		return errMaterial
 	}
+	curve := t
+	if t == Hybrid {
+		curve = v.spec.EC
+	}
 	switch {
-	case v.ed != nil && !bytes.Equal(v.ed[ed25519.SeedSize:], v.edPub),
-		v.ec != nil && (!v.ec.PublicKey.Equal(v.ecPub) || v.spec.Type != Hybrid && v.ecPub.Curve != curveOf(t)),
+	case t == Hybrid && (curve == Ed25519) != (v.edPub != nil),
+		v.ed != nil && !bytes.Equal(v.ed[ed25519.SeedSize:], v.edPub),
+		v.ec != nil && (!v.ec.PublicKey.Equal(v.ecPub) || v.ecPub.Curve != curveOf(curve)),
 		v.rsa != nil && (!v.rsa.PublicKey.Equal(v.rsaPub) || v.rsa.Validate() != nil),
 		v.rsaPub != nil && checkBits(t, v.rsaPub.N.BitLen()) != nil,
 		v.kem != nil && !bytes.Equal(v.kem.PublicKey().Bytes(), v.m.Public):
@@ -375,7 +380,7 @@ func (k *Key) checkRestored() error {
 		k.MinDecryption > k.Latest || k.MinEncryption < 0 || k.MinEncryption > k.Latest || k.AutoRotate < 0 {
 		return errs.New(errs.Invalid, "the backup has version numbers that do not fit together")
 	}
-	return nil
+	return CheckPeriod(k.AutoRotate)
 }
 
 func (k *Key) fromEntry(en *entry) (*stored, error) {

@@ -259,6 +259,14 @@ func (r *Ring) Trim(tx storage.Tx, k *Key, least int) (*Key, error) {
 	return &next, r.Put(tx, &next)
 }
 
+// CheckPeriod refuses a period of rotation that is too short; 0 is none.
+func CheckPeriod(d time.Duration) error {
+	if d != 0 && d < MinAutoRotate {
+		return errs.New(errs.Invalid, "auto rotate period must be 0 to disable or at least an hour")
+	}
+	return nil
+}
+
 // ToUse says which version encrypts, signs or makes MACs when version n is asked
 // for, 0 being the newest. doing is the word of the error: "encryption".
 func (k *Key) ToUse(n int, doing string) (int, error) {
@@ -271,7 +279,7 @@ func (k *Key) ToUse(n int, doing string) (int, error) {
 		return 0, errs.New(errs.Invalid, "requested version for %s is higher than the latest key version", doing)
 	case n < k.MinEncryption:
 		return 0, errs.New(errs.Invalid, "requested version for %s is less than the minimum encryption key version", doing)
-	case n < k.MinAvailable:
+	case n < k.MinAvailable, n < k.MinDecryption: // nothing could open, or should trust, what it made
 		return 0, ErrVersion
 	}
 	return n, nil

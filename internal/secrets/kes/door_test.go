@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-
 	"net/http/httptest"
 	"os"
 	"path/filepath"

@@ -20,6 +20,7 @@ type item struct {
 	signature, hmac, cmac        []byte
 	padding, reference           string
 	version, macLength           int
+	opening, sealing             string // paddings of the old and the new ciphertext
 	hasPlaintext, hasInput       bool
 }
 
@@ -87,17 +88,31 @@ func (it *item) take(i int, key string, value json.RawMessage) error {
 	}
 	to := it.member(key)
 	text, isText := param.Text(value)
+	kept := it.name(key)
 	switch {
-	case to == nil && key != "reference" && key != "padding_scheme":
+	case to == nil && kept == nil:
 		return nil // unknown members are no errors
 	case !isText:
 		return wrongType(i, key, "string", value)
-	case key == "reference":
-		it.reference = string(text)
-	case key == "padding_scheme":
-		it.padding = string(text)
+	case kept != nil:
+		*kept = string(text)
 	default:
 		*to = text
+	}
+	return nil
+}
+
+// name is where a member that names something goes.
+func (it *item) name(key string) *string {
+	switch key {
+	case "reference":
+		return &it.reference
+	case "padding_scheme":
+		return &it.padding
+	case "decrypt_padding_scheme":
+		return &it.opening
+	case "encrypt_padding_scheme":
+		return &it.sealing
 	}
 	return nil
 }

@@ -359,9 +359,10 @@ func (e *Engine) rewrap(ctx context.Context, call *engine.Call, in rewrapIn) (*e
 	batch := given(in.Batch)
 	items := []item{{
 		ciphertext: []byte(in.Ciphertext), context: []byte(in.Context), nonce: []byte(in.Nonce), aad: []byte(in.AAD), version: in.Version,
+		opening: in.Decrypt, sealing: in.Encrypt,
 	}}
 	var err error
-	if batch {
+	if batch { // as in Vault, the schemes of the request do not hold for items
 		if items, err = parseBatch(in.Batch); err != nil {
 			return nil, err
 		}
@@ -380,10 +381,10 @@ func (e *Engine) rewrap(ctx context.Context, call *engine.Call, in rewrapIn) (*e
 			return nil, err
 		}
 		it := &items[i]
-		it.padding = in.Decrypt
+		it.padding = it.opening
 		plain, err := w.decryptItem(it)
 		if err == nil {
-			it.padding = in.Encrypt
+			it.padding = it.sealing
 			var o keyring.CryptOptions
 			if o, err = w.options(it); err == nil {
 				err = w.seal(r, it, plain, o)

@@ -246,7 +246,7 @@ func (e *Engine) backup(_ context.Context, call *engine.Call, in nameIn) (*engin
 		return nil, failed(errs.New(errs.Invalid, "key %q not found", in.Name))
 	case err != nil:
 		return nil, err
-	case !k.Exportable:
+	case !k.Exportable: // a key that is deleted softly can be backed up: that is what is left of it to do
 		return nil, failed(errs.New(errs.Invalid, "exporting is disallowed on the policy"))
 	case !k.BackupAllowed:
 		return nil, failed(errs.New(errs.Invalid, "plaintext backup is disallowed on the policy"))

@@ -128,6 +128,8 @@ func (e *Engine) open(call *engine.Call, in *materialIn, spec *keyring.Spec) (*k
 	return m, nil
 }
 
+var errDerivedPublic = errs.New(errs.Invalid, "a public key cannot be derived from: import the private key")
+
 type importIn struct {
 	nameIn
 	materialIn
@@ -141,11 +143,11 @@ type importIn struct {
 }
 
 func (e *Engine) importKey(_ context.Context, call *engine.Call, in importIn) (*engine.Response, error) {
-	if err := checkPeriod(in.AutoRotate); err != nil {
+	if err := keyring.CheckPeriod(in.AutoRotate); err != nil {
 		return nil, err
 	}
 	if in.Derived && in.Ciphertext == "" && in.PublicKey != "" {
-		return nil, errs.New(errs.Invalid, "a public key cannot be derived from: import the private key")
+		return nil, errDerivedPublic
 	}
 	if in.AutoRotate > 0 && !in.AllowRotation {
 		return nil, errs.New(errs.Invalid, "allow_rotation must be set to true if auto-rotation is enabled")
@@ -199,6 +201,8 @@ func (e *Engine) importVersion(_ context.Context, call *engine.Call, in importVe
 		return nil, failed(errs.New(errs.Invalid, "the import_version endpoint can only be used with an imported key"))
 	case k.SoftDeleted:
 		return nil, errSoft
+	case k.Derived && in.Ciphertext == "":
+		return nil, errDerivedPublic
 	}
 	spec := k.Spec
 	spec.SizeBytes = 0

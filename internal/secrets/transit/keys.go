@@ -57,20 +57,10 @@ type createIn struct {
 	ManagedID  string        `api:"managed_key_id" help:"Managed keys are not supported."`
 }
 
-var (
-	errPeriod  = errs.New(errs.Invalid, "auto rotate period must be 0 to disable or at least an hour")
-	errManaged = errs.New(errs.Invalid, "keys of type managed_key are not supported: this server has no managed keys")
-)
-
-func checkPeriod(d time.Duration) error {
-	if d != 0 && d < keyring.MinAutoRotate {
-		return errPeriod
-	}
-	return nil
-}
+var errManaged = errs.New(errs.Invalid, "keys of type managed_key are not supported: this server has no managed keys")
 
 func (e *Engine) create(_ context.Context, call *engine.Call, in createIn) (*engine.Response, error) {
-	if err := checkPeriod(in.AutoRotate); err != nil {
+	if err := keyring.CheckPeriod(in.AutoRotate); err != nil {
 		return nil, err
 	}
 	if in.Type == "managed_key" || in.Managed != "" || in.ManagedID != "" {
@@ -306,7 +296,7 @@ func (e *Engine) configure(_ context.Context, call *engine.Call, in configureIn)
 	next.Exportable = next.Exportable || in.Exportable != nil && *in.Exportable
 	next.BackupAllowed = next.BackupAllowed || in.Backup != nil && *in.Backup
 	if in.AutoRotate != nil {
-		if err := checkPeriod(*in.AutoRotate); err != nil {
+		if err := keyring.CheckPeriod(*in.AutoRotate); err != nil {
 			return nil, err
 		}
 		next.AutoRotate = *in.AutoRotate

@@ -1,6 +1,7 @@
 package transit
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/hmac"
@@ -276,7 +277,7 @@ func (e *Engine) verify(ctx context.Context, call *engine.Call, in verifyIn) (*e
 		case byHMAC:
 			valid, err = w.verifyHMAC(it, hash)
 		default:
-			valid, err = w.verifyCMAC(it, it.macLength)
+			valid, err = w.verifyCMAC(it, cmp.Or(it.macLength, in.MACLength))
 		}
 		switch {
 		case err == nil:

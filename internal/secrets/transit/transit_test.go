@@ -195,10 +195,65 @@ func TestCMAC(t *testing.T) {
 		if v := b.post("verify/"+typ, "input", b64("text"), "cmac", short, "mac_length", 8); v["valid"] != true {
 			t.Errorf("%s, short: %v", typ, v)
 		}
+		if v := b.text(engine.OpUpdate, "verify/"+typ, `{"mac_length":8,"batch_input":[{"input":"`+b64("text")+`","cmac":"`+short+`"}]}`); !strings.Contains(v, `"valid":true`) {
+			t.Errorf("%s, short, in a batch: %v", typ, v)
+		}
 		if v := b.text(engine.OpUpdate, "cmac/"+typ, `{"batch_input":[{"input":"`+b64("text")+`","reference":"r"},{"input":"?"},{}]}`); v !=
 			`{"batch_results":[{"cmac":"`+full+`","reference":"r"},{"error":"unable to decode input as base64: illegal base64 data at input byte 0","reference":""},{"error":"missing input for CMAC","reference":""}]}` {
 			t.Errorf("%s: batch: %s", typ, v)
 		}
+	}
+}
+
+// What a version below the minimum made could not be opened, and should not be trusted.
+func TestRetiredVersion(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for typ, uses := range map[string][][2]string{
+		"aes256-gcm96": {{"encrypt/%", `"plaintext":""`}, {"datakey/plaintext/%", ""}, {"datakey/wrapped/%", ""}, {"hmac/%", `"input":""`}},
+		"ecdsa-p256":   {{"sign/%", `"input":""`}, {"hmac/%", `"input":""`}},
+		"aes256-cmac":  {{"cmac/%", `"input":""`}},
+	} {
+		b.post("keys/"+typ, "type", typ)
+		for range 3 {
+			b.post("keys/" + typ + "/rotate")
+		}
+		b.post("keys/"+typ+"/config", "min_decryption_version", 3)
+		if typ == "aes256-gcm96" {
+			sealed := str(b.post("encrypt/"+typ, "plaintext", b64("x")), "ciphertext")
+			uses = append(uses, [2]string{"rewrap/%", `"ciphertext":"` + sealed + `"`})
+		}
+		for _, use := range uses {
+			path := strings.ReplaceAll(use[0], "%", typ)
+			body := func(n string) string { return "{" + strings.TrimPrefix(use[1]+`,"key_version":`+n+"}", ",") }
+			if got := b.text(engine.OpUpdate, path, body("2")); !strings.Contains(got, "version does not exist") {
+				t.Errorf("%s with version 2: %s", path, got)
+			}
+			b.must(engine.OpUpdate, path, body("3"))
+		}
+	}
+}
+
+// Each item of a batch names its own padding schemes.
+func TestRewrapPadding(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.post("keys/r", "type", "rsa-2048")
+	sealed := str(b.post("encrypt/r", "plaintext", b64("x"), "padding_scheme", "pkcs1v15"), "ciphertext")
+	got := b.post("rewrap/r", "batch_input", []any{
+		map[string]any{"ciphertext": sealed, "decrypt_padding_scheme": "pkcs1v15", "encrypt_padding_scheme": "oaep"},
+		map[string]any{"ciphertext": sealed, "decrypt_padding_scheme": "oaep"},
+	})
+	results, _ := got["batch_results"].([]any)
+	if len(results) != 2 {
+		t.Fatal(got)
+	}
+	first, _ := results[0].(map[string]any)
+	if text := str(b.post("decrypt/r", "ciphertext", first["ciphertext"], "padding_scheme", "oaep"), "plaintext"); text != b64("x") {
+		t.Errorf("rewrapped: %v", results[0])
+	}
+	if second, _ := results[1].(map[string]any); second["error"] == nil {
+		t.Errorf("opened with the wrong scheme: %v", second)
 	}
 }
 
@@ -226,7 +281,7 @@ func TestSoftDelete(t *testing.T) {
 	if got := b.must(engine.OpRead, "keys/k", ""); got["soft_deleted"] != true {
 		t.Errorf("read: %v", got)
 	}
-	b.must(engine.OpRead, "backup/k", "")
+	b.must(engine.OpRead, "backup/k", "") // so that it can be deleted for good then
 	b.post("keys/k/soft-delete-restore")
 	if got := str(b.post("decrypt/k", "ciphertext", sealed), "plaintext"); got != b64("x") {
 		t.Errorf("restored: %q", got)
@@ -313,6 +368,12 @@ func TestCompletePublic(t *testing.T) {
 	sig = str(b.post("sign/k", "input", b64("text")), "signature")
 	if v := b.post("verify/src", "input", b64("text"), "signature", sig); v["valid"] != true {
 		t.Errorf("verified: %v", v)
+	}
+	b.post("keys/ed", "type", "ed25519", "exportable", true)
+	b.post("keys/derived/import", "ciphertext", wrapped("ed"), "type", "ed25519", "derived", true)
+	edPublic := b.must(engine.OpRead, "export/public-key/ed", "")["keys"].(map[string]any)["1"]
+	if got := b.text(engine.OpUpdate, "keys/derived/import_version", object(t, "public_key", edPublic)); !strings.Contains(got, "cannot be derived") {
+		t.Error(got)
 	}
 	b.post("keys/k/import_version", "ciphertext", wrapped("other"))
 	if got := b.must(engine.OpRead, "keys/k", ""); got["latest_version"] != 2.0 {
@@ -405,6 +466,7 @@ func TestVaultBackup(t *testing.T) {
 		{`"name":"aes"`, `"name":"a/b"`},
 		{`"min_decryption_version":1`, `"min_decryption_version":7`},
 		{`"hmac_key":"` + mac + `"`, `"hmac_key":null`},
+		{`"name":"aes"`, `"name":"aes","auto_rotate_period":1`},
 	} {
 		bad := strings.ReplaceAll(raw, change[0], change[1])
 		path := "restore/x"
@@ -417,6 +479,33 @@ func TestVaultBackup(t *testing.T) {
 	}
 	if got := b.text(engine.OpRead, "keys/x", ""); !strings.HasPrefix(got, "not found") {
 		t.Errorf("a bad backup was restored: %s", got)
+	}
+}
+
+// What a backup says of a key must be what its material is.
+func TestForgedBackup(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for typ, forge := range map[string][2]string{
+		"hmac":   {"", base64.StdEncoding.EncodeToString(make([]byte, keyring.MinHMACBytes-1))},
+		"hybrid": {`"ec":"ecdsa-p256"`, `"ec":"ecdsa-p521"`},
+	} {
+		more := map[string]string{"hybrid": `,"parameter_set":"44","hybrid_key_type_pqc":"ml-dsa","hybrid_key_type_ec":"ecdsa-p256"`}[typ]
+		b.must(engine.OpUpdate, "keys/"+typ, `{"exportable":true,"allow_plaintext_backup":true,"type":"`+typ+`"`+more+`}`)
+		raw, err := base64.StdEncoding.DecodeString(str(b.must(engine.OpRead, "backup/"+typ, ""), "backup"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.post("restore/copy-"+typ, "backup", b64(string(raw)))
+		if typ == "hmac" {
+			forge[0] = str(b.must(engine.OpRead, "export/hmac-key/hmac", "")["keys"].(map[string]any), "1")
+			raw = []byte(strings.Replace(string(raw), `"key_size":32`, `"key_size":0`, 1))
+		}
+		if forged := strings.ReplaceAll(string(raw), forge[0], forge[1]); forged == string(raw) {
+			t.Errorf("%s: nothing to forge in %s", typ, raw)
+		} else if got := b.text(engine.OpUpdate, "restore/forged-"+typ, object(t, "backup", b64(forged))); !strings.HasPrefix(got, "failed") {
+			t.Errorf("%s: %s", typ, got)
+		}
 	}
 }
 
