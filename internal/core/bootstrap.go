@@ -65,12 +65,7 @@ func (a *Active) Furnish(ctx context.Context, tx storage.Tx, ns string) error {
 			return err
 		}
 	}
-	for name, text := range map[string]string{policy.DefaultName: policy.Default, policy.WrappingName: policy.Wrapping} {
-		if err := a.Policies.Put(tx, ns, name, text); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.Policies.Put(tx, ns, policy.DefaultName, policy.Default)
 }
 
 // rootToken makes a root token that never expires.

@@ -13,6 +13,7 @@ import (
 	"arca/internal/identity"
 	"arca/internal/mfa"
 	"arca/internal/namespace"
+	"arca/internal/policy"
 	"arca/internal/quota"
 	"arca/internal/storage"
 	"arca/internal/token"
@@ -274,5 +275,11 @@ func (a *Active) makeToken(tx storage.Tx, call *engine.Call, res *engine.Respons
 	}
 	a.CountToken(call, e, m, l.ns.Path)
 	FillAuth(auth, e, id, ttl)
-	return a.ShowIdentity(tx, auth, e)
+	if err := a.ShowIdentity(tx, auth, e); err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(auth.Policies, policy.Internal); i >= 0 {
+		return errs.New(errs.Invalid, "cannot assign policy %q", auth.Policies[i])
+	}
+	return nil
 }

@@ -59,7 +59,7 @@ func (a *Active) setsOf(tx storage.Tx, tok *token.Entry, p *identity.Person, set
 	if err != nil {
 		return nil, err
 	}
-	sets = append(sets, policy.Set{NamespaceID: own.ID, Path: own.Path, Names: inForce(tok, p)})
+	sets = append(sets, policy.Set{NamespaceID: own.ID, Path: own.Path, Names: inForce(tok, p), Wrapping: tok.Wrapped != nil})
 	if p == nil {
 		return sets, nil
 	}

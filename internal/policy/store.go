@@ -16,9 +16,17 @@ import (
 const (
 	RootName    = "root"
 	DefaultName = "default"
-	// WrappingName is the policy of wrapping tokens.
+	// WrappingName is the policy of wrapping tokens. It is always Wrapping, and means
+	// nothing to other tokens.
 	WrappingName = "response-wrapping"
+	// controlGroupName is the policy of Vault's control group tokens, which are not
+	// there; its name stays free for them.
+	controlGroupName = "control-group"
 )
+
+// Internal reports whether a policy is one of the hall's own, which cannot be changed
+// or given to anybody (Vault: "cannot assign policy").
+func Internal(name string) bool { return name == WrappingName || name == controlGroupName }
 
 // Default is the text of the policy "default" of a new namespace.
 const Default = `# What every token may do unless it asks not to have this policy.
@@ -74,13 +82,19 @@ type record struct {
 type Store struct {
 	policies *storage.Cache[*Policy]
 	acls     *aclCache
+	wrapping *Policy
 }
 
 // NewStore makes the store over db.
 func NewStore(db *storage.DB) *Store {
+	wrapping, err := Parse(WrappingName, Wrapping)
+	if err != nil {
+		panic("policy: the text of " + WrappingName + ": " + err.Error())
+	}
 	return &Store{
 		policies: storage.NewCache(db, 8<<20, decode),
 		acls:     newACLCache(),
+		wrapping: wrapping,
 	}
 }
 
@@ -103,16 +117,31 @@ func decode(key string, value []byte) (*Policy, int, error) {
 // of kind NotFound when there is none.
 func (s *Store) Get(tx storage.Tx, ns, name string) (*Policy, error) {
 	name = strings.ToLower(name)
-	if name == RootName {
+	switch name {
+	case RootName:
 		return &Policy{Name: RootName}, nil
+	case WrappingName: // whatever earlier versions let be stored
+		return s.wrapping, nil
 	}
 	return s.policies.Get(tx, dir(ns)+name)
+}
+
+// inForce finds a policy of a set; the error is storage.ErrNotFound for one that
+// means nothing to its holder.
+func (s *Store) inForce(tx storage.Tx, set *Set, name string) (*Policy, error) {
+	switch {
+	case name == WrappingName && set.Wrapping:
+		return s.wrapping, nil
+	case Internal(name):
+		return nil, storage.ErrNotFound
+	}
+	return s.policies.Get(tx, dir(set.NamespaceID)+name)
 }
 
 // Put parses and stores a policy.
 func (s *Store) Put(tx storage.Tx, ns, name, text string) error {
 	name = strings.ToLower(name)
-	if name == RootName {
+	if name == RootName || Internal(name) {
 		return errs.New(errs.Invalid, "cannot update %q policy", name)
 	}
 	if strings.TrimSpace(name) != name { // those who refer to it are trimmed
@@ -148,7 +177,7 @@ func (s *Store) List(tx storage.Tx, ns, after string, limit int) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return n == WrappingName })
+	names = slices.DeleteFunc(names, Internal)
 	if ns == namespace.RootID {
 		names = append(names, RootName)
 	}
@@ -174,6 +203,9 @@ type Set struct {
 	// Closed says that nothing is allowed in the namespace and below it: not all is
 	// known of what it denies.
 	Closed bool
+	// Wrapping says that it is of a wrapping token, to which alone the policy
+	// WrappingName means something.
+	Wrapping bool
 }
 
 // Subject is what templates of a policy are resolved against; nil is a caller
@@ -201,9 +233,9 @@ func (s *Store) Proposed(tx storage.Tx, sets []Set, subject Subject, ns string, 
 		}
 		for _, name := range set.Names {
 			p := texts[name]
-			if p == nil || set.NamespaceID != ns {
+			if p == nil || set.NamespaceID != ns || Internal(name) {
 				var err error
-				p, err = s.policies.Get(tx, dir(set.NamespaceID)+name)
+				p, err = s.inForce(tx, &set, name)
 				if errors.Is(err, storage.ErrNotFound) {
 					continue
 				}
@@ -238,7 +270,7 @@ func (s *Store) ACL(tx storage.Tx, sets []Set, subject Subject) (*ACL, error) {
 			continue
 		}
 		for _, name := range set.Names {
-			p, err := s.policies.Get(tx, dir(set.NamespaceID)+name)
+			p, err := s.inForce(tx, &set, name)
 			if errors.Is(err, storage.ErrNotFound) {
 				continue
 			}

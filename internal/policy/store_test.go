@@ -85,12 +85,12 @@ func TestList(t *testing.T) {
 	db := newDB(t)
 	s := NewStore(db)
 	write(t, db, func(tx storage.Tx) error {
-		for _, name := range []string{DefaultName, WrappingName, "zoo", "ant"} {
+		for _, name := range []string{DefaultName, "zoo", "ant"} {
 			if err := s.Put(tx, "root", name, path("a", "read")); err != nil {
 				return err
 			}
 		}
-		return nil
+		return tx.Put(dir("root")+WrappingName, []byte(`{"v":1}`)) // of an earlier version
 	})
 	for _, c := range []struct {
 		after string
@@ -266,5 +266,45 @@ func TestClosedNamespace(t *testing.T) {
 	}
 	if x := a.Explain(&Request{Op: engine.OpRead, Path: "a/b"}); x.Allowed || x.Why != Denied {
 		t.Errorf("%+v", x)
+	}
+}
+
+// A policy of wrapping tokens that an earlier version let be changed means nothing:
+// the built-in rules count, and for wrapping tokens only.
+func TestChangedWrappingPolicyIsIgnored(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	s := NewStore(db)
+	write(t, db, func(tx storage.Tx) error {
+		return tx.Put(dir("root")+WrappingName, []byte(`{"v":1,"policy":"path \"*\" { capabilities = [\"sudo\", \"read\"] }"}`))
+	})
+	err := db.View(t.Context(), func(tx storage.Tx) error {
+		if p, err := s.Get(tx, "root", WrappingName); err != nil || p.Text != Wrapping {
+			t.Errorf("read: %+v, %v", p, err)
+		}
+		proposed := map[string]*Policy{WrappingName: mustParse(t, path("*", "read"))[0]}
+		for _, wrapping := range []bool{true, false} {
+			sets := []Set{{NamespaceID: "root", Names: []string{WrappingName}, Wrapping: wrapping}}
+			acl, err := s.ACL(tx, sets, nil)
+			if err != nil {
+				return err
+			}
+			other, err := s.Proposed(tx, sets, nil, "root", proposed)
+			if err != nil {
+				return err
+			}
+			for _, a := range []*ACL{acl, other} {
+				if a.Allows(&Request{Op: engine.OpRead, Path: "secret/a"}).Allowed {
+					t.Errorf("wrapping %v: the stored text counts", wrapping)
+				}
+				if got := a.Allows(&Request{Op: engine.OpRead, Path: "cubbyhole/response"}).Allowed; got != wrapping {
+					t.Errorf("wrapping %v: the built-in rule counts: %v", wrapping, got)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -325,8 +325,8 @@ func (m *making) rights() error {
 	if m.entry.NamespaceID != namespace.RootID && slices.Contains(m.entry.Policies, policy.RootName) {
 		return errs.New(errs.Invalid, "root tokens may not be created from a non-root namespace")
 	}
-	if slices.Contains(m.entry.Policies, policy.WrappingName) {
-		return errs.New(errs.Invalid, "cannot assign policy %q", policy.WrappingName)
+	if i := slices.IndexFunc(m.entry.Policies, policy.Internal); i >= 0 {
+		return errs.New(errs.Invalid, "cannot assign policy %q", m.entry.Policies[i])
 	}
 	if !m.entry.Batch() {
 		return nil

@@ -70,9 +70,11 @@ func (m *making) rolePolicies() error {
 	return nil
 }
 
+// globbed reports whether a name, which is in lower case, fits one of the patterns,
+// which in roles of earlier versions may not be.
 func globbed(globs []string, name string) bool {
 	for _, g := range globs {
-		if policy.Glob(g, name) {
+		if policy.Glob(strings.ToLower(g), name) {
 			return true
 		}
 	}
@@ -171,13 +173,14 @@ func (e *Tokens) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 }
 
 func (r *role) apply(in *roleIn) error {
-	for to, from := range map[*[]string]*[]string{&r.AllowedPolicies: in.AllowedPolicies, &r.Disallowed: in.Disallowed} {
+	for to, from := range map[*[]string]*[]string{
+		&r.AllowedPolicies: in.AllowedPolicies, &r.Disallowed: in.Disallowed,
+		&r.AllowedGlob: in.AllowedGlob, &r.DisallowedGlob: in.DisallowedGlob,
+	} {
 		if from != nil {
 			*to = core.Sanitize(*from, false)
 		}
 	}
-	param.Take(&r.AllowedGlob, in.AllowedGlob)
-	param.Take(&r.DisallowedGlob, in.DisallowedGlob)
 	if in.AllowedAliases != nil {
 		r.AllowedAliases = nil
 		for _, a := range *in.AllowedAliases {
