@@ -128,6 +128,7 @@ type request struct {
 	address  string // of the client, without port
 	passed   bool   // it may be made
 	recorded bool   // a Witness has it on record
+	leave    func() // the place that it has; nil for none
 	written  bool   // an answer has begun
 	code     int
 }

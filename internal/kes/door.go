@@ -142,20 +142,14 @@ type Door struct {
 	state   atomic.Pointer[State]
 	metrics metrics
 	started time.Time
-	large   chan struct{} // places for large bodies that are in memory at a time
+	large   *places // for large bodies
+	lists   *places // for listings
 
 	mu      sync.Mutex
 	changed chan struct{} // guarded by mu: closed when the state becomes another
 }
 
 var _ http.Handler = (*Door)(nil)
-
-// maxLarge is how many bodies beyond smallBody bytes are worked on at a time:
-// with what their decoding takes, some 200 MB.
-const (
-	maxLarge  = 48
-	smallBody = 64 << 10
-)
 
 // New makes a door that serves the state.
 func New(cfg Config, s *State) *Door {
@@ -168,7 +162,10 @@ func New(cfg Config, s *State) *Door {
 	if cfg.Errors == nil {
 		cfg.Errors = &Stream{}
 	}
-	d := &Door{cfg: cfg, started: time.Now(), large: make(chan struct{}, maxLarge), changed: make(chan struct{})}
+	d := &Door{
+		cfg: cfg, started: time.Now(), changed: make(chan struct{}),
+		large: newPlaces(maxLarge, maxLargeEach), lists: newPlaces(maxLists, maxListsEach),
+	}
 	d.state.Store(s)
 	return d
 }

@@ -37,11 +37,9 @@ func (d *Door) importKey(r *request) error {
 		Bytes     []byte `json:"bytes"`
 		Algorithm string `json:"algorithm"`
 	}
-	done, err := d.read(r, &in, true)
-	if err != nil {
+	if err := d.read(r, &in, true); err != nil {
 		return err
 	}
-	defer done()
 	defer func() { clear(in.Key); clear(in.Bytes) }()
 	secret, cipherName, kind := in.Key, in.Cipher, errs.MediaType
 	if in.Bytes != nil && in.Key == nil {
@@ -97,6 +95,9 @@ func (d *Door) listKeys(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := r.place(d.lists); err != nil {
+		return err
+	}
 	names, next, err := r.state.Keys.List(r.ctx, r.caller(), prefix, from, maxPage)
 	if err != nil {
 		return fromStore(err)
@@ -127,11 +128,9 @@ func (d *Door) encrypt(r *request) error {
 		Plaintext []byte `json:"plaintext"`
 		Context   []byte `json:"context"`
 	}
-	done, err := d.read(r, &in, true)
-	if err != nil {
+	if err := d.read(r, &in, true); err != nil {
 		return err
 	}
-	defer done()
 	defer clear(in.Plaintext)
 	ciphertext, err := r.state.Keys.Encrypt(r.ctx, r.caller(), name, in.Plaintext, in.Context)
 	if err != nil {
@@ -149,11 +148,9 @@ func (d *Door) generate(r *request) error {
 	var in struct {
 		Context []byte `json:"context"`
 	}
-	done, err := d.read(r, &in, false)
-	if err != nil {
+	if err := d.read(r, &in, false); err != nil {
 		return err
 	}
-	defer done()
 	plaintext := make([]byte, key.Size)
 	_, _ = rand.Read(plaintext) // never fails
 	ciphertext, err := r.state.Keys.Encrypt(r.ctx, r.caller(), name, plaintext, in.Context)
@@ -172,11 +169,9 @@ func (d *Door) decrypt(r *request) error {
 		return err
 	}
 	var in Sealed
-	done, err := d.read(r, &in, true)
-	if err != nil {
+	if err := d.read(r, &in, true); err != nil {
 		return err
 	}
-	defer done()
 	plain, err := r.state.Keys.Decrypt(r.ctx, r.caller(), name, []Sealed{in})
 	if err != nil {
 		return fromStore(err)
@@ -193,11 +188,9 @@ func (d *Door) bulkDecrypt(r *request) error {
 		return err
 	}
 	var in []Sealed
-	done, err := d.read(r, &in, true)
-	if err != nil {
+	if err := d.read(r, &in, true); err != nil {
 		return err
 	}
-	defer done()
 	if len(in) > maxBulk {
 		return errs.New(errs.Invalid, "more than %d ciphertexts in one call", maxBulk)
 	}
@@ -224,11 +217,9 @@ func (d *Door) hmac(r *request) error {
 	var in struct {
 		Message []byte `json:"message"`
 	}
-	done, err := d.read(r, &in, true)
-	if err != nil {
+	if err := d.read(r, &in, true); err != nil {
 		return err
 	}
-	defer done()
 	sum, err := r.state.Keys.HMAC(r.ctx, r.caller(), name, in.Message)
 	if err != nil {
 		return fromStore(err)

@@ -46,6 +46,11 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	defer release()
 	r := &request{ctx: hr.Context(), http: hr, w: w, call: c, state: state, argument: argument, address: clientAddress(hr)}
+	defer func() {
+		if r.leave != nil {
+			r.leave()
+		}
+	}()
 	start := time.Now()
 	err := d.witness(r, d.serve(r))
 	cut := err != nil && d.refuse(r, err)
@@ -233,35 +238,25 @@ func (r *request) caller() Caller {
 func (r *request) name() (string, error) { return r.argument, key.CheckName(r.argument) }
 
 // read decodes the body into v. With need false, no body is fine.
-func (d *Door) read(r *request, v any, need bool) (done func(), err error) {
-	done = func() {}
-	if n := r.http.ContentLength; n < 0 || n > smallBody {
-		select {
-		case d.large <- struct{}{}:
-			done = func() { <-d.large }
-		case <-r.ctx.Done():
-			return done, r.ctx.Err()
-		}
-	}
-	body := http.MaxBytesReader(r.w, r.http.Body, r.call.maxBody)
-	err = json.NewDecoder(body).Decode(v)
+func (d *Door) read(r *request, v any, need bool) error {
+	body := &largeBody{r: r, d: d, body: http.MaxBytesReader(r.w, r.http.Body, r.call.maxBody)}
+	err := json.NewDecoder(body).Decode(v)
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:
-		return done, nil
+		return nil
 	case errors.Is(err, io.EOF) && !need:
-		return done, nil
+		return nil
 	case errors.As(err, &large):
-		err = errs.New(errs.Invalid, "the body is larger than %d bytes", r.call.maxBody)
+		return errs.New(errs.Invalid, "the body is larger than %d bytes", r.call.maxBody)
 	case errors.Is(err, io.EOF):
-		err = errs.New(errs.Invalid, "the body is missing")
+		return errs.New(errs.Invalid, "the body is missing")
+	case r.ctx.Err() != nil && r.leave == nil && body.read > smallBody:
+		return errs.New(errs.Limited, "too many large bodies at once: try again")
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		err = errs.New(errs.Invalid, "the body did not come in time")
-	default: // its text may quote the body
-		err = errs.New(errs.Invalid, "the body is not the JSON that this call takes")
+		return errs.New(errs.Invalid, "the body did not come in time")
 	}
-	done()
-	return func() {}, err
+	return errs.New(errs.Invalid, "the body is not the JSON that this call takes") // its text may quote the body
 }
 
 // empty answers success without a body.
@@ -285,6 +280,9 @@ func (r *request) raw(b []byte) error {
 	r.written, r.code = true, http.StatusOK
 	h := r.w.Header()
 	h["Content-Type"] = jsonType
+	if r.leave != nil { // the place is for who comes next
+		_ = http.NewResponseController(r.w).SetWriteDeadline(time.Now().Add(answerTime)) // not all connections can
+	}
 	r.w.WriteHeader(http.StatusOK)
 	_, _ = r.w.Write(b) // the client is gone, or not
 	return nil

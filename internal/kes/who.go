@@ -58,6 +58,9 @@ func (d *Door) listPolicies(r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := r.place(d.lists); err != nil {
+		return err
+	}
 	names, next, err := r.state.Access.Policies(r.ctx, r.caller(), prefix, from, maxPage)
 	if err != nil {
 		return err
@@ -102,6 +105,9 @@ func (d *Door) describeSelf(r *request) error {
 func (d *Door) listIdentities(r *request) error {
 	prefix, from, err := key.ParsePattern(r.argument)
 	if err != nil {
+		return err
+	}
+	if err := r.place(d.lists); err != nil {
 		return err
 	}
 	ids, next, err := r.state.Access.Identities(r.ctx, r.caller(), prefix, from, maxPage)

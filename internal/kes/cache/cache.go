@@ -5,6 +5,9 @@
 // is no key of a name is not remembered. Creating writes through and fills
 // nothing; deleting drops the key at once, and what is being fetched at that
 // moment is not kept.
+//
+// Listings are for the store a look at all that it has. They are made one at a time,
+// for all who wait (list.go).
 package cache
 
 import (
@@ -44,6 +47,7 @@ type Cache struct {
 	fetching map[string]*flight // guarded by mu
 	offline  atomic.Bool
 	places   chan struct{} // of fetches
+	lister   *lister
 }
 
 type entry struct {
@@ -78,7 +82,10 @@ func New(s store.Store, e Expiry) *Cache {
 	if e.Unused <= 0 {
 		e.Unused = 30 * time.Second
 	}
-	return &Cache{store: s, expiry: e, entries: map[string]*entry{}, fetching: map[string]*flight{}, places: make(chan struct{}, maxFlights)}
+	return &Cache{
+		store: s, expiry: e, entries: map[string]*entry{}, fetching: map[string]*flight{}, places: make(chan struct{}, maxFlights),
+		lister: newLister(s.List),
+	}
 }
 
 // Get returns a key, from memory if it is there. store.ErrNotFound when there
@@ -226,9 +233,11 @@ func (c *Cache) Delete(ctx context.Context, name string) error {
 	return c.store.Delete(ctx, name)
 }
 
-// List lists the store's names; see store.Store.
+// List lists the store's names; see store.Store. Those who ask at the same time
+// share what the store answers, and the pages of a listing come from one answer, if
+// it is not too large: none shows an older state than that at the listing's begin.
 func (c *Cache) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	return c.store.List(ctx, prefix, from, n)
+	return c.lister.list(ctx, prefix, from, n)
 }
 
 // Status asks the store; see store.Store.

@@ -119,7 +119,7 @@ func (i *importer) keys(cfg *config.Config) (copied, kept int, err error) {
 	defer cancel()
 	t := &tally{}
 	for at := ""; ; {
-		names, next, err := from.List(ctx, prefix, at, 1000)
+		names, next, err := from.List(ctx, prefix, at, storePage)
 		if err != nil {
 			return t.copied, t.kept, fmt.Errorf("list the keys: %w", err)
 		}

@@ -114,10 +114,14 @@ func (c *call) openStore(path string) (store.Store, error) {
 	return cfg.KeyStore.Open(c.ctx, nil)
 }
 
+// storePage is how many names of a key store are listed at a time: to most stores,
+// each page is a look at all names.
+const storePage = 100_000
+
 // copyAll copies page after page.
 func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (copied, kept int, err error) {
 	for at := ""; ; {
-		names, next, err := from.List(ctx, prefix, at, 1000)
+		names, next, err := from.List(ctx, prefix, at, storePage)
 		if err != nil {
 			return copied, kept, fmt.Errorf("list the keys: %w", err)
 		}

@@ -65,14 +65,6 @@ const MaxNames = 2_000_000
 // maxName is longer than the name of any key, in bytes.
 const maxName = 255
 
-// Add appends a name that a store has told, unless it can be none.
-func Add(names []string, name string) []string {
-	if name == "" || len(name) > maxName {
-		return names
-	}
-	return append(names, strings.Clone(name)) // not all of the answer
-}
-
 // Page cuts a page out of all names of a store that cannot do so itself. It
 // sorts names in place.
 func Page(names []string, prefix, from string, n int) ([]string, string) {
@@ -83,4 +75,62 @@ func Page(names []string, prefix, from string, n int) ([]string, string) {
 		return names, ""
 	}
 	return names[:n], names[n]
+}
+
+// Add appends a name that a store has told, unless it can be none.
+func Add(names []string, name string) []string {
+	if name == "" || len(name) > maxName {
+		return names
+	}
+	return append(names, strings.Clone(name)) // not all of the answer
+}
+
+// A Pager gathers a page of a store that tells its names in any order, and has no
+// pages of its own. However many there are, it keeps twice the page at most.
+type Pager struct {
+	prefix, from string
+	n            int
+	names        []string
+	bound        string // once there are enough: none from here on can be in the page
+	seen         int
+}
+
+// NewPager makes a pager for up to n names that begin with prefix, from a name on.
+func NewPager(prefix, from string, n int) *Pager { return &Pager{prefix: prefix, from: from, n: n} }
+
+// Add takes a name that the store has told; what can be none, or not in the page, is
+// left out.
+func (p *Pager) Add(name string) {
+	p.seen++
+	switch {
+	case name == "", len(name) > maxName, !strings.HasPrefix(name, p.prefix), name < p.from, p.bound != "" && name >= p.bound:
+		return
+	}
+	p.names = append(p.names, strings.Clone(name)) // not all of an answer
+	if len(p.names) >= 2*(p.n+1) {
+		p.cut()
+	}
+}
+
+// cut keeps the page, and the name after it.
+func (p *Pager) cut() {
+	sort.Strings(p.names)
+	p.names = slices.Compact(p.names)
+	if len(p.names) > p.n {
+		clear(p.names[p.n+1:])
+		p.names = p.names[:p.n+1]
+		p.bound = p.names[p.n]
+	}
+}
+
+// Seen returns how many names were added, to bound a store that does not end.
+func (p *Pager) Seen() int { return p.seen }
+
+// Page returns the page in the order of bytes, and the name after it, if any.
+func (p *Pager) Page() (names []string, next string) {
+	p.cut()
+	if len(p.names) > p.n {
+		return p.names[:p.n], p.names[p.n]
+	}
+	return p.names, ""
 }

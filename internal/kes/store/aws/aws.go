@@ -145,10 +145,10 @@ const maxPages = 10_000
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	token := ""
 	for range maxPages {
-		if len(names) > store.MaxNames {
+		if names.Seen() > store.MaxNames {
 			break
 		}
 		in := map[string]any{"MaxResults": 100}
@@ -163,11 +163,11 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			return nil, "", err
 		}
 		for _, e := range out.SecretList {
-			names = store.Add(names, e.Name)
+			names.Add(e.Name)
 		}
 		if out.NextToken == "" || out.NextToken == token {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 		token = out.NextToken
 	}

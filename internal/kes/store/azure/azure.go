@@ -238,10 +238,10 @@ const maxPages = 10_000
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	query := version
 	for range maxPages {
-		if len(names) > store.MaxNames {
+		if names.Seen() > store.MaxNames {
 			break
 		}
 		var out versions
@@ -250,12 +250,12 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 		}
 		for _, e := range out.Value {
 			if e.Attributes.Enabled {
-				names = store.Add(names, e.ID[strings.LastIndexByte(e.ID, '/')+1:])
+				names.Add(e.ID[strings.LastIndexByte(e.ID, '/')+1:])
 			}
 		}
 		if out.NextLink == "" {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 		// Only the link's query is taken: where it leads is ours to say.
 		link, err := url.Parse(out.NextLink)

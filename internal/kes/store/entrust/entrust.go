@@ -154,10 +154,10 @@ const (
 
 // List implements store.Store. Expired secrets are left out.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	token := ""
 	for range maxPages {
-		if len(names) > store.MaxNames {
+		if names.Seen() > store.MaxNames {
 			break
 		}
 		in := map[string]any{"max_items": pageSize}
@@ -176,12 +176,12 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 		}
 		for _, e := range out.Secrets {
 			if !e.Expired {
-				names = store.Add(names, e.Name)
+				names.Add(e.Name)
 			}
 		}
 		if out.NextToken == "" || out.NextToken == token {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 		token = out.NextToken
 	}

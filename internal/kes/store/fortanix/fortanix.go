@@ -153,10 +153,10 @@ const (
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	start := ""
 	for range maxPages {
-		if len(names) > store.MaxNames {
+		if names.Seen() > store.MaxNames {
 			break
 		}
 		q := url.Values{"sort": {"name:asc"}, "limit": {strconv.Itoa(pageSize)}}
@@ -171,12 +171,12 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 		for _, o := range out {
 			if o.Name > start {
 				start, moved = o.Name, true
-				names = store.Add(names, o.Name)
+				names.Add(o.Name)
 			}
 		}
 		if !moved {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 	}
 	return nil, "", errors.New("the listing does not end")

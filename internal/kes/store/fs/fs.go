@@ -372,25 +372,26 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// List implements store.Store.
+// List implements store.Store. It looks at every file of the folder, and keeps no
+// more names than twice the page's.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
 	d, err := os.Open(s.dir)
 	if err != nil {
 		return nil, "", reach(err)
 	}
 	defer d.Close()
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	for ctx.Err() == nil {
 		some, err := d.ReadDir(1024)
 		for _, e := range some {
 			s.tidy(e)
-			if name := e.Name(); !e.IsDir() && key.IsName(name) && strings.HasPrefix(name, prefix) && name >= from {
-				names = append(names, name)
+			if name := e.Name(); !e.IsDir() && key.IsName(name) {
+				names.Add(name)
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 		if err != nil {
 			return nil, "", err

@@ -160,10 +160,10 @@ const (
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	token := ""
 	for range maxPages {
-		if len(names) > store.MaxNames {
+		if names.Seen() > store.MaxNames {
 			break
 		}
 		q := url.Values{"pageSize": {pageSize}}
@@ -180,11 +180,11 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			return nil, "", err
 		}
 		for _, e := range out.Secrets {
-			names = store.Add(names, e.Name[strings.LastIndexByte(e.Name, '/')+1:])
+			names.Add(e.Name[strings.LastIndexByte(e.Name, '/')+1:])
 		}
 		if out.NextPageToken == "" || out.NextPageToken == token {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 		token = out.NextPageToken
 	}

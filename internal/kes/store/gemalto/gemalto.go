@@ -132,10 +132,10 @@ const (
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	var names []string
+	names := store.NewPager(prefix, from, n)
 	seen := 0
 	for range maxPages {
-		if len(names) > store.MaxNames {
+		if names.Seen() > store.MaxNames {
 			break
 		}
 		var out struct {
@@ -152,12 +152,12 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 			return nil, "", err
 		}
 		for _, r := range out.Resources {
-			names = store.Add(names, r.Name)
+			names.Add(r.Name)
 		}
 		seen += len(out.Resources)
 		if len(out.Resources) == 0 || seen >= out.Total {
-			names, next := store.Page(names, prefix, from, n)
-			return names, next, nil
+			page, next := names.Page()
+			return page, next, nil
 		}
 	}
 	return nil, "", errors.New("the listing does not end")

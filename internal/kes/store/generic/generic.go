@@ -94,11 +94,9 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// lines is a listing: a JSON object per name.
-type lines []string
-
-// read reads {"name":…,"last":…} objects, one after the other.
-func (l *lines) read(data []byte) error {
+// readLines gives to a function the names of a listing: {"name":…,"last":…} objects,
+// one after the other.
+func readLines(data []byte, name func(string)) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	for dec.More() {
 		var one struct {
@@ -107,7 +105,7 @@ func (l *lines) read(data []byte) error {
 		if err := dec.Decode(&one); err != nil {
 			return errors.New("the listing is not what was asked for")
 		}
-		*l = store.Add(*l, one.Name)
+		name(one.Name)
 	}
 	return nil
 }
@@ -118,12 +116,12 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	if err := s.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/v1/key", Raw: &raw, Max: rest.MaxListing}); err != nil {
 		return nil, "", err
 	}
-	var all lines
-	if err := all.read(raw); err != nil {
+	names := store.NewPager(prefix, from, n)
+	if err := readLines(raw, names.Add); err != nil {
 		return nil, "", err
 	}
-	names, next := store.Page(all, prefix, from, n)
-	return names, next, nil
+	page, next := names.Page()
+	return page, next, nil
 }
 
 // String implements store.Store.

@@ -73,13 +73,13 @@ func (s *Store) Delete(_ context.Context, name string) error {
 // List implements store.Store.
 func (s *Store) List(_ context.Context, prefix, from string, n int) ([]string, string, error) {
 	s.mu.RLock()
-	names := make([]string, 0, len(s.values))
+	defer s.mu.RUnlock()
+	names := store.NewPager(prefix, from, n)
 	for name := range s.values {
-		names = append(names, name)
+		names.Add(name)
 	}
-	s.mu.RUnlock()
-	names, next := store.Page(names, prefix, from, n)
-	return names, next, nil
+	page, next := names.Page()
+	return page, next, nil
 }
 
 // String implements store.Store.

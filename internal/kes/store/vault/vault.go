@@ -298,14 +298,14 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 	if err != nil {
 		return nil, "", err
 	}
-	names := make([]string, 0, len(out.Data.Keys))
+	names := store.NewPager(prefix, from, n)
 	for _, k := range out.Data.Keys {
 		if !strings.HasSuffix(k, "/") {
-			names = store.Add(names, k)
+			names.Add(k)
 		}
 	}
-	names, next := store.Page(names, prefix, from, n)
-	return names, next, nil
+	page, next := names.Page()
+	return page, next, nil
 }
 
 // String implements store.Store.
