@@ -436,6 +436,9 @@ func TestAutoSnapshots(t *testing.T) {
 		{"storage_type": "local", "path_prefix": dir},
 		{"storage_type": "local", "interval": "1s", "path_prefix": "here"},
 		{"storage_type": "aws-s3", "interval": "1s", "path_prefix": dir},
+		{"storage_type": "azure-blob", "interval": "1s", "path_prefix": dir},
+		{"storage_type": "aws-s3", "interval": "1s", "path_prefix": "a"},
+		{"storage_type": "local", "interval": "1s", "path_prefix": dir, "aws_s3_bucket": "b"},
 		{"storage_type": "local", "interval": "1s", "path_prefix": dir, "retain": 0},
 		{"storage_type": "local", "interval": "1s", "path_prefix": dir, "file_prefix": "../x"},
 	} {

@@ -24,6 +24,7 @@ func layers() []layer {
 	return []layer{
 		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "ttlv", "bounded"}, among: true},
 		{name: "storage", packages: []string{"storage", "storage/..."}, among: true},
+		{name: "clouds", packages: []string{"aws", "aws/..."}, among: true},
 		{name: "barrier", packages: []string{"barrier"}, may: []string{"storage"}},
 		{name: "seal", packages: []string{"seal", "seal/...", "cluster", "cluster/..."}, may: []string{"storage", "barrier"}, among: true},
 		{name: "contract", packages: []string{"engine"}, may: []string{"storage"}},
@@ -39,13 +40,13 @@ func layers() []layer {
 		{name: "wire", packages: []string{"wire"}},
 		// What KES is apart from HTTP: keys, identities, policies, key stores. The
 		// stand-alone server and arca's own door stand on it.
-		{name: "kes parts", packages: []string{"kes/key", "kes/identity", "kes/policy", "kes/store", "kes/store/...", "kes/cache"}, among: true},
+		{name: "kes parts", packages: []string{"kes/key", "kes/identity", "kes/policy", "kes/store", "kes/store/...", "kes/cache"}, among: true, may: []string{"clouds"}},
 		{name: "doors", packages: []string{"api", "kes", "kmip", "ui"}, may: []string{"contract", "wire", "kes parts"}},
 		{name: "config", packages: []string{"config", "config/..."}, among: true},
 		{name: "listener", packages: []string{"listener", "listener/..."}, may: []string{"config", "wire"}, among: true},
 		{
 			name: "server", packages: []string{"server", "server/..."}, among: true,
-			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener", "kes parts", "wire"},
+			may: []string{"storage", "barrier", "seal", "contract", "desks", "hall", "builtin", "hall's room", "doors", "config", "listener", "kes parts", "wire", "clouds"},
 		},
 		// The stand-alone KES server is a program of its own beside the Vault server:
 		// it has a door and key stores, and nothing of the hall.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,10 +38,26 @@ const (
 type AutoSnapshot struct {
 	Interval   time.Duration `json:"interval"`
 	Retain     int           `json:"retain"`      // files that are kept
-	PathPrefix string        `json:"path_prefix"` // the folder, on whichever node is the active one
+	PathPrefix string        `json:"path_prefix"` // the folder, on whichever node is the active one, or the beginning of objects' keys
 	FilePrefix string        `json:"file_prefix"`
 	MaxSpace   int64         `json:"local_max_space,omitempty"` // bytes of all files together; 0 is no bound
+	S3         *S3           `json:"s3,omitempty"`              // nil: a folder
 	Since      time.Time     `json:"since"`                     // when it was made: the first is due an interval later
+}
+
+// S3 is a bucket for snapshots. Keys that are empty come from the environment.
+type S3 struct {
+	Bucket       string `json:"bucket"`
+	Region       string `json:"region"`
+	AccessKey    string `json:"access_key,omitempty"`
+	SecretKey    string `json:"secret_key,omitempty"`
+	SessionToken string `json:"session_token,omitempty"`
+	Endpoint     string `json:"endpoint,omitempty"`
+	DisableTLS   bool   `json:"disable_tls,omitempty"`
+	PathStyle    bool   `json:"path_style,omitempty"`
+	SSE          bool   `json:"sse,omitempty"` // the service encrypts by AES-256
+	KMS          bool   `json:"kms,omitempty"` // ... by KMS
+	KMSKey       string `json:"kms_key,omitempty"`
 }
 
 // AutoStatus is how the snapshots of a schedule went.
@@ -167,9 +184,9 @@ func (a *Active) snapshotBySchedule(ctx context.Context, name string) bool {
 		return storage.IsNotFound(err)
 	}
 	st.LastStart = time.Now().UTC()
-	file, old, err := a.saveSnapshot(&s, st.LastStart)
+	place, url, old, err := a.saveSnapshot(ctx, &s, st.LastStart)
 	if err == nil {
-		st.LastEnd, st.Errors, st.LastError, st.URL = time.Now().UTC(), 0, "", "file://"+file
+		st.LastEnd, st.Errors, st.LastError, st.URL = time.Now().UTC(), 0, "", url
 		st.Next = st.LastStart.Add(s.Interval)
 	} else {
 		a.core.log.Error("a snapshot by schedule failed", "name", name, "error", err)
@@ -193,77 +210,169 @@ func (a *Active) snapshotBySchedule(ctx context.Context, name string) bool {
 	if err != nil {
 		return storage.IsNotFound(err)
 	}
-	for _, f := range old {
-		if err := remove(f); err != nil {
+	for _, name := range old {
+		if err := place.Remove(ctx, name); err != nil {
 			a.core.log.Warn("remove an old snapshot", "error", err)
 		}
 	}
 	return true
 }
 
-// saveSnapshot writes a snapshot into a file, durably, and tells which are too many then. A file of that name is whole.
-func (a *Active) saveSnapshot(s *AutoSnapshot, now time.Time) (file string, old []string, err error) {
-	if err := os.MkdirAll(s.PathPrefix, 0o700); err != nil {
-		return "", nil, errs.New(errs.Unavailable, "make the folder for snapshots: %w", err)
+// A SnapshotPlace is where the snapshots of a schedule go: a folder, a bucket.
+type SnapshotPlace interface {
+	// Create begins a snapshot, which exists once it is committed.
+	Create(ctx context.Context, name string) (NewSnapshot, error)
+	// List returns those that begin with prefix, in order of their names.
+	List(ctx context.Context, prefix string) ([]SnapshotFile, error)
+	Remove(ctx context.Context, name string) error
+}
+
+// A NewSnapshot is one that is being written. Commit makes it durable and says where
+// it is; Abort drops it.
+type NewSnapshot interface {
+	io.Writer
+	Commit() (url string, err error)
+	Abort() error
+}
+
+// A SnapshotFile is one of a place.
+type SnapshotFile struct {
+	Name  string
+	Bytes int64
+}
+
+func (c *Core) snapshotPlace(s *AutoSnapshot) (SnapshotPlace, error) {
+	if s.S3 == nil {
+		return folder(s.PathPrefix), nil
 	}
-	path := filepath.Join(s.PathPrefix, s.FilePrefix+"-"+now.Format(snapshotStamp)+snapshotSuffix)
-	part := path + ".part"
-	if err := a.writeSnapshot(part); err != nil {
-		return "", nil, errors.Join(errs.New(errs.Unavailable, "write a snapshot: %w", err), remove(part))
+	if c.cfg.Bucket == nil {
+		return nil, errs.New(errs.Unavailable, "this server cannot write to S3")
 	}
-	files, err := snapshotFiles(s)
+	return c.cfg.Bucket(s.PathPrefix, s.S3)
+}
+
+// CheckAutoSnapshot refuses a schedule whose place cannot be one. Nothing is asked of the place.
+func (c *Core) CheckAutoSnapshot(s *AutoSnapshot) error {
+	_, err := c.snapshotPlace(s)
+	return err
+}
+
+// A counter counts what is written through it.
+type counter struct {
+	io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// saveSnapshot makes a snapshot and tells which are too many then.
+func (a *Active) saveSnapshot(ctx context.Context, s *AutoSnapshot, now time.Time) (place SnapshotPlace, url string, old []string, err error) {
+	if place, err = a.core.snapshotPlace(s); err != nil {
+		return nil, "", nil, err
+	}
+	prefix := s.FilePrefix + "-"
+	file, err := place.Create(ctx, prefix+now.Format(snapshotStamp)+snapshotSuffix)
 	if err != nil {
-		return "", nil, errors.Join(err, remove(part))
+		return nil, "", nil, err
 	}
-	info, err := os.Stat(part)
+	url, old, err = a.fill(ctx, s, place, file)
+	if err != nil {
+		return nil, "", nil, errors.Join(err, file.Abort())
+	}
+	return place, url, old, nil
+}
+
+func (a *Active) fill(ctx context.Context, s *AutoSnapshot, place SnapshotPlace, file NewSnapshot) (url string, old []string, err error) {
+	w := &counter{Writer: file}
+	err = a.core.Cluster().Store().WriteArchive(w, func(sums []byte) ([]byte, error) { return a.Ring.Seal([]byte(SnapshotLabel), sums) })
 	if err != nil {
 		return "", nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
 	}
-	total := info.Size()
-	keep := files[max(0, len(files)-s.Retain+1):]
-	for _, f := range keep {
-		if info, err := os.Stat(f); err == nil {
-			total += info.Size()
-		}
+	files, err := place.List(ctx, s.FilePrefix+"-")
+	if err != nil {
+		return "", nil, errs.New(errs.Unavailable, "list the snapshots: %w", err)
+	}
+	files = slices.DeleteFunc(files, func(f SnapshotFile) bool { // others' files stay
+		stamp, isSnap := strings.CutSuffix(strings.TrimPrefix(f.Name, s.FilePrefix+"-"), snapshotSuffix)
+		_, err := time.Parse(snapshotStamp, stamp)
+		return !isSnap || err != nil
+	})
+	drop := max(0, len(files)-s.Retain+1)
+	total := w.n
+	for _, f := range files[drop:] {
+		total += f.Bytes
 	}
 	if s.MaxSpace > 0 && total > s.MaxSpace {
-		return "", nil, errors.Join(errs.New(errs.Unavailable,
-			"the snapshots that are kept would take %d bytes, and local_max_space is %d: raise it, or lower retain", total, s.MaxSpace), remove(part))
+		return "", nil, errs.New(errs.Unavailable,
+			"the snapshots that are kept would take %d bytes, and local_max_space is %d: raise it, or lower retain", total, s.MaxSpace)
 	}
-	if err := os.Rename(part, path); err != nil {
+	for _, f := range files[:drop] {
+		old = append(old, f.Name)
+	}
+	if url, err = file.Commit(); err != nil {
 		return "", nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
 	}
-	if err := syncFolder(s.PathPrefix); err != nil {
-		return "", nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
-	}
-	return path, files[:len(files)-len(keep)], nil
+	return url, old, nil
 }
 
-func (a *Active) writeSnapshot(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // the operator's folder
-	if err != nil {
-		return err
-	}
-	err = a.core.Cluster().Store().WriteArchive(f, func(sums []byte) ([]byte, error) { return a.Ring.Seal([]byte(SnapshotLabel), sums) })
-	return errors.Join(err, f.Sync(), f.Close())
+// A folder is a SnapshotPlace on this node.
+type folder string
+
+type snapshotPart struct {
+	*os.File
+	path string // that it has once it is whole
 }
 
-// snapshotFiles are those of a schedule that exist, oldest first.
-func snapshotFiles(s *AutoSnapshot) ([]string, error) {
-	list, err := os.ReadDir(s.PathPrefix)
-	if err != nil {
-		return nil, errs.New(errs.Unavailable, "list the snapshots: %w", err)
+func (f folder) Create(_ context.Context, name string) (NewSnapshot, error) {
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return nil, errs.New(errs.Unavailable, "make the folder for snapshots: %w", err)
 	}
-	var files []string
+	path := filepath.Join(string(f), name)
+	part, err := os.OpenFile(path+".part", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // the operator's folder
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "write a snapshot: %w", err)
+	}
+	return &snapshotPart{part, path}, nil
+}
+
+func (p *snapshotPart) Commit() (string, error) {
+	if err := errors.Join(p.Sync(), p.Close()); err != nil {
+		return "", err
+	}
+	if err := os.Rename(p.Name(), p.path); err != nil {
+		return "", err
+	}
+	return "file://" + p.path, syncFolder(filepath.Dir(p.path))
+}
+
+func (p *snapshotPart) Abort() error {
+	_ = p.Close() // of a file that goes
+	return remove(p.Name())
+}
+
+func (f folder) List(_ context.Context, prefix string) ([]SnapshotFile, error) {
+	list, err := os.ReadDir(string(f))
+	if err != nil {
+		return nil, err
+	}
+	var files []SnapshotFile
 	for _, e := range list {
-		stamp, ok := strings.CutPrefix(e.Name(), s.FilePrefix+"-")
-		stamp, isSnap := strings.CutSuffix(stamp, snapshotSuffix)
-		if _, err := time.Parse(snapshotStamp, stamp); ok && isSnap && err == nil {
-			files = append(files, filepath.Join(s.PathPrefix, e.Name()))
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil { // else it went meanwhile
+			files = append(files, SnapshotFile{e.Name(), info.Size()})
 		}
 	}
-	slices.Sort(files)
 	return files, nil
+}
+
+func (f folder) Remove(_ context.Context, name string) error {
+	return remove(filepath.Join(string(f), name))
 }
 
 func remove(path string) error {

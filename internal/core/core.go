@@ -58,6 +58,8 @@ type Config struct {
 	Seals []seal.Wrapper
 	// Cluster is what the node shares its store with; nil is nobody.
 	Cluster *cluster.Node
+	// Bucket opens the part of a bucket whose keys begin with prefix, for snapshots by schedule; nil: there is no S3.
+	Bucket func(prefix string, s *S3) (SnapshotPlace, error)
 	// Join asks a node of a cluster to be let in; it reports whether that one has
 	// answered. Needed with Cluster.
 	Join        func(ctx context.Context, req JoinRequest) (bool, error)

@@ -188,6 +188,7 @@ func (n *node) openCore() error {
 		Forbidden:     n.auditFile,
 		Traces:        n.traces(),
 		ForwardRunner: n.runnerForwarder(),
+		Bucket:        openBucket,
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {

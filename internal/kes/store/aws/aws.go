@@ -1,8 +1,7 @@
 // Package aws is a key store in AWS Secrets Manager: a secret per key.
 //
 // It speaks the service's JSON protocol itself, signed with Signature Version 4
-// (sigv4.go), rather than link the whole SDK for four calls; credentials come
-// from where the SDK would look for them (credentials.go).
+// rather than link the whole SDK for four calls.
 package aws
 
 import (
@@ -28,7 +27,6 @@ type Config struct {
 type Store struct {
 	cfg    Config
 	client *rest.Client
-	keys   source
 }
 
 var _ store.Store = (*Store)(nil)
@@ -49,22 +47,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, keys: newSource(cfg, web)}
-	s.client = &rest.Client{Base: cfg.Endpoint, HTTP: web, Retries: 2, Prepare: s.sign}
+	s := &Store{cfg: cfg}
+	s.client = &rest.Client{Base: cfg.Endpoint, HTTP: web, Retries: 2, Prepare: signer(cfg, web, "secretsmanager")}
 	if _, err := s.Status(ctx); err != nil {
 		return nil, fmt.Errorf("reach AWS Secrets Manager at %s: %w", cfg.Endpoint, err)
 	}
 	return s, nil
-}
-
-func (s *Store) sign(r *http.Request, body []byte) error {
-	c, err := s.keys.get(r.Context())
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	signV4(r, body, c, s.cfg.Region, "secretsmanager", time.Now())
-	return nil
 }
 
 // call asks for one action.

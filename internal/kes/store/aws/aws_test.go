@@ -10,27 +10,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/storetest"
 )
-
-// TestSignature checks the example of AWS's documentation for Signature Version
-// 4, as far as this signer goes: its test suite's post-vanilla.
-func TestSignature(t *testing.T) {
-	t.Parallel()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://example.amazonaws.com/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &credentials{accessKey: "AKIDEXAMPLE", secretKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
-	signV4(r, nil, c, "us-east-1", "service", time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC))
-	want := "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=host;x-amz-date, Signature=5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"
-	if got := r.Header.Get("Authorization"); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
 
 // fake is Secrets Manager, as far as it is asked.
 type fake struct {

@@ -2,22 +2,26 @@ package aws
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/url"
 	"sort"
 	"strings"
 	"time"
 )
 
-// signV4 signs a request without query by AWS Signature Version 4
+// signV4 signs a request by AWS Signature Version 4
 // (https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html).
-func signV4(r *http.Request, body []byte, c *credentials, region, service string, now time.Time) {
+// Its path is escaped as it is to be signed, which is once for S3.
+func signV4(r *http.Request, sum [sha256.Size]byte, c *credentials, region, service string, now time.Time) {
 	stamp := now.UTC().Format("20060102T150405Z")
 	day := stamp[:8]
 	r.Header.Set("X-Amz-Date", stamp)
+	if service == "s3" {
+		r.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
+	}
 	if c.token != "" {
 		r.Header.Set("X-Amz-Security-Token", c.token)
 	}
@@ -41,8 +45,7 @@ func signV4(r *http.Request, body []byte, c *credentials, region, service string
 	if path == "" {
 		path = "/"
 	}
-	sum := sha256.Sum256(body)
-	canonical := strings.Join([]string{r.Method, path, "", headers.String(), signed, hex.EncodeToString(sum[:])}, "\n")
+	canonical := strings.Join([]string{r.Method, path, canonicalQuery(r.URL.Query()), headers.String(), signed, hex.EncodeToString(sum[:])}, "\n")
 	scope := strings.Join([]string{day, region, service, "aws4_request"}, "/")
 	hashed := sha256.Sum256([]byte(canonical))
 	toSign := "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + hex.EncodeToString(hashed[:])
@@ -60,10 +63,7 @@ func mac(key []byte, text string) []byte {
 	return m.Sum(nil)
 }
 
-// requestToken makes a write that is retried happen once.
-func requestToken() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+// canonicalQuery is the query with its names in order, and all but letters, digits and "-_.~" escaped.
+func canonicalQuery(q url.Values) string {
+	return strings.ReplaceAll(q.Encode(), "+", "%20")
 }

@@ -1,8 +1,11 @@
+// Package aws signs requests to Amazon's services, with credentials from where its
+// SDK would look for them.
 package aws
 
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -17,10 +20,16 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"arca/internal/kes/store"
-	"arca/internal/kes/store/rest"
 )
+
+// ErrUnreachable marks errors of asking for credentials that may pass.
+var ErrUnreachable = errors.New("what gives AWS credentials cannot be reached")
+
+// Keys are credentials of the configuration; all empty: from the environment.
+type Keys struct{ Access, Secret, Token string }
+
+// LogValue hides the keys from logs.
+func (Keys) LogValue() slog.Value { return slog.StringValue("credentials") }
 
 // credentials sign requests. They print nothing of themselves.
 type credentials struct {
@@ -31,17 +40,15 @@ type credentials struct {
 // LogValue hides the keys from logs.
 func (*credentials) LogValue() slog.Value { return slog.StringValue("credentials") }
 
-// A source keeps credentials and gets new ones before they end: those of the
+// A Source keeps credentials and gets new ones before they end: those of the
 // configuration, of the environment, of the shared file, of a web identity (in
 // Kubernetes), of the container, of the machine; the first that there are.
-type source struct {
-	fixed  *credentials
-	region string
-	web    *http.Client
-	state  *sourceState
-}
-
-type sourceState struct {
+//
+// It is safe for concurrent use.
+type Source struct {
+	fixed   *credentials
+	region  string
+	do      func(*http.Request) (*http.Response, error)
 	mu      sync.Mutex
 	current *credentials // guarded by mu
 }
@@ -49,35 +56,46 @@ type sourceState struct {
 // early is how long before their end credentials are replaced.
 const early = 5 * time.Minute
 
-func newSource(cfg Config, web *http.Client) source {
-	s := source{region: cfg.Region, web: web, state: &sourceState{}}
-	if cfg.AccessKey != "" || cfg.SecretKey != "" || cfg.Token != "" {
-		s.fixed = &credentials{accessKey: cfg.AccessKey, secretKey: cfg.SecretKey, token: cfg.Token}
+// NewSource makes a source of credentials for services in a region. do asks what gives credentials; it need not use a proxy.
+func NewSource(fixed Keys, region string, do func(*http.Request) (*http.Response, error)) *Source {
+	s := &Source{region: region, do: do}
+	if fixed != (Keys{}) {
+		s.fixed = &credentials{accessKey: fixed.Access, secretKey: fixed.Secret, token: fixed.Token}
 	}
 	return s
 }
 
-func (s source) get(ctx context.Context) (*credentials, error) {
+// Sign signs a request with a body of the SHA-256 sum given, for a service ("kms") in the source's region, as of now.
+func (s *Source) Sign(r *http.Request, sum [sha256.Size]byte, service string) error {
+	c, err := s.get(r.Context())
+	if err != nil {
+		return err
+	}
+	signV4(r, sum, c, s.region, service, time.Now())
+	return nil
+}
+
+func (s *Source) get(ctx context.Context) (*credentials, error) {
 	if s.fixed != nil {
 		return s.fixed, nil
 	}
-	s.state.mu.Lock()
-	defer s.state.mu.Unlock()
-	if c := s.state.current; c != nil && (c.until.IsZero() || time.Until(c.until) > early) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.current; c != nil && (c.until.IsZero() || time.Until(c.until) > early) {
 		return c, nil
 	}
 	c, err := s.look(ctx)
 	if err != nil {
-		if old := s.state.current; old != nil && time.Now().Before(old.until) {
+		if old := s.current; old != nil && time.Now().Before(old.until) {
 			return old, nil
 		}
 		return nil, fmt.Errorf("find AWS credentials: %w", err)
 	}
-	s.state.current = c
+	s.current = c
 	return c, nil
 }
 
-func (s source) look(ctx context.Context) (*credentials, error) {
+func (s *Source) look(ctx context.Context) (*credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if a, k := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"); a != "" && k != "" {
@@ -150,14 +168,14 @@ func fromFile() *credentials {
 }
 
 // fromWebIdentity exchanges a token of Kubernetes for credentials of a role.
-func (s source) fromWebIdentity(ctx context.Context, file, role string) (*credentials, error) {
+func (s *Source) fromWebIdentity(ctx context.Context, file, role string) (*credentials, error) {
 	token, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}
 	session := os.Getenv("AWS_ROLE_SESSION_NAME")
 	if session == "" {
-		session = "kes"
+		session = "arca"
 	}
 	form := url.Values{
 		"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {role},
@@ -219,7 +237,7 @@ func checkContainerURL(full string) error {
 }
 
 // fromMachine asks the instance metadata service, version 2.
-func (s source) fromMachine(ctx context.Context) (*credentials, error) {
+func (s *Source) fromMachine(ctx context.Context) (*credentials, error) {
 	base := os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")
 	if base == "" {
 		base = "http://169.254.169.254"
@@ -249,7 +267,7 @@ func (s source) fromMachine(ctx context.Context) (*credentials, error) {
 }
 
 // fromURL reads credentials as containers and machines are given them.
-func (s source) fromURL(ctx context.Context, target string, header http.Header) (*credentials, error) {
+func (s *Source) fromURL(ctx context.Context, target string, header http.Header) (*credentials, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil) //nolint:gosec // the operator's own environment names it
 	if err != nil {
 		return nil, err
@@ -273,10 +291,10 @@ func (s source) fromURL(ctx context.Context, target string, header http.Header) 
 	return &credentials{out.AccessKeyID, out.SecretAccessKey, out.Token, out.Expiration}, nil
 }
 
-func (s source) ask(r *http.Request) ([]byte, error) {
-	answer, err := rest.Metadata(s.web, r).Do(r) //nolint:gosec // the operator's own environment names it
+func (s *Source) ask(r *http.Request) ([]byte, error) {
+	answer, err := s.do(r)
 	if err != nil {
-		return nil, &store.UnreachableError{Err: err}
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
