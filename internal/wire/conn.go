@@ -177,6 +177,10 @@ func (c *conn) next() bool {
 	}
 	raw := c.buf[c.from : c.from+size]
 	if !c.head.parse(raw) || !c.head.url(&c.url) {
+		if framedTwice(raw) {
+			c.refuse("a request has Content-Length or Transfer-Encoding, not both")
+			return false
+		}
 		c.handOver()
 		return false
 	}
@@ -233,6 +237,14 @@ func (c *conn) readHead() (size int, ok bool) {
 			c.setDeadline(c.srv.ReadHeaderTimeout)
 		}
 	}
+}
+
+// refuse answers a request that nobody may read in one of two ways, and ends the
+// connection.
+func (c *conn) refuse(why string) {
+	c.setWriteDeadline(shortDeadline)
+	_, _ = io.WriteString(c.rw, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: "+why) // the client may be gone
+	c.linger()
 }
 
 // answer runs the handler for the parsed head.

@@ -106,6 +106,22 @@ func (h *head) parse(b []byte) bool {
 	return hosts == 1 && lengths <= 1
 }
 
+// framedTwice reports whether a head tells the length of its body in two ways, of
+// which a proxy may have taken the other: RFC 9112, section 6.1.
+func framedTwice(b []byte) bool {
+	length, chunked := false, false
+	for line := range bytes.Lines(b) {
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		switch strings.ToLower(string(bytes.TrimSpace(name))) {
+		case "content-length":
+			length = true
+		case "transfer-encoding":
+			chunked = true
+		}
+	}
+	return length && chunked
+}
+
 // requestLine reads "METHOD target HTTP/1.1".
 func (h *head) requestLine(line string) bool {
 	method, rest, ok := strings.Cut(line, " ")

@@ -12,7 +12,9 @@
 // Upgrade, no Expect, no folded lines, no control characters) is not judged
 // here. The connection goes to net/http together with the bytes that were read,
 // and stays there. So do connections that negotiate HTTP/2. What is refused, and
-// how, is net/http's decision alone; a request is never read in two ways.
+// how, is net/http's decision alone; a request is never read in two ways. What has
+// both Content-Length and Transfer-Encoding is refused here, as net/http takes it; and
+// a connection ends with a request that has Transfer-Encoding.
 //
 // The handler's request and headers are valid until it returns, as with
 // net/http. Its context ends with the server, not with the client: a handler
@@ -283,6 +285,11 @@ func withTLSState(h http.Handler) http.Handler {
 			if state, ok := r.Context().Value(tlsKey{}).(*tls.ConnectionState); ok {
 				r.TLS = state
 			}
+		}
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// net/http does not tell whether there was a Content-Length, too. The next one
+			// of its kind begins a connection, and is looked at before it comes here.
+			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)
 	})

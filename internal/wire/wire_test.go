@@ -109,7 +109,6 @@ func TestAsNetHTTP(t *testing.T) {
 		{"escapes", "GET /v1/a%2Fb%20c?x=%zz HTTP/1.1\r\nHost: x\r\n\r\n", 1},
 		{"bad escape", "GET /v1/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 1},
 		{"chunked", "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 1},
-		{"chunked and length", "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 1},
 		{"two lengths", "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 1},
 		{"signed length", "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc", 1},
 		{"no host", "GET /a HTTP/1.1\r\n\r\n", 1},
@@ -358,5 +357,48 @@ func TestShortIdleTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-tick.C
+	}
+}
+
+// TestFramedTwice refuses a request that has both lengths, and reads nothing behind it;
+// chunked alone is fine, and ends the connection.
+func TestFramedTwice(t *testing.T) {
+	t.Parallel()
+	addr := start(t, http.HandlerFunc(echo), nil)
+	const chunks = "5\r\nhello\r\n0\r\n\r\n"
+	next := "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, c := range []struct {
+		head string
+		ok   bool
+	}{
+		{"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", false},
+		{"transfer-encoding: chunked\r\ncontent-length: 4\r\n", false},
+		{"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nContent-Length: 0\r\n", false},
+		{"Transfer-Encoding: chunked\r\n", true},
+	} {
+		for _, before := range []string{"", next} {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, before+"POST /first HTTP/1.1\r\nHost: x\r\n"+c.head+"\r\n"+chunks+next); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(conn) // the server closes
+			_ = conn.Close()             // as above
+			if err != nil {
+				t.Errorf("%q: %v", c.head, err)
+			}
+			all := strings.TrimPrefix(string(raw), "HTTP/1.1 200")
+			if before == "" {
+				all = string(raw)
+			}
+			switch got := strings.Count(all, "/first"); {
+			case c.ok && (got != 1 || strings.Count(all, "HTTP/1.1 ") != 1 || !strings.Contains(all, "Connection: close")):
+				t.Errorf("%q: %s", c.head, all)
+			case !c.ok && (got != 0 || !strings.Contains(all, "HTTP/1.1 400 ") || strings.Count(all, "HTTP/1.1 ") != 1):
+				t.Errorf("%q: %s", c.head, all)
+			}
+		}
 	}
 }
