@@ -115,10 +115,13 @@ type State struct {
 	// TLS proxies, and the header in which they send the client's certificate.
 	Proxies     map[string]bool
 	ProxyHeader string
-	// Verify checks a certificate that a proxy sent; nil trusts the proxy.
-	Verify func(sent *x509.Certificate) error
+	// Verify checks a client's certificate, the first, with those that came along: of
+	// each connection once, as the handshake may have been under other rules, and what
+	// a proxy sent. Nil trusts all of them.
+	Verify func(chain []*x509.Certificate) error
 
-	use sync.RWMutex
+	use   sync.RWMutex
+	trust trust
 }
 
 // Retire waits until no request uses the state any more. The door must have
@@ -179,6 +182,15 @@ func (d *Door) Swap(s *State) *State {
 	close(d.changed)
 	d.changed = make(chan struct{})
 	return old
+}
+
+// Recheck makes the door verify the certificates of all connections again, and ask
+// again who may follow the logs. Calls of it and of Swap must not overlap.
+func (d *Door) Recheck() {
+	s := d.state.Load()
+	d.Swap(&State{
+		Keys: s.Keys, Access: s.Access, Settings: s.Settings, Proxies: s.Proxies, ProxyHeader: s.ProxyHeader, Verify: s.Verify,
+	})
 }
 
 // changes returns what is closed when the state becomes another.

@@ -218,7 +218,7 @@ func TestProxy(t *testing.T) {
 	if code, _ := r.do("proxy", "GET", "/version", ""); code != 200 {
 		t.Errorf("the proxy's own: %d", code)
 	}
-	r.state.Verify = func(*x509.Certificate) error { return errors.New("untrusted") }
+	r.state.Verify = func([]*x509.Certificate) error { return errors.New("untrusted") }
 	if code, _ := r.do("proxy", "PUT", "/v1/key/create/x", "", header, good); code != 403 {
 		t.Errorf("not verified: %d", code)
 	}

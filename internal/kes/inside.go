@@ -161,7 +161,11 @@ func (i Inside) Create(ctx context.Context, by Caller, name string, secret []byt
 	if secret == nil {
 		return i.ask(ctx, by, engine.OpUpdate, "v1/key/create/"+name, nil, nil)
 	}
-	return i.ask(ctx, by, engine.OpUpdate, "v1/key/import/"+name, map[string]any{"key": secret, "cipher": c.String()}, nil)
+	fields := map[string]any{"key": secret}
+	if c != key.Unspecified {
+		fields["cipher"] = c.String()
+	}
+	return i.ask(ctx, by, engine.OpUpdate, "v1/key/import/"+name, fields, nil)
 }
 
 // Describe implements Keys.

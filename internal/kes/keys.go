@@ -44,11 +44,11 @@ func (d *Door) importKey(r *request) error {
 	secret, cipherName, kind := in.Key, in.Cipher, errs.MediaType
 	if in.Bytes != nil && in.Key == nil {
 		secret, cipherName, kind = in.Bytes, in.Algorithm, errs.Invalid
-		if cipherName == "" {
-			cipherName = key.AES256.String()
-		}
 	}
 	cipher, ok := key.ParseCipher(cipherName)
+	if cipherName == "" && kind == errs.Invalid {
+		ok = true // of 2023: not specified
+	}
 	if !ok || !cipher.Usable() {
 		return errs.New(errs.MediaType, "the cipher is not supported: use AES256 or ChaCha20")
 	}

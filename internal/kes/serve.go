@@ -2,6 +2,7 @@ package kes
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -189,6 +190,11 @@ func (r *request) authenticate(skip bool) error {
 		}
 		return err
 	}
+	if r.state.Verify != nil {
+		if err := r.state.trust.check(r.http.TLS, r.state.Verify); err != nil {
+			return err
+		}
+	}
 	r.identity, r.cert = identity.Of(cert), cert
 	if !r.state.Proxies[r.identity] {
 		return nil
@@ -210,7 +216,7 @@ func (r *request) forwarded() error {
 		return errs.New(errs.Invalid, "the header %s of the TLS proxy: %w", r.state.ProxyHeader, err)
 	}
 	if r.state.Verify != nil {
-		if err := r.state.Verify(cert); err != nil {
+		if err := r.state.Verify([]*x509.Certificate{cert}); err != nil {
 			return errs.New(errs.Denied, "the certificate that the TLS proxy sent is not trusted")
 		}
 	}

@@ -187,8 +187,12 @@ func (u *Upstream) Create(ctx context.Context, _ Caller, name string, secret []b
 		Bytes     []byte `json:"bytes"` // as of 2023
 		Algorithm string `json:"algorithm"`
 	}{secret, cipher.String(), secret, ""}
-	if in.Algorithm = "AES256-GCM_SHA256"; cipher == key.ChaCha20 {
+	switch cipher {
+	case key.AES256:
+		in.Algorithm = "AES256-GCM_SHA256"
+	case key.ChaCha20:
 		in.Algorithm = "XCHACHA20-POLY1305"
+	case key.Unspecified:
 	}
 	return u.do(ctx, rest.Request{Method: http.MethodPut, Path: upstreamPath("import", name), In: in})
 }

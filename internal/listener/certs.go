@@ -58,18 +58,23 @@ func (c *certs) load() error {
 	return nil
 }
 
-// VerifyClient checks a client's certificate that came otherwise than with the
-// handshake, such as from a TLS proxy, as the handshake would: against
-// tls_client_ca_file as last loaded, if the listener has to verify at all.
-func (l *Listener) VerifyClient(cert *x509.Certificate) error {
+// VerifyClient checks a client's certificate, the first, with those that came along,
+// as a handshake would now: against tls_client_ca_file as last loaded, if the listener
+// has to verify at all. It is for certificates that came otherwise, such as from a TLS
+// proxy, and for connections from before.
+func (l *Listener) VerifyClient(chain []*x509.Certificate) error {
 	if !l.stanza.TLSRequireClient {
 		return nil
 	}
-	if l.certs == nil {
+	if l.certs == nil || len(chain) == 0 {
 		return errs.New(errs.Denied, "the listener has no TLS, and nothing to verify certificates against")
 	}
-	_, err := cert.Verify(x509.VerifyOptions{
-		Roots: l.certs.current.Load().ClientCAs, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: l.certs.current.Load().ClientCAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	return err
 }

@@ -30,7 +30,9 @@ func (n *node) openKES(s *config.Listener, forward *forwarder) error {
 		state.Proxies[id] = true
 	}
 	var l *listener.Listener // open before the first request is read
-	state.Verify = func(sent *x509.Certificate) error { return l.VerifyClient(sent) }
+	if s.TLSRequireClient {
+		state.Verify = func(chain []*x509.Certificate) error { return l.VerifyClient(chain) }
+	}
 	failures := &kes.Stream{}
 	log := slog.New(kes.NewTee(n.log.Named("kes").Handler(), failures))
 	door := kes.New(kes.Config{Version: version.Arca, Log: log, Errors: failures}, state)

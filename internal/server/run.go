@@ -190,6 +190,9 @@ func (n *node) reload() {
 	for _, l := range n.listeners {
 		problem("certificate", l.Reload())
 	}
+	for _, door := range n.kes {
+		door.Recheck()
+	}
 	problem("log file", n.log.Reopen())
 	if a := n.core.Active(); a != nil {
 		problem("audit", a.Audit.Reload())

@@ -24,7 +24,8 @@ const importUsage = `Usage:
 Takes a KES server over into arca: copies the keys of its key store, and the
 policies, identities and the admin of its configuration file, into a mount of the
 type kes. What the server's clients have encrypted opens there, and its clients are
-known there. Keys that exist are kept.
+known there. Keys that exist are kept; so are policies and identities that were
+changed or deleted in arca, of which it tells.
 
 Arca is named by VAULT_ADDR and VAULT_TOKEN (and VAULT_NAMESPACE, VAULT_CACERT, …).
 
@@ -32,6 +33,8 @@ Options:
         --from FILE          the KES server's configuration file
         --mount PATH         the mount (default kes)
         --keys-only          leave policies and identities
+        --overwrite          write policies and identities as they are in FILE,
+                             whatever was changed in arca
     -q, --quiet              print nothing
     -h, --help               print this text
 
@@ -44,6 +47,7 @@ func importFlags(f *flags) {
 	f.takes("from")
 	f.takes("mount")
 	f.on("keys-only")
+	f.on("overwrite")
 	f.on("quiet", "q")
 }
 
@@ -211,37 +215,71 @@ func alreadyExists(err error) bool {
 	return errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest && slices.Contains(refused.Errors, "key already exists")
 }
 
-// access writes policies, identities and the admin.
+// access writes policies, identities and the admin. What was changed or deleted in
+// arca stays so, unless it is to be overwritten.
 func (i *importer) access(cfg *config.Config) error {
 	set := cfg.Policies
+	var policies, identities, kept int
 	for _, name := range slices.Sorted(maps.Keys(set.Policies)) {
 		p := set.Policies[name]
-		if _, err := i.arca.WriteWithContext(i.ctx, i.mount+"/policies/"+name, map[string]any{"allow": p.Allow, "deny": p.Deny}); err != nil {
+		written, err := i.row("policies/"+name, map[string]any{"allow": p.Allow, "deny": p.Deny})
+		if err != nil {
 			return fmt.Errorf("write the policy %q: %w", name, err)
 		}
+		count(written, &policies, &kept)
 	}
-	written := 0
 	for _, id := range slices.Sorted(maps.Keys(set.Identities)) {
 		if !identity.Is(id) {
 			i.warnf("%q is no identity, and is left out", id)
 			continue
 		}
-		if _, err := i.arca.WriteWithContext(i.ctx, i.mount+"/identities/"+strings.ToLower(id), map[string]any{"policy": set.Identities[id]}); err != nil {
+		written, err := i.row("identities/"+strings.ToLower(id), map[string]any{"policy": set.Identities[id]})
+		if err != nil {
 			return fmt.Errorf("write the identity %s: %w", id, err)
 		}
-		written++
+		count(written, &identities, &kept)
 	}
 	if identity.Is(set.Admin) {
-		if _, err := i.arca.WriteWithContext(i.ctx, i.mount+"/identities/"+strings.ToLower(set.Admin), map[string]any{"admin": true}); err != nil {
+		written, err := i.row("identities/"+strings.ToLower(set.Admin), map[string]any{"admin": true})
+		if err != nil {
 			return fmt.Errorf("write the admin %s: %w", set.Admin, err)
 		}
-		written++
+		count(written, &identities, &kept)
 	}
 	if len(cfg.TLS.Proxies) > 0 {
 		i.warnf("TLS proxies stand in arca's configuration: listener \"kes\" { tls_proxy_identities = [...] }")
 	}
-	if !i.is("quiet") {
-		i.printf("Policies:         %d\nIdentities:       %d\n", len(set.Policies), written)
+	if i.is("quiet") {
+		return nil
+	}
+	i.printf("Policies:         %d\nIdentities:       %d\n", policies, identities)
+	if kept > 0 {
+		i.printf("Left unchanged:   %d\n", kept)
 	}
 	return nil
+}
+
+func count(written bool, all, kept *int) {
+	if written {
+		*all++
+	} else {
+		*kept++
+	}
+}
+
+// row writes a policy or an identity, and reports whether arca has it now as it is in
+// the file. It tells of what is left as an operator has made it.
+func (i *importer) row(at string, fields map[string]any) (written bool, err error) {
+	fields["imported"], fields["overwrite"] = true, i.is("overwrite")
+	_, err = i.arca.WriteWithContext(i.ctx, i.mount+"/"+at, fields)
+	var refused *api.ResponseError
+	if !errors.As(err, &refused) || refused.StatusCode != http.StatusBadRequest || len(refused.Errors) != 1 {
+		return err == nil, err
+	}
+	switch says := refused.Errors[0]; {
+	case strings.HasSuffix(says, "and is kept"), strings.HasSuffix(says, "and stays so"), strings.HasPrefix(says, "there is no policy"):
+		i.warnf("%s/%s: %s; --overwrite writes it as it is in the file", i.mount, at, says)
+		return false, nil
+	}
+	return false, err
 }

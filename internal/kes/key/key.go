@@ -32,8 +32,10 @@ const Size = 32
 // A Cipher says how a key seals.
 type Cipher uint8
 
-// The ciphers. The zero value belongs to keys from before v0.20 of KES, which
-// name none: they seal with AES256 and open what their ciphertexts name.
+// The ciphers. The zero value belongs to keys that name none: those from before v0.20
+// of KES, and what clients of 2023 imported. A KES sealed with them as its processor
+// was good at, and their ciphertexts of that time name the cipher. They seal with
+// AES256 here, and open what their ciphertexts name, or both where these name none.
 const (
 	Unspecified Cipher = iota
 	AES256

@@ -227,6 +227,60 @@ func TestTrustChanges(t *testing.T) {
 	}
 }
 
+// TestTrustEnds refuses on connections that are open what their certificates may not
+// any more: by HTTP/1.1 and 2, with requests and with the stream of a log.
+func TestTrustEnds(t *testing.T) {
+	t.Parallel()
+	for _, two := range []bool{false, true} {
+		r := start(t)
+		r.configure("/v1/*", "")
+		if err := r.node.reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ca := issue(t, "authority", nil, true)
+		r.writePair("ca", ca)
+		signed := issue(t, "signed", &ca, false)
+		held := func(c tls.Certificate) *http.Client {
+			return &http.Client{Transport: &http.Transport{
+				ForceAttemptHTTP2: two, MaxConnsPerHost: 1,
+				TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{c}},
+			}}
+		}
+		stranger, known, follower := held(r.client), held(signed), held(r.client)
+		first, _ := r.ask(stranger, "PUT", "/v1/key/create/a")
+		second, _ := r.ask(known, "GET", "/v1/identity/self/describe")
+		if first != 200 || second != 404 {
+			t.Fatal(first, second)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+"/v1/log/audit", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := follower.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.configure("/v1/*", "  auth: on\n  ca: "+r.dir+"/ca.crt\n")
+		if err := r.node.reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, stream.Body); err != nil { // it ends
+			t.Error(err)
+		}
+		_ = stream.Body.Close() // read to its end
+		for range 2 {
+			first, _ = r.ask(stranger, "PUT", "/v1/key/create/b")
+			second, _ = r.ask(known, "GET", "/v1/identity/self/describe")
+			if first != 403 || second != 404 {
+				t.Errorf("HTTP/2 %v: on the old connection %d, of who is trusted %d", two, first, second)
+			}
+		}
+		stranger.CloseIdleConnections()
+		known.CloseIdleConnections()
+		follower.CloseIdleConnections()
+	}
+}
+
 // TestCertificateChanges takes a new certificate from its file.
 func TestCertificateChanges(t *testing.T) {
 	t.Parallel()

@@ -36,8 +36,9 @@ type serverTLS struct {
 	config  *tls.Config
 	leaf    *x509.Certificate
 	tickets [][32]byte // keys of session tickets, the newest first
-	// verify checks a certificate that a TLS proxy sent; nil with tls.auth off.
-	verify func(*x509.Certificate) error
+	// verify checks a client's certificate, with those that came along; nil with
+	// tls.auth off.
+	verify func(chain []*x509.Certificate) error
 }
 
 // newTLS reads the files. Errors name the setting.
@@ -70,12 +71,26 @@ func newTLS(cfg *config.Config) (*serverTLS, error) {
 			return nil, err
 		}
 		out.config.ClientCAs = roots
-		out.verify = func(sent *x509.Certificate) error {
-			_, err := sent.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-			return err
+		out.verify = func(chain []*x509.Certificate) error {
+			return verify(chain, roots)
 		}
 	}
 	return out, nil
+}
+
+// verify is what crypto/tls does with a client's certificates.
+func verify(chain []*x509.Certificate, roots *x509.CertPool) error {
+	if len(chain) == 0 {
+		return identity.ErrNone
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err
 }
 
 // ticketKeys is how many keys of session tickets are good: the newest makes

@@ -116,6 +116,7 @@ type policyIn struct {
 	nameIn
 	Allow []string `api:"allow" help:"Patterns of paths that are allowed, such as /v1/key/generate/my-app*."`
 	Deny  []string `api:"deny" help:"Patterns of paths that are denied, whatever is allowed."`
+	importedIn
 }
 
 func (e *Engine) policyExists(_ context.Context, call *engine.Call, in policyIn) (bool, error) {
@@ -145,6 +146,13 @@ func (e *Engine) writePolicy(_ context.Context, call *engine.Call, in policyIn) 
 	if _, err := policy.New(in.Allow, in.Deny, call.Now, ""); err != nil {
 		return nil, err
 	}
+	old, err := e.policy(call, in.Name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	if write, err := in.settle(call, policyDir+in.Name, err == nil, sameRules(old, in)); err != nil || !write {
+		return nil, err
+	}
 	row := policyRow{Version: rowVersion, Allow: in.Allow, Deny: in.Deny, CreatedAt: call.Now, CreatedBy: call.Caller.DisplayName}
 	return nil, storage.PutJSON(call.Tx, policyDir+in.Name, row)
 }
@@ -171,6 +179,7 @@ type identityIn struct {
 	nameIn
 	Policy string `api:"policy" help:"The policy that it has."`
 	Admin  bool   `api:"admin" help:"It may make every call; no policy then."`
+	importedIn
 }
 
 func (e *Engine) identityExists(_ context.Context, call *engine.Call, in identityIn) (bool, error) {
@@ -187,6 +196,14 @@ func (e *Engine) writeIdentity(_ context.Context, call *engine.Call, in identity
 		return nil, errs.New(errs.Invalid, "an admin has no policy")
 	case !in.Admin && in.Policy == "":
 		return nil, errs.New(errs.Invalid, "missing policy")
+	}
+	old, err := e.identity(call, in.Name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	same := err == nil && old.Policy == in.Policy && old.Admin == in.Admin
+	if write, err := in.settle(call, identityDir+in.Name, err == nil, same); err != nil || !write {
+		return nil, err
 	}
 	if !in.Admin {
 		if _, err := e.policy(call, in.Policy); err != nil {

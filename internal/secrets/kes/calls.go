@@ -195,8 +195,12 @@ func (e *Engine) callImport(_ context.Context, call *engine.Call, in callIn) (*e
 		return nil, err
 	}
 	var name string
-	_ = json.Unmarshal(call.Request.Params.Get("cipher"), &name)
+	raw := call.Request.Params.Get("cipher")
+	_ = json.Unmarshal(raw, &name)
 	c, ok := key.ParseCipher(name)
+	if raw == nil { // of a client of 2023
+		ok = true
+	}
 	if !ok || !c.Usable() {
 		return nil, errs.New(errs.MediaType, "the cipher is not supported: use AES256 or ChaCha20")
 	}

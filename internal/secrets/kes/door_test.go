@@ -1,8 +1,10 @@
 package kes_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
@@ -10,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"arca/internal/kes/key"
 )
 
 // send makes a request of KES's API with a body as it is.
@@ -174,4 +178,119 @@ func checkAudit(t *testing.T, file, at string, code int, refusal string) {
 		(told.Code != code || !strings.Contains(told.Refusal, refusal)) {
 		t.Errorf("the audit log has %+v; want %d %q", told, code, refusal)
 	}
+}
+
+// TestImportKeepsChanges takes policies and identities over twice: what an operator has
+// changed or deleted in between stays so, unless it is to be overwritten.
+func TestImportKeepsChanges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	id := r.id("stranger")
+	take := func(overwrite bool) (out [2]string) {
+		for i, row := range []struct {
+			path string
+			body fields
+		}{
+			{"kes/policies/p", fields{"allow": []string{"/v1/key/create/*"}, "deny": []string{"/v1/key/create/x"}}},
+			{"kes/identities/" + id, fields{"policy": "p"}},
+		} {
+			row.body["imported"], row.body["overwrite"] = true, overwrite
+			code, answer := r.Do("POST", row.path, r.Root, row.body)
+			if code != 204 {
+				out[i] = strings.Join(strings.Fields(strings.Trim(strings.ReplaceAll(jsonOf(answer["errors"]), `"`, ""), "[]")), " ")
+			}
+		}
+		return out
+	}
+	may := func() int { code, _ := r.send("stranger", "PUT", "/v1/key/create/k", ""); return code }
+	const kept, gone = "it is another here than in the import, and is kept", "it was deleted here since it was imported, and stays so"
+	for _, c := range []struct {
+		about     string
+		change    func()
+		overwrite bool
+		want      [2]string
+		code      int
+	}{
+		{"first", func() {}, false, [2]string{}, 200},
+		{"again", func() {}, false, [2]string{}, 400}, // the key exists
+		{"a policy changed", func() { r.Must("POST", "kes/policies/p", r.Root, fields{"allow": []string{"/v1/key/list/*"}}) }, false, [2]string{kept, ""}, 403},
+		{"overwritten", func() {}, true, [2]string{}, 400},
+		{"an identity changed", func() { r.Must("POST", "kes/identities/"+id, r.Root, fields{"admin": true}) }, false, [2]string{"", kept}, 400},
+		{"an identity deleted", func() { r.Must("DELETE", "kes/identities/"+id, r.Root, nil) }, false, [2]string{"", gone}, 403},
+		{"a policy deleted", func() { r.Must("DELETE", "kes/policies/p", r.Root, nil) }, false, [2]string{gone, gone}, 403},
+		{"overwritten again", func() {}, true, [2]string{}, 400},
+	} {
+		c.change()
+		if got := take(c.overwrite); got != c.want {
+			t.Errorf("%s: %q, want %q", c.about, got, c.want)
+		}
+		if code := may(); code != c.code {
+			t.Errorf("%s: %d, want %d", c.about, code, c.code)
+		}
+	}
+	// What is written otherwise is no import.
+	r.Must("DELETE", "kes/policies/p", r.Root, nil)
+	r.Must("POST", "kes/policies/p", r.Root, fields{"allow": []string{"/v1/key/*"}})
+}
+
+// TestImportWithoutCipher takes over keys that name no cipher, as KES stored them before
+// v0.20, and as clients of 2023 import them: every ciphertext opens that a KES can have
+// made, whichever cipher its processor was good at.
+func TestImportWithoutCipher(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	secret := bytes.Repeat([]byte{7}, key.Size)
+	stored := `{"bytes":"` + base64.StdEncoding.EncodeToString(secret) + `"}`
+	r.Must("POST", "kes/keys/stored/import", r.Root, fields{"stored": stored})
+	if code, out := r.kes("app", "PUT", "/v1/key/import/sent", fields{"bytes": secret}); code != 200 {
+		t.Fatal(code, out)
+	}
+	for _, name := range []string{"stored", "sent"} {
+		r.Must("POST", "kes/keys/"+name+"/rotate", r.Root, nil)
+		for _, c := range []key.Cipher{key.AES256, key.ChaCha20} {
+			k, err := key.Of(key.Parts{Cipher: c, Secret: secret})
+			if err != nil {
+				t.Fatal(err)
+			}
+			today, err := k.Encrypt([]byte("text"), []byte("ctx"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for form, ct := range map[string][]byte{"raw": today, "json": asJSON(c, k.ID(), today), "msgpack": asMsgpack(c, k.ID(), today)} {
+				code, out := r.kes("app", "PUT", "/v1/key/decrypt/"+name, fields{"ciphertext": ct, "context": []byte("ctx")})
+				if code != 200 || out["plaintext"] != "dGV4dA==" {
+					t.Errorf("%s, %s, %s: %d %v", name, c, form, code, out)
+				}
+				if code, _ := r.kes("app", "PUT", "/v1/key/decrypt/"+name, fields{"ciphertext": ct, "context": []byte("other")}); code != 400 {
+					t.Errorf("%s, %s, %s with another context: %d", name, c, form, code)
+				}
+			}
+		}
+	}
+}
+
+// asJSON and asMsgpack make older forms of a ciphertext of today's.
+func asJSON(c key.Cipher, id string, ct []byte) []byte {
+	n := len(ct) - 28
+	aead := map[key.Cipher]string{key.AES256: "AES-256-GCM-HMAC-SHA-256", key.ChaCha20: "ChaCha20Poly1305"}[c]
+	return []byte(jsonOf(fields{"aead": aead, "id": id, "iv": ct[n : n+16], "nonce": ct[n+16:], "bytes": ct[:n]}))
+}
+
+func asMsgpack(c key.Cipher, id string, ct []byte) []byte {
+	n := len(ct) - 28
+	name := map[key.Cipher]string{key.AES256: "AES256-GCM_SHA256", key.ChaCha20: "XCHACHA20-POLY1305"}[c]
+	b := append([]byte{0x95, 0xa0 | byte(len(name))}, name...)
+	b = append(append(b, 0xd9, byte(len(id))), id...)
+	for _, part := range [][]byte{ct[n : n+16], ct[n+16:], ct[:n]} {
+		b = append(append(b, 0xc4, byte(len(part))), part...)
+	}
+	return b
+}
+
+func jsonOf(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
