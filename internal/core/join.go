@@ -70,7 +70,7 @@ func (h *handling) admit(ctx context.Context, tx storage.Tx, res *engine.Respons
 	}
 	l := &login{auth: *auth, policies: policies, accessor: m.Accessor, path: h.req.Path, ns: h.ns}
 	if h.a.Quotas.AnyLeases() {
-		if l.role, err = h.loginRole(ctx, tx, h.entry, h.call.Path); err != nil {
+		if l.role, err = h.route.LoginRole(ctx, h.call); err != nil {
 			return false, err
 		}
 	}

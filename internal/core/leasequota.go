@@ -34,6 +34,7 @@ func (a *Active) ruleFor(tx storage.Tx, ns, path, role string) (*quota.Rule, err
 	m, rest, err := a.Mounts.Route(tx, ns, path)
 	if err == nil {
 		t.Mount, t.Below = m.Path, rest
+		t.AnyCase = m.Routes != nil && m.Routes.AnyCase(rest)
 	} else if !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}

@@ -92,15 +92,11 @@ func (h *handling) trying() (user, *Lockout) {
 	if h.route == nil || !h.route.Login || h.entry == nil {
 		return user{}, nil
 	}
-	namer, ok := h.entry.Engine.(engine.LoginNamer)
-	if !ok {
-		return user{}, nil
-	}
 	rule := h.c.lockoutOf(h.entry)
 	if rule == nil {
 		return user{}, nil
 	}
-	name := namer.LoginName(h.call)
+	name := h.route.LoginName(h.call)
 	if name == "" {
 		return user{}, nil
 	}

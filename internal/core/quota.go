@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
@@ -58,15 +57,26 @@ func (h *handling) target(ctx context.Context, tx storage.Tx, t *quota.Target) e
 		return err
 	}
 	t.Mount, t.Below = m.Path, rest
-	t.Role, err = h.loginRole(ctx, tx, m, rest)
+	roles, paths := h.a.Quotas.Asks(t)
+	if m.Routes == nil {
+		return nil
+	}
+	t.AnyCase = paths && m.Routes.AnyCase(rest)
+	if roles && m.Routes.NamesRoles() {
+		t.Role, err = h.loginRole(ctx, tx, m, rest)
+	}
 	return err
 }
 
 // loginRole is the role for which a login is tried; "" where that is not known.
 func (h *handling) loginRole(ctx context.Context, tx storage.Tx, m *mount.Entry, path string) (string, error) {
-	namer, ok := m.Engine.(engine.RoleNamer)
-	if !ok || !strings.HasPrefix(path, "login") {
+	if h.orig.Op == engine.OpHelp {
 		return "", nil
 	}
-	return namer.LoginRole(ctx, &engine.Call{Tx: tx.Sub(m.Prefix), Mount: m.Mount, Request: h.orig, Path: path, Now: h.now})
+	call := &engine.Call{Tx: tx.Sub(m.Prefix), Mount: m.Mount, Request: h.orig, Op: h.orig.Op, Path: path, Now: h.now}
+	route, err := m.Routes.Match(h.orig.Op, path, call)
+	if err != nil {
+		return "", nil //nolint:nilerr // a path that leads nowhere is for no role
+	}
+	return route.LoginRole(ctx, call)
 }

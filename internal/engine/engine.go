@@ -62,16 +62,6 @@ type (
 	AuthRenewer interface {
 		RenewAuth(ctx context.Context, call *Call, auth *Auth) error
 	}
-	// A LoginNamer says for whom a login is tried, as far as the request tells:
-	// a name, in one form, or "" when there is none to count failures for.
-	LoginNamer interface {
-		LoginName(call *Call) string
-	}
-	// A RoleNamer says for which of its roles a login is tried; "" is none that
-	// exists. Call has no caller.
-	RoleNamer interface {
-		LoginRole(ctx context.Context, call *Call) (string, error)
-	}
 	// A Hall is an engine of the hall itself (sys, auth/token, identity,
 	// cubbyhole): its Tx covers the whole store, not the keys of one mount.
 	Hall interface{ Hall() }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
@@ -46,6 +47,9 @@ type Route struct {
 
 	run    func(ctx context.Context, call *Call) (*Response, error)
 	exists func(ctx context.Context, call *Call) (bool, error)
+	// What a login's input says: for whom it is tried, and for which role.
+	loginName func(call *Call) string
+	loginRole func(ctx context.Context, call *Call) (string, error)
 }
 
 // An Option adds a fact to a route.
@@ -88,6 +92,37 @@ func Exists[In any](check func(ctx context.Context, call *Call, in In) (bool, er
 				return false, err
 			}
 			return check(ctx, call, in)
+		}
+	}
+}
+
+// LoginName gives a route of logins the name for which one is tried, as its handler
+// reads it: in one form, or "" when there is none to count failures for.
+func LoginName[In any](name func(call *Call, in In) string) Option {
+	return func(r *Route) {
+		schema := param.NewSchema(reflect.TypeFor[In]())
+		r.loginName = func(call *Call) string {
+			var in In
+			if _, _, err := schema.Decode(call.input(), &in); err != nil {
+				return "" // the handler does not get it either
+			}
+			return name(call, in)
+		}
+	}
+}
+
+// LoginRole gives a route of logins the mount's role for which one is tried, as its
+// handler reads it, for quotas of roles; "" is none that exists. The call has no
+// caller, and is looked at before the login is tried, and afterwards.
+func LoginRole[In any](role func(ctx context.Context, call *Call, in In) (string, error)) Option {
+	return func(r *Route) {
+		schema := param.NewSchema(reflect.TypeFor[In]())
+		r.loginRole = func(ctx context.Context, call *Call) (string, error) {
+			var in In
+			if _, _, err := schema.Decode(call.input(), &in); err != nil {
+				return "", nil //nolint:nilerr // as above
+			}
+			return role(ctx, call, in)
 		}
 	}
 }
@@ -161,6 +196,22 @@ func (r *Route) Run(ctx context.Context, call *Call) (*Response, error) {
 // HasExists reports whether the route tells create from update.
 func (r *Route) HasExists() bool { return r.exists != nil }
 
+// LoginName is for whom the call is a login; "" is nobody.
+func (r *Route) LoginName(call *Call) string {
+	if r.loginName == nil {
+		return ""
+	}
+	return r.loginName(call)
+}
+
+// LoginRole is the role for which the call is a login; "" is none.
+func (r *Route) LoginRole(ctx context.Context, call *Call) (string, error) {
+	if r.loginRole == nil {
+		return "", nil
+	}
+	return r.loginRole(ctx, call)
+}
+
 // Exists runs the existence check.
 func (r *Route) Exists(ctx context.Context, call *Call) (bool, error) {
 	return r.exists(ctx, call)
@@ -187,6 +238,23 @@ type Table struct {
 	Routes []Route
 	heads  map[string][]*pattern // by first literal segment
 	open   []*pattern            // patterns that begin with a capture
+	roles  bool                  // some route tells the role of a login
+}
+
+// NamesRoles reports whether logins are for roles.
+func (t *Table) NamesRoles() bool { return t.roles }
+
+// AnyCase reports whether part of a path is a name whose case means nothing.
+func (t *Table) AnyCase(path string) bool {
+	head, _, _ := strings.Cut(path, "/")
+	for _, list := range [2][]*pattern{t.heads[head], t.open} {
+		for _, p := range list {
+			if _, ok := p.match(path, nil); ok {
+				return p.anyCase
+			}
+		}
+	}
+	return false
 }
 
 // pattern groups the operations of one path pattern.
@@ -196,6 +264,8 @@ type pattern struct {
 	after  []segment // literals behind the rest
 	ops    [OpHelp]*Route
 	text   string
+
+	anyCase bool // it captures a name whose case means nothing
 }
 
 type segment struct {
@@ -221,6 +291,10 @@ func NewTable(routes []Route) *Table {
 			panic("engine: two routes for " + r.Op.String() + " " + r.Pattern)
 		}
 		p.ops[r.Op-1] = r
+		t.roles = t.roles || r.loginRole != nil
+		for _, f := range r.Schema.Fields() {
+			p.anyCase = p.anyCase || f.AnyCase && p.captures(f.Name)
+		}
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].moreSpecific(all[j]) })
 	for _, p := range all {
@@ -261,6 +335,11 @@ func compile(text string) *pattern {
 		}
 	}
 	return p
+}
+
+// captures reports whether the pattern has a capture of this name.
+func (p *pattern) captures(name string) bool {
+	return p.rest == name || slices.ContainsFunc(p.before, func(s segment) bool { return s.name == name })
 }
 
 // moreSpecific orders patterns so that the first that fits is the right one:

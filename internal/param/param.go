@@ -29,6 +29,7 @@ type Field struct {
 	Default  string
 	InPath   bool // captured from the path
 	Required bool
+	AnyCase  bool // two spellings that differ in case mean the same
 }
 
 // A Schema decodes parameters into one input struct. Its fields carry the tags
@@ -37,7 +38,7 @@ type Field struct {
 //	help:"text"           what it means
 //	default:"value"       used when the parameter is absent
 //
-// Options: "lower" lower-cases a string; "nosplit" keeps commas in a list's
+// Options: "lower" lower-cases a string; "anycase" says that its case means nothing, and leaves it; "nosplit" keeps commas in a list's
 // elements; "signed" lets a duration be negative; "rest" on a Object field collects everything not named otherwise.
 // A pointer field stays nil when the parameter is absent. Types: string, bool,
 // int, int64, float64, time.Duration, time.Time, []string, map[string]string,
@@ -90,7 +91,9 @@ func (s *Schema) add(t reflect.Type, at []int) {
 		for _, o := range parts[1:] {
 			switch o {
 			case "lower":
-				f.lower = true
+				f.lower, f.AnyCase = true, true
+			case "anycase":
+				f.AnyCase = true
 			case "nosplit":
 				f.nosplit = true
 			case "signed":

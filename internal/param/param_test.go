@@ -214,7 +214,7 @@ func TestDecode(t *testing.T) {
 	fields := NewSchemaOf[input]().Fields()
 	want := []Field{
 		{Name: "path", Type: "string"},
-		{Name: "name", Type: "string", Required: true},
+		{Name: "name", Type: "string", Required: true, AnyCase: true},
 		{Name: "n", Type: "integer"},
 		{Name: "ttl", Type: "string", Help: "How long.", Default: "1h"},
 	}

@@ -82,7 +82,7 @@ type Rule struct {
 
 // same reports whether two rules are about the same requests.
 func (r *Rule) same(o *Rule) bool {
-	return r.Namespace == o.Namespace && r.Mount == o.Mount && r.Below == o.Below && r.Role == o.Role
+	return r.Namespace == o.Namespace && r.Mount == o.Mount && r.Below == o.Below && strings.EqualFold(r.Role, o.Role)
 }
 
 // weight orders rules: the most special one that fits counts, and no other.
@@ -105,7 +105,8 @@ type Target struct {
 	Namespace string // path
 	Mount     string
 	Below     string // the path below the mount
-	Role      string // for which a login is tried, where that is known
+	Role      string // for which a login is tried, where that is known; its case means nothing
+	AnyCase   bool   // Below holds a name whose case means nothing
 }
 
 func (r *Rule) fits(t *Target) bool {
@@ -114,13 +115,19 @@ func (r *Rule) fits(t *Target) bool {
 		return false
 	case r.Mount != "" && r.Mount != t.Mount:
 		return false
-	case r.Role != "" && r.Role != t.Role:
+	case r.Role != "" && !strings.EqualFold(r.Role, t.Role):
 		return false
+	case r.Below == "":
+		return true
 	}
-	if prefix, ok := strings.CutSuffix(r.Below, "*"); ok {
-		return strings.HasPrefix(t.Below, prefix)
+	want, have := r.Below, t.Below
+	if t.AnyCase { // who writes a name otherwise is bound all the same
+		want, have = strings.ToLower(want), strings.ToLower(have)
 	}
-	return r.Below == "" || r.Below == t.Below
+	if prefix, ok := strings.CutSuffix(want, "*"); ok {
+		return strings.HasPrefix(have, prefix)
+	}
+	return want == have
 }
 
 // Config is sys/quotas/config.
@@ -251,6 +258,17 @@ func (k *Keeper) follow() error {
 
 // Any reports whether there is a rate limit at all.
 func (k *Keeper) Any() bool { return len(k.rules().rules) > 0 }
+
+// Asks reports whether a rate limit of the target's mount is for a role, and whether
+// one is for paths below it.
+func (k *Keeper) Asks(t *Target) (roles, paths bool) {
+	for _, r := range k.rules().rules {
+		if r.Mount == t.Mount && r.Namespace == t.Namespace {
+			roles, paths = roles || r.Role != "", paths || r.Below != ""
+		}
+	}
+	return roles, paths
+}
 
 // A Verdict says how a client stands with the rule that counts.
 type Verdict struct {

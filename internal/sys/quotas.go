@@ -219,7 +219,7 @@ func resolve(call *engine.Call, r *quota.Rule) error {
 	if r.Role == "" {
 		return nil
 	}
-	if _, ok := m.Engine.(engine.RoleNamer); !ok {
+	if m.Routes == nil || !m.Routes.NamesRoles() {
 		return errs.New(errs.Invalid, "Mount path %q does not support use with role-based quotas", r.Path)
 	}
 	return nil

@@ -194,3 +194,52 @@ func TestLeaseCountQuotaRaced(t *testing.T) {
 	}
 	awaitCount(t, s, "all", "0")
 }
+
+// A quota of a role binds its logins in whatever form the role is named, and one of a
+// path those in whatever case.
+func TestQuotasOfNames(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	for _, m := range []string{"approle", "jwt", "kubernetes", "userpass", "ldap"} {
+		s.Must("POST", "sys/auth/"+m, s.Root, map[string]any{"type": m})
+	}
+	s.Must("POST", "auth/approle/role/r7", s.Root, map[string]any{"role_id": "7"})
+	for _, c := range []struct {
+		name, path, role, login string
+		bodies                  []map[string]any
+	}{
+		{"approle", "auth/approle", "R7", "auth/approle/login", []map[string]any{{"role_id": 7}, {"role_id": " 7"}, {"role_id": "7"}}},
+		{"jwt", "auth/jwt", "7", "auth/jwt/login", []map[string]any{{"role": 7}, {"role": "7"}}},
+		{"jwt2", "auth/jwt", "Web", "auth/jwt/login", []map[string]any{{"role": "WEB"}, {"role": "web"}}},
+		{"kubernetes", "auth/kubernetes", "1", "auth/kubernetes/login", []map[string]any{{"role": true}, {"role": 1}}},
+	} {
+		s.Must("POST", "sys/quotas/rate-limit/"+c.name, s.Root, map[string]any{"path": c.path, "role": c.role, "rate": 1, "interval": "1h"})
+		for i, body := range c.bodies {
+			if code, out := s.Do("POST", c.login, "", body); (code == 429) != (i > 0) {
+				t.Errorf("%s %v: %d %v", c.name, body, code, out)
+			}
+		}
+		if code, out := s.Do("POST", c.login, "", map[string]any{"role": "other"}); code == 429 {
+			t.Errorf("%s for another role: %d %v", c.name, code, out)
+		}
+	}
+	if code, out := s.Do("POST", "sys/quotas/rate-limit/again", s.Root, map[string]any{"path": "auth/approle", "role": "r7", "rate": 1}); code != 400 {
+		t.Errorf("another quota for the same role: %d %v", code, out)
+	}
+	for path, at := range map[string]string{
+		"auth/userpass/login/Bob": "auth/userpass/login/", "auth/ldap/login/bo*": "auth/ldap/login/",
+	} {
+		s.Must("POST", "sys/quotas/rate-limit/p"+strings.Trim(strings.ReplaceAll(at, "/", "-"), "-"), s.Root, map[string]any{"path": path, "rate": 1, "interval": "1h"})
+		for i, name := range []string{"bob", "BOB", "Bob"} {
+			if code, out := s.Do("POST", at+name, "", map[string]any{"password": "x"}); (code == 429) != (i > 0) {
+				t.Errorf("%s: %d %v", at+name, code, out)
+			}
+		}
+	}
+	// Where case counts, it counts.
+	s.Must("POST", "sys/mounts/kv", s.Root, map[string]any{"type": "kv"})
+	s.Must("POST", "sys/quotas/rate-limit/kv", s.Root, map[string]any{"path": "kv/Team", "rate": 1, "interval": "1h"})
+	for range 3 {
+		s.Must("POST", "kv/team", s.Root, map[string]any{"a": "b"})
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,6 @@ type Engine struct {
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
-	_ engine.LoginNamer  = (*Engine)(nil)
 )
 
 // New makes the method.
@@ -78,8 +78,10 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("role/{role_name}/custom-secret-id", e.makeCustomSecretID, engine.ID("app-role-write-custom-secret-id"),
 			engine.Help("Register a secret id of the caller's choice.")),
 		engine.Write("tidy/secret-id", e.tidy, engine.ID("app-role-tidy-secret-id"), engine.Help("Remove secret ids that have ended.")),
-		engine.Write("login", e.login, engine.Login, engine.ID("app-role-login"), engine.Help("Log in.")),
-		engine.Read("login", e.login, engine.Login, engine.Help("Log in, by parameters in the query.")),
+		engine.Write("login", e.login, engine.Login, engine.LoginName(e.loginName), engine.LoginRole(e.loginRole), engine.ID("app-role-login"),
+			engine.Help("Log in.")),
+		engine.Read("login", e.login, engine.Login, engine.LoginName(e.loginName), engine.LoginRole(e.loginRole),
+			engine.Help("Log in, by parameters in the query.")),
 	}
 	for _, p := range []string{"secret-id", "secret-id-accessor"} {
 		name := "role/{role_name}/" + p
@@ -154,6 +156,9 @@ func (r *role) put(tx storage.Tx, name, oldID string) error {
 	if r.RoleID != oldID {
 		if len(r.RoleID) > maxIDBytes {
 			return errs.New(errs.Invalid, "role_id is longer than %d bytes", maxIDBytes)
+		}
+		if strings.TrimSpace(r.RoleID) != r.RoleID { // logins are trimmed
+			return errs.New(errs.Invalid, "role_id begins or ends with a blank: nobody could log in with it")
 		}
 		_, err := tx.Get(idKey(r.RoleID))
 		if err == nil {

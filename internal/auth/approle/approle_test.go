@@ -202,3 +202,37 @@ func BenchmarkLogin(b *testing.B) {
 		s.Must("POST", "auth/approle/login", "", login)
 	}
 }
+
+// Guesses count for the role id that is looked at, in whatever form it comes, and
+// ids from files bring their line's end along.
+func TestLockoutOfEveryForm(t *testing.T) {
+	t.Parallel()
+	s := mounted(t)
+	login := ids(t, s, "r", map[string]any{"role_id": "7"}, nil)
+	login["role_id"], login["secret_id"] = "\t7\n", fmt.Sprintf(" %s\n", login["secret_id"])
+	out := s.Must("POST", "auth/approle/login", "", login)
+	entity := text(t, out, "auth", "entity_id")
+	if got := fmt.Sprint(arcatest.Dig(s.Must("GET", "identity/entity/id/"+entity, s.Root, nil), "data", "aliases")); !strings.Contains(got, " name:7]") {
+		t.Errorf("the alias: %s", got)
+	}
+	for i, id := range []any{7, " 7", "7\n", 7, "7"} {
+		if code, _ := s.Do("POST", "auth/approle/login", "", map[string]any{"role_id": id, "secret_id": i}); code != 400 {
+			t.Errorf("guess %d: %d", i, code)
+		}
+	}
+	for _, id := range []any{7, "7", "7 "} {
+		login["role_id"] = id
+		if code, _ := s.Do("POST", "auth/approle/login", "", login); code != 403 {
+			t.Errorf("a locked role id as %q: %d", id, code)
+		}
+	}
+	for path, body := range map[string]map[string]any{
+		"role/r/role-id":          {"role_id": "x\n"},
+		"role/new":                {"role_id": " x"},
+		"role/r/custom-secret-id": {"secret_id": "x "},
+	} {
+		if code, out := s.Do("POST", "auth/approle/"+path, s.Root, body); code != 400 || !strings.Contains(fmt.Sprint(out), "blank") {
+			t.Errorf("%s: %d %v", path, code, out)
+		}
+	}
+}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
-	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -17,21 +17,20 @@ type loginIn struct {
 	SecretID string `api:"secret_id" help:"A secret id of the role."`
 }
 
-// LoginName implements engine.LoginNamer.
-func (*Engine) LoginName(call *engine.Call) string {
-	if call.Path != "login" {
-		return ""
-	}
-	id, isText := param.Text(call.Request.Params.Get("role_id"))
-	if !isText || len(id) > maxIDBytes {
-		return ""
-	}
-	return string(id)
+// trim takes the blanks away that ids come with from files and terminals.
+func (in *loginIn) trim() {
+	in.RoleID, in.SecretID = strings.TrimSpace(in.RoleID), strings.TrimSpace(in.SecretID)
 }
 
-// LoginRole implements engine.RoleNamer.
-func (e *Engine) LoginRole(_ context.Context, call *engine.Call) (string, error) {
-	id := e.LoginName(call)
+func (*Engine) loginName(_ *engine.Call, in loginIn) string {
+	if in.trim(); len(in.RoleID) > maxIDBytes {
+		return ""
+	}
+	return in.RoleID
+}
+
+func (e *Engine) loginRole(_ context.Context, call *engine.Call, in loginIn) (string, error) {
+	id := e.loginName(call, in)
 	if id == "" {
 		return "", nil
 	}
@@ -43,7 +42,7 @@ func (e *Engine) LoginRole(_ context.Context, call *engine.Call) (string, error)
 }
 
 func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
-	if in.RoleID == "" {
+	if in.trim(); in.RoleID == "" {
 		return nil, errs.New(errs.Failed, "missing role_id")
 	}
 	if len(in.RoleID) > maxIDBytes || len(in.SecretID) > maxIDBytes {

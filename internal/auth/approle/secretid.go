@@ -123,6 +123,8 @@ func (e *Engine) makeCustomSecretID(_ context.Context, call *engine.Call, in mak
 		return nil, errs.New(errs.Invalid, "missing secret_id")
 	case len(in.SecretID) > maxIDBytes:
 		return nil, errs.New(errs.Invalid, "secret_id is longer than %d bytes", maxIDBytes)
+	case strings.TrimSpace(in.SecretID) != in.SecretID: // logins are trimmed
+		return nil, errs.New(errs.Invalid, "secret_id begins or ends with a blank: nobody could log in with it")
 	}
 	return e.register(call, &in)
 }

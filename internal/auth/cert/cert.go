@@ -44,7 +44,6 @@ type Engine struct {
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
-	_ engine.RoleNamer   = (*Engine)(nil)
 	_ engine.Runner      = (*Engine)(nil)
 )
 
@@ -71,7 +70,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("crls/{name}", e.writeCRL, engine.ID("cert-write-crl"), engine.Help("Write a CRL in place of the one of this name.")),
 		engine.Delete("crls/{name}", e.deleteCRL, engine.ID("cert-delete-crl"), engine.Help("Delete a CRL.")),
 		engine.Write(refreshPath+"{name}", e.refresh, engine.ForRunner, engine.ID("cert-refresh-crl"), engine.Help("Fetch a CRL again that is due.")),
-		engine.Write("login", e.login, engine.Login, engine.ID("cert-login"), engine.Help("Log in.")),
+		engine.Write("login", e.login, engine.Login, engine.LoginRole(e.loginRole), engine.ID("cert-login"), engine.Help("Log in.")),
 	}
 }
 

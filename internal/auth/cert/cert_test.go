@@ -491,3 +491,21 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("renewal after a change of policies: status %d", code)
 	}
 }
+
+// A quota of an entry binds who logs in by it, whether it is named or found.
+func TestQuotaOfEntry(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca, other := issue(t, "ca", nil, authority), issue(t, "other", nil, authority)
+	s.Must("POST", "auth/cert/certs/eng", s.Root, map[string]any{"certificate": pemOf(ca)})
+	s.Must("POST", "auth/cert/certs/ops", s.Root, map[string]any{"certificate": pemOf(other)})
+	leaf, free := issue(t, "a.example.com", ca, nil), issue(t, "b.example.com", other, nil)
+	s.Must("POST", "sys/quotas/rate-limit/eng", s.Root, map[string]any{"path": "auth/cert", "role": "Eng", "rate": 1, "interval": "1h"})
+	s.Must("POST", "sys/quotas/lease-count/ops", s.Root, map[string]any{"path": "auth/cert", "role": "ops", "max_leases": 1})
+	s.login(200, "the first", nil, leaf)
+	s.login(429, "without a name", nil, leaf)
+	s.login(429, "by name", map[string]any{"name": "ENG"}, leaf)
+	s.login(200, "by another entry", nil, free)
+	s.login(429, "more leases than the other entry may have", nil, free)
+	s.login(400, "without a certificate", nil)
+}

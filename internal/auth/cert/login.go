@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"arca/internal/engine"
@@ -29,13 +27,43 @@ type loginIn struct {
 	Name string `api:"name,lower" help:"Entry to log in by; any that fits when absent."`
 }
 
-// LoginRole implements engine.RoleNamer.
-func (*Engine) LoginRole(_ context.Context, call *engine.Call) (string, error) {
-	var name string
-	if json.Unmarshal(call.Request.Params.Get("name"), &name) != nil {
-		return "", nil
+// loginRole is the entry that is named, or else the first by which the certificate
+// is good. What a responder would say is not known before it was asked; the entry
+// counts until then.
+func (*Engine) loginRole(_ context.Context, call *engine.Call, in loginIn) (string, error) {
+	if in.Name != "" {
+		return in.Name, nil
 	}
-	return strings.ToLower(name), nil
+	leaf, rest, err := shown(call.Request)
+	if err != nil {
+		return "", nil //nolint:nilerr // a login without a certificate is for no entry
+	}
+	entries, err := entriesFor(call.Tx, "", leaf, rest)
+	if err != nil {
+		return "", err
+	}
+	asked, _ := call.Asked.(map[verdict]bool)
+	for _, en := range entries {
+		for _, chain := range en.chainsFor(leaf, rest, call.Now) {
+			bad, err := revoked(call.Tx, chain)
+			switch c := (&candidate{en, chain}); {
+			case err != nil:
+				return "", err
+			case bad || en.OCSP && call.Asked != nil && !asked[c.verdict()]:
+				continue
+			}
+			return en.name, nil
+		}
+	}
+	return "", nil
+}
+
+// chainsFor are the chains of a certificate that the entry takes.
+func (en *entry) chainsFor(leaf *x509.Certificate, rest []*x509.Certificate, now time.Time) [][]*x509.Certificate {
+	if chains := en.chains(leaf, rest, now); len(chains) > 0 && en.fits(leaf) {
+		return chains
+	}
+	return nil
 }
 
 // shown is the client's certificate, with those that it sent along.

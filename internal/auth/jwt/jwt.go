@@ -27,7 +27,6 @@ type Engine struct {
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
-	_ engine.RoleNamer   = (*Engine)(nil)
 )
 
 // New makes the method named "jwt" or "oidc"; both are the same.
@@ -46,10 +45,10 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("role/{name}", e.writeRole, engine.Exists(e.roleExists), engine.ID(e.name+"-write-role"),
 			engine.Help("Write a role; what is not given stays.")),
 		engine.Delete("role/{name}", e.deleteRole, engine.ID(e.name+"-delete-role"), engine.Help("Delete a role.")),
-		engine.Write("login", e.login, engine.Login, engine.ID(e.name+"-login"), engine.Help("Log in with a token.")),
+		engine.Write("login", e.login, engine.Login, engine.LoginRole(e.loginRole), engine.ID(e.name+"-login"), engine.Help("Log in with a token.")),
 		engine.Write("oidc/auth_url", e.authURL, engine.NoToken, engine.ID(e.name+"-oidc-request-authorization-url"),
 			engine.Help("Begin a login at the provider: get the address of its page.")),
-		engine.Read("oidc/callback", e.callback, engine.Login, engine.WriteTx, engine.NoParamWarn, engine.ID(e.name+"-oidc-callback"),
+		engine.Read("oidc/callback", e.callback, engine.Login, engine.LoginRole(e.callbackRole), engine.WriteTx, engine.NoParamWarn, engine.ID(e.name+"-oidc-callback"),
 			engine.Help("End a login at the provider.")),
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/cap/jwt"
@@ -21,11 +20,9 @@ type loginIn struct {
 
 var errDenied = errs.New(errs.Denied, "permission denied")
 
-// LoginRole implements engine.RoleNamer.
-func (*Engine) LoginRole(_ context.Context, call *engine.Call) (string, error) {
-	var name string
-	if json.Unmarshal(call.Request.Params.Get("role"), &name) == nil && name != "" {
-		return strings.ToLower(name), nil
+func (*Engine) loginRole(_ context.Context, call *engine.Call, in loginIn) (string, error) {
+	if in.Role != "" {
+		return in.Role, nil
 	}
 	c, err := getConfig(call.Tx)
 	if errors.Is(err, storage.ErrNotFound) {

@@ -272,6 +272,20 @@ type returned struct {
 	failed error // why there are none
 }
 
+func (*Engine) callbackRole(_ context.Context, call *engine.Call, in callbackIn) (string, error) {
+	c, err := getConfig(call.Tx)
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if b := c.open(in.State, call.Mount.ID, call.Now); b != nil {
+		return b.Role, nil
+	}
+	return "", nil
+}
+
 func (e *Engine) callback(_ context.Context, call *engine.Call, in callbackIn) (*engine.Response, error) {
 	c, err := configured(call.Tx)
 	if err != nil {

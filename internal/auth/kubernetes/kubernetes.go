@@ -35,7 +35,6 @@ type Engine struct{ clusters clusters }
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
-	_ engine.RoleNamer   = (*Engine)(nil)
 )
 
 // New makes the method.
@@ -54,7 +53,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write("role/{name}", e.writeRole, engine.Exists(e.roleExists), engine.ID("kubernetes-write-auth-role"),
 			engine.Help("Write a role; what is not given stays.")),
 		engine.Delete("role/{name}", e.deleteRole, engine.ID("kubernetes-delete-auth-role"), engine.Help("Delete a role.")),
-		engine.Write("login", e.login, engine.Login, engine.ID("kubernetes-login"), engine.Help("Log in.")),
+		engine.Write("login", e.login, engine.Login, engine.LoginRole(e.loginRole), engine.ID("kubernetes-login"), engine.Help("Log in.")),
 	}
 }
 

@@ -2,9 +2,7 @@ package kubernetes
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/ryanuber/go-glob"
 
@@ -20,13 +18,8 @@ type loginIn struct {
 
 var errDenied = errs.New(errs.Denied, "permission denied")
 
-// LoginRole implements engine.RoleNamer.
-func (*Engine) LoginRole(_ context.Context, call *engine.Call) (string, error) {
-	var name string
-	if json.Unmarshal(call.Request.Params.Get("role"), &name) != nil {
-		return "", nil
-	}
-	return strings.ToLower(name), nil
+func (*Engine) loginRole(_ context.Context, _ *engine.Call, in loginIn) (string, error) {
+	return in.Role, nil
 }
 
 func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {

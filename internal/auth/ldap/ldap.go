@@ -40,7 +40,6 @@ type Engine struct {
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
-	_ engine.LoginNamer  = (*Engine)(nil)
 )
 
 // Bounds on how many logins ask servers at a time: of one mount, so that a server
@@ -76,7 +75,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Read("groups/{name}", e.readGroup, engine.ID("ldap-read-group"), engine.Help("Read a group's policies.")),
 		engine.Write("groups/{name}", e.writeGroup, engine.ID("ldap-write-group"), engine.Help("Write a group's policies.")),
 		engine.Delete("groups/{name}", e.remove("group/"), engine.ID("ldap-delete-group"), engine.Help("Delete a group's policies.")),
-		engine.Write("login/{username}", e.login, engine.Login, engine.ID("ldap-login"), engine.Help("Log in.")),
+		engine.Write("login/{username}", e.login, engine.Login, engine.LoginName(loginName), engine.ID("ldap-login"), engine.Help("Log in.")),
 	}
 }
 

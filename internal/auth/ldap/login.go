@@ -19,7 +19,7 @@ import (
 )
 
 type loginIn struct {
-	Username string `api:"username" help:"Name of the user."`
+	Username string `api:"username,anycase" help:"Name of the user."`
 	Password string `api:"password" help:"Password of the user."`
 }
 
@@ -32,13 +32,11 @@ var (
 	errSpell   = errs.New(errs.Invalid, "the username has a character, or blanks, that LDAP servers take for others or for none")
 )
 
-// LoginName implements engine.LoginNamer.
-func (*Engine) LoginName(call *engine.Call) string {
-	_, name, found := strings.Cut(call.Path, "/")
-	if !found || !plain(name) {
+func loginName(_ *engine.Call, in loginIn) string {
+	if !plain(in.Username) {
 		return ""
 	}
-	return cases.Fold().String(name)
+	return cases.Fold().String(in.Username)
 }
 
 // plain reports whether a name has one spelling only, but for case: servers compare

@@ -30,6 +30,9 @@ var errReach = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
 func (e *Engine) ask(ctx context.Context, mount string, c *config, username, password string) (any, error) {
 	return e.with(ctx, mount, c, func(conn *ldap.Conn) (any, error) {
 		dn, err := c.bindDN(conn, username)
+		if errors.Is(err, errBad) { // counted like a wrong password, or the lockout would tell
+			return nil, engine.BadCredentials(err)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
-	"strings"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -23,6 +22,8 @@ import (
 	"arca/internal/grant"
 	"arca/internal/storage"
 )
+
+const maxNameBytes = 256
 
 // An Engine is the method userpass.
 type Engine struct {
@@ -34,7 +35,6 @@ type Engine struct {
 var (
 	_ engine.Engine      = (*Engine)(nil)
 	_ engine.AuthRenewer = (*Engine)(nil)
-	_ engine.LoginNamer  = (*Engine)(nil)
 )
 
 // New makes the method.
@@ -58,7 +58,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Delete("users/{username}", e.delete, engine.ID("userpass-delete-user"), engine.Help("Delete a user.")),
 		engine.Write("users/{username}/password", e.setPassword, engine.ID("userpass-reset-password"), engine.Help("Change a user's password.")),
 		engine.Write("users/{username}/policies", e.setPolicies, engine.ID("userpass-update-policies"), engine.Help("Change a user's policies.")),
-		engine.Write("login/{username}", e.login, engine.Login, engine.ID("userpass-login"), engine.Help("Log in.")),
+		engine.Write("login/{username}", e.login, engine.Login, engine.LoginName(loginName), engine.ID("userpass-login"), engine.Help("Log in.")),
 	}
 }
 
@@ -114,7 +114,7 @@ func put(tx storage.Tx, name string, u *user) error {
 }
 
 func (e *Engine) checkName(name string) error {
-	if len(name) > 256 || !e.names.MatchString(name) {
+	if len(name) > maxNameBytes || !e.names.MatchString(name) {
 		return engine.ErrPath
 	}
 	return nil
@@ -269,13 +269,12 @@ type loginIn struct {
 	Password string `api:"password" help:"The password."`
 }
 
-// LoginName implements engine.LoginNamer.
-func (e *Engine) LoginName(call *engine.Call) string {
-	name, ok := strings.CutPrefix(call.Path, "login/")
-	if !ok {
+// loginName is a name that a user could have; others are not remembered.
+func loginName(_ *engine.Call, in loginIn) string {
+	if len(in.Name) > maxNameBytes {
 		return ""
 	}
-	return strings.ToLower(name)
+	return in.Name
 }
 
 func (e *Engine) login(ctx context.Context, call *engine.Call, in loginIn) (*engine.Response, error) {
@@ -295,9 +294,7 @@ func (e *Engine) login(ctx context.Context, call *engine.Call, in loginIn) (*eng
 	switch {
 	case errors.Is(err, errBusy):
 		return nil, err
-	case missing:
-		return nil, errWrong
-	case err != nil:
+	case missing, err != nil: // names that do not exist are locked out, too: who is here is nobody's business
 		return nil, engine.BadCredentials(errWrong)
 	case !u.Allows(call.Request.Remote.Addr()):
 		return nil, errs.New(errs.Denied, "permission denied")
