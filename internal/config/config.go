@@ -11,6 +11,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -272,18 +273,65 @@ type Seal struct {
 // Seals are the seal stanzas, in their order.
 type Seals []Seal
 
+// sealKeys are those of every seal; sealOptions those of each type. A type that is not here
+// is refused when it is opened.
+var (
+	sealKeys    = []string{"disabled", "name", "priority", "type"}
+	sealOptions = map[string][]string{
+		"shamir": nil,
+		"static": {"current_key", "current_key_id", "previous_key", "previous_key_id"},
+		"transit": {
+			"address", "disable_renewal", "key_name", "mount_path", "namespace", "tls_ca_cert", "tls_client_cert", "tls_client_key", "tls_server_name",
+			"tls_skip_verify", "token",
+		},
+		"awskms":        {"access_key", "endpoint", "kms_key_id", "region", "secret_key", "session_token"},
+		"gcpckms":       {"credentials", "crypto_key", "endpoint", "key_ring", "project", "region"},
+		"azurekeyvault": {"client_id", "client_secret", "endpoint", "environment", "key_name", "resource", "tenant_id", "vault_name"},
+		"ocikms":        {"auth_type_api_key", "crypto_endpoint", "key_id", "management_endpoint"},
+		"alicloudkms":   {"access_key", "domain", "kms_key_id", "region", "secret_key", "security_token"},
+		"kmip":          {"ca_cert", "client_cert", "client_key", "encrypt_alg", "endpoint", "kms_key_id", "server_name", "timeout", "tls12_ciphers"},
+		"pkcs11":        {"generate_key", "key_id", "key_label", "lib", "mechanism", "pin", "rsa_oaep_hash", "slot", "token_label"},
+	}
+	// sealIgnored are options of Vault's documentation that change nothing here.
+	sealIgnored = map[string][]string{
+		"transit": {"key_id_prefix"},
+		"awskms": {
+			"disallow_env_vars", "role_arn", "role_session_name", "shared_creds_file", "shared_creds_filename", "shared_creds_profile", "web_identity_token_file",
+		},
+		"azurekeyvault": {"disallow_env_vars"},
+		"gcpckms":       {"disallow_env_vars"},
+		"ocikms":        {"disallow_env_vars"},
+		"alicloudkms":   {"disallow_env_vars"},
+		"pkcs11": {
+			"default_hmac_key_label", "default_key_label", "disable_software_encryption", "force_rw_session", "hmac_key_id", "hmac_key_label",
+			"hmac_mechanism", "max_parallel", "regenerate_key", "rsa_encrypt_local",
+		},
+	}
+)
+
 // SetConfig implements source.Setter.
-func (s *Seals) SetConfig(it source.Item, _ *source.Decoder) error {
+func (s *Seals) SetConfig(it source.Item, d *source.Decoder) error {
 	blocks, err := source.Blocks(it)
 	if err != nil {
 		return err
 	}
 	for _, b := range blocks {
 		seal := Seal{Pos: b.Pos, Type: b.Label, Options: map[string]string{}}
+		where := `seal "` + b.Label + `"`
+		known, ok := sealOptions[b.Label]
 		for _, o := range b.Body.Items {
+			switch {
+			case o.Key == "disabled":
+				if seal.Disabled, err = source.Truth(o); err != nil {
+					return err
+				}
+			case slices.Contains(sealIgnored[b.Label], o.Key):
+				d.Warn(o.Pos, strconv.Quote(o.Key)+" in "+where+" is not supported and changes nothing")
+			case ok && !slices.Contains(sealKeys, o.Key) && !slices.Contains(known, o.Key):
+				d.Unknown(o, slices.Concat(sealKeys, known), where)
+			}
 			seal.Options[o.Key] = o.Value.Text
 		}
-		seal.Disabled = seal.Options["disabled"] == "true" || seal.Options["disabled"] == "1"
 		*s = append(*s, seal)
 	}
 	return nil

@@ -274,6 +274,36 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text, warning, err string
+		disabled           bool
+	}{
+		{`seal "transit" { name = "a" priority = "1" address = "x" disabled = "TRUE" }`, "", "", true},
+		{`seal "transit" { disabled = 1 }`, "", "", true},
+		{`seal "transit" { disabled = "t" }`, "", "", true},
+		{`seal "transit" { disabled = false }`, "", "", false},
+		{`seal "transit" { disabled = "perhaps" }`, "", `disabled must be true or false, not "perhaps"`, false},
+		{`seal "transit" { keyname = "x" }`, `a.hcl:1:18: unknown key "keyname" in seal "transit"; did you mean "key_name"?`, "", false},
+		{`seal "awskms" { kms_keyid = "x" }`, `did you mean "kms_key_id"?`, "", false},
+		{`seal "awskms" { role_arn = "x" }`, `"role_arn" in seal "awskms" is not supported and changes nothing`, "", false},
+		{`seal "static" { address = "x" }`, `unknown key "address" in seal "static"`, "", false},
+		{`seal { type = "shamir" }`, "", "", false},
+	} {
+		c, warnings, err := read(t, tt.text)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v", tt.text, err)
+			}
+			continue
+		}
+		if err != nil || c.Seals[0].Disabled != tt.disabled || len(warnings) != min(1, len(tt.warning)) || tt.warning != "" && !strings.Contains(warnings[0].String(), tt.warning) {
+			t.Errorf("%s: %v, %v, %v", tt.text, c.Seals, warnings, err)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	const storage, plain = "storage \"inmem\" {}\n", "listener \"tcp\" { tls_disable = 1 }\n"

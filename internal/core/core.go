@@ -153,6 +153,7 @@ func New(cfg Config) (*Core, error) {
 		Wrappers:    cfg.Seals,
 		Standby:     c.Standby,
 		Founding:    c.founding,
+		Shared:      cfg.Cluster != nil,
 	})
 	if err == nil && cfg.Cluster != nil {
 		c.bind()
@@ -386,6 +387,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		lease.QueueKind: a.leaseFailed,
 	}})
 	a.Go(a.Activity.Run)
+	a.Go(c.seal.Watch)
 	if c.cfg.Cluster == nil {
 		a.begin()
 		c.active.Store(a)

@@ -48,7 +48,13 @@ func (c *Core) Standby() bool {
 func (a *Active) begin() {
 	l := &lead{since: time.Now().UTC()}
 	l.ctx, l.cancel = context.WithCancel(a.ctx)
-	run := func(fn func(ctx context.Context)) { l.work.Go(func() { fn(l.ctx) }) }
+	leads := make(chan struct{}) // what begins must find that the node leads
+	run := func(fn func(ctx context.Context)) {
+		l.work.Go(func() {
+			<-leads
+			fn(l.ctx)
+		})
+	}
 	run(a.Queue.Run)
 	run(a.core.seal.Run)
 	run(a.foldNames)
@@ -59,6 +65,7 @@ func (a *Active) begin() {
 		run(a.watchUsage)
 	}
 	a.lead.Store(l)
+	close(leads)
 	a.core.cfg.Changed()
 }
 

@@ -2,12 +2,9 @@ package seal
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"errors"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"arca/internal/barrier"
@@ -46,6 +43,13 @@ type Renewer interface {
 	Current(sealed []byte) bool
 }
 
+// A Keeper is a Sealer that has something to do as long as the server runs, sealed or
+// not: to keep its token alive.
+type Keeper interface {
+	// Keep runs until ctx ends. It says how that goes, nil when all is well.
+	Keep(ctx context.Context, tell func(error))
+}
+
 func (w *Wrapper) current(e *wrapping) bool {
 	r, ok := w.Sealer.(Renewer)
 	return !ok || r.Current(e.Root)
@@ -55,7 +59,6 @@ func (w *Wrapper) current(e *wrapping) bool {
 // is looked at every minute.
 const (
 	sealerTimeout  = 10 * time.Second
-	healthTimeout  = 5 * time.Second
 	healthInterval = 10 * time.Minute
 	firstRetry     = time.Second
 	lastRetry      = 30 * time.Second
@@ -66,22 +69,28 @@ const (
 // keys.
 func (c *config) auto() bool { return c != nil && len(c.Wrapped) > 0 }
 
-// by returns the wrapping that w made, or nil. A seal that got a name, or another
-// one, is known by its type where that is unmistakable.
+// by returns what stands under w's name, or nil.
 func (c *config) by(w *Wrapper) *wrapping {
-	var same []*wrapping
 	for i := range c.Wrapped {
-		if e := &c.Wrapped[i]; e.Type == w.Type {
-			if e.Name == w.Name {
-				return e
-			}
-			same = append(same, e)
+		if e := &c.Wrapped[i]; e.Type == w.Type && e.Name == w.Name {
+			return e
 		}
 	}
-	if len(same) == 1 && len(c.Wrapped) == 1 {
-		return same[0]
-	}
 	return nil
+}
+
+// orphans lists what w may have made under another name: a seal that got a name, or
+// another one, is known by nothing but that it decrypts. What stands under the name of
+// a configured seal is that one's.
+func (m *Manager) orphans(c *config, w *Wrapper) (out []*wrapping) {
+	for i := range c.Wrapped {
+		e := &c.Wrapped[i]
+		owned := slices.ContainsFunc(m.cfg.Wrappers, func(o Wrapper) bool { return o.Type == e.Type && o.Name == e.Name })
+		if e.Type == w.Type && !owned && !m.ill.isRefuted(w.Name, e.Root) {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // enabled lists the seals that the root key is to be under.
@@ -123,7 +132,7 @@ func (m *Manager) migrating(c *config) bool {
 		return len(enabled) > 0
 	}
 	for _, w := range enabled {
-		if c.by(w) != nil {
+		if c.by(w) != nil || len(m.orphans(c, w)) > 0 {
 			return false
 		}
 	}
@@ -135,8 +144,8 @@ func (m *Manager) encrypt(ctx context.Context, w *Wrapper, root barrier.Key) (*w
 	ctx, cancel := context.WithTimeout(ctx, sealerTimeout)
 	defer cancel()
 	sealed, err := roundTrip(ctx, w, root)
-	m.ill.note(w.Name, err)
 	if err != nil {
+		m.note(w, err)
 		return nil, errs.New(errs.Unavailable, "seal %q cannot encrypt the root key: %w", w.Name, err)
 	}
 	return &wrapping{Type: w.Type, Name: w.Name, Root: sealed, At: now()}, nil
@@ -159,22 +168,16 @@ func roundTrip(ctx context.Context, w *Wrapper, key []byte) (sealed []byte, err 
 	return sealed, nil
 }
 
-// encryptAll puts root under all enabled seals. Those that fail are told of, and
-// tried again later; it is an error if none succeeds, or with all, if one fails.
-func (m *Manager) encryptAll(ctx context.Context, root barrier.Key, all bool) ([]wrapping, error) {
+// encryptAll puts root under all enabled seals; one that fails is an error.
+func (m *Manager) encryptAll(ctx context.Context, root barrier.Key) ([]wrapping, error) {
 	var out []wrapping
-	var failures []error
 	for _, w := range m.enabled() {
 		e, err := m.encrypt(ctx, w, root)
 		if err != nil {
-			m.cfg.Log.Error("a seal failed", "seal", w.Name, "error", err)
-			failures = append(failures, err)
-			continue
+			return nil, err
 		}
+		m.note(w, nil)
 		out = append(out, *e)
-	}
-	if len(failures) > 0 && (all || len(out) == 0) {
-		return nil, errs.New(errs.Unavailable, "%w", errors.Join(failures...))
 	}
 	return out, nil
 }
@@ -196,24 +199,81 @@ func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error
 	var failures []error
 	for i := range m.cfg.Wrappers {
 		w := &m.cfg.Wrappers[i]
-		e := c.by(w)
-		if e == nil {
-			continue
+		root, err := m.decryptBy(ctx, c, w, func(root []byte) bool { return fits(root, record) })
+		if root != nil {
+			return root, nil
 		}
-		ask, cancel := context.WithTimeout(ctx, sealerTimeout)
-		root, err := w.Sealer.Decrypt(ask, e.Root)
-		cancel()
-		if err == nil && !fits(root, record) {
+		if err != nil {
+			failures = append(failures, errs.New(errs.Unavailable, "seal %q: %w", w.Name, err))
+		}
+	}
+	return nil, errs.New(errs.Unavailable, "no seal gives the root key: %w", errors.Join(failures...))
+}
+
+// decryptBy gets the root key by w: from what stands under its name, else from what it
+// may have made under another, as when two seals have changed their names. It gives
+// nothing where there is nothing of its type.
+func (m *Manager) decryptBy(ctx context.Context, c *config, w *Wrapper, fits func(root []byte) bool) (barrier.Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, sealerTimeout)
+	defer cancel()
+	own, orphans := c.by(w), m.orphans(c, w)
+	var failed error
+	try := func(e *wrapping) barrier.Key {
+		root, err := w.Sealer.Decrypt(ctx, e.Root)
+		if err == nil && !fits(root) {
 			clear(root)
 			err = errWrongKey
 		}
-		m.ill.note(w.Name, err)
-		if err == nil {
+		if err != nil {
+			if failed == nil {
+				failed = err
+			}
+			return nil
+		}
+		return root
+	}
+	if own != nil {
+		root := try(own)
+		m.note(w, failed)
+		if root != nil {
 			return root, nil
 		}
-		failures = append(failures, errs.New(errs.Unavailable, "seal %q: %w", w.Name, err))
 	}
-	return nil, errs.New(errs.Unavailable, "no seal gives the root key: %w", errors.Join(failures...))
+	for _, e := range orphans {
+		if root := try(e); root != nil {
+			if own == nil {
+				m.note(w, nil)
+			}
+			return root, nil
+		}
+	}
+	if own == nil && len(orphans) > 0 {
+		m.note(w, failed)
+		m.refute(ctx, w, orphans)
+	}
+	for i := range c.Wrapped {
+		if e := &c.Wrapped[i]; e.Type == w.Type && e != own && !slices.Contains(orphans, e) {
+			if root := try(e); root != nil {
+				return root, nil
+			}
+		}
+	}
+	return nil, failed
+}
+
+// refute remembers that w did not make these, if it does encrypt and decrypt
+// otherwise: then the store is under another key, and a migration is asked for.
+func (m *Manager) refute(ctx context.Context, w *Wrapper, list []*wrapping) {
+	ctx, cancel := context.WithTimeout(ctx, sealerTimeout)
+	defer cancel()
+	probe := barrier.NewKey()
+	defer probe.Wipe()
+	if _, err := roundTrip(ctx, w, probe); err != nil {
+		return
+	}
+	for _, e := range list {
+		m.ill.refute(w.Name, e.Root)
+	}
 }
 
 func fits(root barrier.Key, record []byte) bool {
@@ -253,7 +313,7 @@ func (m *Manager) OpenByItself(ctx context.Context) error {
 	}
 	root, err := m.decryptAny(ctx, c)
 	if err == nil {
-		err = m.open(ctx, c, root)
+		err = m.open(ctx, c, root, opening{})
 	}
 	if err != nil {
 		m.cfg.Log.Error("the server cannot unseal by itself", "error", err)
@@ -294,229 +354,4 @@ func (m *Manager) KeepOpening(ctx context.Context) {
 		}
 		wait = min(2*wait, lastRetry)
 	}
-}
-
-// migrate goes over to the configured seal with the root key in hand. The shares
-// stay what they are: unseal keys become recovery keys, and the other way round.
-func (m *Manager) migrate(ctx context.Context, c *config, root barrier.Key) (*config, error) {
-	next := *c
-	next.Type, next.Wrapped = typeShamir, nil
-	if m.Auto() {
-		wrapped, err := m.encryptAll(ctx, root, false)
-		if err != nil {
-			return nil, err
-		}
-		next.Type, next.Wrapped = wrapped[0].Type, wrapped
-	}
-	done, err := m.found(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	if err := m.replaceConfig(ctx, c, &next); err != nil {
-		return nil, err
-	}
-	m.cfg.Log.Info("seal migrated", "from", c.Type, "to", next.Type)
-	return &next, nil
-}
-
-// mend brings the root key under the seals that lack it: those that were added, or
-// were ill. What was under seals that are no longer configured is dropped once all
-// others have it.
-func (m *Manager) mend(ctx context.Context) {
-	u := m.state.Load().open
-	if u == nil || !u.config.auto() || m.migrating(u.config) || !m.unmended(u.config) {
-		return
-	}
-	u, err := m.beginOpen(ctx)
-	if err != nil {
-		return
-	}
-	defer m.end()
-	if !m.unmended(u.config) {
-		return
-	}
-	next := *u.config
-	next.Wrapped = slices.Clone(next.Wrapped)
-	whole := true
-	var kept []wrapping
-	for _, w := range m.enabled() {
-		e := next.by(w)
-		if e == nil || !w.current(e) {
-			old := e
-			if e, err = m.encrypt(ctx, w, u.root); err != nil {
-				m.cfg.Log.Warn("a seal is still ill", "seal", w.Name, "error", err)
-				if e, whole = old, false; e == nil {
-					continue
-				}
-			}
-		}
-		e.Name = w.Name
-		kept = append(kept, *e)
-	}
-	if !whole { // keep all that may still open the store
-		for _, e := range next.Wrapped {
-			if !slices.ContainsFunc(kept, func(k wrapping) bool { return k.Name == e.Name }) {
-				kept = append(kept, e)
-			}
-		}
-	}
-	next.Wrapped, next.Type = kept, kept[0].Type
-	if err := m.replaceConfig(ctx, u.config, &next); err != nil {
-		m.cfg.Log.Warn("save the seals", "error", err)
-		return
-	}
-	m.set(u, func(u *unsealed) { u.config = &next })
-	m.cfg.Log.Info("the root key is under these seals", "seals", next.names())
-}
-
-func (c *config) names() string {
-	var out []string
-	for i := range c.Wrapped {
-		out = append(out, c.Wrapped[i].Name)
-	}
-	return strings.Join(out, ", ")
-}
-
-// unmended reports whether the wrappings are others than the configuration asks
-// for.
-func (m *Manager) unmended(c *config) bool {
-	enabled := m.enabled()
-	if len(enabled) != len(c.Wrapped) {
-		return true
-	}
-	for _, w := range enabled {
-		if e := c.by(w); e == nil || e.Name != w.Name || !w.current(e) {
-			return true
-		}
-	}
-	return false
-}
-
-// An illness is what is known of a seal that failed when it was asked last.
-type illness struct {
-	since  time.Time // zero while it is well
-	text   string
-	looked time.Time
-}
-
-// illnesses are the states of the seals by name.
-type illnesses struct {
-	mu     sync.Mutex
-	byName map[string]illness // guarded by mu
-}
-
-func (s *illnesses) note(name string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byName == nil {
-		s.byName = map[string]illness{}
-	}
-	was := s.byName[name]
-	next := illness{looked: now()}
-	if err != nil {
-		next.text = err.Error()
-		if next.since = was.since; was.since.IsZero() {
-			next.since = next.looked
-		}
-	}
-	s.byName[name] = next
-}
-
-func (s *illnesses) of(name string) illness {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byName[name]
-}
-
-// checkSeals asks the seals whether they are well, each now and then.
-func (m *Manager) checkSeals(ctx context.Context) {
-	for _, w := range m.enabled() {
-		is := m.ill.of(w.Name)
-		if is.since.IsZero() && now().Sub(is.looked) < healthInterval {
-			continue
-		}
-		probe := make([]byte, 32)
-		_, _ = rand.Read(probe) // never fails (crypto/rand, since Go 1.24)
-		ask, cancel := context.WithTimeout(ctx, healthTimeout)
-		_, err := roundTrip(ask, w, probe)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		m.ill.note(w.Name, err)
-		switch {
-		case err != nil && is.since.IsZero():
-			m.cfg.Log.Error("a seal is ill: if no other opens the store, it can only be opened by recovery keys", "seal", w.Name, "error", err)
-		case err == nil && !is.since.IsZero():
-			m.cfg.Log.Info("a seal is well again", "seal", w.Name)
-		}
-	}
-	m.mend(ctx)
-}
-
-// A BackendStatus is the state of one seal.
-type BackendStatus struct {
-	Name           string `json:"name"`
-	Healthy        bool   `json:"healthy"`
-	UnhealthySince string `json:"unhealthy_since,omitempty"` // RFC 3339
-	Configured     bool   `json:"configured"`
-	Disabled       bool   `json:"disabled"`
-}
-
-// BackendsStatus is the answer of sys/seal-backend-status.
-type BackendsStatus struct {
-	Healthy        bool            `json:"healthy"`
-	UnhealthySince string          `json:"unhealthy_since,omitempty"`
-	FullyWrapped   bool            `json:"fully_wrapped"` // the root key is under all enabled seals
-	Backends       []BackendStatus `json:"backends"`
-}
-
-// Backends tells the state of the seals. A Shamir seal is always well.
-func (m *Manager) Backends(ctx context.Context) (BackendsStatus, error) {
-	c, err := m.config(ctx)
-	if err != nil {
-		return BackendsStatus{}, err
-	}
-	out := BackendsStatus{Healthy: true, FullyWrapped: !m.Auto() || c != nil && !m.unmended(c)}
-	if len(m.cfg.Wrappers) == 0 {
-		out.Backends = []BackendStatus{{Name: typeShamir, Healthy: true, Configured: true}}
-		return out, nil
-	}
-	var since time.Time
-	for i := range m.cfg.Wrappers {
-		w := &m.cfg.Wrappers[i]
-		is := m.ill.of(w.Name)
-		b := BackendStatus{Name: w.Name, Healthy: is.since.IsZero(), Configured: true, Disabled: w.Disabled}
-		if !b.Healthy {
-			b.UnhealthySince = is.since.Format(time.RFC3339)
-			if !w.Disabled {
-				out.Healthy = false
-				if since.IsZero() || is.since.Before(since) {
-					since, out.UnhealthySince = is.since, b.UnhealthySince
-				}
-			}
-		}
-		out.Backends = append(out.Backends, b)
-	}
-	return out, nil
-}
-
-// unhealthy names the enabled seals that are ill.
-func (m *Manager) unhealthy() (names []string) {
-	for _, w := range m.enabled() {
-		if !m.ill.of(w.Name).since.IsZero() {
-			names = append(names, w.Name)
-		}
-	}
-	return names
-}
-
-// Health tells of each enabled seal whether it did what it was asked last.
-func (m *Manager) Health() map[string]bool {
-	out := map[string]bool{}
-	for _, w := range m.enabled() {
-		out[w.Name] = m.ill.of(w.Name).since.IsZero()
-	}
-	return out
 }

@@ -20,6 +20,7 @@ type kms struct {
 	down    bool
 	lying   bool
 	hanging bool
+	checks  bool // ciphertexts of other keys are refused
 	asked   int
 	mu      sync.Mutex
 }
@@ -52,9 +53,24 @@ func (k *kms) ask(ctx context.Context, in []byte) ([]byte, error) {
 	return out, nil
 }
 
-func (k *kms) Encrypt(ctx context.Context, plain []byte) ([]byte, error) { return k.ask(ctx, plain) }
+func (k *kms) Encrypt(ctx context.Context, plain []byte) ([]byte, error) {
+	out, err := k.ask(ctx, plain)
+	if err == nil && k.checks {
+		out = append(out, k.key)
+	}
+	return out, err
+}
 
 func (k *kms) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
+	if k.checks {
+		if sealed[len(sealed)-1] != k.key {
+			if _, err := k.ask(ctx, sealed); err != nil {
+				return nil, err
+			}
+			return nil, errors.New("message authentication failed")
+		}
+		sealed = sealed[:len(sealed)-1]
+	}
 	out, err := k.ask(ctx, sealed)
 	if err == nil && k.lying {
 		out[0] ^= 1
@@ -261,12 +277,12 @@ func TestSeveralSeals(t *testing.T) {
 	if err := n.OpenByItself(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	n.mend(t.Context())
+	n.tend(t.Context())
 	n = configured(t, n, auto("three", three))
 	if err := n.OpenByItself(t.Context()); err != nil {
 		t.Fatalf("by the one that was added: %v", err)
 	}
-	n.mend(t.Context())
+	n.tend(t.Context())
 	if c, _ := n.config(t.Context()); c.names() != "three" || c.Type != "three" {
 		t.Errorf("left: %s, %s", c.names(), c.Type)
 	}
@@ -304,6 +320,7 @@ func TestHealth(t *testing.T) {
 		}
 		<-done
 		go n.Run(ctx)
+		go n.Watch(ctx)
 		k.set(func() { k.down = true })
 		time.Sleep(20 * time.Minute)
 		st, _ := n.Backends(ctx)

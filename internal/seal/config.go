@@ -181,8 +181,9 @@ func (c *config) put(tx storage.Tx) error {
 // errChanged says that the stored configuration is not the one to be replaced.
 var errChanged error = errs.New(errs.Conflict, "the seal configuration was changed by another node")
 
-// replaceConfig writes next if old is still what is stored. A Next that old
-// does not know of, from a rekey that failed half-way, is given up.
+// replaceConfig writes next if old is still what is stored, in its shares and in its
+// seals. A Next that old does not know of, from a rekey that failed half-way, is given
+// up.
 func (m *Manager) replaceConfig(ctx context.Context, old, next *config) error {
 	return m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		stored, err := readConfig(tx)
@@ -190,6 +191,7 @@ func (m *Manager) replaceConfig(ctx context.Context, old, next *config) error {
 		case err != nil:
 			return err
 		case stored == nil || !bytes.Equal(stored.Root, old.Root),
+			stored.wrappings() != old.wrappings(),
 			old.Next != nil && stored.fingerprint() != old.fingerprint():
 			return errChanged
 		}

@@ -105,7 +105,7 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 	}
 	var under []wrapping
 	if m.Auto() { // before anything is written: a seal that fails leaves nothing behind
-		if under, err = m.encryptAll(ctx, root, true); err != nil {
+		if under, err = m.encryptAll(ctx, root); err != nil {
 			return nil, err
 		}
 	}

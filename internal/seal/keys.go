@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"arca/internal/barrier"
@@ -124,11 +125,17 @@ const (
 )
 
 // Run rotates the encryption key when that is due, and saves its count of
-// encryptions, until ctx ends. The active node runs it while it is active.
+// encryptions, until ctx ends. The active node runs it while it is active; it has
+// Watch look after the seals at once.
 func (m *Manager) Run(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
-	m.mend(ctx)
+	// Until an unsealing under way is done; and what this node knows of the seals may be
+	// older than what another one has stored.
+	if err := m.Reload(ctx); err != nil && !errors.Is(err, ErrSealed) && ctx.Err() == nil {
+		m.cfg.Log.Warn("read the seal's configuration", "error", err)
+	}
+	m.hasten()
 	for {
 		select {
 		case <-ctx.Done():
@@ -138,7 +145,6 @@ func (m *Manager) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			m.upkeep(ctx)
-			m.checkSeals(ctx)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -8,7 +9,6 @@ import (
 
 	"arca/internal/barrier"
 	"arca/internal/errs"
-	"arca/internal/storage"
 )
 
 // ErrNoRecovery says that this seal has no recovery keys: a Shamir seal's own
@@ -71,7 +71,7 @@ func (m *Manager) RekeyStatus() (RekeyStatus, error) {
 	if err != nil {
 		return RekeyStatus{}, err
 	}
-	st := RekeyStatus{Required: u.config.Threshold}
+	st := RekeyStatus{Required: u.config.enough()}
 	if k := u.rekey; k != nil {
 		st.Nonce, st.Started = k.nonce, true
 		st.T, st.N, st.Progress = k.params.Threshold, k.params.Shares, k.round.count()
@@ -147,6 +147,7 @@ type Rekeyed struct {
 	PGPFingerprints   []string
 	Backup            bool
 	VerificationNonce string // set when the shares must be verified
+	Warning           string // what is not as it should be, though the new shares are good
 }
 
 // Wipe overwrites the shares.
@@ -169,16 +170,23 @@ func (m *Manager) UpdateRekey(ctx context.Context, share barrier.Key, nonce stri
 	}
 	next := *k
 	next.round = r
-	if r.count() < u.config.Threshold {
+	by, more, err := r.authorise(u)
+	if more {
 		m.set(u, func(u *unsealed) { u.rekey = &next })
 		return nil, nil
 	}
 	defer r.wipe()
 	next.round = nil
 	m.set(u, func(u *unsealed) { u.rekey = &next })
-	if err := r.authorise(u); err != nil {
+	if err != nil {
 		m.cfg.Log.Warn("rekey: the shares given do not fit")
 		return nil, errs.New(errs.Invalid, "unseal key verification failed: %w", err)
+	}
+	if u.settle || by == u.config.Next { // first, as a failure below gives up what Next is
+		if err := m.promoteOpen(ctx, u); err != nil {
+			return nil, err
+		}
+		u = m.state.Load().open
 	}
 	return m.finishRekey(ctx, u, &next)
 }
@@ -228,17 +236,55 @@ func (m *Manager) finishRekey(ctx context.Context, u *unsealed, k *rekey) (*Reke
 		m.set(u, func(u *unsealed) { u.config, u.rekey = c, k })
 		return nil, err
 	}
-	m.set(u, func(u *unsealed) { u.config, u.rekey = c, nil })
+	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, c.Next != nil })
+	if c.Next != nil {
+		res.Warning = warnBoth
+		return res, nil
+	}
 	m.cfg.Log.Info("rekeyed", "shares", c.Shares, "threshold", c.Threshold)
 	return res, nil
+}
+
+const warnBoth = "the storage failed: the new key shares are valid, but so are still those before; this is ended by itself as soon as the storage allows it"
+
+// settleRekey puts the new shares, which were told or used, in the place of the others.
+func (m *Manager) settleRekey(ctx context.Context) {
+	u, err := m.beginOpen(ctx)
+	if err != nil {
+		return
+	}
+	defer m.end()
+	if !u.settle {
+		return
+	}
+	if err := m.promoteOpen(ctx, u); err != nil {
+		m.cfg.Log.Warn("the key shares before the last rekey stay valid", "error", err)
+	}
+}
+
+func (m *Manager) promoteOpen(ctx context.Context, u *unsealed) error {
+	c := u.config
+	if c.Next != nil {
+		c = c.promoted()
+		if err := m.replaceConfig(ctx, u.config, c); err != nil {
+			stored, readErr := m.readStored(ctx)
+			if readErr != nil || stored == nil || !bytes.Equal(stored.Root, c.Root) {
+				return err
+			}
+			c = stored // a write whose outcome was not known had succeeded
+		}
+		m.cfg.Log.Info("rekeyed", "shares", c.Shares, "threshold", c.Threshold)
+	}
+	m.set(u, func(u *unsealed) { u.config, u.settle = c, false })
+	return nil
 }
 
 // goOver makes the shares of kek the valid ones, in two writes. After the
 // first, the old shares and the new are good; when its outcome is not known,
 // the caller learns of a failure and keeps the old shares. After the second,
-// only the new are; when its outcome is not known, the caller gets the new
-// shares, which are good either way. So no failure of the store leaves us
-// with shares that nobody has.
+// only the new are; when it fails or its outcome is not known, the caller gets the
+// new shares, which are good either way, and it is repeated in the background. So no
+// failure of the store leaves us with shares that nobody has.
 //
 // It returns the configuration in force, also with an error.
 func (m *Manager) goOver(ctx context.Context, u *unsealed, k *rekey, kek barrier.Key) (*config, error) {
@@ -262,9 +308,6 @@ func (m *Manager) goOver(ctx context.Context, u *unsealed, k *rekey, kek barrier
 	case errors.Is(err, errChanged):
 		return &both, err
 	}
-	m.cfg.Log.Error("rekey: the old shares may still be valid, too; repeat the rekey", "error", err)
-	if errors.Is(err, storage.ErrUncertain) {
-		return next, nil
-	}
+	m.cfg.Log.Error("rekey: the old shares are still valid, too, until the storage takes what ends that", "error", err)
 	return &both, nil
 }

@@ -59,7 +59,7 @@ func (m *Manager) RootStatus() (RootStatus, error) {
 }
 
 func (m *Manager) rootStatus(u *unsealed) RootStatus {
-	st := RootStatus{Required: u.config.Threshold, OTPLength: m.cfg.OTPLength}
+	st := RootStatus{Required: u.config.enough(), OTPLength: m.cfg.OTPLength}
 	if a := u.attempt; a != nil {
 		st.Nonce, st.Started, st.Progress, st.PGPFingerprint = a.nonce, true, a.round.count(), a.fingerprint()
 	}
@@ -171,23 +171,25 @@ func (m *Manager) updateRoot(ctx context.Context, share barrier.Key, nonce strin
 		return RootStatus{}, nil, err
 	}
 	st := RootStatus{
-		Nonce: a.nonce, Started: true, Progress: r.count(), Required: u.config.Threshold,
+		Nonce: a.nonce, Started: true, Progress: r.count(), Required: u.config.enough(),
 		PGPFingerprint: a.fingerprint(),
 	}
 	next := *a
 	next.round = r
-	if r.count() < u.config.Threshold {
+	by, more, err := r.authorise(u)
+	if more {
 		m.set(u, func(u *unsealed) { u.attempt = &next })
 		return st, nil, nil
 	}
 	defer r.wipe()
 	next.round = nil
-	if err := r.authorise(u); err != nil {
+	if err != nil {
 		m.set(u, func(u *unsealed) { u.attempt = &next })
 		m.cfg.Log.Warn("generate-root: the shares given do not fit")
 		return RootStatus{}, nil, errs.New(errs.Invalid, "root generation aborted: unable to authenticate: %w", err)
 	}
-	m.set(u, func(u *unsealed) { u.attempt = nil })
+	m.set(u, func(u *unsealed) { u.attempt, u.settle = nil, u.settle || by == u.config.Next })
+	m.hasten()
 	return st, &next, nil
 }
 

@@ -142,17 +142,19 @@ func (r *round) unwrap(s *sharing) (barrier.Key, error) {
 	return barrier.Unwrap(kek, rootLabel, s.Root)
 }
 
-// authorise reports whether the shares collected are those of the open state.
-func (r *round) authorise(u *unsealed) error {
-	root, _, err := r.rootKey(u.config)
+// authorise reports whether the shares collected are those of the open state, and which
+// sharing's. Until enough were given that no sharing needs more, more says that this is
+// not known yet.
+func (r *round) authorise(u *unsealed) (by *sharing, more bool, err error) {
+	root, by, err := r.rootKey(u.config)
 	if err != nil {
-		return err
+		return nil, r.count() < u.config.enough(), err
 	}
 	defer root.Wipe()
 	if subtle.ConstantTimeCompare(root, u.root) != 1 {
-		return barrier.ErrUnwrap
+		return nil, false, barrier.ErrUnwrap
 	}
-	return nil
+	return by, false, nil
 }
 
 // add checks a further share of an operation on an open node and returns the

@@ -69,6 +69,9 @@ type Config struct {
 	// Standby, if set, reports that another node is active: rekey and
 	// generate-root then fail with ErrStandby.
 	Standby func() bool
+	// Shared says that other nodes write the same store: this one does not while it is
+	// sealed, once it is initialised.
+	Shared bool
 
 	Version     string // reported; default version.Default
 	StorageType string // reported
@@ -85,6 +88,7 @@ type Manager struct {
 	joining atomic.Pointer[joining] // nil unless this node is empty and about to join a cluster
 	turn    chan struct{}           // holds one value while an operation runs; only it may swap state
 	ill     illnesses
+	kick    chan struct{} // tells Watch to look now
 	// opened says that the node was open once.
 	opened atomic.Bool
 }
@@ -102,6 +106,11 @@ type unsealed struct {
 	ring    *barrier.Keyring
 	rekey   *rekey   // nil when none is under way
 	attempt *attempt // of generate-root; nil when none is under way
+	// crossing is a migration that is pending; nil when none is.
+	crossing *crossing
+	// settle says that the shares of config.Next were told or used: they are to take the
+	// place of the others.
+	settle bool
 }
 
 // New makes a sealed manager. It starts nothing.
@@ -121,7 +130,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{cfg: cfg, turn: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	m.state.Store(&state{})
 	return m, nil
 }

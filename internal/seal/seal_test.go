@@ -40,7 +40,7 @@ func newStore(t *testing.T) storage.Backend {
 func newNode(t *testing.T, b storage.Backend) *node {
 	t.Helper()
 	n := &node{backend: b}
-	raw := storage.Open(b, storage.Config{})
+	raw := storage.Open(b, storage.Config{ValueCacheBytes: -1}) // as the core does
 	n.raw = raw
 	t.Cleanup(func() { _ = raw.Close() })
 	m, err := New(Config{

@@ -53,6 +53,9 @@ func (m *Manager) UnsealFor(ctx context.Context, share barrier.Key, f UnsealFor)
 	if err := m.unseal(ctx, share, f); err != nil {
 		return Status{}, err
 	}
+	if f.Migrate {
+		m.awaitCrossing(ctx)
+	}
 	return m.Status(ctx)
 }
 
@@ -108,16 +111,36 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 		m.cfg.Log.Warn("unseal: the shares given do not fit")
 		return errs.New(errs.Invalid, "invalid key: %w", err)
 	}
-	if by == c.Next {
-		c = m.promote(ctx, c)
+	how := opening{settle: by == c.Next}
+	if f.Migrate || m.Auto() {
+		how.crossing = &crossing{from: c.seals()}
 	}
-	if f.Migrate && !f.Recovery {
-		if c, err = m.migrate(ctx, c, root); err != nil {
-			root.Wipe()
-			return err
+	switch {
+	case m.cfg.Shared: // whoever is the active node writes
+		if how.crossing != nil && !f.Recovery {
+			_, err = m.wrapped(ctx, c, root) // that the new seal works is known now
+		}
+	default:
+		if how.settle {
+			c = m.promote(ctx, c)
+			how.settle = c.Next != nil
+		}
+		if how.crossing != nil && !f.Recovery {
+			c, err = m.migrate(ctx, c, root)
+			how.crossing = nil
 		}
 	}
-	return m.open(ctx, c, root)
+	if err != nil {
+		root.Wipe()
+		return err
+	}
+	return m.open(ctx, c, root, how)
+}
+
+// opening says what the shares have authorised besides.
+type opening struct {
+	crossing *crossing
+	settle   bool
 }
 
 // promote ends a rekey that a failure cut short, now that its shares proved to
@@ -133,7 +156,7 @@ func (m *Manager) promote(ctx context.Context, c *config) *config {
 
 // open goes from the root key to the open state, and hands over to the core.
 // It owns root.
-func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
+func (m *Manager) open(ctx context.Context, c *config, root barrier.Key, how opening) error {
 	var ring *barrier.Keyring
 	record, err := m.record(ctx, root)
 	if err == nil {
@@ -149,7 +172,7 @@ func (m *Manager) open(ctx context.Context, c *config, root barrier.Key) error {
 		return err
 	}
 	m.opened.Store(true)
-	m.state.Store(&state{open: &unsealed{config: c, root: root, ring: ring}})
+	m.state.Store(&state{open: &unsealed{config: c, root: root, ring: ring, crossing: how.crossing, settle: how.settle}})
 	m.cfg.Log.Info("unsealed")
 	if m.joining.Swap(nil) != nil {
 		return nil // the store comes by itself

@@ -209,19 +209,15 @@ func (n *node) openCore() error {
 }
 
 // openByItself lets the seals that can open the node do so, in the background:
-// they are outside, and may take their time.
+// they are outside, and may take their time. Their tokens are kept alive until the
+// server ends.
 func (n *node) openByItself() {
 	m := n.core.SealManager()
-	if !m.Auto() {
-		return
-	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		m.KeepOpening(ctx)
-	}()
-	n.stopOpening = func() { cancel(); <-done }
+	var work sync.WaitGroup
+	work.Go(func() { m.Keep(ctx) })
+	work.Go(func() { m.KeepOpening(ctx) })
+	n.stopOpening = func() { cancel(); work.Wait() }
 }
 
 // metrics is where the node's metrics are kept, and handed on to the servers that

@@ -99,6 +99,7 @@ type rekeyed struct {
 	Backup               bool     `json:"backup"`
 	VerificationRequired bool     `json:"verification_required"`
 	VerificationNonce    string   `json:"verification_nonce,omitempty"`
+	Warnings             []string `json:"warnings,omitempty"`
 }
 
 func (e *Engine) updateRekey(ctx context.Context, _ *engine.Call, in members) (*engine.Response, error) {
@@ -114,8 +115,13 @@ func (e *Engine) updateRekey(ctx context.Context, _ *engine.Call, in members) (*
 		return plainOr(e.seal.RekeyStatus())
 	}
 	defer done.Wipe()
+	var warnings []string
+	if done.Warning != "" {
+		warnings = []string{done.Warning}
+	}
 	return plain(rekeyed{
-		Nonce: done.Nonce, Complete: true, shares: tell(done.Shares),
+		Warnings: warnings,
+		Nonce:    done.Nonce, Complete: true, shares: tell(done.Shares),
 		PGPFingerprints: done.PGPFingerprints, Backup: done.Backup,
 		VerificationRequired: done.VerificationNonce != "", VerificationNonce: done.VerificationNonce,
 	})

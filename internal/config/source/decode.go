@@ -49,7 +49,7 @@ func (d *Decoder) object(v Value, into reflect.Value, where string) error {
 	for _, it := range v.Items {
 		f, ok := fields[it.Key]
 		if !ok {
-			d.unknown(it, names, where)
+			d.Unknown(it, names, where)
 			continue
 		}
 		repeats := f.Kind() == reflect.Slice || f.Kind() == reflect.Map
@@ -86,7 +86,8 @@ func collect(v reflect.Value, fields map[string]reflect.Value, names []string) [
 	return names
 }
 
-func (d *Decoder) unknown(it Item, names []string, where string) {
+// Unknown warns of a key that where does not have, and proposes the nearest of names.
+func (d *Decoder) Unknown(it Item, names []string, where string) {
 	text := "unknown key " + strconv.Quote(it.Key)
 	if where != "" {
 		text += " in " + where
@@ -153,7 +154,7 @@ func scalar(it Item, f reflect.Value) error {
 	case reflect.String:
 		f.SetString(v.Text)
 	case reflect.Bool:
-		b, err := boolean(it)
+		b, err := Truth(it)
 		f.SetBool(b)
 		return err
 	case reflect.Int, reflect.Int64:
@@ -174,8 +175,8 @@ func scalar(it Item, f reflect.Value) error {
 	return nil
 }
 
-// boolean takes true, 1, "true", "1", "t" and so on; "" is false.
-func boolean(it Item) (bool, error) {
+// Truth takes true, 1, "true", "1", "t" and so on; "" is false.
+func Truth(it Item) (bool, error) {
 	text := it.Value.Text
 	if text == "" {
 		return false, nil

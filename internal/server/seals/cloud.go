@@ -46,8 +46,12 @@ func newAWS(o *options) (*amazon, error) {
 	cfg := aws.Config{
 		Endpoint: base, Region: region, AccessKey: o.stanza.Options["access_key"], SecretKey: o.stanza.Options["secret_key"], Token: o.stanza.Options["session_token"],
 	}
-	if (cfg.AccessKey == "") != (cfg.SecretKey == "") {
-		return nil, errs.New(errs.Invalid, "access_key and secret_key are given together, or neither")
+	if (cfg.AccessKey == "") != (cfg.SecretKey == "") { // the other half has its variable
+		cfg.AccessKey, cfg.SecretKey = o.or("access_key", "AWS_ACCESS_KEY_ID"), o.or("secret_key", "AWS_SECRET_ACCESS_KEY")
+		cfg.Token = o.or("session_token", "AWS_SESSION_TOKEN")
+		if cfg.AccessKey == "" || cfg.SecretKey == "" {
+			return nil, errs.New(errs.Invalid, "access_key and secret_key are given together, one of them by AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY, or neither")
+		}
 	}
 	k.client, err = aws.NewClient(cfg, "kms")
 	return k, err
@@ -205,10 +209,16 @@ func newAzure(o *options) (*microsoft, error) {
 		return nil, err
 	}
 	cfg := azure.Config{
-		Endpoint: base, TenantID: o.stanza.Options["tenant_id"], ClientID: o.stanza.Options["client_id"], ClientSecret: o.stanza.Options["client_secret"],
+		Endpoint: base, TenantID: o.or("tenant_id", "AZURE_TENANT_ID"), ClientID: o.or("client_id", "AZURE_CLIENT_ID"),
+		ClientSecret: o.or("client_secret", "AZURE_CLIENT_SECRET"), // without one: a workload's token, or the machine's identity
 	}
-	if cfg.ClientSecret == "" { // then it comes from the environment, or the machine
-		cfg.TenantID, cfg.ClientID = "", ""
+	if cfg.ClientSecret != "" {
+		if cfg.TenantID == "" {
+			return nil, missing("tenant_id (or AZURE_TENANT_ID)")
+		}
+		if cfg.ClientID == "" {
+			return nil, missing("client_id (or AZURE_CLIENT_ID)")
+		}
 	}
 	k.client, err = azure.NewClient(cfg)
 	return k, err

@@ -195,6 +195,51 @@ func TestAWS(t *testing.T) {
 	}
 }
 
+// TestHalves has one half of the credentials in the file and the other in the environment. S3-32
+func TestHalves(t *testing.T) {
+	var asked []string
+	stand := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		asked = append(asked, r.URL.Path+" "+r.URL.Query().Get("client_id")+string(raw)+r.Header.Get("Authorization"))
+		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "t", "expires_in": "3600"})
+	}))
+	defer stand.Close()
+	for _, name := range []string{"AZURE_FEDERATED_TOKEN_FILE", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AZURE_AUTHORITY_HOST", stand.URL)
+	t.Setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", stand.URL)
+	ask := func(s config.Seal) string {
+		t.Helper()
+		asked = nil
+		_, _ = must(t, os.Getenv, s).Encrypt(t.Context(), make([]byte, 32)) // the stand-in wraps nothing
+		return strings.Join(asked, "\n")
+	}
+	azure := []string{"key_name", "k", "vault_name", "v", "endpoint", stand.URL}
+	if got := ask(stanza("azurekeyvault", append(azure, "client_id", "assigned")...)); !strings.HasPrefix(got, "/metadata/identity/oauth2/token assigned") {
+		t.Errorf("an identity that was assigned: %s", got)
+	}
+	t.Setenv("AZURE_CLIENT_SECRET", "hidden")
+	got := ask(stanza("azurekeyvault", append(azure, "tenant_id", "tenant", "client_id", "client")...))
+	if !strings.HasPrefix(got, "/tenant/oauth2/v2.0/token ") || !strings.Contains(got, "client_id=client&client_secret=hidden") {
+		t.Errorf("the secret in the environment: %s", got)
+	}
+	t.Setenv("AZURE_CLIENT_ID", "other")
+	t.Setenv("AZURE_TENANT_ID", "others")
+	got = ask(stanza("azurekeyvault", append(azure, "client_secret", "filed")...))
+	if !strings.HasPrefix(got, "/others/oauth2/v2.0/token ") || !strings.Contains(got, "client_id=other&client_secret=filed") {
+		t.Errorf("the secret in the file: %s", got)
+	}
+	t.Setenv("AZURE_TENANT_ID", "")
+	if _, err := Open(config.Seals{stanza("azurekeyvault", append(azure, "client_secret", "filed")...)}, os.Getenv); err == nil || !strings.Contains(err.Error(), "tenant_id") {
+		t.Error(err)
+	}
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+	if got := ask(stanza("awskms", "kms_key_id", "k", "access_key", "AKIAFILE", "endpoint", stand.URL)); !strings.Contains(got, "Credential=AKIAFILE/") {
+		t.Errorf("signed %s", got)
+	}
+}
+
 func flip(b []byte) []byte {
 	out := make([]byte, len(b))
 	for i := range b {

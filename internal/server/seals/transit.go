@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"arca/internal/errs"
 	"arca/internal/kes/store/rest"
+	"arca/internal/seal"
 )
 
 // transit encrypts with a key of another server's transit engine, whose token it
@@ -22,9 +22,6 @@ type transit struct {
 	token     string
 	namespace string
 	renew     bool
-
-	mu      sync.Mutex
-	renewed time.Time // when to renew the token next; guarded by mu
 }
 
 func newTransit(o *options) (*transit, error) {
@@ -85,9 +82,10 @@ func (t *transit) do(ctx context.Context, what string, in, out any) error {
 	return t.client.Do(ctx, rest.Request{Method: http.MethodPut, Path: path, In: in, Out: out})
 }
 
+var _ seal.Keeper = (*transit)(nil)
+
 // Encrypt implements seal.Sealer.
 func (t *transit) Encrypt(ctx context.Context, plain []byte) ([]byte, error) {
-	t.keepToken(ctx)
 	in := struct {
 		Plaintext []byte `json:"plaintext"`
 	}{plain}
@@ -107,7 +105,6 @@ func (t *transit) Encrypt(ctx context.Context, plain []byte) ([]byte, error) {
 
 // Decrypt implements seal.Sealer.
 func (t *transit) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
-	t.keepToken(ctx)
 	in := struct {
 		Ciphertext string `json:"ciphertext"`
 	}{string(sealed)}
@@ -122,28 +119,83 @@ func (t *transit) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 	return out.Data.Plaintext, nil
 }
 
-// keepToken renews the token after a third of its life. Seals are asked every few
-// minutes, so that no clock of its own is needed; that a token cannot be renewed
-// shows when it ends.
-func (t *transit) keepToken(ctx context.Context) {
+// How the token is renewed: after a third of its life; when that fails, again and again
+// from the first pause to the last.
+const (
+	renewSoonest = time.Second
+	renewLatest  = time.Hour // a token without an end may get one
+	firstPause   = time.Second
+	lastPause    = time.Minute
+	renewTimeout = 10 * time.Second
+)
+
+// Keep implements seal.Keeper: it renews the token until ctx ends, on every node and also
+// while that is sealed, as a node that has nothing but a dead token stays so.
+func (t *transit) Keep(ctx context.Context, tell func(error)) {
 	if !t.renew {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if now := time.Now(); now.Before(t.renewed) {
-		return
+	pause := firstPause
+	for {
+		wait, err := t.renewToken(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		tell(err)
+		if err != nil {
+			wait, pause = pause, min(2*pause, lastPause)
+		} else {
+			pause = firstPause
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
 	}
+}
+
+// renewToken renews the token, and says when to do it again. A token without an end need
+// not be renewed; that one ends and cannot be renewed is an error while it lives, too.
+func (t *transit) renewToken(ctx context.Context) (next time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
 	var out struct {
 		Auth *struct {
 			LeaseDuration int64 `json:"lease_duration"`
-			Renewable     bool  `json:"renewable"`
 		} `json:"auth"`
 	}
-	err := t.client.Do(ctx, rest.Request{Method: http.MethodPut, Path: "/v1/auth/token/renew-self", In: struct{}{}, Out: &out})
-	next := 5 * time.Minute
-	if err == nil && out.Auth != nil && out.Auth.LeaseDuration > 0 {
-		next = time.Duration(min(out.Auth.LeaseDuration, 1<<31)) * time.Second / 3
+	err = t.client.Do(ctx, rest.Request{Method: http.MethodPut, Path: "/v1/auth/token/renew-self", In: struct{}{}, Out: &out})
+	switch {
+	case err == nil && out.Auth == nil:
+		return 0, errs.New(errs.Unavailable, "renew the token: the server answered without one")
+	case err == nil && out.Auth.LeaseDuration > 0:
+		return clampRenewal(out.Auth.LeaseDuration), nil
+	case err == nil:
+		return renewLatest, nil
+	case !rest.Is(err, http.StatusBadRequest): // what cannot be renewed is refused so
+		return 0, errs.New(errs.Unavailable, "renew the token: %w", err)
 	}
-	t.renewed = time.Now().Add(next)
+	var self struct {
+		Data *struct {
+			TTL int64 `json:"ttl"`
+		} `json:"data"`
+	}
+	if lookErr := t.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/v1/auth/token/lookup-self", Out: &self}); lookErr == nil && self.Data != nil && self.Data.TTL == 0 {
+		return renewLatest, nil // a root token, say
+	}
+	if self.Data != nil {
+		return 0, errs.New(errs.Unavailable, "the token ends in %s and cannot be renewed: replace it (or, if that is meant, set disable_renewal): %w",
+			time.Duration(min(self.Data.TTL, maxTTL))*time.Second, err)
+	}
+	return 0, errs.New(errs.Unavailable, "renew the token: %w", err)
+}
+
+const maxTTL = 1 << 31 // seconds
+
+// clampRenewal is a third of a life of so many seconds, within bounds.
+func clampRenewal(seconds int64) time.Duration {
+	return max(renewSoonest, min(time.Duration(min(seconds, maxTTL))*time.Second/3, renewLatest))
 }

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,8 +38,8 @@ func (c *credentials) resource() string {
 // token gets an access token.
 func (c *credentials) token(ctx context.Context, _ string) (string, time.Duration, error) {
 	tenant, id, secret := c.cfg.TenantID, c.cfg.ClientID, c.cfg.ClientSecret
-	if secret == "" && !c.cfg.Managed {
-		tenant, id, secret = os.Getenv("AZURE_TENANT_ID"), os.Getenv("AZURE_CLIENT_ID"), os.Getenv("AZURE_CLIENT_SECRET")
+	if secret == "" && !c.cfg.Managed { // what the configuration does not have
+		tenant, id, secret = cmp.Or(tenant, os.Getenv("AZURE_TENANT_ID")), cmp.Or(id, os.Getenv("AZURE_CLIENT_ID")), os.Getenv("AZURE_CLIENT_SECRET")
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "scope": {c.resource() + "/.default"}}
 	file := os.Getenv("AZURE_FEDERATED_TOKEN_FILE")
