@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 // A vault is a stand-in for another server's token store, in memory and in virtual time.
 type vault struct {
+	mu          *sync.Mutex
 	period, ttl time.Duration
 	until       time.Time
 	renewable   bool
@@ -23,6 +25,8 @@ func (v *vault) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer := func(code int, body string) (*http.Response, error) {
 		return &http.Response{StatusCode: code, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{}, Request: r}, nil
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	switch {
 	case v.down:
 		return nil, io.ErrUnexpectedEOF
@@ -64,6 +68,14 @@ func TestTransitToken(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				v := c.v
+				v.mu = &sync.Mutex{}
+				after := func(d time.Duration, look func()) {
+					time.Sleep(d)
+					synctest.Wait()
+					v.mu.Lock()
+					defer v.mu.Unlock()
+					look()
+				}
 				v.until = time.Now().Add(v.period)
 				s := must(t, none, stanza("transit", append([]string{"mount_path", "transit", "key_name", "k", "token", "t", "address", "https://x"}, c.options...)...)).(*transit)
 				s.client.HTTP = &http.Client{Transport: &v}
@@ -71,31 +83,33 @@ func TestTransitToken(t *testing.T) {
 				var last error
 				failures := 0
 				go s.Keep(ctx, func(err error) {
+					v.mu.Lock()
+					defer v.mu.Unlock()
 					if last = err; err != nil {
 						failures++
 					}
 				})
-				time.Sleep(time.Hour)
-				synctest.Wait()
-				if (last == nil) != c.well || v.renewals > c.most || v.renewals < c.less || v.renewals > 0 && time.Now().After(v.until) {
-					t.Errorf("%v after %d renewals", last, v.renewals)
-				}
-				if !c.well && failures > 80 {
-					t.Errorf("tried %d times in an hour", failures)
-				}
-				if c.less > 0 {
+				after(time.Hour, func() {
+					if (last == nil) != c.well || v.renewals > c.most || v.renewals < c.less || v.renewals > 0 && time.Now().After(v.until) {
+						t.Errorf("%v after %d renewals", last, v.renewals)
+					}
+					if failures > 80 {
+						t.Errorf("tried %d times in an hour", failures)
+					}
 					v.down = true
-					time.Sleep(25 * time.Second)
-					synctest.Wait()
-					if last == nil {
-						t.Error("an outage is not told")
-					}
-					v.down = false
-					time.Sleep(20 * time.Second)
-					synctest.Wait()
-					if last != nil || time.Now().After(v.until) {
-						t.Errorf("after an outage: %v", last)
-					}
+				})
+				if c.less > 0 {
+					after(25*time.Second, func() {
+						if last == nil {
+							t.Error("an outage is not told")
+						}
+						v.down = false
+					})
+					after(20*time.Second, func() {
+						if last != nil || time.Now().After(v.until) {
+							t.Errorf("after an outage: %v", last)
+						}
+					})
 				}
 				cancel()
 				synctest.Wait()
