@@ -51,7 +51,7 @@ func (w *timed) SetWriteDeadline(t time.Time) error {
 
 // TestLargeBodies sends many large bodies that never end: one client holds no more
 // than its share of the places, bodies that have only begun hold none, and each has
-// to come soon. S0-37.
+// to come soon.
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -73,7 +73,7 @@ func (f *fickle) Authorize(ctx context.Context, by Caller) error {
 }
 
 // TestStreamsAskAgain ends the stream of a log when whoever follows it may not any
-// more: at once when the state is another, else with the next beat. S0-52.
+// more: at once when the state is another, else with the next beat.
 func TestStreamsAskAgain(t *testing.T) {
 	t.Parallel()
 	follow := func(r *rig) (done chan struct{}, cancel func()) {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
+	"time"
 
 	"arca/internal/config"
 	"arca/internal/kes"
@@ -16,7 +17,8 @@ const defaultProxyHeader = "X-Tls-Client-Cert"
 
 // openKES opens a listener "kes", whose door makes requests of KES's API into
 // calls of a mount of the type kes.
-func (n *node) openKES(s *config.Listener, forward *forwarder) error {
+func (n *node) openKES(stanza *config.Listener, forward *forwarder) error {
+	s := withKESTimes(stanza)
 	where := namespace.Canonical(s.Namespace)
 	inside := kes.Inside{Core: n.core, Namespace: where, Mount: s.Mount + "/"}
 	if forward != nil {
@@ -47,4 +49,21 @@ func (n *node) openKES(s *config.Listener, forward *forwarder) error {
 	n.kes = append(n.kes, door)
 	n.listeners = append(n.listeners, l)
 	return nil
+}
+
+// withKESTimes gives the listener KES's time-outs where the configuration has none. An
+// answer's is for clients that do not read it; those who follow logs have their own.
+func withKESTimes(stanza *config.Listener) *config.Listener {
+	s := *stanza
+	for _, t := range []struct {
+		set **time.Duration
+		to  time.Duration
+	}{
+		{&s.ReadHeaderTimeout, 5 * time.Second}, {&s.WriteTimeout, 30 * time.Second}, {&s.IdleTimeout, 90 * time.Second},
+	} {
+		if *t.set == nil {
+			*t.set = &t.to
+		}
+	}
+	return &s
 }

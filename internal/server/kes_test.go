@@ -90,6 +90,9 @@ func TestKESProxyVerifies(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := n.listeners[0]
+		if got := l.Stanza(); *got.ReadHeaderTimeout != 5*time.Second || *got.WriteTimeout != 30*time.Second || *got.IdleTimeout != 90*time.Second {
+			t.Errorf("time-outs %v %v %v", *got.ReadHeaderTimeout, *got.WriteTimeout, *got.IdleTimeout)
+		}
 		go func() { _ = l.Serve() }() // until it is closed
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
 			Certificates: []tls.Certificate{proxy}, InsecureSkipVerify: true,

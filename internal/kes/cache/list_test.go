@@ -61,7 +61,7 @@ func numbered(n int) (names []string) {
 }
 
 // TestListTogether lists for many clients at once: one look at a time, which all who
-// wait share. S0-40.
+// wait share.
 func TestListTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -35,7 +35,7 @@ func (r *rig) send(who, method, path, body string) (int, string) {
 const denied = "not authorized: insufficient permissions"
 
 // TestDeniedFirst tells who may not make a call nothing of what is wrong with it.
-// S1-1.
+// S0-51, S1-1.
 func TestDeniedFirst(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
