@@ -283,6 +283,7 @@ func TestRequests(t *testing.T) {
 		{"S0-27 auth enable", []string{"auth", "enable", "approle"}, "", `POST /v1/sys/auth/approle {"type":"approle","description":"","config":{"options":null,"default_lease_ttl":"0s","max_lease_ttl":"0s","force_no_cache":false},"local":false,"seal_wrap":false,"external_entropy_access":false,"options":null}`},
 		{"S0-28 write pairs", []string{"write", "auth/approle/role/kes-server", "token_num_uses=0", "secret_id_num_uses=0", "period=5m"}, "", `PUT /v1/auth/approle/role/kes-server {"period":"5m","secret_id_num_uses":"0","token_num_uses":"0"}`},
 		{"S0-26 policy write", []string{"policy", "write", "kes-policy", policy}, "", `PUT /v1/sys/policies/acl/kes-policy {"policy":"path \"a\" {}"}`},
+		{"policy write with a slash", []string{"policy", "write", "Team/dev", policy}, "", `PUT /v1/sys/policies/acl/team/dev {"policy":"path \"a\" {}"}`},
 		{"S0-23 enable versioning", []string{"kv", "enable-versioning", "kv"}, "", `POST /v1/sys/mounts/kv/tune {"options":{"version":"2"}}`},
 		{"S3-41 audit file", []string{"audit", "enable", "file", "file_path=path/to/file.log"}, "", `PUT /v1/sys/audit/file {"type":"file","description":"","options":{"file_path":"path/to/file.log"},"local":false}`},
 		{"S3-44 audit socket", []string{"audit", "enable", "socket", "address=127.0.0.1:9090"}, "", `PUT /v1/sys/audit/socket {"type":"socket","description":"","options":{"address":"127.0.0.1:9090"},"local":false}`},

@@ -143,7 +143,7 @@ func (x *explanation) text() string {
 	}
 	rules("rule", x.Rules)
 	rules("overridden by it", x.Overridden)
-	rules("template without a value", x.Unresolved)
+	rules("template without a value, or with a slash in it", x.Unresolved)
 	return b.String()
 }
 

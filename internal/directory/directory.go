@@ -37,9 +37,9 @@ func (e Engine) Routes() []engine.Route {
 		engine.Write("entity/id/{id}", e.writeEntity, engine.ID("entity-update-by-id"), engine.Help("Change an entity.")),
 		engine.Delete("entity/id/{id}", e.deleteEntity, engine.ID("entity-delete-by-id"), engine.Help("Delete an entity.")),
 		engine.List("entity/name", e.listEntityNames, engine.ID("entity-list-by-name"), engine.Help("List the names of the entities.")),
-		engine.Read("entity/name/{name}", named(e.readEntity), engine.ID("entity-read-by-name"), engine.Help("Read an entity.")),
-		engine.Write("entity/name/{name}", e.writeNamedEntity, engine.ID("entity-update-by-name"), engine.Help("Make or change an entity.")),
-		engine.Delete("entity/name/{name}", named(e.deleteEntity), engine.ID("entity-delete-by-name"), engine.Help("Delete an entity.")),
+		engine.Read("entity/name/{name+}", named(e.readEntity), engine.ID("entity-read-by-name"), engine.Help("Read an entity.")),
+		engine.Write("entity/name/{name+}", e.writeNamedEntity, engine.ID("entity-update-by-name"), engine.Help("Make or change an entity.")),
+		engine.Delete("entity/name/{name+}", named(e.deleteEntity), engine.ID("entity-delete-by-name"), engine.Help("Delete an entity.")),
 		engine.Write("entity/batch-delete", e.deleteEntities, engine.ID("entity-batch-delete"), engine.Help("Delete entities.")),
 		engine.Write("entity/merge", e.mergeEntities, engine.ID("entity-merge"), engine.Help("Merge entities into one.")),
 		engine.Write("lookup/entity", e.lookupEntity, engine.ID("entity-look-up"), engine.Help("Find an entity by one of its names.")),
@@ -50,9 +50,9 @@ func (e Engine) Routes() []engine.Route {
 		engine.Write("group/id/{id}", e.writeGroup, engine.ID("group-update-by-id"), engine.Help("Change a group.")),
 		engine.Delete("group/id/{id}", e.deleteGroup, engine.ID("group-delete-by-id"), engine.Help("Delete a group.")),
 		engine.List("group/name", e.listGroupNames, engine.ID("group-list-by-name"), engine.Help("List the names of the groups.")),
-		engine.Read("group/name/{name}", named(e.readGroup), engine.ID("group-read-by-name"), engine.Help("Read a group.")),
-		engine.Write("group/name/{name}", e.writeNamedGroup, engine.ID("group-update-by-name"), engine.Help("Make or change a group.")),
-		engine.Delete("group/name/{name}", named(e.deleteGroup), engine.ID("group-delete-by-name"), engine.Help("Delete a group.")),
+		engine.Read("group/name/{name+}", named(e.readGroup), engine.ID("group-read-by-name"), engine.Help("Read a group.")),
+		engine.Write("group/name/{name+}", e.writeNamedGroup, engine.ID("group-update-by-name"), engine.Help("Make or change a group.")),
+		engine.Delete("group/name/{name+}", named(e.deleteGroup), engine.ID("group-delete-by-name"), engine.Help("Delete a group.")),
 		engine.Write("lookup/group", e.lookupGroup, engine.ID("group-look-up"), engine.Help("Find a group by one of its names.")),
 
 		engine.Write("group-alias", e.writeGroupAlias, engine.ID("group-create-alias"), engine.Help("Give an external group its alias.")),
@@ -91,13 +91,13 @@ func missing(err error) error {
 // keyIn names an entity or a group by its id or its name, as the path does.
 type keyIn struct {
 	ID   string `api:"id" help:"The id."`
-	Name string `api:"name" help:"The name."`
+	Name string `api:"name,anycase" help:"The name."`
 }
 
 // nameIn is a path that names by the name. It takes no id: who may use the path
 // of one name must not reach another by an id in the query or the body.
 type nameIn struct {
-	Name string `api:"name" help:"The name."`
+	Name string `api:"name,anycase" help:"The name."`
 }
 
 // named serves a path of a name with a handler that finds by either.

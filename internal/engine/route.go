@@ -18,8 +18,8 @@ type Handler[In any] func(ctx context.Context, call *Call, in In) (*Response, er
 // path-help, OpenAPI and the command line need to know about it.
 //
 // A pattern is made of literal segments, {name} for one segment, and at most
-// one {name...} for any number of segments, also none; behind it only literals
-// may follow ("mounts/{path...}/tune").
+// one {name...} for any number of segments, also none, or {name+} for one or more;
+// behind it only literals may follow ("mounts/{path...}/tune").
 type Route struct {
 	Pattern string
 	Op      Operation // OpUpdate stands for create and update
@@ -260,7 +260,8 @@ func (t *Table) AnyCase(path string) bool {
 // pattern groups the operations of one path pattern.
 type pattern struct {
 	before []segment // up to the rest, or all
-	rest   string    // name of the {rest...}, or ""
+	rest   string    // name of the {rest...} or {rest+}, or ""
+	some   bool      // of a {rest+}, which is not empty
 	after  []segment // literals behind the rest
 	ops    [OpHelp]*Route
 	text   string
@@ -317,10 +318,13 @@ func compile(text string) *pattern {
 		name, isCapture := strings.CutPrefix(part, "{")
 		name = strings.TrimSuffix(name, "}")
 		rest := strings.HasSuffix(name, "...")
+		if some, ok := strings.CutSuffix(name, "+"); isCapture && ok {
+			name, rest, p.some = some, true, true
+		}
 		switch {
 		case isCapture && rest:
 			if p.rest != "" {
-				panic("engine: two {...} in " + text)
+				panic("engine: two rests in " + text)
 			}
 			p.rest = strings.TrimSuffix(name, "...")
 		case p.rest != "":
@@ -335,6 +339,11 @@ func compile(text string) *pattern {
 		}
 	}
 	return p
+}
+
+// IsCaptured reports whether a parameter comes from the route's path.
+func (r *Route) IsCaptured(name string) bool {
+	return strings.Contains(r.Pattern, "{"+name+"}") || strings.Contains(r.Pattern, "{"+name+"...}") || strings.Contains(r.Pattern, "{"+name+"+}")
 }
 
 // captures reports whether the pattern has a capture of this name.
@@ -396,6 +405,9 @@ func (p *pattern) match(path string, caps []param.Member) ([]param.Member, bool)
 			return nil, false
 		}
 		left = left[:cut]
+	}
+	if p.some && left == "" {
+		return nil, false
 	}
 	return append(caps, param.Member{Key: p.rest, Value: []byte(left)}), true
 }

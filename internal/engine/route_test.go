@@ -30,6 +30,7 @@ func testTable() *Table {
 		Read("roles/{name}/secret", h), Read("roles/self", h),
 		List("keys/{path...}", h),
 		Write("data/{path...}", h), Patch("data/{path...}", h),
+		List("names", h), Read("names/{name+}", h), Write("names/{name+}/do", h),
 		Read("{path...}", h), Delete("{path...}", h),
 	})
 }
@@ -63,6 +64,14 @@ func TestMatch(t *testing.T) {
 		{OpList, "keys/", "keys/{path...} path="},
 		{OpList, "keys/a/b/", "keys/{path...} path=a/b"},
 		{OpRead, "keys/a", "unsupported operation"},
+		{OpRead, "names/a", "names/{name+} name=a"},
+		{OpRead, "names/a/b/c", "names/{name+} name=a/b/c"},
+		{OpRead, "names/do", "names/{name+} name=do"},
+		{OpUpdate, "names/a/do", "names/{name+}/do name=a"},
+		{OpUpdate, "names/do/do", "names/{name+}/do name=do"},
+		{OpRead, "names/", "{path...} path=names/"}, // a name is not empty
+		{OpList, "names/", "names"},
+		{OpList, "names/a", "unsupported operation"},
 		{OpUpdate, "data/a", "data/{path...} path=a"},
 		{OpPatch, "data/a", "data/{path...} path=a"},
 		{OpUpdate, "data/", "data/{path...} path="},

@@ -73,7 +73,7 @@ func (s *Store) EntityIDs(tx storage.Tx, ns, after string, limit int) ([]string,
 
 // EntityNames lists the names of entities.
 func (s *Store) EntityNames(tx storage.Tx, ns, after string, limit int) ([]string, error) {
-	return tx.List(dir(ns)+"en/", after, limit)
+	return tx.Names(dir(ns)+"en/", after, limit)
 }
 
 // AliasIDs lists the ids of the aliases of entities.

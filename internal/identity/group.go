@@ -60,7 +60,7 @@ func (s *Store) GroupIDs(tx storage.Tx, ns, after string, limit int) ([]string, 
 
 // GroupNames lists the names of groups.
 func (s *Store) GroupNames(tx storage.Tx, ns, after string, limit int) ([]string, error) {
-	return tx.List(dir(ns)+"gn/", after, limit)
+	return tx.Names(dir(ns)+"gn/", after, limit)
 }
 
 // GroupAliasIDs lists the ids of the aliases of groups.

@@ -21,7 +21,7 @@ type ACL struct {
 	prefix map[string]*Rule
 	lens   []int       // lengths of the keys of prefix, longest first
 	wild   []*wildRule // most specific first
-	// void are rules whose templates have no value for the caller.
+	// void are rules whose templates have no value for the caller, or one with a slash.
 	void []Source
 	// closed are paths of namespaces in which nothing is allowed.
 	closed []string
@@ -110,24 +110,32 @@ func compile(policies []placed, by resolver) *ACL {
 				Policy: p.Name, Namespace: p.under, Line: r.Line, Pattern: r.Pattern(), Capabilities: r.Capabilities,
 			}}
 			if r.Wild {
-				if w, ok := newWild(&r, p.under, resolve); ok {
+				if w, moved, ok := newWild(&r, p.under, resolve); ok {
 					r.resolved(p.under)
+					if moved {
+						a.void = append(a.void, r.Sources...)
+						r.grantNothing()
+					}
 					merge(wild, w.key(), w, func(have *wildRule) { have.merge(w.Rule) })
 				} else {
 					a.void = append(a.void, r.Sources...)
 				}
 				continue
 			}
-			path := r.Path
+			path, moved := r.Path, false
 			if r.Templated {
 				var ok bool
-				if path, ok = resolve(path); !ok {
+				if path, moved, ok = resolvePath(path, resolve); !ok {
 					a.void = append(a.void, r.Sources...)
 					continue
 				}
 			}
 			r.Path = p.under + path
 			r.resolved(p.under)
+			if moved {
+				a.void = append(a.void, r.Sources...)
+				r.grantNothing()
+			}
 			into := a.exact
 			if r.Prefix {
 				into = a.prefix
@@ -163,15 +171,35 @@ func (r *Rule) resolved(under string) {
 	}
 }
 
+// resolvePath replaces the templates of a path; moved says that a value has a slash.
+func resolvePath(path string, resolve func(path string) (string, bool)) (resolved string, moved, ok bool) {
+	parts := segments(path)
+	for i, s := range parts {
+		if parts[i], ok = resolve(s); !ok {
+			return "", false, false
+		}
+		moved = moved || strings.Contains(parts[i], "/")
+	}
+	return strings.Join(parts, "/"), moved, true
+}
+
+// grantNothing is what becomes of a rule with a value that has a slash: who chooses
+// their name or metadata must not choose where a rule points. It still denies what
+// it denied, and stands before lesser rules for the path, so that nothing is allowed
+// for its being left out.
+func (r *Rule) grantNothing() {
+	*r = Rule{Path: r.Path, Prefix: r.Prefix, Wild: r.Wild, Templated: r.Templated, Line: r.Line, Capabilities: r.Capabilities & Deny, From: r.From, Sources: r.Sources}
+}
+
 // own gives a copy of a rule what merging may change.
 func (r *Rule) own() {
 	r.Allowed, r.Denied, r.Required = cloneParams(r.Allowed), cloneParams(r.Denied), slices.Clone(r.Required)
 }
 
-// newWild compiles a rule with + below the path of its namespace; false is one
-// that has no meaning for the caller.
-func newWild(r *Rule, under string, resolve func(path string) (string, bool)) (*wildRule, bool) {
-	w := &wildRule{Rule: r, first: -1}
+// newWild compiles a rule with + below the path of its namespace; ok is false for one
+// that has no meaning for the caller, moved true for one with a value that has a slash.
+func newWild(r *Rule, under string, resolve func(path string) (string, bool)) (w *wildRule, moved, ok bool) {
+	w = &wildRule{Rule: r, first: -1}
 	path, open := strings.CutSuffix(r.Path, "*")
 	w.open = open
 	var text strings.Builder
@@ -200,8 +228,9 @@ func newWild(r *Rule, under string, resolve func(path string) (string, bool)) (*
 		}
 		value, ok := resolve(s)
 		if !ok {
-			return nil, false
+			return nil, false, false
 		}
+		moved = moved || strings.Contains(value, "/")
 		for name := range strings.SplitSeq(value, "/") {
 			add(part{text: name})
 		}
@@ -211,7 +240,7 @@ func newWild(r *Rule, under string, resolve func(path string) (string, bool)) (*
 		r.Path += "*"
 	}
 	r.own()
-	return w, true
+	return w, moved, true
 }
 
 // segments splits a path at its slashes, but for those within a template.

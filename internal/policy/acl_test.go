@@ -262,7 +262,7 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("an unresolved path grants %v", got)
 	}
 	own := Compile(ps, func(p string) (string, bool) {
-		return strings.Replace(p, "{{identity.entity.id}}", "e1", 1), strings.HasPrefix(p, "u/")
+		return strings.Replace(p, "{{identity.entity.id}}", "e1", 1), !strings.Contains(p, "{{x}}")
 	})
 	if !own.Allows(&Request{Op: engine.OpRead, Path: "u/e1/a"}).Allowed || own.Allows(&Request{Op: engine.OpRead, Path: "u/e2/a"}).Allowed {
 		t.Error("the resolved path does not count")
@@ -290,6 +290,47 @@ func TestTemplateValues(t *testing.T) {
 		if !strings.Contains(value, "/") && value != "+" && slices.Equal(a.Capabilities("wild/z/"+value), a.Capabilities("wild/z/other")) {
 			t.Errorf("value %q was taken for a wildcard", value)
 		}
+	}
+}
+
+// A value with a slash moves no rule: what it grants is gone, there and where it would
+// narrow another, and what it denies stays denied.
+func TestTemplateValuesWithSlash(t *testing.T) {
+	t.Parallel()
+	text := path("kv/data/{{v}}/*", "read", "update") + path("kv/data/{{v}}", "read") + path("kv/+/x/{{v}}/*", "read", "sudo") +
+		path("wide/*", "read", "update") + path("wide/{{v}}/audit/*", "read") + path("own/{{v}}/*", "read") + path("own/alice/private/*", "list") +
+		path("dir/{{a/b}}/*", "read")
+	at := func(value string) *ACL {
+		return Compile(mustParse(t, text), func(p string) (string, bool) {
+			return strings.ReplaceAll(strings.ReplaceAll(p, "{{v}}", value), "{{a/b}}", "fine"), true
+		})
+	}
+	a, plain := at("alice/private"), at("alice")
+	for _, c := range []struct {
+		op          engine.Operation
+		path        string
+		want, alone bool // with the slash, and without one
+	}{
+		{engine.OpRead, "kv/data/alice/private/x", false, true},
+		{engine.OpRead, "kv/data/alice/private", false, true},
+		{engine.OpRead, "kv/data/alice", false, true},
+		{engine.OpRead, "kv/data/alice/x", false, true},
+		{engine.OpRead, "kv/data/x/alice/private/k", false, true},
+		{engine.OpRead, "wide/other", true, true},
+		{engine.OpUpdate, "wide/alice/private/audit/x", false, true},
+		{engine.OpUpdate, "wide/alice/audit/x", true, false},
+		{engine.OpList, "own/alice/private/x", true, true},
+		{engine.OpRead, "dir/fine/x", true, true},
+	} {
+		for acl, want := range map[*ACL]bool{a: c.want, plain: c.alone} {
+			if got := acl.Allows(&Request{Op: c.op, Path: c.path}).Allowed; got != want {
+				t.Errorf("with a slash %v, %s %s: %v, want %v", acl == a, c.op, c.path, got, want)
+			}
+		}
+	}
+	x := a.Explain(&Request{Op: engine.OpRead, Path: "kv/data/alice/private/x"})
+	if len(x.Void) == 0 || x.Void[0].Resolved != "kv/data/alice/private/*" {
+		t.Errorf("the explanation: %+v", x)
 	}
 }
 

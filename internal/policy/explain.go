@@ -51,7 +51,7 @@ type Explanation struct {
 	// more specific one.
 	Passed []Source
 	// Void are rules that might match, but whose templates have no value for the
-	// caller.
+	// caller, or one with a slash, so that they grant nothing.
 	Void []Source
 }
 
@@ -99,8 +99,7 @@ func (a *ACL) Explain(q *Request) Explanation {
 }
 
 // mayMatch reports whether a rule would match path with some value in place of
-// each of its templates. Values have no slash, but the pattern may, so that this
-// is asked generously.
+// each of its templates. It is asked generously.
 func mayMatch(s Source, path string) bool {
 	path, below := strings.CutPrefix(path, s.Namespace)
 	if !below {

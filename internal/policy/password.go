@@ -190,5 +190,5 @@ func DeletePassword(tx storage.Tx, ns, name string) error {
 
 // ListPasswords names the password policies.
 func ListPasswords(tx storage.Tx, ns, after string, limit int) ([]string, error) {
-	return tx.List(passwordDir(ns), after, limit)
+	return tx.Names(passwordDir(ns), after, limit)
 }

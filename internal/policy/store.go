@@ -173,7 +173,7 @@ func (s *Store) Delete(tx storage.Tx, ns, name string) error {
 
 // List names the policies of a namespace in order, the built-in ones included.
 func (s *Store) List(tx storage.Tx, ns, after string, limit int) ([]string, error) {
-	names, err := tx.List(dir(ns), "", 0)
+	names, err := tx.Names(dir(ns), "", 0)
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,33 @@ func (tx Tx) List(prefix, after string, limit int) ([]string, error) {
 	return names.list(), nil
 }
 
+// Names is List of names that may hold slashes: each key below prefix is one, and none is a folder.
+func (tx Tx) Names(prefix, after string, limit int) ([]string, error) {
+	start := prefix
+	if after != "" {
+		start = prefix + after + "\x00"
+	}
+	c, err := tx.open(prefix, start, true)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	var names nameList
+	base := len(tx.prefix) + len(prefix)
+	for c.next() {
+		if key := c.key()[base:]; len(key) > 0 {
+			names.add(key)
+		}
+		if limit > 0 && names.len() == limit {
+			return names.list(), nil
+		}
+	}
+	if err := c.end(); err != nil {
+		return nil, err
+	}
+	return names.list(), nil
+}
+
 // A nameList gathers strings that share one piece of memory: ten thousand cost a few allocations.
 type nameList struct {
 	text strings.Builder

@@ -16,24 +16,24 @@ func (e *Engine) policyRoutes() []engine.Route {
 	return []engine.Route{
 		engine.List("policies/acl", e.listPolicies, engine.ID("policies-list-acl-policies"), engine.Help("List the ACL policies.")),
 		// The path exists for listings only; that a read of it is no such operation is what clients see.
-		engine.Read("policies/acl/{name}", e.readPolicy, engine.ID("policies-read-acl-policy"), engine.Help("Read an ACL policy.")),
-		engine.Write("policies/acl/{name}", e.writePolicy, engine.NoParamWarn, engine.ID("policies-write-acl-policy"),
+		engine.Read("policies/acl/{name+}", e.readPolicy, engine.ID("policies-read-acl-policy"), engine.Help("Read an ACL policy.")),
+		engine.Write("policies/acl/{name+}", e.writePolicy, engine.NoParamWarn, engine.ID("policies-write-acl-policy"),
 			engine.Help("Write an ACL policy.")),
-		engine.Delete("policies/acl/{name}", e.deletePolicy, engine.ID("policies-delete-acl-policy"), engine.Help("Delete an ACL policy.")),
+		engine.Delete("policies/acl/{name+}", e.deletePolicy, engine.ID("policies-delete-acl-policy"), engine.Help("Delete an ACL policy.")),
 
 		engine.Read("policy", e.listPoliciesOld, engine.TopLevel, engine.ID("policies-list-acl-policies2"), engine.Help("List the ACL policies.")),
 		engine.List("policy", e.listPoliciesOld, engine.TopLevel, engine.ID("policies-list-acl-policies3"), engine.Help("List the ACL policies.")),
-		engine.Read("policy/{name}", e.readPolicyOld, engine.TopLevel, engine.ID("policies-read-acl-policy2"), engine.Help("Read an ACL policy.")),
-		engine.Write("policy/{name}", e.writePolicy, engine.NoParamWarn, engine.ID("policies-write-acl-policy2"), engine.Help("Write an ACL policy.")),
-		engine.Delete("policy/{name}", e.deletePolicy, engine.ID("policies-delete-acl-policy2"), engine.Help("Delete an ACL policy.")),
+		engine.Read("policy/{name+}", e.readPolicyOld, engine.TopLevel, engine.ID("policies-read-acl-policy2"), engine.Help("Read an ACL policy.")),
+		engine.Write("policy/{name+}", e.writePolicy, engine.NoParamWarn, engine.ID("policies-write-acl-policy2"), engine.Help("Write an ACL policy.")),
+		engine.Delete("policy/{name+}", e.deletePolicy, engine.ID("policies-delete-acl-policy2"), engine.Help("Delete an ACL policy.")),
 
 		engine.List("policies/password", e.listPasswordPolicies, engine.ID("policies-list-password-policies"), engine.Help("List the password policies.")),
-		engine.Read("policies/password/{name}", e.readPasswordPolicy, engine.ID("policies-read-password-policy"), engine.Help("Read a password policy.")),
-		engine.Write("policies/password/{name}", e.writePasswordPolicy, engine.NoParamWarn, engine.ID("policies-write-password-policy"),
+		engine.Read("policies/password/{name+}", e.readPasswordPolicy, engine.ID("policies-read-password-policy"), engine.Help("Read a password policy.")),
+		engine.Write("policies/password/{name+}", e.writePasswordPolicy, engine.NoParamWarn, engine.ID("policies-write-password-policy"),
 			engine.Help("Write a password policy.")),
-		engine.Delete("policies/password/{name}", e.deletePasswordPolicy, engine.ID("policies-delete-password-policy"),
+		engine.Delete("policies/password/{name+}", e.deletePasswordPolicy, engine.ID("policies-delete-password-policy"),
 			engine.Help("Delete a password policy.")),
-		engine.Read("policies/password/{name}/generate", e.generatePassword, engine.ID("policies-generate-password-from-password-policy"),
+		engine.Read("policies/password/{name+}/generate", e.generatePassword, engine.ID("policies-generate-password-from-password-policy"),
 			engine.Help("Generate a password by a policy.")),
 	}
 }

@@ -80,7 +80,7 @@ func describePaths(paths map[string]any, prefix string, m *mount.Entry) {
 		if r.OperationID == "" && !r.Always {
 			continue
 		}
-		path := prefix + strings.ReplaceAll(r.Pattern, "...}", "}")
+		path := prefix + strings.NewReplacer("...}", "}", "+}", "}").Replace(r.Pattern)
 		if r.Op == engine.OpList {
 			path += "/"
 		}
@@ -119,7 +119,7 @@ func describeRoute(r *engine.Route) map[string]any {
 	var params []map[string]any
 	body := map[string]any{}
 	for _, f := range r.Schema.Fields() {
-		inPath := strings.Contains(r.Pattern, "{"+f.Name+"}") || strings.Contains(r.Pattern, "{"+f.Name+"...}")
+		inPath := r.IsCaptured(f.Name)
 		schema := map[string]any{"type": f.Type}
 		if f.Type == "array" {
 			schema["items"] = map[string]any{"type": "string"}

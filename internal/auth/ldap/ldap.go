@@ -68,14 +68,14 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Read("config", e.readConfig, engine.ID("ldap-read-auth-configuration"), engine.Help("Read how the server is reached.")),
 		engine.Write("config", e.writeConfig, engine.ID("ldap-configure-auth"), engine.Help("Say how the server is reached; what is not given stays.")),
 		engine.List("users", e.list("user/"), engine.ID("ldap-list-users"), engine.Help("List the users with policies of their own.")),
-		engine.Read("users/{name}", e.readUser, engine.ID("ldap-read-user"), engine.Help("Read a user's policies and groups.")),
-		engine.Write("users/{name}", e.writeUser, engine.ID("ldap-write-user"), engine.Help("Write a user's policies and groups.")),
-		engine.Delete("users/{name}", e.remove("user/"), engine.ID("ldap-delete-user"), engine.Help("Delete a user's policies and groups.")),
+		engine.Read("users/{name+}", e.readUser, engine.ID("ldap-read-user"), engine.Help("Read a user's policies and groups.")),
+		engine.Write("users/{name+}", e.writeUser, engine.ID("ldap-write-user"), engine.Help("Write a user's policies and groups.")),
+		engine.Delete("users/{name+}", e.remove("user/"), engine.ID("ldap-delete-user"), engine.Help("Delete a user's policies and groups.")),
 		engine.List("groups", e.list("group/"), engine.ID("ldap-list-groups"), engine.Help("List the groups with policies.")),
-		engine.Read("groups/{name}", e.readGroup, engine.ID("ldap-read-group"), engine.Help("Read a group's policies.")),
-		engine.Write("groups/{name}", e.writeGroup, engine.ID("ldap-write-group"), engine.Help("Write a group's policies.")),
-		engine.Delete("groups/{name}", e.remove("group/"), engine.ID("ldap-delete-group"), engine.Help("Delete a group's policies.")),
-		engine.Write("login/{username}", e.login, engine.Login, engine.LoginName(loginName), engine.ID("ldap-login"), engine.Help("Log in.")),
+		engine.Read("groups/{name+}", e.readGroup, engine.ID("ldap-read-group"), engine.Help("Read a group's policies.")),
+		engine.Write("groups/{name+}", e.writeGroup, engine.ID("ldap-write-group"), engine.Help("Write a group's policies.")),
+		engine.Delete("groups/{name+}", e.remove("group/"), engine.ID("ldap-delete-group"), engine.Help("Delete a group's policies.")),
+		engine.Write("login/{username+}", e.login, engine.Login, engine.LoginName(loginName), engine.ID("ldap-login"), engine.Help("Log in.")),
 	}
 }
 
@@ -314,7 +314,7 @@ func folded(tx storage.Tx, name string) (string, error) {
 }
 
 type nameIn struct {
-	Name string `api:"name" help:"The name."`
+	Name string `api:"name,anycase" help:"The name."`
 }
 
 type personIn struct {
@@ -392,7 +392,7 @@ func (e *Engine) readGroup(_ context.Context, call *engine.Call, in nameIn) (*en
 
 func (e *Engine) list(dir string) engine.Handler[engine.Paging] {
 	return func(_ context.Context, call *engine.Call, in engine.Paging) (*engine.Response, error) {
-		names, err := call.Tx.List(dir, in.After, in.Limit)
+		names, err := call.Tx.Names(dir, in.After, in.Limit)
 		if err != nil {
 			return nil, err
 		}

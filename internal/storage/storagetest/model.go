@@ -219,6 +219,18 @@ func (m *modelRun) act(tx storage.Tx, x *modelTx, r *rand.Rand) error {
 		note(fmt.Sprintf("list %s after %q, %d", dir, after, limit), fmt.Sprint(names), func(s map[string]string) string {
 			return fmt.Sprint(ListOf(s, dir, after, limit))
 		})
+		if names, err = tx.Names(dir, after, limit); err != nil {
+			return err
+		}
+		note(fmt.Sprintf("names %s after %q, %d", dir, after, limit), fmt.Sprint(names), func(s map[string]string) string {
+			var want []string
+			for _, k := range slices.Sorted(maps.Keys(s)) {
+				if name, below := strings.CutPrefix(k, dir); below && name > after && (limit == 0 || len(want) < limit) {
+					want = append(want, name)
+				}
+			}
+			return fmt.Sprint(want)
+		})
 	case 4:
 		stop := r.IntN(6)
 		var got []string
