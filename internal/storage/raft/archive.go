@@ -63,14 +63,14 @@ func writeArchive(w io.Writer, c *checkpoint, seal func([]byte) ([]byte, error))
 		_, err := out.Write(text)
 		return err
 	}
-	meta, err := json.Marshal(metaOf("arca", c.at, c.peers, c.size))
+	meta, err := json.Marshal(metaOf("arca", c.at, c.peers, c.Size))
 	if err != nil {
 		return err
 	}
 	if err := small(metaName, meta); err != nil {
 		return err
 	}
-	if err := head(stateName, c.size); err != nil {
+	if err := head(stateName, c.Size); err != nil {
 		return err
 	}
 	sum := sha256.New()

@@ -11,11 +11,7 @@ import (
 //
 //	version (1 byte) | who proposed it (8) | number of the proposal (8) | the batch before it (8) | operations
 //
-// with numbers big-endian, and each operation
-//
-//	kind (1 byte) | length of the key | key | for a Put: length of the value | value
-//
-// with lengths as unsigned varints.
+// with numbers big-endian, and the operations as storage.Batch.AppendTo writes them.
 //
 // The batch before, by its index in the log, is a fence: an entry is void, on every node alike, unless the last batch that
 // was applied is the one that its proposer had seen last. So nothing that was checked against an older state ever comes
@@ -33,16 +29,12 @@ type proposal struct {
 const (
 	entryVersion    = 1
 	entryHeader     = 1 + 3*8
-	mostPerOp       = 1 + 2*binary.MaxVarintLen32
 	maxEntryBytes   = 60 << 20 // below what raft-wal takes
 	errEntryTooLong = "one write has %d bytes, and the raft log takes at most %d in one entry"
 )
 
 func (p proposal) encode(ops storage.Batch) ([]byte, error) {
-	size := entryHeader
-	for i := range ops {
-		size += mostPerOp + len(ops[i].Key) + len(ops[i].Value)
-	}
+	size := entryHeader + ops.EncodedSize()
 	if size > maxEntryBytes {
 		return nil, errs.New(errs.TooLarge, errEntryTooLong, size, maxEntryBytes)
 	}
@@ -51,17 +43,7 @@ func (p proposal) encode(ops storage.Batch) ([]byte, error) {
 	b = binary.BigEndian.AppendUint64(b, p.by)
 	b = binary.BigEndian.AppendUint64(b, p.number)
 	b = binary.BigEndian.AppendUint64(b, p.after)
-	for i := range ops {
-		op := &ops[i]
-		b = append(b, byte(op.Kind))
-		b = binary.AppendUvarint(b, uint64(len(op.Key)))
-		b = append(b, op.Key...)
-		if op.Kind == storage.Put {
-			b = binary.AppendUvarint(b, uint64(len(op.Value)))
-			b = append(b, op.Value...)
-		}
-	}
-	return b, nil
+	return ops.AppendTo(b), nil
 }
 
 var errEntry = errs.New(errs.Failed, "an entry of the raft log is damaged, or was written by a newer version of arca")
@@ -76,37 +58,10 @@ func decodeEntry(data []byte, ops storage.Batch) (entry, error) {
 		number: binary.BigEndian.Uint64(data[9:]),
 		after:  binary.BigEndian.Uint64(data[17:]),
 	}}
-	data = data[entryHeader:]
-	for len(data) > 0 {
-		op := storage.Op{Kind: storage.OpKind(data[0])}
-		if op.Kind < storage.Put || op.Kind > storage.DeletePrefix {
-			return entry{}, errEntry
-		}
-		key, rest, ok := cut(data[1:])
-		if !ok || ownKey(key) {
-			return entry{}, errEntry
-		}
-		op.Key = string(key)
-		if op.Kind == storage.Put {
-			if op.Value, rest, ok = cut(rest); !ok {
-				return entry{}, errEntry
-			}
-		}
-		ops, data = append(ops, op), rest
+	ops, err := storage.DecodeBatch(data[entryHeader:], ops)
+	if err != nil {
+		return entry{}, err
 	}
 	e.ops = ops
 	return e, nil
 }
-
-// cut takes a length and that many bytes off data.
-func cut(data []byte) (field, rest []byte, ok bool) {
-	n, used := binary.Uvarint(data)
-	if used <= 0 || n > uint64(len(data)-used) {
-		return nil, nil, false
-	}
-	end := used + int(n)
-	return data[used:end:end], data[end:], true
-}
-
-// ownKey reports whether a key is one of those that the store keeps for itself.
-func ownKey(key []byte) bool { return len(key) > 0 && (key[0] == 0 || key[0] == 0xff) }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"arca/internal/storage"
+	"arca/internal/storage/pebble"
 )
 
 func FuzzEntry(f *testing.F) {
@@ -61,21 +62,21 @@ func FuzzUnpack(f *testing.F) {
 		}
 		_ = w.Close()
 	}
-	c, err := pack(fs, "from")
+	c, err := pebble.Pack(fs, "from")
 	if err != nil {
 		f.Fatal(err)
 	}
 	good, err := io.ReadAll(c)
-	if err != nil || int64(len(good)) != c.size {
-		f.Fatalf("%d bytes, %d were promised, %v", len(good), c.size, err)
+	if err != nil || int64(len(good)) != c.Size {
+		f.Fatalf("%d bytes, %d were promised, %v", len(good), c.Size, err)
 	}
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add(append(bytes.Clone(good), 0))
-	f.Add([]byte(containerMagic))
+	f.Add([]byte(pebble.ContainerMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		to := vfs.NewMem()
-		err := unpack(bytes.NewReader(data), to, "to")
+		err := pebble.Unpack(bytes.NewReader(data), to, "to")
 		if bytes.Equal(data, good) != (err == nil) && len(data) <= len(good) {
 			t.Errorf("unpack: %v", err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/storage/pebble"
 )
 
 // snapshots is the Store as hashicorp/raft's store of snapshots. There is always one, the present state; others exist only
@@ -60,19 +61,19 @@ func (sn *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return metaOf(id, c.at, c.peers, c.size), c, nil
+	return metaOf(id, c.at, c.peers, c.Size), c, nil
 }
 
 // A checkpoint is the state at one moment, as a stream. It costs links, until it is closed.
 type checkpoint struct {
-	*container
+	*pebble.Container
 	at    position
 	peers peers
 	drop  func() error
 }
 
 // Close removes the checkpoint.
-func (c *checkpoint) Close() error { return errors.Join(c.container.Close(), c.drop()) }
+func (c *checkpoint) Close() error { return errors.Join(c.Container.Close(), c.drop()) }
 
 func (s *Store) checkpoint() (*checkpoint, error) {
 	s.snaps.mu.Lock()
@@ -87,7 +88,7 @@ func (s *Store) checkpoint() (*checkpoint, error) {
 	s.writing.Unlock()
 	c.drop = func() error { return s.fs.RemoveAll(dir) }
 	if err == nil {
-		c.container, err = pack(s.fs, dir)
+		c.Container, err = pebble.Pack(s.fs, dir)
 	}
 	if err != nil {
 		return nil, errors.Join(errs.New(errs.Unavailable, "make a snapshot: %w", err), c.drop())
@@ -138,7 +139,7 @@ func (in *incoming) Write(b []byte) (int, error) {
 		from, in.pipe = io.Pipe()
 		in.done = make(chan error, 1)
 		go func() { // ends with Close or Cancel
-			err := unpack(from, s.fs, in.dir())
+			err := pebble.Unpack(from, s.fs, in.dir())
 			_ = from.CloseWithError(err) // always nil
 			in.done <- err
 		}()

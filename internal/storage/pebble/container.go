@@ -1,4 +1,4 @@
-package raft
+package pebble
 
 import (
 	"bufio"
@@ -22,9 +22,11 @@ import (
 //
 // with numbers as unsigned varints. So its size is known before it is read, and nothing of it is held in memory.
 const (
-	containerMagic = "arca state 1\n"
-	maxFiles       = 1 << 20
-	maxNameBytes   = 128
+	// ContainerMagic begins it.
+	ContainerMagic = "arca state 1\n"
+
+	maxFiles     = 1 << 20
+	maxNameBytes = 128
 )
 
 // A file is one of a checkpoint.
@@ -33,22 +35,22 @@ type file struct {
 	size int64
 }
 
-// A container reads a checkpoint as one stream.
-type container struct {
+// A Container reads a checkpoint as one stream, of Size bytes.
+type Container struct {
 	io.Reader
-	size int64
+	Size int64
 	open vfs.File // being read
 }
 
-// pack returns the files of dir as a stream.
-func pack(fs vfs.FS, dir string) (*container, error) {
+// Pack returns the files of a checkpoint in dir as a stream.
+func Pack(fs vfs.FS, dir string) (*Container, error) {
 	names, err := fs.List(dir)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
-	head := append([]byte(containerMagic), binary.AppendUvarint(nil, uint64(len(names)))...)
-	c := &container{}
+	head := append([]byte(ContainerMagic), binary.AppendUvarint(nil, uint64(len(names)))...)
+	c := &Container{}
 	files := make([]file, 0, len(names))
 	for _, name := range names {
 		info, err := fs.Stat(fs.PathJoin(dir, name))
@@ -59,9 +61,9 @@ func pack(fs vfs.FS, dir string) (*container, error) {
 		head = binary.AppendUvarint(head, uint64(len(name)))
 		head = append(head, name...)
 		head = binary.AppendUvarint(head, uint64(info.Size()))
-		c.size += info.Size()
+		c.Size += info.Size()
 	}
-	c.size += int64(len(head)) + sha256.Size
+	c.Size += int64(len(head)) + sha256.Size
 	sum := sha256.New()
 	body := &packed{c: c, fs: fs, dir: dir, files: files}
 	c.Reader = io.MultiReader(io.TeeReader(io.MultiReader(bytes.NewReader(head), body), sum), &sumReader{sum: sum})
@@ -69,7 +71,7 @@ func pack(fs vfs.FS, dir string) (*container, error) {
 }
 
 // Close closes what is open.
-func (c *container) Close() error {
+func (c *Container) Close() error {
 	if c.open == nil {
 		return nil
 	}
@@ -80,7 +82,7 @@ func (c *container) Close() error {
 
 // packed reads the files one after the other, exactly as long as they were said to be.
 type packed struct {
-	c     *container
+	c     *Container
 	fs    vfs.FS
 	dir   string
 	files []file
@@ -131,8 +133,8 @@ func (s *sumReader) Read(b []byte) (int, error) {
 
 var errContainer = errs.New(errs.Invalid, "this is no snapshot of arca's storage, or it is damaged; nothing was changed")
 
-// unpack writes the files of a stream into dir, which it makes, durably.
-func unpack(from io.Reader, fs vfs.FS, dir string) error {
+// Unpack writes the files of such a stream into dir, which it makes, durably. Open opens it then.
+func Unpack(from io.Reader, fs vfs.FS, dir string) error {
 	sum := sha256.New()
 	in := bufio.NewReaderSize(from, 256<<10)
 	r := &summed{in, sum}
@@ -180,8 +182,8 @@ func (s *summed) ReadByte() (byte, error) {
 }
 
 func readHead(r *summed) ([]file, error) {
-	magic := make([]byte, len(containerMagic))
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != containerMagic {
+	magic := make([]byte, len(ContainerMagic))
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != ContainerMagic {
 		return nil, errContainer
 	}
 	n, err := binary.ReadUvarint(r)
@@ -216,7 +218,7 @@ func plainName(name string) bool {
 }
 
 func unpackFile(r io.Reader, fs vfs.FS, path string, size int64) error {
-	f, err := fs.Create(path, writeCategory)
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
@@ -225,4 +227,12 @@ func unpackFile(r io.Reader, fs vfs.FS, path string, size int64) error {
 		err = errContainer
 	}
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
