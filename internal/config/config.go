@@ -177,6 +177,10 @@ var storageKeys = map[string][]string{
 		"type", "address", "username", "password", "database", "table", "tls_ca_file", "plaintext_credential_transmission",
 		"plaintext_connection_allowed", "max_parallel", "max_idle_connections", "max_connection_lifetime", "ha_enabled", "lock_table", "disable_clustering",
 	},
+	"s3": {
+		"type", "bucket", "region", "endpoint", "access_key", "secret_key", "session_token", "path", "max_parallel", "s3_force_path_style",
+		"disable_ssl", "kms_key_id", "disable_clustering",
+	},
 	"etcd": {
 		"type", "address", "path", "username", "password", "tls_ca_file", "tls_cert_file", "tls_key_file", "etcd_api", "discovery_srv",
 		"discovery_srv_name", "sync", "request_timeout", "lock_timeout", "max_receive_size", "ha_enabled", "disable_clustering",
@@ -447,11 +451,11 @@ func (c *Config) Check() error {
 // laterStorage are the types of storage that are to come.
 var laterStorage = []string{
 	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb",
-	"foundationdb", "gcs", "manta", "mssql", "oci", "s3", "spanner", "swift", "zookeeper",
+	"foundationdb", "gcs", "manta", "mssql", "oci", "spanner", "swift", "zookeeper",
 }
 
 // storageNames are the types of storage that there are.
-const storageNames = "file, raft, inmem, postgresql, mysql and etcd"
+const storageNames = "file, raft, inmem, postgresql, mysql, etcd and s3"
 
 // shareable are those that have a lock for nodes that share data.
 var shareable = []string{"postgresql", "mysql", "etcd"}
@@ -462,7 +466,7 @@ func (c *Config) checkHA() error {
 	if s == nil {
 		return nil
 	}
-	if !slices.Contains(shareable, data.Type) {
+	if !slices.Contains(shareable, data.Type) && data.Type != "s3" {
 		return source.Errorf(s.Pos, "ha_storage cannot be used with storage %q, which several servers do not share through a lock; it is for %s",
 			data.Type, strings.Join(shareable, ", "))
 	}
@@ -481,7 +485,7 @@ func (s *Storage) check() error {
 			return source.Errorf(s.Pos, `storage %q needs a path, as in path = "/var/lib/vault"`, s.Type)
 		}
 		return nil
-	case "postgresql", "mysql", "etcd":
+	case "postgresql", "mysql", "etcd", "s3":
 		return nil // its driver checks the rest, where it connects
 	}
 	for _, t := range laterStorage {

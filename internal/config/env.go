@@ -70,6 +70,7 @@ func (s *Storage) overlay(getenv func(string) string) {
 var storageEnv = map[string]map[string]string{
 	"raft":       {"node_id": "VAULT_RAFT_NODE_ID", "path": "VAULT_RAFT_PATH"},
 	"postgresql": {"connection_url": "VAULT_PG_CONNECTION_URL"},
+	"s3":         {"bucket": "AWS_S3_BUCKET", "endpoint": "AWS_S3_ENDPOINT"},
 	"etcd":       {"address": "ETCD_ADDR", "username": "ETCD_USERNAME", "password": "ETCD_PASSWORD"},
 }
 

@@ -2,23 +2,16 @@ package server
 
 import (
 	"context"
-	"net/http"
-	"os"
 	"strings"
-	"time"
 
 	"arca/internal/aws"
 	"arca/internal/aws/s3"
 	"arca/internal/core"
-	"arca/internal/kes/store/rest"
+	"arca/internal/server/stores"
 )
 
-const (
-	// maxListed bounds the objects that are looked through for old snapshots.
-	maxListed = 100_000
-	// s3Answer is how long S3 may take to begin its answer once it has a part.
-	s3Answer = 2 * time.Minute
-)
+// maxListed bounds the objects that are looked through for old snapshots.
+const maxListed = 100_000
 
 // A bucket is where a schedule's snapshots go: the objects whose keys begin with prefix.
 type bucket struct {
@@ -28,18 +21,9 @@ type bucket struct {
 
 // openBucket is core's way to S3.
 func openBucket(prefix string, t *core.S3) (core.SnapshotPlace, error) {
-	web, err := rest.NewHTTP(rest.TLS{CA: os.Getenv("AWS_CA_BUNDLE")})
-	if err != nil {
-		return nil, err
-	}
-	web.Timeout = 0 // a large part takes its time; each request has a deadline of its own
-	if t, ok := web.Transport.(*http.Transport); ok {
-		t.ResponseHeaderTimeout = s3Answer
-	}
-	b, err := s3.Open(s3.Config{
+	b, err := stores.OpenBucket(s3.Config{
 		Bucket: t.Bucket, Region: t.Region, Keys: aws.Keys{Access: t.AccessKey, Secret: t.SecretKey, Token: t.SessionToken},
-		Endpoint: t.Endpoint, PathStyle: t.PathStyle, DisableTLS: t.DisableTLS, SSE: t.SSE, KMS: t.KMS, KMSKey: t.KMSKey, HTTP: web,
-		Metadata: func(r *http.Request) (*http.Response, error) { return rest.Metadata(web, r).Do(r) }, //nolint:gosec // the operator's own environment names it
+		Endpoint: t.Endpoint, PathStyle: t.PathStyle, DisableTLS: t.DisableTLS, SSE: t.SSE, KMS: t.KMS, KMSKey: t.KMSKey,
 	})
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func CutField(data []byte) (field, rest []byte, ok bool) {
 	if used <= 0 || n > uint64(len(data)-used) {
 		return nil, nil, false
 	}
-	end := used + int(n) //nolint:gosec // it is not more than data has
+	end := used + int(n)
 	return data[used:end:end], data[end:], true
 }
 

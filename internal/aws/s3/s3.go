@@ -113,6 +113,18 @@ func IsNotFound(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code != "NoSuchBucket"
 }
 
+// IsTaken reports whether err says that PutNew found an object, or another's request to make one.
+func IsTaken(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Status == http.StatusPreconditionFailed || e.Status == http.StatusConflict)
+}
+
+// IsRefused reports whether err is an answer after which certainly nothing was written.
+func IsRefused(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status >= 400 && e.Status < 500 && e.Status != http.StatusRequestTimeout
+}
+
 // URL is the address of an object, which is public knowledge.
 func (b *Bucket) URL(key string) string { return b.address(key, nil).String() }
 
@@ -172,23 +184,9 @@ func (b *Bucket) do(ctx context.Context, q *request) (answer []byte, header http
 func (b *Bucket) once(ctx context.Context, q *request) ([]byte, http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, q.method, b.address(q.key, q.query).String(), bytes.NewReader(q.body))
+	a, err := b.send(ctx, q)
 	if err != nil {
 		return nil, nil, err
-	}
-	for name, values := range q.header {
-		r.Header[name] = values
-	}
-	if err := b.keys.Sign(r, sha256.Sum256(q.body), "s3"); err != nil {
-		return nil, nil, err
-	}
-	a, err := b.cfg.HTTP.Do(r)
-	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return nil, nil, errs.New(errs.Unavailable, "S3 at %s cannot be reached: %w", b.base.Host, err)
 	}
 	defer a.Body.Close()
 	most := q.most
@@ -205,6 +203,28 @@ func (b *Bucket) once(ctx context.Context, q *request) ([]byte, http.Header, err
 		return nil, nil, refusal(a.StatusCode, answer)
 	}
 	return answer, a.Header, nil
+}
+
+func (b *Bucket) send(ctx context.Context, q *request) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, q.method, b.address(q.key, q.query).String(), bytes.NewReader(q.body))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range q.header {
+		r.Header[name] = values
+	}
+	if err := b.keys.Sign(r, sha256.Sum256(q.body), "s3"); err != nil {
+		return nil, err
+	}
+	a, err := b.cfg.HTTP.Do(r)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return nil, errs.New(errs.Unavailable, "S3 at %s cannot be reached: %w", b.base.Host, err)
+	}
+	return a, nil
 }
 
 // refusal reads what S3 says of an error. Its other members quote the request.
@@ -255,6 +275,32 @@ func (b *Bucket) Put(ctx context.Context, key string, body []byte) error {
 	return err
 }
 
+// PutNew stores an object unless there is one of that key: see IsTaken. As requests are repeated after errors, what is
+// found may be what an earlier attempt of the same call has stored.
+func (b *Bucket) PutNew(ctx context.Context, key string, body []byte) error {
+	h := b.kept()
+	h.Set("If-None-Match", "*")
+	_, _, err := b.do(ctx, &request{method: http.MethodPut, key: key, header: h, body: body})
+	return err
+}
+
+// Open begins to fetch an object of any length.
+func (b *Bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	a, err := b.send(ctx, &request{method: http.MethodGet, key: key})
+	if err != nil {
+		return nil, err
+	}
+	if a.StatusCode/100 == 2 {
+		return a.Body, nil
+	}
+	defer a.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(a.Body, maxAnswer))
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "S3 at %s ended its answer early: %w", b.base.Host, err)
+	}
+	return nil, refusal(a.StatusCode, said)
+}
+
 // Get fetches an object of at most most bytes. See IsNotFound.
 func (b *Bucket) Get(ctx context.Context, key string, most int64) ([]byte, error) {
 	body, _, err := b.do(ctx, &request{method: http.MethodGet, key: key, most: most})
@@ -269,40 +315,62 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 
 // An Object is one of a listing.
 type Object struct {
-	Key  string
-	Size int64 // bytes
+	Key          string
+	Size         int64     // bytes
+	LastModified time.Time // by the service's clock
 }
 
-// List returns the objects whose keys begin with prefix, in order of the keys, and an error when there are more than most.
+// A Page is a part of a listing, in order of the keys.
+type Page struct {
+	Objects []Object
+	More    bool
+	Now     time.Time // by the service's clock; the zero time when it does not tell
+}
+
+// Page lists the objects whose keys begin with prefix and come after another key; "" is all. S3 gives 1,000 of them at most.
+func (b *Bucket) Page(ctx context.Context, prefix, after string) (Page, error) {
+	q := url.Values{"list-type": {"2"}, "prefix": {prefix}}
+	if after != "" {
+		q.Set("start-after", after)
+	}
+	raw, header, err := b.do(ctx, &request{method: http.MethodGet, query: q})
+	if err != nil {
+		return Page{}, err
+	}
+	var list struct {
+		XMLName     xml.Name `xml:"ListBucketResult"`
+		Contents    []Object
+		IsTruncated bool
+	}
+	if xml.Unmarshal(raw, &list) != nil {
+		return Page{}, errs.New(errs.Unavailable, "S3's list of the objects is not one")
+	}
+	now, _ := http.ParseTime(header.Get("Date")) // else it is the zero time
+	for i, o := range list.Contents {
+		if !strings.HasPrefix(o.Key, prefix) || o.Key <= after || i > 0 && o.Key <= list.Contents[i-1].Key {
+			return Page{}, errs.New(errs.Unavailable, "S3's list of the objects is not in order")
+		}
+	}
+	if list.IsTruncated && len(list.Contents) == 0 {
+		return Page{}, errs.New(errs.Unavailable, "S3's list of the objects does not go on")
+	}
+	return Page{list.Contents, list.IsTruncated, now}, nil
+}
+
+// List returns all objects whose keys begin with prefix, in order of the keys, and an error when there are more than most.
 func (b *Bucket) List(ctx context.Context, prefix string, most int) ([]Object, error) {
 	var all []Object
-	for token := ""; ; {
-		q := url.Values{"list-type": {"2"}, "prefix": {prefix}}
-		if token != "" {
-			q.Set("continuation-token", token)
-		}
-		raw, _, err := b.do(ctx, &request{method: http.MethodGet, query: q})
+	for after := ""; ; after = all[len(all)-1].Key {
+		page, err := b.Page(ctx, prefix, after)
 		if err != nil {
 			return nil, err
 		}
-		var page struct {
-			XMLName               xml.Name `xml:"ListBucketResult"`
-			Contents              []Object
-			IsTruncated           bool
-			NextContinuationToken string
-		}
-		if xml.Unmarshal(raw, &page) != nil {
-			return nil, errs.New(errs.Unavailable, "S3's list of the objects is not one")
-		}
-		all = append(all, page.Contents...)
+		all = append(all, page.Objects...)
 		switch {
 		case len(all) > most:
 			return nil, errs.New(errs.TooLarge, "there are more than %d objects under %q", most, prefix)
-		case !page.IsTruncated:
+		case !page.More:
 			return all, nil
-		case page.NextContinuationToken == "" || page.NextContinuationToken == token:
-			return nil, errs.New(errs.Unavailable, "S3's list of the objects does not go on")
 		}
-		token = page.NextContinuationToken
 	}
 }

@@ -50,7 +50,7 @@ func TestService(t *testing.T) {
 		}
 	}
 	list, err := b.List(ctx, "many/", 100)
-	if err != nil || len(list) != 25 || list[7] != (Object{"many/007", 7}) {
+	if err != nil || len(list) != 25 || list[7].Key != "many/007" || list[7].Size != 7 {
 		t.Errorf("%v, %v", list, err)
 	}
 	if _, err := b.List(ctx, "many/", 24); err == nil {
@@ -63,6 +63,23 @@ func TestService(t *testing.T) {
 		t.Errorf("%d, %v", len(list), err)
 	}
 
+	if page, err := b.Page(ctx, "many/", "many/021"); err != nil || len(page.Objects) != 3 || page.Objects[0].LastModified.IsZero() || page.Now.IsZero() {
+		t.Errorf("%+v, %v", page, err)
+	}
+	if err := b.PutNew(ctx, "new", []byte("1")); err != nil {
+		t.Error(err)
+	}
+	if err := b.PutNew(ctx, "new", []byte("2")); !IsTaken(err) {
+		t.Errorf("an object was replaced: %v", err)
+	}
+	if in, err := b.Open(ctx, "new"); err != nil {
+		t.Error(err)
+	} else if got, err := io.ReadAll(in); err != nil || string(got) != "1" || in.Close() != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := b.Open(ctx, "none"); !IsNotFound(err) {
+		t.Error(err)
+	}
 	large := bytes.Repeat([]byte("0123456789abcdef"), 3<<20) // 48 MiB: three parts and a bit
 	large = append(large, "end"...)
 	for key, body := range map[string][]byte{"small.snap": []byte("small"), "empty.snap": nil, "large.snap": large} {

@@ -17,6 +17,7 @@ import (
 	"arca/internal/storage/mysql"
 	"arca/internal/storage/postgres"
 	"arca/internal/storage/remote"
+	"arca/internal/storage/s3"
 )
 
 // openTime bounds how long a start waits for a database.
@@ -58,6 +59,8 @@ func kinds(typ string) (kind, bool) {
 			lock:   func(ctx context.Context, o *options, _ *slog.Logger) (remote.Lock, error) { return lockEtcd(ctx, o) },
 			limits: storage.Config{MaxKeyBytes: etcd.MaxKeyBytes, MaxBatchOps: etcd.MaxOps, MaxBatchBytes: etcd.MaxBytes / 2},
 		}, true
+	case "s3":
+		return kind{open: openS3, limits: storage.Config{MaxBatchOps: s3.MaxOps, MaxBatchBytes: s3.MaxBytes}}, true
 	}
 	return kind{}, false
 }
@@ -102,7 +105,7 @@ func OpenLock(ctx context.Context, s *config.Storage, log *slog.Logger) (remote.
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	k, ok := kinds(s.Type)
-	if !ok {
+	if !ok || k.lock == nil {
 		return nil, errs.New(errs.Invalid, "%s: storage %q has no lock for nodes that share data", s.Pos, s.Type)
 	}
 	o := &options{s: s}

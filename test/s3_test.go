@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -13,16 +14,34 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 )
 
-// TestSnapshotsToS3: snapshots by schedule go to a bucket, old ones go, and one of them can be restored. A bucket that does
-// not exist is told of in the schedule's status.
-func TestSnapshotsToS3(t *testing.T) {
-	t.Parallel()
-	backend := s3mem.New()
-	if err := backend.CreateBucket("backups"); err != nil {
+// newS3 is a server of S3's protocol with a bucket, by others.
+func newS3(t *testing.T, bucket string) (backend *s3mem.Backend, url string) {
+	t.Helper()
+	backend = s3mem.New()
+	if err := backend.CreateBucket(bucket); err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(gofakes3.New(backend).Server())
 	t.Cleanup(srv.Close)
+	return backend, srv.URL
+}
+
+func s3Stanza(bucket, url string) string {
+	return fmt.Sprintf("storage \"s3\" {\n  bucket = %q\n  endpoint = %q\n  path = \"vault/data\"\n  access_key = \"AK\"\n  secret_key = \"SK\"\n  s3_force_path_style = \"true\"\n}\n", bucket, url)
+}
+
+// TestCrashS3 is TestCrash on S3.
+func TestCrashS3(t *testing.T) {
+	t.Parallel()
+	_, url := newS3(t, "secrets")
+	crashTest(t, "disable_mlock = true\n"+s3Stanza("secrets", url)+plainListener)
+}
+
+// TestSnapshotsToS3: snapshots by schedule go to a bucket, old ones go, and one of them can be restored. A bucket that does
+// not exist is told of in the schedule's status.
+func TestSnapshotsToS3(t *testing.T) {
+	t.Parallel()
+	backend, url := newS3(t, "backups")
 	objects := func() (keys []string) {
 		list, err := backend.ListBucket("backups", &gofakes3.Prefix{HasPrefix: true, Prefix: "vault/"}, gofakes3.ListBucketPage{})
 		if err != nil {
@@ -45,7 +64,7 @@ func TestSnapshotsToS3(t *testing.T) {
 	const config, status = "sys/storage/raft/snapshot-auto/config/s3", "sys/storage/raft/snapshot-auto/status/s3"
 	schedule := map[string]any{
 		"storage_type": "aws-s3", "interval": "1s", "retain": 2, "path_prefix": "vault/", "aws_s3_bucket": "nosuch", "aws_s3_region": "us-east-1",
-		"aws_access_key_id": "AK", "aws_secret_access_key": "verysecretkey", "aws_s3_endpoint": srv.URL, "aws_s3_force_path_style": true,
+		"aws_access_key_id": "AK", "aws_secret_access_key": "verysecretkey", "aws_s3_endpoint": url, "aws_s3_force_path_style": true,
 	}
 	n.must("POST", config, schedule)
 	await(t, "a failure", func() bool {

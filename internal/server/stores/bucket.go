@@ -1,0 +1,90 @@
+package stores
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"arca/internal/aws"
+	objects "arca/internal/aws/s3"
+	"arca/internal/errs"
+	"arca/internal/kes/store/rest"
+	"arca/internal/storage/remote"
+	"arca/internal/storage/s3"
+)
+
+const (
+	// answerTime is how long S3 may take to begin its answer once it has a part.
+	answerTime = 2 * time.Minute
+	// loadTime bounds how long a start reads what is in a bucket.
+	loadTime = time.Hour
+	// copyPrefix begins the folders that hold copies of buckets.
+	copyPrefix = "arca-s3-"
+)
+
+// OpenBucket opens a bucket with a client of its own. AWS_CA_BUNDLE may name certificates to trust.
+func OpenBucket(cfg objects.Config) (*objects.Bucket, error) {
+	web, err := rest.NewHTTP(rest.TLS{CA: os.Getenv("AWS_CA_BUNDLE")})
+	if err != nil {
+		return nil, err
+	}
+	web.Timeout = 0 // a large part takes its time; each request has a deadline of its own
+	if t, ok := web.Transport.(*http.Transport); ok {
+		t.ResponseHeaderTimeout = answerTime
+	}
+	cfg.HTTP = web
+	cfg.Metadata = func(r *http.Request) (*http.Response, error) { return rest.Metadata(web, r).Do(r) } //nolint:gosec // the operator's own environment names it
+	return objects.Open(cfg)
+}
+
+func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, error) {
+	region := cmp.Or(os.Getenv("AWS_S3_REGION"), os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), o.text("region"), "us-east-1")
+	key := o.text("kms_key_id")
+	cfg := objects.Config{
+		Bucket: o.text("bucket"), Region: region, Endpoint: o.text("endpoint"), PathStyle: o.boolean("s3_force_path_style"),
+		DisableTLS: o.boolean("disable_ssl"), KMS: key != "", KMSKey: key,
+		Keys: aws.Keys{Access: o.text("access_key"), Secret: o.text("secret_key"), Token: o.text("session_token")},
+	}
+	if o.err != nil {
+		return nil, o.err
+	}
+	b, err := OpenBucket(cfg)
+	if err != nil {
+		return nil, err
+	}
+	dropOldCopies(log)
+	dir, err := os.MkdirTemp("", copyPrefix)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "make a folder for the local copy: %w", err)
+	}
+	// What is in the bucket may be a lot.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTime)
+	defer cancel()
+	return s3.Open(ctx, s3.Config{Bucket: b, Path: strings.Trim(o.text("path"), "/"), Dir: dir, Log: log})
+}
+
+// dropOldCopies removes the copies of servers that were killed. Those of one that runs are locked.
+func dropOldCopies(log *slog.Logger) {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), copyPrefix+"*")) // a plain pattern
+	for _, dir := range dirs {
+		if !ownFolder(dir) {
+			continue
+		}
+		lock, err := vfs.Default.Lock(filepath.Join(dir, s3.LockName))
+		if err != nil {
+			continue // somebody's, or it cannot be told
+		}
+		err = os.RemoveAll(dir)
+		_ = lock.Close() // of a file that is gone
+		if err != nil {
+			log.Warn("remove the copy of a bucket that a server left", "error", err)
+		}
+	}
+}

@@ -1,0 +1,359 @@
+// Package s3 keeps storage in a bucket of S3, or of a service that speaks its protocol and has conditional writes.
+//
+// The bucket holds a log, an object for each batch, and now and then the whole state. A node has a copy of the state in a
+// local folder, from which it reads; it is made anew at each start. A batch is written by one request that succeeds only if there is
+// no object of its number yet, so that there is one history, and who has not read all of it cannot write.
+// DESIGN.md beside this file tells how.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	objects "arca/internal/aws/s3"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/pebble"
+	"arca/internal/storage/remote"
+)
+
+const (
+	// MaxOps and MaxBytes bound a batch: a request takes long, and many may share it.
+	MaxOps   = 8192
+	MaxBytes = 8 << 20
+
+	// LockName is a file in a driver's folder that is locked while the driver is open.
+	LockName = "LOCK"
+
+	maxRecordBytes = 80 << 20 // above the largest transaction
+	claims         = 16       // attempts at the next number, while another writes
+
+	// For so long after a node has seen the end of the log it knows, without asking, that no number behind it was used and
+	// removed again. Removal waits a good deal longer than that.
+	sureFor     = 5 * time.Minute
+	removeAfter = time.Hour
+	// checkEvery is how often a node that renews its claim looks whether another has made one.
+	checkEvery = time.Minute
+)
+
+// Config of a Driver.
+type Config struct {
+	Bucket *objects.Bucket
+	Path   string // what the keys of all objects begin with
+	Dir    string // folder for the local copy; it is made, and removed by Close
+	Log    *slog.Logger
+
+	// For tests; the zero values are good.
+	now   func() time.Time
+	every saved // how much is written between two states, at least
+}
+
+// A Driver is a remote.Driver. It is safe for concurrent use.
+type Driver struct {
+	cfg     Config
+	prefix  string // empty, or Path with a slash
+	ctx     context.Context
+	cancel  context.CancelFunc
+	lock    io.Closer
+	working sync.WaitGroup
+
+	copies sync.RWMutex // held for writing while another copy takes the place of this one
+	db     *pebble.Store
+	dir    string // of db
+	number int    // of the copy
+
+	turn sync.Mutex // held by who extends the log or follows it; guards what is below
+	at   uint64     // number of the last record that is in the copy
+	last claim      // the last one up to there
+	seen time.Time  // of the last record, by the service's clock
+	gone time.Duration
+	sure time.Time // when it was known that there is nothing behind at
+
+	state  saved  // the newest in the bucket, and up to which record
+	behind saved  // how many records were read or written since
+	saving bool   // a state is under way
+	failed uint64 // at, when saving failed last
+}
+
+type saved struct {
+	n     uint64
+	bytes int64
+}
+
+var _ remote.Driver = (*Driver)(nil)
+
+// Open reads what is in the bucket.
+func Open(ctx context.Context, cfg Config) (*Driver, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.now == nil {
+		cfg.now = time.Now
+	}
+	if cfg.every == (saved{}) {
+		cfg.every = saved{minRecords, minSavedBytes}
+	}
+	d := &Driver{cfg: cfg}
+	if cfg.Path != "" {
+		d.prefix = cfg.Path + "/"
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	if err := vfs.Default.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, errs.New(errs.Unavailable, "make a folder for the local copy: %w", err)
+	}
+	var err error
+	if d.lock, err = vfs.Default.Lock(vfs.Default.PathJoin(cfg.Dir, LockName)); err != nil {
+		return nil, errs.New(errs.Unavailable, "lock the folder for the local copy: %w", err)
+	}
+	err = d.probe(ctx)
+	if err == nil {
+		err = d.reset(func(string) error { return nil })
+	}
+	if err == nil {
+		d.turn.Lock()
+		err = d.follow(ctx)
+		d.turn.Unlock()
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// probe makes sure that the service keeps the promise that all rests upon: a conditional write replaces nothing.
+func (d *Driver) probe(ctx context.Context) error {
+	for range 2 {
+		err := d.cfg.Bucket.PutNew(ctx, d.prefix+probeName, []byte("This object is there so that arca can find out whether conditional writes work.\n"))
+		if err != nil {
+			if objects.IsTaken(err) {
+				return nil
+			}
+			return err
+		}
+	}
+	return errs.New(errs.Unsupported, "the service does not know conditional writes (If-None-Match): it replaced an object that was there; arca cannot keep its storage there safely")
+}
+
+// Close implements remote.Lock.
+func (d *Driver) Close() error {
+	d.cancel()
+	d.working.Wait()
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	d.copies.Lock()
+	defer d.copies.Unlock()
+	if d.lock == nil {
+		return nil
+	}
+	var err error
+	if d.db != nil {
+		err = d.db.Close()
+		d.db = nil
+	}
+	err = errors.Join(err, vfs.Default.RemoveAll(d.cfg.Dir), d.lock.Close())
+	d.lock = nil
+	return err
+}
+
+// reset puts a new copy in the place of the present one. fill writes its files into a folder that does not exist yet; or
+// it leaves that, for an empty copy.
+func (d *Driver) reset(fill func(dir string) error) error {
+	d.number++
+	dir := vfs.Default.PathJoin(d.cfg.Dir, fmt.Sprint("copy-", d.number))
+	err := fill(dir)
+	var db *pebble.Store
+	if err == nil {
+		// Not durable: it does not outlive the process.
+		db, err = pebble.Open(pebble.Config{Dir: dir, NoSync: true, Logger: d.cfg.Log})
+	}
+	if err != nil {
+		return errors.Join(err, vfs.Default.RemoveAll(dir))
+	}
+	d.copies.Lock()
+	old, oldDir := d.db, d.dir
+	d.db, d.dir = db, dir
+	d.copies.Unlock()
+	if old == nil {
+		return nil
+	}
+	return errors.Join(old.Close(), vfs.Default.RemoveAll(oldDir))
+}
+
+// Get implements remote.Driver.
+func (d *Driver) Get(ctx context.Context, key string) ([]byte, error) {
+	d.copies.RLock()
+	defer d.copies.RUnlock()
+	if d.db == nil {
+		return nil, storage.ErrClosed
+	}
+	return d.db.Get(ctx, key)
+}
+
+// Page implements remote.Driver.
+func (d *Driver) Page(ctx context.Context, p remote.Page) (list []storage.Entry, err error) {
+	d.copies.RLock()
+	defer d.copies.RUnlock()
+	if d.db == nil {
+		return nil, storage.ErrClosed
+	}
+	return page(ctx, d.db, p)
+}
+
+func page(ctx context.Context, db *pebble.Store, p remote.Page) (list []storage.Entry, err error) {
+	it, err := db.Scan(ctx, storage.ScanOptions{From: p.From, KeysOnly: p.KeysOnly})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for len(list) < p.Limit && it.Next() {
+		e := storage.Entry{Key: string(it.Key())}
+		if p.To != "" && e.Key >= p.To {
+			break
+		}
+		if !p.KeysOnly {
+			if e.Value, err = it.Value(); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, e)
+	}
+	return list, it.Err()
+}
+
+// Write implements remote.Driver.
+func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note func(storage.Before)) error {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	if fence == "" || d.last.ID != fence {
+		return remote.ErrFenced
+	}
+	ops := batchOf(w)
+	if err := d.db.Room(ops.EncodedSize()); err != nil { // the copy must be able to follow
+		return err
+	}
+	body := encodeBatch(fence, ops)
+	if len(body) > maxRecordBytes {
+		return errs.New(errs.TooLarge, "one write has %d bytes, and a record takes at most %d", len(body), maxRecordBytes)
+	}
+	if err := d.extend(ctx, body); err != nil {
+		return err
+	}
+	// It is in the log. Should the copy not follow, the next claim reads the record again.
+	if note != nil {
+		before, err := d.before(ctx, w)
+		if err != nil {
+			return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
+		}
+		note(before)
+	}
+	if err := d.apply(d.at+1, &record{kind: batchKind, fence: fence, ops: ops}, len(body), d.cfg.now()); err != nil {
+		return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
+	}
+	d.save()
+	return nil
+}
+
+// before is what a write overwrites.
+func (d *Driver) before(ctx context.Context, w *remote.Write) (storage.Before, error) {
+	var old []storage.Entry
+	for _, key := range w.Keys() {
+		value, err := d.db.Get(ctx, key)
+		switch {
+		case storage.IsNotFound(err):
+		case err != nil:
+			return storage.Before{}, err
+		default:
+			old = append(old, storage.Entry{Key: key, Value: value})
+		}
+	}
+	swept, lost, err := w.Swept(func(p remote.Page) ([]storage.Entry, error) { return page(ctx, d.db, p) })
+	if err != nil {
+		return storage.Before{}, err
+	}
+	return w.Noted(old, swept, lost), nil
+}
+
+// Claim implements remote.Lock.
+func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	mine := remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+	if c.ID == d.last.ID {
+		if d.knows(checkEvery) {
+			return mine, nil
+		}
+		if err := d.follow(ctx); err != nil {
+			return remote.Holder{}, err
+		}
+		if c.ID == d.last.ID {
+			return mine, nil
+		}
+		return d.holder(), nil
+	}
+	made := claim{c.ID, c.Value, c.TTL}
+	body := encodeClaim(made)
+	for range claims {
+		if err := d.follow(ctx); err != nil {
+			return remote.Holder{}, err
+		}
+		err := d.extend(ctx, body)
+		if errors.Is(err, remote.ErrFenced) {
+			continue // somebody else has written: that is to be read first
+		}
+		if err != nil {
+			return remote.Holder{}, err
+		}
+		if err := d.apply(d.at+1, &record{kind: claimKind, fence: c.ID, claim: made}, len(body), d.cfg.now()); err != nil {
+			return remote.Holder{}, err
+		}
+		return mine, nil
+	}
+	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to the bucket all the time")
+}
+
+// Release implements remote.Lock.
+func (d *Driver) Release(ctx context.Context, id string) error {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	if id == "" || d.last.ID != id {
+		return nil
+	}
+	body := encodeClaim(claim{})
+	err := d.extend(ctx, body)
+	if errors.Is(err, remote.ErrFenced) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.apply(d.at+1, &record{kind: claimKind}, len(body), d.cfg.now())
+}
+
+// Holder implements remote.Lock.
+func (d *Driver) Holder(ctx context.Context) (remote.Holder, error) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	if err := d.follow(ctx); err != nil {
+		return remote.Holder{}, err
+	}
+	return d.holder(), nil
+}
+
+func (d *Driver) holder() remote.Holder {
+	return remote.Holder{ID: d.last.ID, Value: d.last.Value, Left: max(0, d.last.TTL-d.gone)}
+}
+
+// knows reports whether it was known less than a time ago that there was nothing behind at. It trusts no single clock: one
+// stands while the machine sleeps, the other may be set.
+func (d *Driver) knows(within time.Duration) bool {
+	now := d.cfg.now()
+	wall := now.Round(0).Sub(d.sure.Round(0))
+	return !d.sure.IsZero() && now.Sub(d.sure) < within && wall >= 0 && wall < within
+}

@@ -1,0 +1,425 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"arca/internal/aws"
+	objects "arca/internal/aws/s3"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/remote"
+	"arca/internal/storage/remote/remotetest"
+	"arca/internal/storage/storagetest"
+)
+
+// A service is another's server of S3's protocol, with a clock that can be moved, and which can be taken away.
+type service struct {
+	backend *s3mem.Backend
+	inner   http.Handler
+	url     string
+	ahead   atomic.Int64 // of its clock
+	broken  atomic.Bool
+	gate    sync.RWMutex // held while the service stands still
+	before  atomic.Pointer[func(r *http.Request) bool]
+	after   atomic.Pointer[func(r *http.Request) bool]
+}
+
+// Now implements gofakes3.TimeSource.
+func (s *service) Now() time.Time                  { return time.Now().Add(time.Duration(s.ahead.Load())) }
+func (s *service) Since(t time.Time) time.Duration { return s.Now().Sub(t) }
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	drop := func(hook *atomic.Pointer[func(*http.Request) bool]) bool {
+		fn := hook.Load()
+		return fn != nil && (*fn)(r)
+	}
+	if s.broken.Load() || drop(&s.before) {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Date", s.Now().UTC().Format(http.TimeFormat))
+	if fn := s.after.Load(); fn != nil {
+		rec := httptest.NewRecorder()
+		s.inner.ServeHTTP(rec, r)
+		if (*fn)(r) {
+			panic(http.ErrAbortHandler)
+		}
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Bytes())
+		return
+	}
+	s.inner.ServeHTTP(w, r)
+}
+
+func newService(t *testing.T) *service {
+	t.Helper()
+	s := &service{}
+	s.backend = s3mem.New(s3mem.WithTimeSource(s))
+	if err := s.backend.CreateBucket("b"); err != nil {
+		t.Fatal(err)
+	}
+	s.inner = gofakes3.New(s.backend, gofakes3.WithTimeSource(s), gofakes3.WithTimeSkewLimit(0)).Server()
+	srv := httptest.NewServer(s)
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	t.Cleanup(srv.Close)
+	s.url = srv.URL
+	return s
+}
+
+var folders atomic.Int64
+
+func (s *service) config(t *testing.T, path string) Config {
+	t.Helper()
+	b, err := objects.Open(objects.Config{
+		Bucket: "b", Region: "us-east-1", Endpoint: s.url, PathStyle: true, Keys: aws.Keys{Access: "AK", Secret: "SK"}, HTTP: &http.Client{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{Bucket: b, Path: path, Dir: filepath.Join(t.TempDir(), fmt.Sprint(folders.Add(1))), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+func open(t *testing.T, cfg Config) *Driver {
+	t.Helper()
+	d, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (s *service) objects(t *testing.T, prefix string) (keys []string) {
+	t.Helper()
+	list, err := s.backend.ListBucket("b", &gofakes3.Prefix{HasPrefix: true, Prefix: prefix}, gofakes3.ListBucketPage{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range list.Contents {
+		keys = append(keys, o.Key)
+	}
+	return keys
+}
+
+func TestS3(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	var paths atomic.Int64
+	path := func() string { return fmt.Sprint("arca/", paths.Add(1)) }
+	lead := func(t *testing.T) storage.Backend {
+		cfg := s.config(t, path())
+		cfg.every = saved{20, 1 << 20}
+		return remotetest.Lead(t, remote.Config{Driver: open(t, cfg)})
+	}
+	t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
+	t.Run("model", func(t *testing.T) { storagetest.TestModel(t, lead) })
+	t.Run("nodes", func(t *testing.T) {
+		remotetest.TestNodes(t, func(t *testing.T) func() (remote.Driver, remote.Lock) {
+			p, l := path(), &lock{}
+			return func() (remote.Driver, remote.Lock) {
+				cfg := s.config(t, p)
+				cfg.every = saved{20, 1 << 20}
+				return open(t, cfg), l
+			}
+		})
+	})
+	t.Run("lost", func(t *testing.T) {
+		s := newService(t)
+		remotetest.TestLost(t, remote.Config{Driver: open(t, s.config(t, "p"))}, remotetest.Outage{
+			Stop: func() { s.broken.Store(true) }, Start: func() { s.broken.Store(false) }, Pause: s.gate.Lock, Continue: s.gate.Unlock,
+		})
+	})
+}
+
+// A lock in memory says whose turn it is where several share a bucket: S3 has none.
+type lock struct {
+	mu    sync.Mutex
+	h     remote.Holder
+	until time.Time
+}
+
+func (l *lock) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if free := l.h.ID == "" || time.Now().After(l.until); free || c.Steal || l.h.ID == c.ID || c.After != "" && l.h.ID == c.After {
+		l.h, l.until = remote.Holder{ID: c.ID, Value: c.Value}, time.Now().Add(c.TTL)
+	}
+	h := l.h
+	h.Left = time.Until(l.until)
+	return h, nil
+}
+
+func (l *lock) Release(_ context.Context, id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.h.ID == id {
+		l.h = remote.Holder{}
+	}
+	return nil
+}
+
+func (l *lock) Holder(context.Context) (remote.Holder, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.h
+	h.Left = max(0, time.Until(l.until))
+	return h, nil
+}
+
+func (*lock) Close() error { return nil }
+
+func mustClaim(t *testing.T, d *Driver, id string) {
+	t.Helper()
+	if h, err := d.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: 15 * time.Second, Steal: true}); err != nil || h.ID != id {
+		t.Fatal(h, err)
+	}
+}
+
+func put(key, value string) *remote.Write {
+	return &remote.Write{Puts: []storage.Entry{{Key: key, Value: []byte(value)}}}
+}
+
+func mustWrite(t *testing.T, d *Driver, fence, key, value string) {
+	t.Helper()
+	if err := d.Write(t.Context(), fence, put(key, value), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func value(t *testing.T, d *Driver, key string) string {
+	t.Helper()
+	v, err := d.Get(t.Context(), key)
+	if err != nil && !storage.IsNotFound(err) {
+		t.Fatal(err)
+	}
+	return string(v)
+}
+
+// TestStates: states take the place of the log, which is bounded, and a start reads one and what comes after it. A server that
+// slept while its numbers were used by another and removed again does not use them once more.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	small := func() Config {
+		cfg := s.config(t, "p")
+		cfg.every = saved{10, 1 << 30}
+		return cfg
+	}
+	cfg := small()
+	var asleep atomic.Int64
+	cfg.now = func() time.Time { return time.Now().Add(time.Duration(asleep.Load())) }
+	a := open(t, cfg)
+	mustClaim(t, a, "a")
+	mustWrite(t, a, "a", "k", "a1")
+
+	b := open(t, small())
+	mustClaim(t, b, "b")
+	for round := range 4 {
+		for i := range 12 {
+			mustWrite(t, b, "b", "k", fmt.Sprint("b", round, i))
+		}
+		b.working.Wait()
+		s.ahead.Add(int64(2 * removeAfter))
+	}
+	if keys := s.objects(t, "p/state/"); len(keys) != 1 {
+		t.Errorf("states: %q", keys)
+	}
+	if keys := s.objects(t, "p/log/"); len(keys) > 30 {
+		t.Errorf("%d records are left of some 50", len(keys))
+	}
+	if keys := s.objects(t, "p/log/"+name("", 3)); len(keys) != 0 {
+		t.Fatalf("the number that the first would use is not free: %q", keys)
+	}
+	asleep.Add(int64(8 * removeAfter))
+	if err := a.Write(t.Context(), "a", put("k", "a2"), nil); !errors.Is(err, remote.ErrFenced) {
+		t.Fatalf("who slept wrote: %v", err)
+	}
+	c := open(t, small())
+	if got := value(t, c, "k"); got != "b3 11" {
+		t.Errorf("k is %q", got)
+	}
+	// It comes back, behind a state that it has not seen.
+	mustClaim(t, a, "a2")
+	if got := value(t, a, "k"); got != "b3 11" {
+		t.Errorf("k is %q", got)
+	}
+	mustWrite(t, a, "a2", "k", "a3")
+	if err := b.Write(t.Context(), "b", put("k", "b"), nil); !errors.Is(err, remote.ErrFenced) {
+		t.Errorf("two write: %v", err)
+	}
+	if h, err := c.Holder(t.Context()); err != nil || h.ID != "a2" || h.Left <= 0 || value(t, c, "k") != "a3" {
+		t.Errorf("%+v, %v, %q", h, err, value(t, c, "k"))
+	}
+	if err := a.Release(t.Context(), "a2"); err != nil {
+		t.Error(err)
+	}
+	if h, err := c.Holder(t.Context()); err != nil || h.ID != "" {
+		t.Errorf("given back: %+v, %v", h, err)
+	}
+	if err := a.Write(t.Context(), "", put("k", "x"), nil); !errors.Is(err, remote.ErrFenced) {
+		t.Errorf("nobody writes: %v", err)
+	}
+	if err := errors.Join(a.Close(), b.Close(), c.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnswersLost: an answer that gets lost is no write that gets lost, nor one that happens twice; and when nobody can be asked,
+// the outcome is not known until the next claim has found out.
+func TestAnswersLost(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	d := open(t, s.config(t, "p"))
+	mustClaim(t, d, "1")
+	lose := func(n int32) *func(*http.Request) bool {
+		var left atomic.Int32
+		left.Store(n)
+		fn := func(r *http.Request) bool { return r.Method == http.MethodPut && left.Add(-1) >= 0 }
+		return &fn
+	}
+	s.after.Store(lose(1)) // it was done, and the second attempt finds it
+	mustWrite(t, d, "1", "k", "one")
+	s.after.Store(nil)
+	s.before.Store(lose(2)) // it was not done at first
+	mustWrite(t, d, "1", "k", "two")
+	s.before.Store(nil)
+
+	down := func(r *http.Request) bool { return true }
+	putOnly := func(r *http.Request) bool { return r.Method == http.MethodPut || s.broken.Load() }
+	for id, hook := range map[string]struct {
+		at   *atomic.Pointer[func(*http.Request) bool]
+		fn   func(*http.Request) bool
+		want string
+	}{"happened": {&s.after, putOnly, "new"}, "did not": {&s.before, down, "old"}} {
+		mustClaim(t, d, id)
+		mustWrite(t, d, id, "k", "old")
+		fn := hook.fn
+		if id == "happened" {
+			fn = func(r *http.Request) bool {
+				if r.Method == http.MethodPut {
+					s.broken.Store(true) // nor can anybody be asked
+				}
+				return putOnly(r)
+			}
+		}
+		hook.at.Store(&fn)
+		err := d.Write(t.Context(), id, put("k", "new"), nil)
+		if !errors.Is(err, remote.ErrUnknown) {
+			t.Errorf("%s: %v", id, err)
+		}
+		hook.at.Store(nil)
+		s.broken.Store(false)
+		mustClaim(t, d, id+", again")
+		if got := value(t, d, "k"); got != hook.want {
+			t.Errorf("%s: k is %q", id, got)
+		}
+	}
+	// A refusal is no doubt.
+	denied := func(r *http.Request) bool { r.Method = http.MethodConnect; return false }
+	mustClaim(t, d, "last")
+	s.before.Store(&denied)
+	err := d.Write(t.Context(), "last", put("k", "x"), nil)
+	s.before.Store(nil)
+	if err == nil || errors.Is(err, remote.ErrUnknown) {
+		t.Errorf("refused: %v", err)
+	}
+	mustWrite(t, d, "last", "k", "y")
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDamage: what is not a record, a gap, and a state that is none are said, and nothing is taken for an empty store.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	for what, damage := range map[string]func(*testing.T, *service){
+		"log in the bucket lacks the record 2": func(t *testing.T, s *service) {
+			if _, err := s.backend.DeleteObject("b", "p/log/"+name("", 2)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"record of the log in the bucket is damaged": func(t *testing.T, s *service) {
+			if _, err := s.backend.PutObject("b", "p/log/"+name("", 2), map[string]string{}, strings.NewReader("x"), 1, nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"snapshot of arca's storage": func(t *testing.T, s *service) {
+			if _, err := s.backend.PutObject("b", "p/state/"+name("", 9), map[string]string{}, strings.NewReader("x"), 1, nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		s := newService(t)
+		d := open(t, s.config(t, "p"))
+		mustClaim(t, d, "1")
+		mustWrite(t, d, "1", "k", "v")
+		mustWrite(t, d, "1", "k", "w")
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		damage(t, s)
+		if d, err := Open(t.Context(), s.config(t, "p")); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+			if err == nil {
+				_ = d.Close()
+			}
+		}
+	}
+}
+
+// TestUnconditional: a service that replaces what is there is refused.
+func TestUnconditional(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	ignore := func(r *http.Request) bool { r.Header.Del("If-None-Match"); return false }
+	s.before.Store(&ignore)
+	if d, err := Open(t.Context(), s.config(t, "p")); err == nil || !strings.Contains(err.Error(), "conditional writes") {
+		t.Errorf("%v", err)
+		if err == nil {
+			_ = d.Close()
+		}
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	ops := storage.Batch{{Kind: storage.DeletePrefix, Key: "a/"}, {Kind: storage.Put, Key: "a/k", Value: []byte("v")}, {Kind: storage.Delete, Key: "b"}}
+	f.Add(encodeBatch("fence", ops))
+	f.Add(encodeClaim(claim{ID: "id", Value: "{}", TTL: 1}))
+	f.Add([]byte(recordMagic))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeRecord(data)
+		if err != nil {
+			if errs.KindOf(err) != errs.Failed {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		var again []byte
+		if r.kind == batchKind {
+			again = encodeBatch(r.fence, r.ops)
+		} else {
+			again = encodeClaim(r.claim)
+		}
+		back, err := decodeRecord(again)
+		if err != nil || back.kind != r.kind || back.fence != r.fence || len(back.ops) != len(r.ops) || back.claim != r.claim {
+			t.Fatalf("%+v became %+v, %v", r, back, err)
+		}
+	})
+}

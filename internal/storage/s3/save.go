@@ -1,0 +1,115 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"arca/internal/storage/pebble"
+)
+
+// A state is saved when so much was written since the last one: as many bytes as that has, and at least these; or as many
+// records as make a start slow, more of them where a state is large. So what is written is a small multiple of
+// what was asked for, and a start reads little more than the state.
+const (
+	minSavedBytes  = 16 << 20
+	minRecords     = 1000
+	bytesPerRecord = 64 << 10
+)
+
+// due reports whether a state is to be saved. turn is held.
+func (d *Driver) due() bool {
+	if d.saving || d.failed > 0 && d.at < d.failed+d.cfg.every.n/10 {
+		return false
+	}
+	return d.behind.bytes >= max(d.cfg.every.bytes, d.state.bytes) || d.behind.n >= d.cfg.every.n+uint64(d.state.bytes)/bytesPerRecord
+}
+
+// save has a state saved in the background if it is time. turn is held.
+func (d *Driver) save() {
+	if !d.due() || d.ctx.Err() != nil {
+		return
+	}
+	dir := vfs.Default.PathJoin(d.cfg.Dir, fmt.Sprint("saving-", d.at))
+	if err := d.db.Checkpoint(dir); err != nil {
+		d.failed = d.at
+		d.cfg.Log.Warn("save a state to the bucket", "error", err)
+		return
+	}
+	d.saving = true
+	n, was := d.at, d.behind
+	d.working.Go(func() {
+		size, err := d.upload(n, dir)
+		err = errors.Join(err, vfs.Default.RemoveAll(dir))
+		if err == nil {
+			err = d.sweep(n)
+		}
+		d.turn.Lock()
+		defer d.turn.Unlock()
+		d.saving = false
+		if size > 0 {
+			d.state = saved{n, size}
+			d.behind.n -= was.n
+			d.behind.bytes -= was.bytes
+		}
+		if err != nil && d.ctx.Err() == nil {
+			d.failed = n
+			d.cfg.Log.Warn("save a state to the bucket", "error", err)
+		}
+	})
+}
+
+// upload returns the state's size once it is in the bucket.
+func (d *Driver) upload(n uint64, dir string) (size int64, err error) {
+	c, err := pebble.Pack(vfs.Default, dir)
+	if err != nil {
+		return 0, err
+	}
+	up := d.cfg.Bucket.Upload(d.ctx, d.prefix+name(stateDir, n))
+	_, err = io.Copy(up, c)
+	if err = errors.Join(err, c.Close()); err == nil {
+		err = up.Commit()
+	}
+	if err != nil {
+		return 0, errors.Join(err, up.Abort())
+	}
+	return c.Size, nil
+}
+
+// sweep removes what the state n stands for: records and states before it, the records not before a good while has passed.
+func (d *Driver) sweep(n uint64) error {
+	states, err := d.cfg.Bucket.List(d.ctx, d.prefix+stateDir, maxStates)
+	if err != nil {
+		return err
+	}
+	for _, o := range states {
+		if v, ok := parseName(o.Key, d.prefix+stateDir); ok && v < n {
+			if err := d.cfg.Bucket.Delete(d.ctx, o.Key); err != nil {
+				return err
+			}
+		}
+	}
+	for after := ""; ; {
+		page, err := d.cfg.Bucket.Page(d.ctx, d.prefix+logDir, after)
+		if err != nil {
+			return err
+		}
+		for _, o := range page.Objects {
+			v, ok := parseName(o.Key, d.prefix+logDir)
+			if ok && (v > n || page.Now.IsZero() || page.Now.Sub(o.LastModified) < removeAfter) {
+				return nil // and what comes after is younger
+			}
+			if ok {
+				if err := d.cfg.Bucket.Delete(d.ctx, o.Key); err != nil {
+					return err
+				}
+			}
+			after = o.Key
+		}
+		if !page.More {
+			return nil
+		}
+	}
+}
