@@ -277,7 +277,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	a.Tokens, err = token.NewStore(a.DB, token.Keys{
 		Hash: hashKey, Accessor: accessorKey,
 		Seal: func(plain []byte) ([]byte, error) { return ring.Seal(aad, plain) },
-		Open: func(sealed []byte) ([]byte, error) { return ring.Open(aad, sealed) },
+		Open: func(sealed []byte) ([]byte, error) { return ring.Open(aad, sealed) }, Mounted: a.Mounts.Holds,
 	})
 	if err != nil {
 		return nil, err

@@ -53,11 +53,11 @@ func (a *Active) Explain(tx storage.Tx, acl *policy.ACL, own string, q *Query) (
 	if err := a.Namespaces.Descend(tx, &p, q.Path); err != nil {
 		return nil, err
 	}
-	ok, err := a.reaches(tx, own, p.Namespace)
+	how, err := a.reaches(tx, own, p.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if how == unreachable {
 		out.Reason = "namespace_unreachable"
 		return out, nil
 	}
@@ -136,23 +136,39 @@ func (x *Account) judge(acl *policy.ACL, q *Query, route *engine.Route, path str
 	}
 }
 
-// reaches reports whether a token of the namespace own may be used in n: its
-// own, one below, or any where policies of groups hold in all namespaces.
-func (a *Active) reaches(tx storage.Tx, own string, n *namespace.Namespace) (bool, error) {
+// A reached says how a namespace is reached from that of a token.
+type reached uint8
+
+const (
+	unreachable reached = iota
+	atHome              // its own, or one below
+	abroad              // any other, where policies of groups hold in all namespaces
+)
+
+// reaches reports whether a token of the namespace own may be used in n. One of a
+// locked namespace is not used abroad.
+func (a *Active) reaches(tx storage.Tx, own string, n *namespace.Namespace) (reached, error) {
 	if own == n.ID {
-		return true, nil
+		return atHome, nil
 	}
 	home, err := a.Namespaces.ByID(tx, own)
 	if errors.Is(err, namespace.ErrNotFound) {
-		return false, nil
+		return unreachable, nil
 	}
 	if err != nil {
-		return false, err
+		return unreachable, err
 	}
 	if _, ok := n.Below(home); ok {
-		return true, nil
+		return atHome, nil
 	}
-	return a.Identity.AllNamespaces(tx)
+	if all, err := a.Identity.AllNamespaces(tx); err != nil || !all {
+		return unreachable, err
+	}
+	p, err := a.Namespaces.Resolve(tx, home.Path)
+	if err != nil || p.IsLocked() {
+		return unreachable, err
+	}
+	return abroad, nil
 }
 
 // PolicySets names the policies in force for a token, by namespace.

@@ -98,6 +98,18 @@ func TestGroupsOfOtherNamespaces(t *testing.T) {
 	p.status(200, "ns2/kv/a", bob)
 	p.status(403, "ns2/sys/mounts", bob)
 	p.status(403, "sys/mounts", bob)
+	// Help tells what is there: abroad only where a policy grants something.
+	p.status(200, "ns2/kv/a?help=1", bob)
+	p.status(200, "ns1/kv/a?help=1", bob)
+	for _, path := range []string{"ns2/sys/mounts?help=1", "ns2/nothing/a?help=1", "sys/mounts?help=1"} {
+		p.status(403, path, bob)
+	}
+	p.Must("POST", "sys/namespaces/api-lock/lock/ns1", p.Root, nil)
+	p.status(403, "ns2/kv/a?help=1", bob)
+	p.status(403, "ns2/kv/a", bob)
+	p.status(503, "ns1/kv/a?help=1", bob)
+	p.Must("POST", "sys/namespaces/api-lock/unlock/ns1", p.Root, nil)
+	p.status(200, "ns2/kv/a", bob)
 	out = p.Must("GET", "sys/config/group-policy-application", p.Root, nil)
 	if got := arcatest.Dig(out, "data", "group_policy_application_mode"); got != "any" {
 		t.Errorf("mode %v", got)

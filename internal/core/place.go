@@ -51,7 +51,7 @@ func errLocked(path string) error {
 // reach decides whether a token may be used in the request's namespace: its own,
 // one below, or any where policies of groups hold in all namespaces.
 func (h *handling) reach(tx storage.Tx, tok *token.Entry) error {
-	if tok.NamespaceID == h.ns.ID {
+	if h.abroad = false; tok.NamespaceID == h.ns.ID {
 		return nil
 	}
 	own, err := h.a.Namespaces.ByID(tx, tok.NamespaceID)
@@ -64,10 +64,12 @@ func (h *handling) reach(tx storage.Tx, tok *token.Entry) error {
 	if h.aboutItself(tok) {
 		return h.goHome(tx, own)
 	}
-	if ok, err := h.a.reaches(tx, own.ID, h.ns); err != nil || ok {
-		return err
+	how, err := h.a.reaches(tx, own.ID, h.ns)
+	if err == nil && how == unreachable {
+		err = errDenied
 	}
-	return errDenied
+	h.abroad = how == abroad
+	return err
 }
 
 // aboutItself reports whether a request is about nothing but the token with

@@ -222,6 +222,22 @@ func (t *Table) ByAccessor(tx storage.Tx, ns, accessor string) (*Entry, error) {
 	return t.get(tx, ns, string(path))
 }
 
+// Holds reports whether there is a mount with an accessor; path is one below it, as
+// far as is known, at which it is found without asking the store.
+func (t *Table) Holds(tx storage.Tx, ns, accessor, path string) (bool, error) {
+	e, _, err := t.Route(tx, ns, path)
+	if err == nil && e.Accessor == accessor {
+		return true, nil
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return false, err
+	}
+	if _, err = tx.Get(accessorKey(ns, accessor)); errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err // it was moved
+}
+
 func accessorKey(ns, accessor string) string {
 	return namespace.Prefix(ns) + "accessor/" + accessor
 }

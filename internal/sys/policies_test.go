@@ -78,6 +78,19 @@ func TestInternalPoliciesAreNotAssigned(t *testing.T) {
 	}
 }
 
+// The OpenAPI document tells strangers nothing of mounts, not even how many there are.
+func TestOpenAPIForStrangers(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	for i := range 201 {
+		s.Must("POST", fmt.Sprintf("sys/mounts/kv%d", i), s.Root, map[string]any{"type": "kv"})
+	}
+	if code, out := s.Do("GET", "sys/internal/specs/openapi", "", nil); code != 200 {
+		t.Errorf("a stranger: %d %v", code, out)
+	}
+	refused(t, s, "GET", "sys/internal/specs/openapi", s.Root, nil, 413, "generic_mount_paths=true")
+}
+
 // Patterns of a role are of policy names, which have no case.
 func TestRoleGlobsHaveNoCase(t *testing.T) {
 	t.Parallel()

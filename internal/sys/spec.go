@@ -2,6 +2,7 @@ package sys
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"arca/internal/engine"
@@ -36,16 +37,16 @@ func (e *Engine) openAPI(_ context.Context, call *engine.Call, in specIn) (*engi
 		if err != nil {
 			return nil, err
 		}
+		ms = slices.DeleteFunc(ms, func(m *mount.Entry) bool { // the others are not even counted
+			open := m.Path == "sys/" || m.Path == "auth/token/"
+			return m.Routes == nil || !open && !v.sees(m.Path)
+		})
 		const most = 200 // a document of 10,000 mounts serves nobody
 		if len(ms) > most && !in.Generic {
 			return nil, errs.New(errs.TooLarge, "there are %d mounts: ask with generic_mount_paths=true", len(ms))
 		}
 		seen := map[string]bool{}
 		for _, m := range ms {
-			open := m.Path == "sys/" || m.Path == "auth/token/"
-			if m.Routes == nil || !open && !v.sees(m.Path) {
-				continue
-			}
 			prefix := "/" + m.Path
 			if in.Generic && !m.Hall {
 				if seen[m.Type] {

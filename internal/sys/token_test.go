@@ -74,3 +74,39 @@ func TestPolicyNameWithBlank(t *testing.T) {
 		}
 	}
 }
+
+// Batch tokens, of which nothing is stored, end with the auth method that gave them;
+// one that is moved keeps them.
+func TestBatchTokensEndWithTheirMount(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/namespaces/a", s.Root, nil)
+	for _, ns := range []string{"", "a"} {
+		mount := func() string {
+			s.Must("POST", "sys/auth/up", s.Root, map[string]any{"type": "userpass"}, nsHeader, ns)
+			s.Must("POST", "auth/up/users/u", s.Root, map[string]any{"password": "p", "token_type": "batch"}, nsHeader, ns)
+			out := s.Must("POST", "auth/up/login/u", "", map[string]any{"password": "p"}, nsHeader, ns)
+			id, _ := arcatest.Dig(out, "auth", "client_token").(string)
+			return id
+		}
+		valid := func(id string) bool {
+			code, _ := s.Do("GET", "auth/token/lookup-self", id, nil, nsHeader, ns)
+			return code == 200
+		}
+		id := mount()
+		s.Must("POST", "sys/remount", s.Root, map[string]any{"from": "auth/up", "to": "auth/moved"}, nsHeader, ns)
+		if !valid(id) {
+			t.Errorf("in %q: not valid after a move", ns)
+		}
+		other := mount()
+		s.Must("DELETE", "sys/auth/moved", s.Root, nil, nsHeader, ns)
+		if valid(id) || !valid(other) {
+			t.Errorf("in %q: valid without its mount: %v; another's: %v", ns, valid(id), valid(other))
+		}
+		s.Must("DELETE", "sys/auth/up", s.Root, nil, nsHeader, ns)
+		mount()
+		if valid(other) {
+			t.Errorf("in %q: valid by a mount that took the place of its own", ns)
+		}
+	}
+}

@@ -128,6 +128,10 @@ type Keys struct {
 	// Seal and Open encrypt and decrypt batch tokens.
 	Seal func(plaintext []byte) ([]byte, error)
 	Open func(ciphertext []byte) ([]byte, error)
+	// Mounted reports whether there is an auth mount with an accessor, which was at
+	// path when a batch token was made: with the mount its batch tokens end, of which
+	// nothing is stored.
+	Mounted func(tx storage.Tx, ns, accessor, path string) (bool, error)
 }
 
 // A Store keeps tokens. Safe for concurrent use.
@@ -478,6 +482,13 @@ func (s *Store) openBatch(tx storage.Tx, id string, now time.Time) (*Entry, erro
 	}
 	if e.NamespaceID != ns || e.Expired(now) {
 		return nil, ErrBad
+	}
+	if e.Mount != "" {
+		if ok, err := s.keys.Mounted(tx, ns, e.Mount, e.Path); err != nil {
+			return nil, err
+		} else if !ok {
+			return nil, ErrBad
+		}
 	}
 	e.Orphan = e.Parent == ""
 	return s.checkParents(tx, e, now)

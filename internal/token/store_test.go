@@ -51,8 +51,9 @@ func (b *bench) open() {
 	}
 	b.store, err = NewStore(b.db, Keys{
 		Hash: []byte("hash"), Accessor: make([]byte, 32),
-		Seal: func(p []byte) ([]byte, error) { return seal.Seal(nil, nil, p, nil), nil },
-		Open: func(c []byte) ([]byte, error) { return seal.Open(nil, nil, c, nil) },
+		Seal:    func(p []byte) ([]byte, error) { return seal.Seal(nil, nil, p, nil), nil },
+		Open:    func(c []byte) ([]byte, error) { return seal.Open(nil, nil, c, nil) },
+		Mounted: func(_ storage.Tx, _, accessor, _ string) (bool, error) { return accessor != "gone", nil },
 	})
 	if err != nil {
 		b.t.Fatal(err)
