@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"arca/internal/arcatest/database"
 )
 
 func staticSeal(name, digits string, disabled bool) string {
@@ -107,5 +109,48 @@ func TestClusterSealMigration(t *testing.T) {
 	}
 	for _, n := range c.nodes {
 		await(t, "the secret", func() bool { return n.get("kv/a").text("data", "b") == "c" })
+	}
+}
+
+// Two servers on a database migrate one after the other, and one that shares it with nobody
+// does so as soon as it is opened.
+func TestDatabaseSealMigration(t *testing.T) {
+	t.Parallel()
+	server := database.NewPostgres(t)
+	p := newPair(t, postgresStanza(server.NewDatabase(), "  ha_enabled = \"true\"\n"))
+	last, n := p.active()
+	last.must("POST", "sys/mounts/kv", map[string]any{"type": "kv"})
+	last.must("POST", "kv/a", map[string]any{"b": "c"})
+	base := map[*node]string{n: n.config, last: last.config}
+	n.kill()
+	n.config = base[n] + staticSeal("one", "a1", false)
+	n.start()
+	n.migrate()
+	if typ, migrating, _ := n.sealedBy(); typ != "shamir" || !migrating {
+		t.Errorf("the standby of the new configuration: type %s, migrating %t", typ, migrating)
+	}
+	await(t, "a known standby", func() bool { return n.get("kv/a").text("data", "b") == "c" })
+	last.must("PUT", "sys/step-down", nil)
+	await(t, "the migration", func() bool {
+		typ, migrating, whole := n.sealedBy()
+		return typ == "static" && !migrating && whole
+	})
+	last.kill()
+	last.config = base[last] + staticSeal("one", "a1", false)
+	last.start()
+	await(t, "the last node, which opens by itself", func() bool { return last.get("kv/a").text("data", "b") == "c" })
+
+	alone := newNodeOf(t, t.TempDir(), "disable_mlock = true\n"+postgresStanza(server.NewDatabase(), "")+plainListener)
+	alone.start()
+	alone.initialise()
+	config := alone.config
+	for _, want := range []string{"static", "shamir"} {
+		alone.kill()
+		alone.config = config + staticSeal("one", "a1", want == "shamir")
+		alone.start()
+		alone.migrate()
+		if typ, migrating, whole := alone.sealedBy(); typ != want || migrating || !whole {
+			t.Errorf("alone: type %s, migrating %t, whole %t", typ, migrating, whole)
+		}
 	}
 }

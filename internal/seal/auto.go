@@ -196,9 +196,15 @@ func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error
 	if err != nil {
 		return nil, errs.New(errs.Failed, "the keyring cannot be read: %w", err)
 	}
+	// Where no enabled seal has anything under its name, one may have got another name;
+	// else this is a migration, which a disabled seal is not to pass over.
+	renamed := !slices.ContainsFunc(m.enabled(), func(w *Wrapper) bool { return c.by(w) != nil })
 	var failures []error
 	for i := range m.cfg.Wrappers {
 		w := &m.cfg.Wrappers[i]
+		if renamed && w.Disabled {
+			continue
+		}
 		root, err := m.decryptBy(ctx, c, w, func(root []byte) bool { return fits(root, record) })
 		if root != nil {
 			return root, nil

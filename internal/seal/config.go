@@ -170,6 +170,13 @@ func (m *Manager) Identity(ctx context.Context) (Cluster, error) {
 	return c.cluster(), nil
 }
 
+// equal reports whether two descriptions are stored alike.
+func (c *config) equal(other *config) bool {
+	a, errA := json.Marshal(c)
+	b, errB := json.Marshal(other)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
+}
+
 func (c *config) put(tx storage.Tx) error {
 	b, err := json.Marshal(c)
 	if err != nil {

@@ -112,6 +112,26 @@ func TestReplacedOfOneType(t *testing.T) {
 	if err := n.OpenByItself(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// One of two is left at once, and the other disabled: what is new may be the one under
+	// another name, and is not when it was asked.
+	kc := newSealed(3)
+	n = configured(t, n, named("new", kb), named("more", kc))
+	if err := n.OpenByItself(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.tend(t.Context())
+	other := configured(t, newNode(t, n.backend), disabled(named("more", kc)), named("else", newSealed(4)))
+	if err := other.OpenByItself(t.Context()); err == nil {
+		t.Error("a disabled seal opens where a migration is asked for")
+	}
+	if st, _ := other.Status(t.Context()); !st.Migration {
+		t.Error("no migration is asked for")
+	}
+	n = configured(t, n, named("new", kb))
+	if err := n.OpenByItself(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.tend(t.Context())
 	// The stanza with another name and another key: known to be another when it was asked.
 	n = configured(t, n, named("newest", ka))
 	if err := n.OpenByItself(t.Context()); err == nil {

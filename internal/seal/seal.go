@@ -302,7 +302,9 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if c == nil {
 		return ErrNotInitialised
 	}
-	m.set(u, func(u *unsealed) { u.config = c })
+	if !c.equal(u.config) { // else what works with it goes on
+		m.set(u, func(u *unsealed) { u.config = c })
+	}
 	return nil
 }
 
