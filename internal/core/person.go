@@ -1,10 +1,8 @@
 package core
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"arca/internal/engine"
 	"arca/internal/identity"
@@ -176,28 +174,4 @@ func (a *Active) ShowIdentity(tx storage.Tx, auth *engine.Auth, tok *token.Entry
 	}
 	auth.IdentityPolicies, auth.Policies = p.PoliciesIn(tok.NamespaceID), inForce(tok, p)
 	return nil
-}
-
-// Bounds of the time that foldNames waits after an error.
-const (
-	foldAgain    = time.Second
-	foldAgainMax = 5 * time.Minute
-)
-
-// foldNames brings names of aliases that earlier versions stored into lower case.
-func (a *Active) foldNames(ctx context.Context) {
-	for wait := foldAgain; ; wait = min(2*wait, foldAgainMax) {
-		err := a.Identity.Fold(ctx, a.DB)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		a.core.log.Warn("bring names of aliases into lower case", "error", err, "retry_in", wait)
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-t.C:
-		}
-	}
 }

@@ -58,6 +58,7 @@ func (a *Active) begin() {
 	run(a.Queue.Run)
 	run(a.core.seal.Run)
 	run(a.foldNames)
+	run(a.enterRunning)
 	if share := a.core.Cluster(); share != nil && share.Store() != nil {
 		run(a.keepSnapshots)
 	}

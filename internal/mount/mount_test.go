@@ -10,6 +10,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/namespace"
 	"arca/internal/storage"
 	"arca/internal/storage/storagetest"
 )
@@ -23,6 +24,10 @@ type hall struct{ fake }
 
 func (hall) Hall() {}
 
+type runner struct{ fake }
+
+func (runner) Run(context.Context, engine.Host) {}
+
 type catalog struct{}
 
 func (catalog) Find(_ bool, typ string, options map[string]string) (engine.Engine, *engine.Table, bool) {
@@ -31,6 +36,8 @@ func (catalog) Find(_ bool, typ string, options map[string]string) (engine.Engin
 		return fake{"kv" + options["version"]}, engine.NewTable(nil), true
 	case "system":
 		return hall{fake{typ}}, engine.NewTable(nil), true
+	case "runs":
+		return runner{fake{typ}}, engine.NewTable(nil), true
 	}
 	return nil, nil, false
 }
@@ -412,4 +419,50 @@ func BenchmarkRoute(b *testing.B) {
 		}
 		return nil
 	})
+}
+
+// Mounts that were made before their engine ran are listed once, in all namespaces.
+func TestEnterRunning(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	namespaces := namespace.NewStore(b.db)
+	const many = 2*enteredAtOnce + 3
+	b.update(func(tx storage.Tx) error {
+		n, err := namespaces.Create(tx, namespace.Root(), "a", nil)
+		if err != nil {
+			return err
+		}
+		for i := range many {
+			ns := namespace.RootID
+			if i%2 == 1 {
+				ns = n.ID
+			}
+			for _, typ := range []string{"runs", "kv"} {
+				if _, err := b.table.Create(t.Context(), tx, ns, Row{Path: fmt.Sprintf("%s%d/", typ, i), Type: typ}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	running := func() (n int) {
+		b.view(func(tx storage.Tx) error {
+			list, err := b.table.Running(tx, "runs")
+			n = len(list)
+			return err
+		})
+		return n
+	}
+	if n := running(); n != many {
+		t.Errorf("%d are listed as they are made", n)
+	}
+	for _, want := range []int{many, 0} { // what is marked as done is not done again
+		b.update(func(tx storage.Tx) error { return tx.DeletePrefix(RunDir) })
+		if err := b.table.EnterRunning(t.Context(), b.db, namespaces); err != nil {
+			t.Fatal(err)
+		}
+		if n := running(); n != want {
+			t.Errorf("%d are listed, want %d", n, want)
+		}
+	}
 }

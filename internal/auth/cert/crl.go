@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -31,6 +32,28 @@ type crlIn struct {
 	Name string `api:"name,lower" help:"Name of the CRL."`
 	CRL  string `api:"crl" help:"The CRL, in PEM or DER."`
 	URL  string `api:"url" help:"Where the CRL is fetched, now and from time to time (http or https)."`
+}
+
+const dueDir = "due/"
+
+// dueKey sorts the CRLs that are fetched by the time when they are due, in seconds.
+func dueKey(at time.Time, name string) string {
+	return fmt.Sprintf("%s%012d/%s", dueDir, at.Unix(), name)
+}
+
+// put stores what a CRL says of itself, in place of old, which is nil for a new one.
+func (c *crl) put(tx storage.Tx, name string, old *crl) error {
+	if old != nil && old.URL != "" {
+		if err := tx.Delete(dueKey(old.Due, name)); err != nil {
+			return err
+		}
+	}
+	if c.URL != "" {
+		if err := tx.Put(dueKey(c.Due, name), []byte{1}); err != nil {
+			return err
+		}
+	}
+	return storage.PutJSON(tx, "crl/"+name, c)
 }
 
 func revokedKey(issuer, serial, name string) string {
@@ -154,10 +177,13 @@ func (e *Engine) setCRL(call *engine.Call, name, url string, raw []byte) error {
 		fresh[entries[i].SerialNumber.String()] = true
 	}
 	old, err := getCRL(call.Tx, name)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if errors.Is(err, storage.ErrNotFound) {
+		old, err = nil, nil
+	}
+	if err != nil {
 		return err
 	}
-	if err == nil {
+	if old != nil {
 		had, err := serials(call.Tx, name, old)
 		if err != nil {
 			return err
@@ -178,7 +204,7 @@ func (e *Engine) setCRL(call *engine.Call, name, url string, raw []byte) error {
 			return err
 		}
 	}
-	return storage.PutJSON(call.Tx, "crl/"+name, c)
+	return c.put(call.Tx, name, old)
 }
 
 func unrevoke(tx storage.Tx, name, issuer, serial string) error {
@@ -216,6 +242,11 @@ func (e *Engine) deleteCRL(_ context.Context, call *engine.Call, in nameIn) (*en
 	}
 	for _, s := range list {
 		if err := unrevoke(call.Tx, in.Name, c.Issuer, s); err != nil {
+			return nil, err
+		}
+	}
+	if c.URL != "" {
+		if err := call.Tx.Delete(dueKey(c.Due, in.Name)); err != nil {
 			return nil, err
 		}
 	}

@@ -2,13 +2,15 @@ package cert
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,7 +120,7 @@ func (f *fetcher) get(ctx context.Context, place string) ([]byte, error) {
 func (e *Engine) Run(ctx context.Context, host engine.Host) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	r := &refresher{host: host, failed: map[string]*pause{}, busy: map[string]bool{}}
+	r := &refresher{host: host, failed: map[string]*pause{}, busy: map[string]bool{}, whole: map[string]bool{}}
 	defer r.work.Wait()
 	for {
 		select {
@@ -128,6 +130,8 @@ func (e *Engine) Run(ctx context.Context, host engine.Host) {
 		}
 		if host.Leads() {
 			r.look(ctx)
+		} else {
+			clear(r.whole) // nodes of earlier versions may have written meanwhile
 		}
 	}
 }
@@ -140,6 +144,10 @@ type refresher struct {
 	mu     sync.Mutex
 	failed map[string]*pause // by mount and CRL; guarded by mu
 	busy   map[string]bool   // mounts, by id; guarded by mu
+
+	// whole are the mounts whose CRLs are all known to be listed by the time when they
+	// are due. Those that earlier versions wrote are not, and are once looked through.
+	whole map[string]bool
 }
 
 // A pause is until when a place that does not answer is not asked.
@@ -158,6 +166,11 @@ func (r *refresher) look(ctx context.Context) {
 	r.forget(time.Now())
 	// Nobody is always last.
 	rand.Shuffle(len(mounts), func(i, j int) { mounts[i], mounts[j] = mounts[j], mounts[i] }) //nolint:gosec // an order
+	there := make(map[string]bool, len(mounts))
+	for _, m := range mounts {
+		there[m.Mount.ID] = true
+	}
+	maps.DeleteFunc(r.whole, func(id string, _ bool) bool { return !there[id] })
 	for _, m := range mounts {
 		names, err := r.due(ctx, m)
 		if err != nil {
@@ -200,15 +213,23 @@ func (r *refresher) leave(mount string) {
 func (r *refresher) due(ctx context.Context, m engine.Place) (names []string, err error) {
 	now := time.Now()
 	err = r.host.View(ctx, m.Mount, func(tx storage.Tx) (err error) {
-		names, err = dueCRLs(tx, now)
+		if names, err = dueCRLs(tx, now, func(name string) bool { return r.waits(m.Mount.ID, name, now) }); err != nil || r.whole[m.Mount.ID] {
+			return err
+		}
+		more, err := unlisted(tx)
+		r.whole[m.Mount.ID] = err == nil && len(more) == 0
+		names = append(names, more...)
 		return err
 	})
+	return names, err
+}
+
+// waits reports whether a CRL's place did not answer, and is not asked yet.
+func (r *refresher) waits(mount, name string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.DeleteFunc(names, func(name string) bool {
-		p := r.failed[m.Mount.ID+"/"+name]
-		return p != nil && now.Before(p.until)
-	}), err
+	p := r.failed[mount+"/"+name]
+	return p != nil && now.Before(p.until)
 }
 
 func (r *refresher) refresh(ctx context.Context, m engine.Place, name string) {
@@ -243,19 +264,47 @@ func (r *refresher) forget(now time.Time) {
 	maps.DeleteFunc(r.failed, func(_ string, p *pause) bool { return now.After(p.until.Add(2 * maxRetry)) })
 }
 
-// dueCRLs names those that are to be fetched.
-func dueCRLs(tx storage.Tx, now time.Time) (names []string, err error) {
-	list, err := tx.List("crl/", "", 0)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range list {
-		c, err := getCRL(tx, name)
+// maxDue is how many CRLs of a mount are looked at together.
+const maxDue = 1000
+
+// dueCRLs names those that are to be fetched, the longest due first.
+func dueCRLs(tx storage.Tx, now time.Time, waits func(name string) bool) (names []string, err error) {
+	end := fmt.Sprintf("%012d", now.Unix())
+	for key, err := range tx.Keys(dueDir, "") {
 		if err != nil {
 			return nil, err
 		}
-		if c.URL != "" && !now.Before(c.Due) {
+		at, name, _ := strings.Cut(key[len(dueDir):], "/")
+		if at > end || len(names) == maxDue {
+			break
+		}
+		if !waits(name) {
 			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// unlisted names CRLs that are not listed by the time when they are due, which
+// refreshing them mends.
+func unlisted(tx storage.Tx) (names []string, err error) {
+	for kv, err := range tx.Scan("crl/", "") {
+		if err != nil {
+			return nil, err
+		}
+		c, name := &crl{}, kv.Key[len("crl/"):]
+		if err := json.Unmarshal(kv.Value, c); err != nil {
+			return nil, fmt.Errorf("decode CRL %q: %w", name, err)
+		}
+		if c.URL == "" {
+			continue
+		}
+		if _, err := tx.Get(dueKey(c.Due, name)); storage.IsNotFound(err) {
+			if names = append(names, name); len(names) == maxDue {
+				return names, nil
+			}
+		} else if err != nil {
+			return nil, err
 		}
 	}
 	return names, nil
@@ -264,11 +313,19 @@ func dueCRLs(tx storage.Tx, now time.Time) (names []string, err error) {
 // refresh fetches a CRL again, when it is due.
 func (e *Engine) refresh(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
 	c, err := getCRL(call.Tx, in.Name)
-	if storage.IsNotFound(err) || err == nil && (c.URL == "" || call.Now.Before(c.Due)) {
+	if storage.IsNotFound(err) || err == nil && c.URL == "" {
 		return nil, nil // it was deleted or written meanwhile
 	}
 	if err != nil {
 		return nil, err
+	}
+	if _, err := call.Tx.Get(dueKey(c.Due, in.Name)); storage.IsNotFound(err) { // an earlier version wrote it
+		return nil, c.put(call.Tx, in.Name, nil)
+	} else if err != nil {
+		return nil, err
+	}
+	if call.Now.Before(c.Due) {
+		return nil, nil // as above
 	}
 	got, ok := call.Asked.(*fetched)
 	if !ok || got.url != c.URL {

@@ -133,10 +133,14 @@ func TestRefresh(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() { e.Run(ctx, h); close(ended) }()
-		defer func() { stop(); <-ended }()
+		run := func() (stop func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() { e.Run(ctx, h); close(ended) }()
+			return func() { cancel(); <-ended }
+		}
+		ctx, stop := t.Context(), run()
+		defer func() { stop() }()
 		if err := h.update(ctx, func(call *engine.Call) error {
 			_, err := e.writeCRL(ctx, call, crlIn{Name: "one", URL: "http://ca/crl"})
 			return err
@@ -185,6 +189,31 @@ func TestRefresh(t *testing.T) {
 		p.set(time.Hour, 5)
 		time.Sleep(2 * time.Minute)
 		expect("the next one is there", "[5]", 9)
+		// One that an earlier version wrote is not listed by its time.
+		if err := h.update(ctx, func(call *engine.Call) error { return call.Tx.DeletePrefix(dueDir) }); err != nil {
+			t.Fatal(err)
+		}
+		p.set(time.Hour, 6)
+		time.Sleep(2 * time.Hour)
+		expect("listed by none", "[5]", 9)
+		stop()
+		stop = run()
+		time.Sleep(3 * time.Minute)
+		expect("after a start", "[6]", 10)
+		if err := h.update(ctx, func(call *engine.Call) error {
+			_, err := e.deleteCRL(ctx, call, nameIn{"one"})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.db.View(ctx, func(tx storage.Tx) error {
+			for key, err := range tx.Keys("", "") {
+				t.Errorf("left: %s, %v", key, err)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	})
 }
 
