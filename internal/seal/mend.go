@@ -287,10 +287,7 @@ func (m *Manager) save(ctx context.Context, c, next *config) error {
 		return nil
 	}
 	if err := m.replaceConfig(ctx, c, next); err != nil {
-		// Perhaps it is stored all the same, or another node was faster.
-		if stored, err := m.readStored(ctx); err == nil && stored != nil {
-			m.set(u, func(u *unsealed) { u.config = stored })
-		}
+		m.takeStored(ctx, u)
 		return err
 	}
 	m.tell(c, next)
@@ -298,14 +295,27 @@ func (m *Manager) save(ctx context.Context, c, next *config) error {
 	return nil
 }
 
-// tell says what has become of the seals.
-func (m *Manager) tell(c, next *config) {
+// takeStored takes over what is stored after a write that failed: perhaps that is what
+// was to be written all the same, or another node was faster.
+func (m *Manager) takeStored(ctx context.Context, u *unsealed) {
+	if stored, err := m.readStored(ctx); err == nil && stored != nil && !stored.equal(u.config) {
+		m.set(u, func(u *unsealed) { u.config = stored })
+	}
+}
+
+// noteNew notes that the seals with new ciphertexts are well: these were tried.
+func (m *Manager) noteNew(c, next *config) {
 	for _, w := range m.enabled() {
 		old, e := c.by(w), next.by(w)
 		if e != nil && (old == nil || !bytes.Equal(old.Root, e.Root)) {
 			m.note(w, nil)
 		}
 	}
+}
+
+// tell says what has become of the seals.
+func (m *Manager) tell(c, next *config) {
+	m.noteNew(c, next)
 	if m.migrating(c) {
 		m.cfg.Log.Info("seal migrated", "from", c.Type, "to", next.Type)
 	}

@@ -118,7 +118,10 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 	switch {
 	case m.cfg.Shared: // whoever is the active node writes
 		if how.crossing != nil && !f.Recovery {
-			_, err = m.wrapped(ctx, c, root) // that the new seal works is known now
+			var next *config
+			if next, err = m.wrapped(ctx, c, root); err == nil { // that the new seal works is known now
+				m.noteNew(c, next)
+			}
 		}
 	default:
 		if how.settle {

@@ -123,6 +123,7 @@ func (m *Manager) acceptRekey(ctx context.Context, u *unsealed, kek barrier.Key)
 	c := next.promoted()
 	if err := m.replaceConfig(ctx, u.config, c); err != nil {
 		m.setProof(u, nil, k.proof.nonce)
+		m.takeStored(ctx, m.state.Load().open)
 		return err
 	}
 	k.wipe()

@@ -191,7 +191,7 @@ type enableIn struct {
 	Config        json.RawMessage   `api:"config" help:"Tuning of the mount."`
 	Options       map[string]string `api:"options" help:"Options of the engine, such as version for kv."`
 	Local         bool              `api:"local" help:"Do not replicate the mount."`
-	SealWrap      bool              `api:"seal_wrap" help:"Wrap its critical values with the seal."`
+	SealWrap      bool              `api:"seal_wrap" help:"Taken and shown; single values are not wrapped with the seal."`
 	EntropyAccess bool              `api:"external_entropy_access" help:"Give it the seal's entropy."`
 	PluginName    string            `api:"plugin_name"`
 	PluginVersion string            `api:"plugin_version"`

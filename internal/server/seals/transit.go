@@ -175,6 +175,8 @@ func (t *transit) renewToken(ctx context.Context) (next time.Duration, err error
 		return clampRenewal(out.Auth.LeaseDuration), nil
 	case err == nil:
 		return renewLatest, nil
+	case rest.Is(err, http.StatusForbidden):
+		return 0, errs.New(errs.Unavailable, "renew the token: it has ended, or its policies do not allow auth/token/renew-self (disable_renewal leaves it alone): %w", err)
 	case !rest.Is(err, http.StatusBadRequest): // what cannot be renewed is refused so
 		return 0, errs.New(errs.Unavailable, "renew the token: %w", err)
 	}
