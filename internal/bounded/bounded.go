@@ -1,4 +1,5 @@
-// Package bounded keeps what is remembered about strangers from growing.
+// Package bounded keeps what is remembered about strangers from growing, and what is
+// done for them at a time.
 package bounded
 
 import (

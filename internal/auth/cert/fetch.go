@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"arca/internal/bounded"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/storage"
@@ -60,32 +61,20 @@ func checkPlace(place string) error {
 // no other's.
 type fetcher struct {
 	client *http.Client
-
-	mu  sync.Mutex
-	own map[string]int // requests that fetch now, by the mount; guarded by mu, as is all
-	all int
+	places *bounded.Places // of requests, by mounts
 }
 
-func newFetcher(client *http.Client) *fetcher { return &fetcher{client: client, own: map[string]int{}} }
+func newFetcher(client *http.Client) *fetcher {
+	return &fetcher{client: client, places: bounded.NewPlaces(maxOwn, maxFetches)}
+}
 
 // forRequest is get, for a request to a mount.
 func (f *fetcher) forRequest(ctx context.Context, mount, place string) ([]byte, error) {
-	f.mu.Lock()
-	if f.own[mount] >= maxOwn || f.all >= maxFetches {
-		f.mu.Unlock()
+	leave, ok := f.places.Try(mount)
+	if !ok {
 		return nil, errs.New(errs.Unavailable, "too many CRLs are being fetched")
 	}
-	f.own[mount]++
-	f.all++
-	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.all--
-		if f.own[mount]--; f.own[mount] == 0 {
-			delete(f.own, mount)
-		}
-	}()
+	defer leave()
 	return f.get(ctx, place)
 }
 

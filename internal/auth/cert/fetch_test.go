@@ -241,8 +241,8 @@ func TestFetchesOfOneMount(t *testing.T) {
 		}
 		close(hold)
 		work.Wait()
-		if f.all != 0 || len(f.own) != 0 {
-			t.Errorf("left: %d, %v", f.all, f.own)
+		if n, mounts := f.places.Taken(); n != 0 || mounts != 0 {
+			t.Errorf("left: %d, of %d mounts", n, mounts)
 		}
 	})
 }

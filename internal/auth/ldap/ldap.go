@@ -23,6 +23,7 @@ import (
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 
+	"arca/internal/bounded"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/grant"
@@ -32,9 +33,7 @@ import (
 
 // An Engine is the method ldap.
 type Engine struct {
-	mu    sync.Mutex
-	asked map[string]int // logins that ask servers now, by the mount; guarded by mu
-	all   int            // of all mounts; guarded by mu
+	places *bounded.Places // of logins that ask servers, by mounts
 }
 
 var (
@@ -56,7 +55,7 @@ var boundPackets = sync.OnceFunc(func() { ber.MaxPacketLengthBytes = maxBytes })
 // New makes the method.
 func New() *Engine {
 	boundPackets()
-	return &Engine{asked: map[string]int{}}
+	return &Engine{bounded.NewPlaces(maxAsked, maxAllAsked)}
 }
 
 // Type implements engine.Engine.

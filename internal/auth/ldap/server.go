@@ -72,33 +72,13 @@ func (e *Engine) again(ctx context.Context, mount string, c *config, username st
 // canLookUp reports whether users are found by somebody else than themselves.
 func (c *config) canLookUp() bool { return c.DiscoverDN || c.BindDN != "" && c.BindPass != "" }
 
-// enter counts a login of a mount in; leave must be called when it is over.
-func (e *Engine) enter(mount string) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.asked[mount] >= maxAsked || e.all >= maxAllAsked {
-		return errs.New(errs.Unavailable, "too many logins wait for LDAP servers")
-	}
-	e.asked[mount]++
-	e.all++
-	return nil
-}
-
-func (e *Engine) leave(mount string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all--
-	if e.asked[mount]--; e.asked[mount] == 0 {
-		delete(e.asked, mount)
-	}
-}
-
 // with calls fn with a connection to a server, which ends with ctx.
 func (e *Engine) with(ctx context.Context, mount string, c *config, fn func(conn *ldap.Conn) (any, error)) (any, error) {
-	if err := e.enter(mount); err != nil {
-		return nil, err
+	leave, ok := e.places.Try(mount)
+	if !ok {
+		return nil, errs.New(errs.Unavailable, "too many logins wait for LDAP servers")
 	}
-	defer e.leave(mount)
+	defer leave()
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err

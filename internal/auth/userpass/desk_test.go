@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+
+	"arca/internal/bounded"
 )
 
 // TestDesk has one mount take all it can: others have room beside it, and who ends does not wait.
@@ -19,7 +21,7 @@ func TestDesk(t *testing.T) {
 			go func() { ends <- d.work(t.Context(), sealed, "a", slow) }()
 		}
 		synctest.Wait()
-		if n := len(d.all); n != 2 {
+		if n, _ := d.places.Taken(); n != 2 {
 			t.Errorf("one mount has %d places of 4", n)
 		}
 		if err := d.work(t.Context(), nil, "b", func() error { return nil }); err != nil {
@@ -32,19 +34,19 @@ func TestDesk(t *testing.T) {
 		if err := <-ends; !errors.Is(err, errBusy) || !errors.Is(err, context.Canceled) {
 			t.Errorf("a request that ended: %v", err)
 		}
-		if n := len(d.all); n != 3 {
+		if n, _ := d.places.Taken(); n != 3 {
 			t.Errorf("the hash of a request that ended leaves its place: %d are taken", n)
 		}
 		close(sealed)
 		for range 5 {
-			if err := <-ends; !errors.Is(err, errSealed) {
+			if err := <-ends; !errors.Is(err, bounded.ErrDone) {
 				t.Errorf("when sealed: %v", err)
 			}
 		}
 		close(hold)
 		synctest.Wait()
-		if len(d.all) != 0 || len(d.queues) != 0 {
-			t.Errorf("left: %d places, %d mounts", len(d.all), len(d.queues))
+		if n, mounts := d.places.Taken(); n != 0 || mounts != 0 {
+			t.Errorf("left: %d places, %d mounts", n, mounts)
 		}
 	})
 }
