@@ -76,14 +76,18 @@ var table = func() map[string]*call {
 // IsCall reports whether there is a call of that path.
 func IsCall(path string) bool { return table[path] != nil }
 
+// maxCall is longer than the path of any call without its argument.
+const maxCall = 64
+
 // find returns the call of a path and its argument; with redirect, where a path
 // that lacks a call's last slash leads.
 func find(p string) (c *call, argument, redirect string) {
 	if c = table[p]; c != nil {
 		return c, "", ""
 	}
-	// A call with an argument has three or four segments and a slash.
-	for at := len(p); ; {
+	// A call with an argument has three or four segments and a slash. Behind them a path
+	// may have any number.
+	for at := min(len(p), maxCall); ; {
 		at = strings.LastIndexByte(p[:at], '/')
 		if at < 0 {
 			break

@@ -126,6 +126,7 @@ func TestOrder(t *testing.T) {
 		{"user", "PUT", "/v1/key/create/k", "", 400, "key already exists"},
 		{"user", "PUT", "/v1/key/decrypt/k", `{"ciphertext":"AAAA"}`, 400, "decryption failed: ciphertext is not authentic"},
 		{"user", "PUT", "/v1/key/decrypt/secret", `{}`, 403, "not authorized: insufficient permissions"},
+		{"user", "PUT", "/v1/key/bulk/decrypt/secret", `[]`, 403, "not authorized: insufficient permissions"},
 		{"user", "GET", "/v1/status", "", 403, "not authorized: insufficient permissions"},
 		{"admin", "GET", "/v1/policy/read/none", "", 404, "policy does not exist"},
 		{"admin", "GET", "/v1/identity/describe/none", "", 404, "identity does not exist"},
@@ -294,15 +295,17 @@ func TestCounted(t *testing.T) {
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	s := &Stream{}
-	events, leave, err := s.listen()
+	l, leave, err := s.listen()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range maxBehind + 10 {
-		s.Send([]byte("x\n"))
+	line := []byte("x\n")
+	room := maxBehind / (len(line) + eventCost)
+	for range room + 10 {
+		s.Send(line)
 	}
-	if len(events) != maxBehind || s.Events() != maxBehind+10 {
-		t.Errorf("%d waiting of %d", len(events), s.Events())
+	if len(l.waiting) != room || s.Events() != uint64(room+10) {
+		t.Errorf("%d waiting of %d", len(l.waiting), s.Events())
 	}
 	leave()
 	for range maxListeners {

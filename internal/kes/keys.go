@@ -95,7 +95,7 @@ func (d *Door) listKeys(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.place(d.lists); err != nil {
+	if _, err := r.place(d.lists, nil); err != nil {
 		return err
 	}
 	names, next, err := r.state.Keys.List(r.ctx, r.caller(), prefix, from, maxPage)

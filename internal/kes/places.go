@@ -18,9 +18,11 @@ const (
 	maxLists     = 16
 	maxListsEach = 4
 
-	// How long the rest of a large body may take once it has a place, and how long a
-	// client may take over the answer: who is slow holds up others.
+	// While others wait for a place: how long after it has its own a large body may
+	// take, and how long it has left at least. And how long a client may take over the
+	// answer: who is slow holds up others.
 	bodyTime   = 5 * time.Second
+	leftTime   = time.Second
 	answerTime = 15 * time.Second
 )
 
@@ -31,21 +33,48 @@ type places struct {
 	each int
 
 	mu      sync.Mutex
-	clients map[string]*share // guarded by mu: of those who have a place or wait for one
+	clients map[string]*share  // guarded by mu: of those who have a place or wait for one
+	holds   map[*hold]struct{} // guarded by mu
+	waiting int                // guarded by mu: for one of all places
 }
 
 // A share is the places of one client.
 type share struct {
-	places chan struct{}
-	users  int // guarded by places.mu
+	places  chan struct{}
+	users   int // guarded by places.mu
+	waiting int // guarded by places.mu
+}
+
+// A hold is a place that somebody has.
+type hold struct {
+	of    *places
+	share *share
+	leave func()
+	hurry func() // guarded by of.mu; nil where there is nothing to be hurried
+}
+
+// press tells the holder that others wait; places.mu is held.
+func (h *hold) press() {
+	if h.hurry != nil {
+		h.hurry()
+		h.hurry = nil
+	}
+}
+
+// settle says that the holder cannot be hurried any more.
+func (h *hold) settle() {
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	h.hurry = nil
 }
 
 func newPlaces(all, each int) *places {
-	return &places{all: make(chan struct{}, all), each: each, clients: map[string]*share{}}
+	return &places{all: make(chan struct{}, all), each: each, clients: map[string]*share{}, holds: map[*hold]struct{}{}}
 }
 
-// take waits for a place for a client, until ctx ends.
-func (p *places) take(ctx context.Context, client string) (leave func(), err error) {
+// take waits for a place for a client, until ctx ends. hurry, if there is one, is
+// called once when others wait for the place, but not after its end.
+func (p *places) take(ctx context.Context, client string, hurry func()) (*hold, error) {
 	p.mu.Lock()
 	s := p.clients[client]
 	if s == nil {
@@ -61,43 +90,87 @@ func (p *places) take(ctx context.Context, client string) (leave func(), err err
 			delete(p.clients, client)
 		}
 	}
-	select {
-	case s.places <- struct{}{}:
-	case <-ctx.Done():
+	if err := p.enter(ctx, s.places, s); err != nil {
 		forget()
-		return nil, ctx.Err()
+		return nil, err
 	}
-	select {
-	case p.all <- struct{}{}:
-	case <-ctx.Done():
+	if err := p.enter(ctx, p.all, nil); err != nil {
 		<-s.places
 		forget()
-		return nil, ctx.Err()
+		return nil, err
 	}
-	return func() { <-p.all; <-s.places; forget() }, nil
+	h := &hold{of: p, share: s, hurry: hurry}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holds[h] = struct{}{}
+	h.leave = func() {
+		p.mu.Lock()
+		delete(p.holds, h)
+		p.mu.Unlock()
+		<-p.all
+		<-s.places
+		forget()
+	}
+	if p.waiting > 0 || s.waiting > 0 {
+		h.press()
+	}
+	return h, nil
+}
+
+// enter waits for one of the places of a share, or of all.
+func (p *places) enter(ctx context.Context, into chan struct{}, of *share) error {
+	select {
+	case into <- struct{}{}:
+		return nil
+	default:
+	}
+	waiting := &p.waiting
+	if of != nil {
+		waiting = &of.waiting
+	}
+	p.mu.Lock()
+	*waiting++
+	for h := range p.holds {
+		if of == nil || h.share == of {
+			h.press()
+		}
+	}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		*waiting--
+	}()
+	select {
+	case into <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // place takes a place for the rest of the request.
-func (r *request) place(p *places) error {
+func (r *request) place(p *places, hurry func()) (*hold, error) {
 	client := r.identity
 	if client == "" || r.state.Settings[r.call.path].SkipAuth { // there anybody may be whoever he likes
 		client = r.address
 	}
-	leave, err := p.take(r.ctx, client)
+	h, err := p.take(r.ctx, client, hurry)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.leave = leave
-	return nil
+	r.leave = h.leave
+	return h, nil
 }
 
 // largeBody takes a place once a body turns out to be large: what has not come takes
-// none. From then on the rest of it must come soon.
+// none. When others wait for it, the rest of it must come soon.
 type largeBody struct {
 	r    *request
 	d    *Door
 	body io.Reader
 	read int
+	hold *hold // nil for none
 }
 
 // Read implements io.Reader.
@@ -107,13 +180,32 @@ func (b *largeBody) Read(p []byte) (int, error) {
 	if b.read <= smallBody || b.r.leave != nil {
 		return n, err
 	}
-	if err := b.r.place(b.d.large); err != nil {
-		return 0, err
+	var placed error
+	if b.hold, placed = b.r.place(b.d.large, b.hurry(time.Now())); placed != nil {
+		return 0, placed
 	}
-	until := time.Now().Add(bodyTime)
-	if all, has := b.r.ctx.Deadline(); has && all.Before(until) {
-		until = all
-	}
-	_ = http.NewResponseController(b.r.w).SetReadDeadline(until) // not all connections can
 	return n, err
+}
+
+// hurry sets the body an earlier end. It is called while the body is read, at most
+// once, and never beyond the request.
+func (b *largeBody) hurry(since time.Time) func() {
+	control, all := http.NewResponseController(b.r.w), b.r.ctx
+	return func() {
+		until := since.Add(bodyTime)
+		if least := time.Now().Add(leftTime); until.Before(least) {
+			until = least
+		}
+		if end, has := all.Deadline(); has && end.Before(until) {
+			until = end
+		}
+		_ = control.SetReadDeadline(until) // not all connections can
+	}
+}
+
+// done ends what hurry may do.
+func (b *largeBody) done() {
+	if b.hold != nil {
+		b.hold.settle()
+	}
 }

@@ -118,13 +118,13 @@ func TestPlaces(t *testing.T) {
 		var leave []func()
 		for i, who := range []string{"a", "a", "a", "b", "b"} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			l, err := p.take(ctx, who)
+			h, err := p.take(ctx, who, nil)
 			cancel()
 			if want := i == 0 || i == 1 || i == 3; (err == nil) != want {
 				t.Errorf("%d, %s: %v", i, who, err)
 			}
 			if err == nil {
-				leave = append(leave, l)
+				leave = append(leave, h.leave)
 			}
 		}
 		for _, l := range leave {
@@ -132,6 +132,57 @@ func TestPlaces(t *testing.T) {
 		}
 		if len(p.all) != 0 || len(p.clients) != 0 {
 			t.Errorf("%d places and %d clients are left", len(p.all), len(p.clients))
+		}
+	})
+}
+
+// TestSlowBody gives one large body that comes slowly all of the call's time, as long as
+// nobody waits for its place; then a little more.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		if code, _ := r.do("user", "PUT", "/v1/key/create/k", ""); code != 200 {
+			t.Fatal(code)
+		}
+		let := make(chan struct{})
+		var sending sync.WaitGroup
+		send := func() *timed {
+			w := &timed{ResponseRecorder: httptest.NewRecorder()}
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/v1/key/encrypt/k",
+				&stalling{strings.NewReader(`{"plaintext":"` + strings.Repeat("A", 2*smallBody)), let})
+			req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.certs["user"]}}
+			sending.Go(func() { r.door.ServeHTTP(w, req) })
+			synctest.Wait()
+			return w
+		}
+		until := func(w *timed) time.Duration {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return time.Until(w.read)
+		}
+		first := send()
+		if left := until(first); left != usualTimeout {
+			t.Errorf("alone, it has %v", left)
+		}
+		time.Sleep(bodyTime + time.Second)
+		for range maxLargeEach - 1 {
+			send()
+		}
+		if left := until(first); left != usualTimeout-bodyTime-time.Second {
+			t.Errorf("while there are places, it has %v", left)
+		}
+		last := send()
+		if left := until(first); left != leftTime {
+			t.Errorf("while another waits, it has %v", left)
+		}
+		if left := until(last); left != usualTimeout {
+			t.Errorf("who waits has %v", left)
+		}
+		close(let)
+		sending.Wait()
+		if n := len(r.door.large.holds); n != 0 {
+			t.Errorf("%d holds are left", n)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -27,13 +28,13 @@ import (
 // ServeHTTP implements http.Handler.
 func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if to, yes := unclean(hr.URL); yes {
-		redirect(w, hr, to)
+		d.redirect(w, hr, to)
 		return
 	}
 	c, argument, to := find(hr.URL.Path)
 	if c == nil {
 		if to != "" {
-			redirect(w, hr, to)
+			d.redirect(w, hr, to)
 			return
 		}
 		d.unknown(w, hr)
@@ -69,18 +70,46 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 
 // unknown refuses a path that is none of the API's.
 func (d *Door) unknown(w http.ResponseWriter, hr *http.Request) {
-	r := &request{http: hr, w: w, address: clientAddress(hr), code: http.StatusNotFound}
+	r, leave := d.aside(w, hr, errs.New(errs.NotFound, "not found"))
+	defer leave()
+	answerError(w, r.code, "not found")
+	d.audit(r, time.Now(), 0)
+}
+
+// errMoved sends a client to another path.
+var errMoved = errors.New("the path is not clean: the client is sent to the one that is")
+
+// redirect sends a client to another path.
+func (d *Door) redirect(w http.ResponseWriter, hr *http.Request, to string) {
+	clean := *hr
+	clean.URL = &url.URL{Path: to}
+	if p, err := url.PathUnescape(to); err == nil {
+		clean.URL.Path = p
+	}
+	r, leave := d.aside(w, &clean, errMoved)
+	defer leave()
+	r.http = hr
+	if hr.URL.RawQuery != "" {
+		to += "?" + hr.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(r.code)
+	d.audit(r, time.Now(), 0)
+}
+
+// aside puts a request on record that is for none of the calls: there is nothing to
+// be judged.
+func (d *Door) aside(w http.ResponseWriter, hr *http.Request, why error) (r *request, leave func()) {
+	r = &request{http: hr, w: w, address: clientAddress(hr)}
+	r.code, _ = status(why)
 	if hr.TLS != nil {
 		if cert, err := identity.Pick(hr.TLS.PeerCertificates); err == nil {
 			r.identity = identity.Of(cert)
 		}
 	}
-	var leave func()
 	r.state, leave = d.enter()
-	defer leave()
-	_ = d.witness(r, errs.New(errs.NotFound, "not found")) // there is nothing to be judged
-	answerError(w, r.code, "not found")
-	d.audit(r, time.Now(), 0)
+	_ = d.witness(r, why)
+	return r, leave
 }
 
 // witness tells who keeps a record of a request that was answered without them,
@@ -116,14 +145,6 @@ func (d *Door) Refused(remote string, why error) {
 	defer cancel()
 	by := Caller{Path: "/", HTTP: &http.Request{RemoteAddr: remote}}
 	_ = w.Witness(ctx, by, errs.New(errs.Denied, "TLS: the client's certificate is refused: %w", why), false) // as above
-}
-
-func redirect(w http.ResponseWriter, hr *http.Request, to string) {
-	if hr.URL.RawQuery != "" {
-		to += "?" + hr.URL.RawQuery
-	}
-	w.Header().Set("Location", to)
-	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 // serve takes a request through its stations.
@@ -223,7 +244,7 @@ func (r *request) forwarded() error {
 	r.identity, r.cert = identity.Of(cert), cert
 	first, _, _ := strings.Cut(r.http.Header.Get("X-Forwarded-For"), ",")
 	if a, err := netip.ParseAddr(strings.TrimSpace(first)); err == nil {
-		r.address = a.String()
+		r.address = a.WithZone("").String() // a zone is a text of any length
 	}
 	return nil
 }
@@ -246,6 +267,7 @@ func (r *request) name() (string, error) { return r.argument, key.CheckName(r.ar
 // read decodes the body into v. With need false, no body is fine.
 func (d *Door) read(r *request, v any, need bool) error {
 	body := &largeBody{r: r, d: d, body: http.MaxBytesReader(r.w, r.http.Body, r.call.maxBody)}
+	defer body.done()
 	err := json.NewDecoder(body).Decode(v)
 	var large *http.MaxBytesError
 	switch {
@@ -322,6 +344,8 @@ func (d *Door) refuse(r *request, err error) (cut bool) {
 func status(err error) (code int, text string) {
 	var bad *cache.BadEntryError
 	switch {
+	case errors.Is(err, errMoved):
+		return http.StatusTemporaryRedirect, errMoved.Error()
 	case errors.Is(err, store.ErrNotFound):
 		return http.StatusNotFound, store.ErrNotFound.Error()
 	case errors.Is(err, store.ErrExists):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,11 +13,12 @@ import (
 	"arca/internal/errs"
 )
 
-// Bounds of streams: how many listeners, and how many events one may be behind
-// before it misses some.
+// Bounds of streams: how many listeners, how many bytes of events one may be behind
+// before it misses some, and how much of a path an event tells: clients choose it.
 const (
 	maxListeners = 64
-	maxBehind    = 4096
+	maxBehind    = maxWaiting
+	maxTold      = 1 << 10 // bytes
 	writeTime    = 10 * time.Second
 	// A blank now and then, which is nothing to readers of JSON, tells whether the
 	// client is still there; and whether it may be is asked anew.
@@ -28,11 +30,54 @@ const (
 type Stream struct {
 	events    atomic.Uint64
 	mu        sync.Mutex
-	listeners map[chan []byte]struct{} // guarded by mu
-	closed    bool                     // guarded by mu
+	listeners map[*listener]struct{} // guarded by mu
+	closed    bool                   // guarded by mu
 
 	out atomic.Pointer[Sink]
 }
+
+// A listener is one who follows a stream. What waits for it takes no more than
+// maxBehind bytes, of which those who are as far behind have one copy.
+type listener struct {
+	news chan struct{} // has something when something waits; closed with the stream
+
+	mu      sync.Mutex
+	waiting [][]byte // guarded by mu
+	size    int      // guarded by mu: bytes that wait
+}
+
+// give puts an event behind those that wait, if there is room.
+func (l *listener) give(event []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if size := l.size + len(event) + eventCost; size <= maxBehind {
+		l.waiting, l.size = append(l.waiting, event), size
+	}
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the event that has waited longest, nil for none, and whether that was
+// the last.
+func (l *listener) take() (event []byte, last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		return nil, true
+	}
+	event = l.waiting[0]
+	l.waiting[0] = nil
+	l.waiting, l.size = l.waiting[1:], l.size-len(event)-eventCost
+	if len(l.waiting) == 0 {
+		l.waiting = nil // with the room of a burst
+	}
+	return event, len(l.waiting) == 0
+}
+
+// eventCost is what keeping an event takes besides its bytes.
+const eventCost = 64
 
 // SetOutput makes the stream write every event to a sink as a line; nil ends that.
 func (s *Stream) SetOutput(to *Sink) { s.out.Store(to) }
@@ -67,24 +112,21 @@ func (s *Stream) Send(event []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
-		select {
-		case l <- event:
-		default:
-		}
+		l.give(event)
 	}
 }
 
-// listen returns a channel of events that is closed with the stream.
-func (s *Stream) listen() (events chan []byte, leave func(), err error) {
+// listen adds a listener.
+func (s *Stream) listen() (l *listener, leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.listeners) >= maxListeners {
 		return nil, nil, errs.New(errs.Limited, "there are %d listeners already", len(s.listeners))
 	}
 	if s.listeners == nil {
-		s.listeners = map[chan []byte]struct{}{}
+		s.listeners = map[*listener]struct{}{}
 	}
-	l := make(chan []byte, maxBehind)
+	l = &listener{news: make(chan struct{}, 1)}
 	s.listeners[l] = struct{}{}
 	return l, func() {
 		s.mu.Lock()
@@ -99,7 +141,7 @@ func (s *Stream) Close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	for l := range s.listeners {
-		close(l)
+		close(l.news)
 		delete(s.listeners, l)
 	}
 }
@@ -109,7 +151,7 @@ func (d *Door) followAudit(r *request) error  { return d.follow(r, d.cfg.Audit) 
 
 // follow sends events as they come. The header goes out before the first.
 func (d *Door) follow(r *request, s *Stream) error {
-	events, leave, err := s.listen()
+	l, leave, err := s.listen()
 	if err != nil {
 		return err
 	}
@@ -126,6 +168,9 @@ func (d *Door) follow(r *request, s *Stream) error {
 	d.audit(r, time.Now(), 0)
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
+	ready := make(chan struct{})
+	close(ready)
+	var more chan struct{} // ready while another event waits
 	for {
 		var e []byte
 		open := true
@@ -143,16 +188,28 @@ func (d *Door) follow(r *request, s *Stream) error {
 				return nil
 			}
 			e = []byte(" ")
-		case e, open = <-events:
+		case <-more:
+		case _, open = <-l.news:
 		}
-		if !open {
+		if e == nil {
+			var last bool
+			if e, last = l.take(); last {
+				more = nil
+			} else {
+				more = ready
+			}
+		}
+		switch {
+		case e == nil && open:
+			continue
+		case e == nil:
 			return nil
 		}
 		_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // not all connections can
 		if _, err := r.w.Write(e); err != nil {
 			return nil //nolint:nilerr // the client is gone
 		}
-		if len(events) > 0 {
+		if more != nil {
 			continue
 		}
 		if err := control.Flush(); err != nil {
@@ -206,7 +263,7 @@ func (d *Door) audit(r *request, at time.Time, took time.Duration) {
 		return
 	}
 	e := event{Time: at.UTC()}
-	e.Request.IP, e.Request.Path, e.Request.Identity = r.address, r.http.URL.Path, r.identity
+	e.Request.IP, e.Request.Path, e.Request.Identity = r.address, told(r.http.URL.Path), r.identity
 	e.Response.Code, e.Response.Time = r.code, int64(took)
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -216,10 +273,18 @@ func (d *Door) audit(r *request, at time.Time, took time.Duration) {
 	d.cfg.Audit.Send(append(b, '\n'))
 }
 
+// told is as much of a client's text as logs tell.
+func told(text string) string {
+	if len(text) <= maxTold {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxTold], "") + "…"
+}
+
 // requestGroup is what the error log tells of a request.
 func requestGroup(r *request) slog.Value {
 	return slog.GroupValue(
-		slog.String("method", r.http.Method), slog.String("path", r.http.URL.Path),
+		slog.String("method", r.http.Method), slog.String("path", told(r.http.URL.Path)),
 		slog.String("ip", r.address), slog.String("identity", r.identity),
 	)
 }

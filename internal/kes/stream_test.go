@@ -5,9 +5,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +31,7 @@ func TestStalledOutput(t *testing.T) {
 	told := make(chan uint64, 1)
 	sink := NewSink(write, func(lost uint64) { told <- lost })
 	r.door.cfg.Audit.SetOutput(sink)
-	long := strings.Repeat("x", 64<<10)
+	long := strings.Repeat("x", maxTold)
 	n := 0
 	for ; sink.Lost() == 0; n++ {
 		if code, _ := r.do("user", "GET", "/v1/key/describe/"+long, ""); code != 400 {
@@ -130,5 +134,80 @@ func TestStreamsAskAgain(t *testing.T) {
 				t.Error("it goes on although the identity is gone")
 			}
 		})
+	})
+}
+
+// TestFollowersAreBounded makes requests of strangers with long paths while one who
+// follows the audit log does not read: what waits for him stays small, and what he gets
+// then is whole, and ends with the log.
+func TestFollowersAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.door.cfg.Audit
+	l, leave, err := s.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	path := "/" + strings.Repeat("\x01", 2*maxTold)
+	n := maxBehind / maxTold
+	for range n {
+		r.door.ServeHTTP(httptest.NewRecorder(), &http.Request{
+			Method: http.MethodGet, URL: &url.URL{Path: path}, RemoteAddr: "192.0.2.1:1", Header: http.Header{}, Body: http.NoBody,
+		})
+	}
+	waiting, bytes := len(l.waiting), 0
+	for _, e := range l.waiting {
+		if bytes += len(e); len(e) > 8*maxTold {
+			t.Fatalf("an event of %d bytes", len(e))
+		}
+	}
+	if bytes > maxBehind || bytes < maxBehind/2 || waiting == n {
+		t.Errorf("%d events of %d wait, of %d bytes", waiting, n, bytes)
+	}
+	s.Close()
+	for i := range waiting {
+		var e event
+		raw, last := l.take()
+		if json.Unmarshal(raw, &e) != nil || last != (i == waiting-1) {
+			t.Fatalf("event %d: %v, %.100s", i, last, raw)
+		}
+	}
+	if e, _ := l.take(); e != nil || l.size != 0 {
+		t.Errorf("%d bytes are left", l.size)
+	}
+}
+
+// TestFollowersGetAll follows the audit log, and gets an event for each request:
+// redirects, too.
+func TestFollowersGetAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/log/audit", nil)
+		req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.certs["user"]}}
+		w := httptest.NewRecorder()
+		var following sync.WaitGroup
+		following.Go(func() { r.door.ServeHTTP(w, req) })
+		synctest.Wait()
+		for _, path := range []string{"/v1/key/describe/none", "/nothing", "/v1/key/list", "/v1//key/list/", "/v1/key/list/"} {
+			r.do("user", "GET", path, "")
+		}
+		r.door.Close()
+		following.Wait()
+		var got []string
+		for _, line := range strings.Split(strings.TrimSpace(w.Body.String()), "\n") {
+			var e event
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, fmt.Sprint(e.Request.Path, " ", e.Response.Code))
+		}
+		want := []string{"/v1/log/audit 200", "/v1/key/describe/none 404", "/nothing 404", "/v1/key/list 307", "/v1//key/list/ 307", "/v1/key/list/ 200"}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	})
 }

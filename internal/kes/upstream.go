@@ -241,7 +241,7 @@ func (u *Upstream) List(ctx context.Context, _ Caller, prefix, from string, n in
 		return names, next, nil
 	}
 	_, next, err := key.ParsePattern(out.ContinueAt)
-	if err != nil || next <= from {
+	if err != nil || next <= from || !strings.HasPrefix(next, prefix) {
 		return names, "", nil //nolint:nilerr // it has no pages
 	}
 	return names, next, nil

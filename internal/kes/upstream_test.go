@@ -137,6 +137,8 @@ func TestUpstreamPages(t *testing.T) {
 			_, _ = io.WriteString(w, `{"names":["k1","k2"],"continue_at":"k~3"}`)
 		case "/v1/key/list/k~3":
 			_, _ = io.WriteString(w, `{"names":["k3"]}`)
+		case "/v1/key/list/kkk":
+			_, _ = io.WriteString(w, `{"names":["kkk1"],"continue_at":"~z"}`)
 		}
 	})
 	f.lie.Store(&page)
@@ -145,6 +147,9 @@ func TestUpstreamPages(t *testing.T) {
 	at, _ := out["continue_at"].(string)
 	if _, next := r.do("user", "GET", "/v1/key/list/"+at, ""); fmt.Sprint(out["names"], next["names"]) != "[k1 k2] [k3]" {
 		t.Errorf("%v, then %v", out, next)
+	}
+	if code, out := r.do("user", "GET", "/v1/key/list/kkk", ""); code != 200 || fmt.Sprint(out) != "map[names:[kkk1]]" {
+		t.Errorf("a page that goes on elsewhere: %d %v", code, out)
 	}
 }
 

@@ -58,7 +58,7 @@ func (d *Door) listPolicies(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.place(d.lists); err != nil {
+	if _, err := r.place(d.lists, nil); err != nil {
 		return err
 	}
 	names, next, err := r.state.Access.Policies(r.ctx, r.caller(), prefix, from, maxPage)
@@ -107,7 +107,7 @@ func (d *Door) listIdentities(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.place(d.lists); err != nil {
+	if _, err := r.place(d.lists, nil); err != nil {
 		return err
 	}
 	ids, next, err := r.state.Access.Identities(r.ctx, r.caller(), prefix, from, maxPage)

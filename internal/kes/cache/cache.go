@@ -48,6 +48,7 @@ type Cache struct {
 	offline  atomic.Bool
 	places   chan struct{} // of fetches
 	lister   *lister
+	heir     atomic.Pointer[Cache]
 }
 
 type entry struct {
@@ -225,13 +226,25 @@ func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
 // have removed it all the same: then the next use asks the store again.
 func (c *Cache) Delete(ctx context.Context, name string) error {
 	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.entries, name)
-		delete(c.fetching, name)
+		c.forget(name)
+		if h := c.heir.Load(); h != nil {
+			h.forget(name)
+		}
 	}()
 	return c.store.Delete(ctx, name)
 }
+
+// forget drops a key, and what is being fetched of it.
+func (c *Cache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.entries, name)
+	delete(c.fetching, name)
+}
+
+// Bequeath names the cache that is used after this one, before it is: it may have
+// fetched what calls that have begun here are about to delete.
+func (c *Cache) Bequeath(heir *Cache) { c.heir.Store(heir) }
 
 // List lists the store's names; see store.Store. Those who ask at the same time
 // share what the store answers, and the pages of a listing come from one answer, if

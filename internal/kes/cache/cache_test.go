@@ -266,3 +266,42 @@ func TestFewAtATime(t *testing.T) {
 		get(t, c)
 	})
 }
+
+// hesitant removes a key, and answers once it is let.
+type hesitant struct {
+	memory.Store
+	let chan struct{}
+}
+
+func (s *hesitant) Delete(ctx context.Context, name string) error {
+	<-s.let
+	return s.Store.Delete(ctx, name)
+}
+
+// TestDeleteReachesHeir deletes a key by a cache that another replaces meanwhile, which
+// has fetched the key, or is about to.
+func TestDeleteReachesHeir(t *testing.T) {
+	t.Parallel()
+	s := &hesitant{let: make(chan struct{})}
+	old, heir := New(s, Expiry{}), New(s, Expiry{})
+	k, err := key.New(key.AES256, time.Now(), "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Create(t.Context(), "k", k); err != nil {
+		t.Fatal(err)
+	}
+	var deleting sync.WaitGroup
+	deleting.Go(func() {
+		if err := old.Delete(t.Context(), "k"); err != nil {
+			t.Error(err)
+		}
+	})
+	old.Bequeath(heir)
+	get(t, heir)
+	close(s.let)
+	deleting.Wait()
+	if _, err := heir.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the deleted key is still used: %v", err)
+	}
+}

@@ -66,3 +66,24 @@ func TestSet(t *testing.T) {
 		t.Error("nobody is the admin")
 	}
 }
+
+// TestDenyOneDeniesMany holds a rule against opening one ciphertext against opening
+// several in one call, too.
+func TestDenyOneDeniesMany(t *testing.T) {
+	t.Parallel()
+	p, err := New([]string{"/v1/key/*"}, []string{"/v1/key/decrypt/secret*", "/v1/key/bulk/decrypt/one"}, time.Time{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"/v1/key/decrypt/secret-1": false, "/v1/key/bulk/decrypt/secret-1": false, "/v1/key/encrypt/secret-1": true,
+		"/v1/key/bulk/decrypt/other": true, "/v1/key/decrypt/one": true, "/v1/key/bulk/decrypt/one": false,
+	} {
+		if got := p.Allows(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	if p, err = New([]string{"/v1/key/decrypt/*"}, nil, time.Time{}, ""); err != nil || p.Allows("/v1/key/bulk/decrypt/a") {
+		t.Errorf("a rule for one allows several, or %v", err)
+	}
+}

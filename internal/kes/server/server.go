@@ -90,6 +90,7 @@ type parts struct {
 	cfg   *config.Config
 	state *kes.State
 	store opened
+	cache *cache.Cache // of a key store; nil in front of another server
 	tls   *serverTLS
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -294,6 +295,7 @@ func (n *node) openKeys(ctx, running context.Context, p *parts) (kes.Keys, error
 	}
 	p.store = keys
 	c := cache.New(keys, cache.Expiry(p.cfg.Cache))
+	p.cache = c
 	p.done.Go(func() { c.Run(running) })
 	return kes.Cached{Cache: c}, nil
 }
@@ -360,6 +362,9 @@ func (n *node) reload(ctx context.Context) error {
 	old := n.now
 	n.now = p
 	n.tls.Store(p.tls.config)
+	if old.cache != nil {
+		old.cache.Bequeath(p.cache)
+	}
 	n.levels(p.cfg)
 	n.door.Swap(p.state).Retire()
 	old.close()

@@ -84,6 +84,11 @@ func TestSealedStatus(t *testing.T) {
 		if code != 200 || out["keystore_unreachable"] != true || out["keystore_unavailable"] != true || out["keystore_latency"] != nil {
 			t.Errorf("status as %s: %d %v", who, code, out)
 		}
+		for name, told := range out {
+			if !strings.HasPrefix(name, "keystore_") && told != "" && told != 0.0 {
+				t.Errorf("status tells %s that %s is %v", who, name, told)
+			}
+		}
 	}
 	if code, _ := r.send("", "GET", "/v1/ready", ""); code != 400 {
 		t.Errorf("ready without a certificate: %d", code)
@@ -129,6 +134,8 @@ func TestAllIsAudited(t *testing.T) {
 		{"app", "GET", "/v1/status", ``, 200, "kes/v1/status", ""},
 		{"stranger", "GET", "/v1/status", ``, 403, "kes/v1/status", denied},
 		{"stranger", "GET", "/v1/log/audit", ``, 403, "kes/v1/log/audit", denied},
+		{"stranger", "GET", "/v1//key/list/", ``, 307, "kes/v1/judge/v1/key/list/", "the path is not clean"},
+		{"", "GET", "/v1/key/list", ``, 307, "kes/v1/judge/v1/key/list/", "the path is not clean"},
 		{"", "GET", "/version", ``, 200, "kes/v1/judge/version", ""},
 	} {
 		if err := os.Truncate(file, 0); err != nil {

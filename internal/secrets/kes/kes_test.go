@@ -49,7 +49,7 @@ func newRig(tb testing.TB) *rig {
 	}
 	r.Must("POST", "sys/mounts/kes", r.Root, map[string]any{"type": "kes"})
 	r.Must("POST", "kes/policies/app", r.Root, map[string]any{
-		"allow": []string{"/v1/key/*", "/v1/status"}, "deny": []string{"/v1/key/*/secret", "/v1/key/delete/*"},
+		"allow": []string{"/v1/key/*", "/v1/status"}, "deny": []string{"/v1/key/*/secret", "/v1/key/decrypt/closed", "/v1/key/delete/*"},
 	})
 	r.Must("POST", "kes/identities/"+r.id("app"), r.Root, map[string]any{"policy": "app"})
 	r.Must("POST", "kes/identities/"+r.id("admin"), r.Root, map[string]any{"admin": true})
@@ -146,6 +146,7 @@ func testCalls(t *testing.T, r *rig) {
 		{"app", "GET", "/v1/key/list/zz", nil, 200, func(out map[string]any) bool { return fmt.Sprint(out["names"]) == "[]" }},
 		{"app", "PUT", "/v1/key/hmac/app-1", fields{"message": []byte("m")}, 200, nil},
 		{"app", "PUT", "/v1/key/bulk/decrypt/app-1", []any{}, 200, nil},
+		{"app", "PUT", "/v1/key/bulk/decrypt/closed", []any{}, 403, says("not authorized: insufficient permissions")},
 		{"app", "GET", "/v1/status", nil, 200, func(out map[string]any) bool { return out["keystore_latency"] == 1.0 }},
 		{"app", "GET", "/v1/ready", nil, 403, nil},
 		{"admin", "GET", "/v1/ready", nil, 200, nil},
