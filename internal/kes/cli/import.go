@@ -24,8 +24,11 @@ const importUsage = `Usage:
 Takes a KES server over into arca: copies the keys of its key store, and the
 policies, identities and the admin of its configuration file, into a mount of the
 type kes. What the server's clients have encrypted opens there, and its clients are
-known there. Keys that exist are kept; so are policies and identities that were
-changed or deleted in arca, of which it tells.
+known there. Keys that exist are kept, and those that were deleted in arca are not
+brought back; nor are policies and identities that were changed or deleted there. It
+tells of all that it leaves out, and ends with an error where clients would miss it:
+a key that is another in arca, one whose name arca does not take (a hyphen at an
+end), and an entry that is no key.
 
 Arca is named by VAULT_ADDR and VAULT_TOKEN (and VAULT_NAMESPACE, VAULT_CACERT, …).
 
@@ -33,8 +36,9 @@ Options:
         --from FILE          the KES server's configuration file
         --mount PATH         the mount (default kes)
         --keys-only          leave policies and identities
-        --overwrite          write policies and identities as they are in FILE,
-                             whatever was changed in arca
+        --overwrite          write policies and identities as they are in FILE, and
+                             bring keys back, whatever was changed and deleted in
+                             arca; a key that is another there is never overwritten
     -q, --quiet              print nothing
     -h, --help               print this text
 
@@ -71,22 +75,50 @@ func (c *call) importAll() error {
 		mount = "kes"
 	}
 	to := &importer{call: c, arca: client.Logical(), mount: mount}
-	copied, kept, incomplete := to.keys(cfg)
-	if incomplete != nil && !errors.Is(incomplete, errNoKeys) {
-		return fmt.Errorf("%w (%d keys were copied)", incomplete, copied)
+	t, err := to.keys(cfg)
+	if err != nil {
+		return fmt.Errorf("%w (%d keys were copied)", err, t.copied)
 	}
 	if !c.is("quiet") {
-		c.printf("Keys copied:      %d\nKeys kept:        %d\n", copied, kept)
+		c.printf("Keys copied:      %d\nKeys kept:        %d\n", t.copied, t.kept)
+		if t.deleted > 0 {
+			c.printf("Keys left out:    %d, which were deleted in arca\n", t.deleted)
+		}
 	}
+	misnamed := 0
 	if !c.is("keys-only") {
-		if err := to.access(cfg); err != nil {
+		if misnamed, err = to.access(cfg); err != nil {
 			return err
 		}
 	}
-	if incomplete != nil {
-		return fmt.Errorf("%w (%d keys were copied)", incomplete, copied)
+	return incomplete(t.copied, []shortfall{
+		{t.others, "another key in arca than in the key store: what the KES server's clients have encrypted with it does not open there"},
+		{t.misnamed, "a key with a name that arca does not take"},
+		{misnamed, "a policy with a name that arca does not take"},
+		{t.broken, "an entry of the key store that is no key"},
+		{t.refused, "a key that arca refuses"},
+	})
+}
+
+// A shortfall is what was left out, though somebody may miss it.
+type shortfall struct {
+	n    int
+	what string
+}
+
+// incomplete is the error of a copy that has left something out; the warnings have told
+// what. It is nil when nothing was.
+func incomplete(copied int, all []shortfall) error {
+	var texts []string
+	for _, s := range all {
+		if s.n > 0 {
+			texts = append(texts, fmt.Sprintf("%d × %s", s.n, s.what))
+		}
 	}
-	return nil
+	if texts == nil {
+		return nil
+	}
+	return fmt.Errorf("not all was copied: %s (%d keys were copied)", strings.Join(texts, "; "), copied)
 }
 
 // An importer writes into a mount.
@@ -102,17 +134,19 @@ const importers = 16
 
 // A tally is what has become of the keys so far.
 type tally struct {
-	mu                   sync.Mutex
-	copied, kept, broken int   // guarded by mu
-	err                  error // guarded by mu: the first that ended it
+	mu                                         sync.Mutex
+	copied, kept                               int   // guarded by mu
+	deleted, others, misnamed, broken, refused int   // guarded by mu
+	err                                        error // guarded by mu: the first that ended it
 }
 
 // keys copies the keys of the store, page after page. The KES server may go on
-// meanwhile: what is deleted there is left out, and what is no key is told.
-func (i *importer) keys(cfg *config.Config) (copied, kept int, err error) {
+// meanwhile: what is deleted there is left out. So is what cannot be copied, one by one.
+func (i *importer) keys(cfg *config.Config) (*tally, error) {
+	t := &tally{}
 	from, err := cfg.KeyStore.Open(i.ctx, nil)
 	if err != nil {
-		return 0, 0, err
+		return t, err
 	}
 	defer func() { _ = from.Close() }()
 	prefix := ""
@@ -121,11 +155,10 @@ func (i *importer) keys(cfg *config.Config) (copied, kept int, err error) {
 	}
 	ctx, cancel := context.WithCancel(i.ctx)
 	defer cancel()
-	t := &tally{}
 	for at := ""; ; {
 		names, next, err := from.List(ctx, prefix, at, storePage)
 		if err != nil {
-			return t.copied, t.kept, fmt.Errorf("list the keys: %w", err)
+			return t, fmt.Errorf("list the keys: %w", err)
 		}
 		work := make(chan string)
 		var workers sync.WaitGroup
@@ -144,17 +177,13 @@ func (i *importer) keys(cfg *config.Config) (copied, kept int, err error) {
 		close(work)
 		workers.Wait()
 		if t.err != nil {
-			return t.copied, t.kept, t.err
+			return t, t.err
 		}
 		if next == "" {
-			break
+			return t, nil
 		}
 		at = next
 	}
-	if t.broken > 0 {
-		err = fmt.Errorf("%d %w", t.broken, errNoKeys)
-	}
-	return t.copied, t.kept, err
 }
 
 // key copies one key, unless another has failed before.
@@ -162,69 +191,102 @@ func (i *importer) key(ctx context.Context, from store.Store, name string, t *ta
 	if ctx.Err() != nil {
 		return nil
 	}
-	exists, err := i.copyKey(ctx, from, name)
+	err := i.copyKey(ctx, from, name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var left *leftError
 	switch {
-	case errors.Is(err, errNoKey):
-		t.broken++
+	case err == nil:
+		t.copied++
+	case errors.Is(err, errKept):
+		t.kept++
+	case errors.Is(err, store.ErrNotFound): // it was deleted meanwhile
+	case errors.As(err, &left):
+		*left.in(t)++
 		i.warnf("%q: %v", name, err)
-		return nil
-	case errors.Is(err, store.ErrNotFound):
-		return nil // it was deleted meanwhile
-	case err != nil:
+	default:
 		if t.err == nil {
 			t.err = err
 		}
 		return err
-	case exists:
-		t.kept++
-	default:
-		t.copied++
 	}
 	return nil
 }
 
-// errNoKey says that an entry of the store is no key.
-var errNoKey = errors.New("the entry is no key, and is left out")
+// errKept says that arca has that very key.
+var errKept = errors.New("the key exists")
 
-// errNoKeys says that some were not, and all others were copied.
-var errNoKeys = errors.New("entries of the key store are no keys")
+// A leftError says why a key is left out, and where that is counted.
+type leftError struct {
+	text string
+	in   func(*tally) *int
+}
 
-func (i *importer) copyKey(ctx context.Context, from store.Store, name string) (exists bool, err error) {
+func (e *leftError) Error() string { return e.text }
+
+func (i *importer) copyKey(ctx context.Context, from store.Store, name string) error {
+	if err := key.CheckName(name); err != nil { // before it is part of a path
+		return &leftError{err.Error() + "; it is left out", func(t *tally) *int { return &t.misnamed }}
+	}
 	stored, err := from.Get(ctx, name)
 	if err != nil {
-		return false, fmt.Errorf("read the key %q: %w", name, err)
+		return fmt.Errorf("read the key %q: %w", name, err)
 	}
 	defer clear(stored)
 	if _, err := key.Decode(stored); err != nil {
-		return false, fmt.Errorf("%w: %w", errNoKey, err)
+		return &leftError{"the entry is no key, and is left out: " + err.Error(), func(t *tally) *int { return &t.broken }}
 	}
-	_, err = i.arca.WriteWithContext(ctx, i.mount+"/keys/"+name+"/import", map[string]any{"stored": string(stored)})
-	switch {
-	case err == nil:
-		return false, nil
-	case alreadyExists(err):
-		return true, nil
+	out, err := i.arca.WriteWithContext(ctx, i.mount+"/keys/"+name+"/import", map[string]any{
+		"stored": string(stored), "imported": true, "overwrite": i.is("overwrite"),
+	})
+	if err == nil {
+		if out != nil && out.Data["kept"] == true {
+			return errKept
+		}
+		return nil
 	}
-	return false, fmt.Errorf("write the key %q: %w", name, err)
+	if says, yes := refusal(err); yes {
+		left := &leftError{says, func(t *tally) *int { return &t.refused }}
+		switch {
+		case strings.HasSuffix(says, "and stays so"):
+			left.text, left.in = says+"; --overwrite brings it back", func(t *tally) *int { return &t.deleted }
+		case strings.HasSuffix(says, "and is kept"), says == store.ErrExists.Error():
+			left.in = func(t *tally) *int { return &t.others }
+		}
+		return left
+	}
+	return fmt.Errorf("write the key %q: %w", name, err)
 }
 
-func alreadyExists(err error) bool {
+// refusal returns why arca does not take what it was sent.
+func refusal(err error) (says string, yes bool) {
 	var refused *api.ResponseError
-	return errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest && slices.Contains(refused.Errors, "key already exists")
+	if !errors.As(err, &refused) || len(refused.Errors) != 1 {
+		return "", false
+	}
+	switch refused.StatusCode {
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType:
+		return refused.Errors[0], true
+	}
+	return "", false
 }
 
 // access writes policies, identities and the admin. What was changed or deleted in
-// arca stays so, unless it is to be overwritten.
-func (i *importer) access(cfg *config.Config) error {
+// arca stays so, unless it is to be overwritten. It returns how many policies have names
+// that arca does not take.
+func (i *importer) access(cfg *config.Config) (misnamed int, err error) {
 	set := cfg.Policies
 	var policies, identities, kept int
 	for _, name := range slices.Sorted(maps.Keys(set.Policies)) {
+		if err := key.CheckName(name); err != nil {
+			i.warnf("policy %q: %v; it is left out", name, err)
+			misnamed++
+			continue
+		}
 		p := set.Policies[name]
 		written, err := i.row("policies/"+name, map[string]any{"allow": p.Allow, "deny": p.Deny})
 		if err != nil {
-			return fmt.Errorf("write the policy %q: %w", name, err)
+			return misnamed, fmt.Errorf("write the policy %q: %w", name, err)
 		}
 		count(written, &policies, &kept)
 	}
@@ -235,14 +297,14 @@ func (i *importer) access(cfg *config.Config) error {
 		}
 		written, err := i.row("identities/"+strings.ToLower(id), map[string]any{"policy": set.Identities[id]})
 		if err != nil {
-			return fmt.Errorf("write the identity %s: %w", id, err)
+			return misnamed, fmt.Errorf("write the identity %s: %w", id, err)
 		}
 		count(written, &identities, &kept)
 	}
 	if identity.Is(set.Admin) {
 		written, err := i.row("identities/"+strings.ToLower(set.Admin), map[string]any{"admin": true})
 		if err != nil {
-			return fmt.Errorf("write the admin %s: %w", set.Admin, err)
+			return misnamed, fmt.Errorf("write the admin %s: %w", set.Admin, err)
 		}
 		count(written, &identities, &kept)
 	}
@@ -250,13 +312,13 @@ func (i *importer) access(cfg *config.Config) error {
 		i.warnf("TLS proxies stand in arca's configuration: listener \"kes\" { tls_proxy_identities = [...] }")
 	}
 	if i.is("quiet") {
-		return nil
+		return misnamed, nil
 	}
 	i.printf("Policies:         %d\nIdentities:       %d\n", policies, identities)
 	if kept > 0 {
 		i.printf("Left unchanged:   %d\n", kept)
 	}
-	return nil
+	return misnamed, nil
 }
 
 func count(written bool, all, kept *int) {
@@ -272,11 +334,10 @@ func count(written bool, all, kept *int) {
 func (i *importer) row(at string, fields map[string]any) (written bool, err error) {
 	fields["imported"], fields["overwrite"] = true, i.is("overwrite")
 	_, err = i.arca.WriteWithContext(i.ctx, i.mount+"/"+at, fields)
-	var refused *api.ResponseError
-	if !errors.As(err, &refused) || refused.StatusCode != http.StatusBadRequest || len(refused.Errors) != 1 {
+	says, refused := refusal(err)
+	switch {
+	case !refused:
 		return err == nil, err
-	}
-	switch says := refused.Errors[0]; {
 	case strings.HasSuffix(says, "and is kept"), strings.HasSuffix(says, "and stays so"), strings.HasPrefix(says, "there is no policy"):
 		i.warnf("%s/%s: %s; --overwrite writes it as it is in the file", i.mount, at, says)
 		return false, nil

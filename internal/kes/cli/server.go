@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"arca/internal/kes/config"
+	"arca/internal/kes/key"
 	"arca/internal/kes/server"
 	"arca/internal/kes/store"
 )
@@ -58,7 +59,8 @@ const migrateUsage = `Usage:
     kes migrate --from FILE --to FILE [OPTIONS] [PATTERN]
 
 Copies keys from the key store of one configuration file to that of another, byte
-for byte.
+for byte. What has no name of a key is told of and left out, and ends it with an
+error.
 
 Options:
         --from FILE          configuration of the key store to copy from
@@ -93,7 +95,7 @@ func (c *call) migrate() error {
 	if len(c.args) == 1 {
 		prefix = strings.TrimSuffix(c.args[0], "*")
 	}
-	copied, kept, err := c.copyAll(c.ctx, from, to, prefix)
+	copied, kept, misnamed, err := c.copyAll(c.ctx, from, to, prefix)
 	if err != nil {
 		return fmt.Errorf("%w (%d keys were copied)", err, copied)
 	}
@@ -103,7 +105,7 @@ func (c *call) migrate() error {
 			c.printf("Keys that existed already: kept\n")
 		}
 	}
-	return nil
+	return incomplete(copied, []shortfall{{misnamed, "an entry of the key store with a name that is no key's"}})
 }
 
 func (c *call) openStore(path string) (store.Store, error) {
@@ -119,16 +121,21 @@ func (c *call) openStore(path string) (store.Store, error) {
 const storePage = 100_000
 
 // copyAll copies page after page.
-func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (copied, kept int, err error) {
+func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (copied, kept, misnamed int, err error) {
 	for at := ""; ; {
 		names, next, err := from.List(ctx, prefix, at, storePage)
 		if err != nil {
-			return copied, kept, fmt.Errorf("list the keys: %w", err)
+			return copied, kept, misnamed, fmt.Errorf("list the keys: %w", err)
 		}
 		for _, name := range names {
+			if err := key.CheckName(name); err != nil { // a store may tell any
+				c.warnf("%q: %v; it is left out", name, err)
+				misnamed++
+				continue
+			}
 			value, err := from.Get(ctx, name)
 			if err != nil {
-				return copied, kept, fmt.Errorf("read the key %q: %w", name, err)
+				return copied, kept, misnamed, fmt.Errorf("read the key %q: %w", name, err)
 			}
 			if c.is("force") {
 				err = to.Set(ctx, name, value)
@@ -142,13 +149,13 @@ func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string)
 			case errors.Is(err, store.ErrExists) && c.is("merge"):
 				kept++
 			case errors.Is(err, store.ErrExists):
-				return copied, kept, fmt.Errorf("write the key %q: it exists already; overwrite with --force, or keep with --merge", name)
+				return copied, kept, misnamed, fmt.Errorf("write the key %q: it exists already; overwrite with --force, or keep with --merge", name)
 			default:
-				return copied, kept, fmt.Errorf("write the key %q: %w", name, err)
+				return copied, kept, misnamed, fmt.Errorf("write the key %q: %w", name, err)
 			}
 		}
 		if next == "" {
-			return copied, kept, nil
+			return copied, kept, misnamed, nil
 		}
 		at = next
 	}

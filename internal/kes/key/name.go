@@ -67,3 +67,7 @@ func isName(s string) bool {
 
 // IsName reports whether CheckName accepts the name.
 func IsName(name string) bool { return CheckName(name) == nil }
+
+// WasName reports whether some KES took the name, which those of 2023 did with hyphens
+// anywhere.
+func WasName(name string) bool { return name != "" && len(name) <= maxName && isName(name) }

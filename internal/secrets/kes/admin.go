@@ -168,6 +168,7 @@ func (e *Engine) trimKey(_ context.Context, call *engine.Call, in trimIn) (*engi
 type importIn struct {
 	nameIn
 	Stored string `api:"stored" help:"What the KES server has stored: the content of the key's file, or of its entry in a key store."`
+	importedIn
 }
 
 // importKey takes over a key of any version of KES. It overwrites none.
@@ -175,6 +176,15 @@ func (e *Engine) importKey(_ context.Context, call *engine.Call, in importIn) (*
 	from, err := key.Decode([]byte(in.Stored))
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "the stored key cannot be read: %w", err)
+	}
+	kept, err := in.settleKey(call, e, from)
+	if err != nil {
+		return nil, err
+	}
+	if kept != nil {
+		res := shown(kept)
+		res.Data.(map[string]any)["kept"] = true //nolint:forcetypeassert // shown makes it
+		return res, nil
 	}
 	p := from.Parts()
 	k, err := e.create(call, making{

@@ -20,7 +20,7 @@
 //	keys/…            a ring; see package keyring
 //	policy/<name>     a policy
 //	identity/<id>     an identity: its policy, or that it is an admin
-//	imported/…        that one of these two was taken over from a KES
+//	imported/…        that one of these was taken over from a KES
 package kes
 
 import (

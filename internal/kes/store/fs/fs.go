@@ -385,7 +385,7 @@ func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string,
 		some, err := d.ReadDir(1024)
 		for _, e := range some {
 			s.tidy(e)
-			if name := e.Name(); !e.IsDir() && key.IsName(name) {
+			if name := e.Name(); !e.IsDir() && key.WasName(name) {
 				names.Add(name)
 			}
 		}
