@@ -178,7 +178,7 @@ func (c *conn) next() bool {
 	raw := c.buf[c.from : c.from+size]
 	if !c.head.parse(raw) || !c.head.url(&c.url) {
 		if framedTwice(raw) {
-			c.refuse("a request has Content-Length or Transfer-Encoding, not both")
+			c.refuse(framingText)
 			return false
 		}
 		c.handOver()

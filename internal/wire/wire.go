@@ -235,6 +235,7 @@ func (h *handed) give(c net.Conn) bool {
 type replayed struct {
 	net.Conn
 	first []byte
+	seen  framing
 }
 
 // Read implements net.Conn.
@@ -242,9 +243,12 @@ func (r *replayed) Read(p []byte) (int, error) {
 	if len(r.first) > 0 {
 		n := copy(p, r.first)
 		r.first = r.first[n:]
+		r.seen.see(p[:n])
 		return n, nil
 	}
-	return r.Conn.Read(p)
+	n, err := r.Conn.Read(p)
+	r.seen.see(p[:n])
+	return n, err
 }
 
 // CloseWrite lets net/http end a connection without losing its answer.
@@ -264,12 +268,14 @@ type (
 // than of one: contexts derived from it can be shared among requests.
 func Shared(ctx context.Context) bool { return ctx.Value(sharedKey{}) != nil }
 
-// keepTLSState notes the TLS of a replayed connection, which net/http cannot see.
+// keepTLSState notes the TLS of a replayed connection, which net/http cannot see, and what
+// it does not tell.
 func keepTLSState(ctx context.Context, c net.Conn) context.Context {
 	r, ok := c.(*replayed)
 	if !ok {
 		return ctx
 	}
+	ctx = context.WithValue(ctx, framingKey{}, &r.seen)
 	t, ok := r.Conn.(*tls.Conn)
 	if !ok {
 		return ctx
@@ -286,9 +292,12 @@ func withTLSState(h http.Handler) http.Handler {
 				r.TLS = state
 			}
 		}
+		if r.ProtoMajor == 1 && framedTwiceBefore(r.Context()) {
+			refuseFraming(w)
+			return
+		}
 		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
-			// net/http does not tell whether there was a Content-Length, too. The next one
-			// of its kind begins a connection, and is looked at before it comes here.
+			// Whatever somebody else takes for its end, nothing behind it is read.
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)

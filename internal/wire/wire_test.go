@@ -402,3 +402,71 @@ func TestFramedTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestFramedTwiceLater refuses such requests on connections that are net/http's: because
+// of an earlier request, a long head, or ends of lines of its own. Nothing behind one is
+// read.
+func TestFramedTwiceLater(t *testing.T) {
+	t.Parallel()
+	addr := start(t, http.HandlerFunc(echo), nil)
+	const (
+		handed = "POST /before HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"
+		chunks = "0\r\n\r\n"
+		next   = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+	)
+	head := func(version, more string) string {
+		return "POST /first HTTP/" + version + "\r\nHost: x\r\n" + more + "\r\n"
+	}
+	both := "content-Length: 4\r\nTransfer-encoding: chunked\r\n"
+	for name, c := range map[string]struct {
+		raw string
+		ok  bool
+	}{
+		"after another": {handed + head("1.1", both) + chunks + next, false},
+		"long head":     {head("1.1", "X: "+strings.Repeat("a", 20<<10)+"\r\n"+both) + chunks + next, false},
+		"bare LF":       {strings.ReplaceAll(head("1.1", both), "\r\n", "\n") + chunks + next, false},
+		"1.0":           {head("1.0", "Connection: keep-alive\r\n"+both) + chunks + next, false},
+		"1.0, later":    {handed + head("1.0", "Connection: keep-alive\r\n"+both) + chunks + next, false},
+		"chunked":       {head("1.1", "X: "+strings.Repeat("a", 20<<10)+"\r\nTransfer-Encoding: chunked\r\n") + chunks + next, true},
+		"length":        {handed + head("1.1", "Connection: close\r\nContent-Length: 0\r\n") + next, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, c.raw); err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second)) // else the test hangs
+			raw, _ := io.ReadAll(conn)                                // a reset is an end, too
+			text := string(raw)
+			if strings.Contains(text, "/next") || strings.Contains(text, "POST /first") != c.ok || strings.Contains(text, "HTTP/1.1 400 ") == c.ok && strings.Contains(text, "HTTP/1.0 400 ") == c.ok {
+				t.Errorf("answered %s", text)
+			}
+		})
+	}
+}
+
+// TestFraming finds the lines however they come in.
+func TestFraming(t *testing.T) {
+	t.Parallel()
+	text := []byte("GET / HTTP/1.1\r\nX-Content-Length: 1\r\nX: content-length\r\nCONTENT-LENGTH: 1\nTransfer-Encodin: x\r\ntransfer-encoding: chunked\r\n\r\n")
+	at := bytes.Index(text, []byte("transfer-encoding"))
+	for size := 1; size <= len(text); size++ {
+		f := &framing{}
+		for i := 0; i < len(text); i += size {
+			if f.twice() {
+				break
+			}
+			f.see(text[i:min(i+size, len(text))])
+		}
+		early := &framing{}
+		early.see(text[:at])
+		if !f.twice() || early.twice() || !early.length.Load() {
+			t.Errorf("in pieces of %d: %v; early %v", size, f.twice(), early.twice())
+		}
+	}
+}
