@@ -248,7 +248,7 @@ func printable(p string) bool {
 
 // request reads the call into an engine.Request.
 func (d *door) request(r *incoming, rest string) (*engine.Request, error) {
-	req := &engine.Request{ID: newID(), Path: rest, Header: r.Header, TLS: r.TLS}
+	req := &engine.Request{ID: newID(), Path: rest, Header: r.Header, TLS: r.TLS, Door: engine.IsDoor(r.Context())}
 	req.Remote, _ = netip.ParseAddrPort(r.RemoteAddr) // unix sockets have none
 	req.Token = token(r.Header)
 	if ns := r.Header[namespaceHeader]; len(ns) > 0 {
@@ -277,6 +277,10 @@ func (d *door) request(r *incoming, rest string) (*engine.Request, error) {
 	switch req.Op { //nolint:exhaustive // only writes have a body
 	case engine.OpUpdate, engine.OpPatch:
 		return req, d.body(r, req)
+	case engine.OpRead: // and what another node's door reads
+		if req.Door && r.ContentLength > 0 {
+			return req, d.body(r, req)
+		}
 	}
 	return req, nil
 }

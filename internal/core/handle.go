@@ -372,7 +372,7 @@ func (h *handling) find(tx storage.Tx) error {
 		return nil
 	}
 	h.route, err = e.Routes.Match(h.req.Op, rest, h.call)
-	if err == nil && h.route.Runner != (h.req.Runner != "") || h.req.Runner != "" && h.req.Runner != e.Type {
+	if err == nil && h.route.Runner != (h.req.Runner != "") || h.req.Runner != "" && h.req.Runner != e.Type || err == nil && h.route.Door && !h.req.Door {
 		h.route, err = nil, engine.ErrPath
 	}
 	if h.req.Open && err == nil && e.Type == "system" && h.ns.IsRoot() {
@@ -386,7 +386,7 @@ func (h *handling) find(tx storage.Tx) error {
 // open reports whether the path is one for which nobody needs a token.
 func (h *handling) open() (yes bool) {
 	h.entry.Routes.Patterns(h.call.Path, func(_ string, routes []*engine.Route) {
-		yes = yes || routes[0].NoToken && routes[0].Runner == (h.req.Runner != "")
+		yes = yes || routes[0].NoToken && routes[0].Runner == (h.req.Runner != "") && (!routes[0].Door || h.req.Door)
 	})
 	return yes
 }

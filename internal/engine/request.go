@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -78,6 +79,10 @@ type Request struct {
 	// configuration has it: sys/metrics, sys/pprof, sys/in-flight-req.
 	Open bool
 
+	// Door says that a door makes the request of one of another protocol, whose client
+	// it has looked at. Its routes are there for no others.
+	Door bool
+
 	// Runner is the type of the engine whose Runner sends the request; doors leave
 	// it empty.
 	Runner string
@@ -92,6 +97,15 @@ type Request struct {
 	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
 	TLS    *tls.ConnectionState
 }
+
+type doorKey struct{}
+
+// WithDoor marks what is done for a Request that has Door set, until it is one again at
+// another node.
+func WithDoor(ctx context.Context) context.Context { return context.WithValue(ctx, doorKey{}, true) }
+
+// IsDoor reports whether ctx is marked by WithDoor.
+func IsDoor(ctx context.Context) bool { return ctx.Value(doorKey{}) != nil }
 
 // A Limit is how a client stands with a rate limit.
 type Limit struct {

@@ -38,6 +38,7 @@ type Route struct {
 	Login       bool // gives tokens: counted as a login, its token is made by the hall
 	TakesRaw    bool // looks at Request.Raw
 	Runner      bool // served to the engine's own Runner only; to others it is not there
+	Door        bool // served to doors only (Request.Door), without a token; to others it is not there
 	NoParamWarn bool // unknown parameters pass in silence
 	ActiveOnly  bool // rests on what only the active node knows: a standby does not serve it
 	WriteTx     bool // a read that always writes: skip the attempt in a read-only transaction
@@ -71,6 +72,7 @@ var (
 	TopLevel    Option = func(r *Route) { r.TopLevel = true }
 	Login       Option = func(r *Route) { r.Login, r.NoToken = true, true }
 	TakesRaw    Option = func(r *Route) { r.TakesRaw = true }
+	ForDoor     Option = func(r *Route) { r.Door, r.NoToken = true, true }
 	ForRunner   Option = func(r *Route) { r.Runner, r.NoToken, r.TakesRaw = true, true, true }
 	NoParamWarn Option = func(r *Route) { r.NoParamWarn = true }
 	ActiveOnly  Option = func(r *Route) { r.ActiveOnly = true }

@@ -32,7 +32,7 @@ func (i Inside) elsewhere(ctx context.Context, by Caller, req *engine.Request, b
 	patience, cancel := context.WithTimeout(ctx, forwardPatience)
 	defer cancel()
 	for {
-		answer, err := i.Forward(ctx, i.asHTTP(by, req, len(body)), body) //nolint:bodyclose // read closes it
+		answer, err := i.Forward(engine.WithDoor(ctx), i.asHTTP(by, req, len(body)), body) //nolint:bodyclose // read closes it
 		if err == nil {
 			return read(answer, out)
 		}

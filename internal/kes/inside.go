@@ -52,11 +52,12 @@ var (
 const identityHeader = "X-Kes-Identity"
 
 // ask makes one of the mount's calls, and decodes its answer into out, if there
-// is one. fields are the body.
+// is one. fields are the body, also of a read.
 func (i Inside) ask(ctx context.Context, by Caller, op engine.Operation, path string, fields map[string]any, out any) error {
 	req := &engine.Request{
 		ID: requestID(), Op: op, Namespace: i.Namespace, Path: i.Mount + path,
 		Header: map[string][]string{identityHeader: {by.Identity}}, TLS: by.tls(),
+		Door: true,
 	}
 	if by.HTTP != nil {
 		req.Remote, _ = netip.ParseAddrPort(by.HTTP.RemoteAddr) // none of a test

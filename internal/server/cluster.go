@@ -23,6 +23,7 @@ import (
 	"arca/internal/api"
 	"arca/internal/cluster"
 	"arca/internal/config"
+	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/param"
 	"arca/internal/server/stores"
@@ -183,6 +184,7 @@ const (
 	remoteHeader = "X-Arca-Remote"
 	methodHeader = "X-Arca-Method"
 	certHeader   = "X-Arca-Client-Certificate"
+	doorHeader   = "X-Arca-Door" // the node's own door has made the request: engine.Request.Door
 )
 
 // serveForwarded serves the requests of other nodes' clients.
@@ -199,8 +201,7 @@ func (n *node) serveForwarded(l net.Listener) {
 				n.serveRunner(w, r)
 				return
 			}
-			asClient(r)
-			(*h).ServeHTTP(w, r)
+			(*h).ServeHTTP(w, asClient(r))
 		}),
 		Fallback: &http.Server{ReadHeaderTimeout: forwardHeaderTime}, Log: n.log.Named("cluster"),
 	}
@@ -217,7 +218,7 @@ const (
 )
 
 // asClient makes a forwarded request look as it did where it came in.
-func asClient(r *http.Request) {
+func asClient(r *http.Request) *http.Request {
 	r.RemoteAddr, r.Method = r.Header.Get(remoteHeader), r.Header.Get(methodHeader)
 	r.TLS = nil
 	if chain := r.Header[certHeader]; len(chain) > 0 {
@@ -236,6 +237,11 @@ func asClient(r *http.Request) {
 	r.Header.Del(remoteHeader)
 	r.Header.Del(methodHeader)
 	r.Header.Del(certHeader)
+	if r.Header.Get(doorHeader) != "" {
+		r.Header.Del(doorHeader)
+		r = r.WithContext(engine.WithDoor(r.Context()))
+	}
+	return r
 }
 
 // A forwarder sends requests to the active node.
@@ -263,11 +269,14 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Host: r.Host, Header: r.Header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Idempotency-Key", "X-Idempotency-Key", certHeader} {
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Idempotency-Key", "X-Idempotency-Key", certHeader, doorHeader} {
 		out.Header.Del(name)
 	}
 	out.Header.Set(remoteHeader, r.RemoteAddr)
 	out.Header.Set(methodHeader, r.Method)
+	if engine.IsDoor(ctx) {
+		out.Header.Set(doorHeader, "true")
+	}
 	if r.TLS != nil {
 		for _, c := range r.TLS.PeerCertificates {
 			out.Header.Add(certHeader, base64.StdEncoding.EncodeToString(c.Raw))

@@ -60,7 +60,7 @@ func (e *Engine) callRoutes() []engine.Route {
 		read("metrics", "metrics", "Whether the caller may ask for the metrics.", nothing),
 		read("api", "api", "Whether the caller may ask for the calls.", nothing),
 		read("log/{name}", "log", "Whether the caller may follow a log.", nothing),
-		engine.Read("v1/judge/{path...}", e.callJudge, engine.NoToken, engine.NoParamWarn, engine.ID("kes-call-judge"), engine.Help("Whether the caller may make a call; puts on record why a door refuses one.")),
+		engine.Read("v1/judge/{path...}", e.callJudge, engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-judge"), engine.Help("Whether the caller may make a call; puts on record why a door refuses one.")),
 	}
 }
 
@@ -283,7 +283,12 @@ func (e *Engine) callEncrypt(_ context.Context, call *engine.Call, in callIn) (*
 		return nil, err
 	}
 	var fresh []byte
-	if strings.HasPrefix(call.Path, "v1/key/generate/") && plaintext == nil {
+	if strings.HasPrefix(call.Path, "v1/key/generate/") && !(call.Request.Door && plaintext != nil) {
+		// A door makes the data key itself; what anybody else names would be encrypted by
+		// who may not encrypt.
+		if plaintext != nil {
+			return nil, errs.New(errs.Invalid, "generate makes its plaintext: use encrypt to encrypt one")
+		}
 		if fresh, err = keyring.DataKey(8 * key.Size); err != nil {
 			return nil, err
 		}

@@ -2,17 +2,23 @@ package kes_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"arca/internal/engine"
+	"arca/internal/errs"
+	door "arca/internal/kes"
 	"arca/internal/kes/key"
 )
 
@@ -111,7 +117,94 @@ func TestSealedStatus(t *testing.T) {
 // answered it, with why it was refused.
 func TestAllIsAudited(t *testing.T) {
 	t.Parallel()
+	t.Run("active", func(t *testing.T) {
+		t.Parallel()
+		testAudited(t, newRig(t))
+	})
+	t.Run("standby", func(t *testing.T) { // which does not even read
+		t.Parallel()
+		r := newRig(t)
+		inside := door.Inside{Core: idle{r.Core}, Mount: "kes/", Forward: r.forward}
+		r.door = door.New(door.Config{Version: "test"}, &door.State{Keys: inside, Access: inside})
+		testAudited(t, r)
+	})
+}
+
+// idle is a node that serves nothing.
+type idle struct{ door.Core }
+
+func (idle) Handle(context.Context, *engine.Request) (*engine.Response, error) {
+	return nil, errs.New(errs.NotActive, "not the active node")
+}
+
+// forward sends a request to the active node as net/http has it there: a GET's body
+// comes, too.
+func (r *rig) forward(ctx context.Context, req *http.Request, body []byte) (*http.Response, error) {
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	w := httptest.NewRecorder()
+	r.Handler.ServeHTTP(w, req.WithContext(ctx))
+	return w.Result(), nil
+}
+
+// TestLargeBodiesAreJudged refuses large bodies of who may not make the call without
+// having read them, on any node.
+func TestLargeBodiesAreJudged(t *testing.T) {
+	t.Parallel()
+	for _, active := range []bool{true, false} {
+		r := newRig(t)
+		if !active {
+			inside := door.Inside{Core: idle{r.Core}, Mount: "kes/", Forward: r.forward}
+			r.door = door.New(door.Config{Version: "test"}, &door.State{Keys: inside, Access: inside})
+		}
+		for who, want := range map[string]int{"stranger": 403, "admin": 404} {
+			body := strings.NewReader(`{"plaintext":"` + strings.Repeat("AAAA", 50_000) + `"}`)
+			size := body.Len()
+			req := httptest.NewRequest("PUT", "/v1/key/encrypt/none", body)
+			req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.certs[who]}}
+			w := httptest.NewRecorder()
+			r.door.ServeHTTP(w, req)
+			if w.Code != want || (body.Len() == size) != (want == 403) {
+				t.Errorf("active %v, %s: %d, and %d of %d bytes are left", active, who, w.Code, body.Len(), size)
+			}
+		}
+	}
+}
+
+// TestByVaultsDoor makes KES's calls by arca's own API, with a certificate: what only a
+// door may ask is not there, and generate encrypts nothing of the client's choice.
+func TestByVaultsDoor(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
+	r.Must("POST", "kes/keys/k", r.Root, nil)
+	ask := func(who, method, path, body string) (int, string) {
+		req := httptest.NewRequest(method, "/v1/kes/v1/"+path, strings.NewReader(body))
+		if c := r.certs[who]; c != nil {
+			req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c}}
+		}
+		req.Header.Set("X-Arca-Door", "true")
+		w := httptest.NewRecorder()
+		r.Handler.ServeHTTP(w, req)
+		return w.Code, w.Body.String()
+	}
+	plain := base64.StdEncoding.EncodeToString([]byte("chosen by the client, not by arca"))
+	if code, says := ask("app", "PUT", "key/generate/k", `{"plaintext":"`+plain+`"}`); code != 400 || !strings.Contains(says, "use encrypt") {
+		t.Errorf("generate of a plaintext: %d %s", code, says)
+	}
+	if code, says := ask("app", "PUT", "key/generate/k", `{}`); code != 200 || !strings.Contains(says, "plaintext") {
+		t.Errorf("generate: %d %s", code, says)
+	}
+	if code, says := ask("app", "PUT", "key/encrypt/k", `{"plaintext":"`+plain+`"}`); code != 200 {
+		t.Errorf("encrypt: %d %s", code, says)
+	}
+	for _, who := range []string{"", "app", "admin"} {
+		if code, says := ask(who, "GET", "judge/v1/key/encrypt/k?code=400&refusal=forged", `{"code":400,"refusal":"forged"}`); code != 403 && code != 404 || strings.Contains(says, "forged") {
+			t.Errorf("judge as %q: %d %s", who, code, says)
+		}
+	}
+}
+
+func testAudited(t *testing.T, r *rig) {
+	t.Helper()
 	r.Must("POST", "kes/keys/k", r.Root, fields{})
 	file := filepath.Join(t.TempDir(), "audit")
 	r.Must("PUT", "sys/audit/file", r.Root, fields{"type": "file", "options": fields{"file_path": file, "log_raw": "true"}})
