@@ -244,6 +244,25 @@ func asClient(r *http.Request) *http.Request {
 	return r
 }
 
+// asForwarded is the header from which asClient makes the request again. Nothing that a client has sent says who it is.
+func asForwarded(ctx context.Context, r *http.Request) http.Header {
+	h := r.Header.Clone()
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Idempotency-Key", "X-Idempotency-Key", certHeader, doorHeader} {
+		h.Del(name)
+	}
+	h.Set(remoteHeader, r.RemoteAddr)
+	h.Set(methodHeader, r.Method)
+	if engine.IsDoor(ctx) {
+		h.Set(doorHeader, "true")
+	}
+	if r.TLS != nil {
+		for _, c := range r.TLS.PeerCertificates {
+			h.Add(certHeader, base64.StdEncoding.EncodeToString(c.Raw))
+		}
+	}
+	return h
+}
+
 // A forwarder sends requests to the active node.
 type forwarder struct {
 	node   *cluster.Node
@@ -267,21 +286,8 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 	// limit of uses).
 	out := (&http.Request{
 		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
-		Host: r.Host, Header: r.Header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Host: r.Host, Header: asForwarded(ctx, r), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Idempotency-Key", "X-Idempotency-Key", certHeader, doorHeader} {
-		out.Header.Del(name)
-	}
-	out.Header.Set(remoteHeader, r.RemoteAddr)
-	out.Header.Set(methodHeader, r.Method)
-	if engine.IsDoor(ctx) {
-		out.Header.Set(doorHeader, "true")
-	}
-	if r.TLS != nil {
-		for _, c := range r.TLS.PeerCertificates {
-			out.Header.Add(certHeader, base64.StdEncoding.EncodeToString(c.Raw))
-		}
-	}
 	switch {
 	case body == nil && r.ContentLength != 0 && r.Body != nil: // a stream, which goes once
 		out.Body, out.ContentLength = r.Body, r.ContentLength
