@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"arca/internal/kes/identity"
+	"arca/internal/kes/store"
 )
 
 // rig is a server with a file, and a client.
@@ -346,5 +348,28 @@ func TestStreamsEnd(t *testing.T) {
 	r.node.door.Close()
 	if _, err := io.Copy(io.Discard, res.Body); err != nil {
 		t.Errorf("the stream ends with %v", err)
+	}
+}
+
+// TestDeleteDuringReload deletes a key by a call that has begun before a reload: the
+// cache of after it has the key no more.
+func TestDeleteDuringReload(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	before := r.node.now.cache
+	if err := r.node.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now := r.node.now.cache
+	if _, err := now.Get(t.Context(), "made-before"); err != nil || now == before {
+		t.Fatal(now == before, err)
+	}
+	// The old key store is closed by now, which the deletion's end is not about.
+	_ = before.Delete(t.Context(), "made-before")
+	if err := os.Remove(filepath.Join(r.dir, "keys", "made-before")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if _, err := now.Get(t.Context(), "made-before"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the deleted key is still used: %v", err)
 	}
 }
