@@ -56,6 +56,16 @@ type sharing struct {
 	Root      []byte `json:"root"` // barrier.Wrap(unseal key, rootLabel, root key)
 }
 
+type digest [sha256.Size]byte
+
+// digest names s; zero is that of none.
+func (s *sharing) digest() digest {
+	if s == nil {
+		return digest{}
+	}
+	return sha256.Sum256(s.Root)
+}
+
 // sharings lists the sets of shares that open the store.
 func (c *config) sharings() []*sharing {
 	if c.Next == nil {

@@ -81,7 +81,7 @@ func (m *Manager) tend(ctx context.Context) {
 		return
 	}
 	defer u.root.Wipe()
-	if leads && u.settle {
+	if leads && u.settles() {
 		m.settleRekey(ctx)
 		if u, leads = m.glance(ctx); u == nil {
 			return
@@ -291,7 +291,7 @@ func (m *Manager) save(ctx context.Context, c, next *config) error {
 		return err
 	}
 	m.tell(c, next)
-	m.set(u, func(u *unsealed) { u.config, u.crossing = next, nil })
+	m.set(u, func(u *unsealed) { u.take(next); u.crossing = nil })
 	return nil
 }
 
@@ -299,7 +299,7 @@ func (m *Manager) save(ctx context.Context, c, next *config) error {
 // was to be written all the same, or another node was faster.
 func (m *Manager) takeStored(ctx context.Context, u *unsealed) {
 	if stored, err := m.readStored(ctx); err == nil && stored != nil && !stored.equal(u.config) {
-		m.set(u, func(u *unsealed) { u.config = stored })
+		m.set(u, func(u *unsealed) { u.take(stored) })
 	}
 }
 

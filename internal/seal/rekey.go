@@ -182,7 +182,7 @@ func (m *Manager) UpdateRekey(ctx context.Context, share barrier.Key, nonce stri
 		m.cfg.Log.Warn("rekey: the shares given do not fit")
 		return nil, errs.New(errs.Invalid, "unseal key verification failed: %w", err)
 	}
-	if u.settle || by == u.config.Next { // first, as a failure below gives up what Next is
+	if u.settles() || by == u.config.Next { // first, as a failure below gives up what Next is
 		if err := m.promoteOpen(ctx, u); err != nil {
 			return nil, err
 		}
@@ -233,10 +233,10 @@ func (m *Manager) finishRekey(ctx context.Context, u *unsealed, k *rekey) (*Reke
 	defer kek.Wipe()
 	c, err := m.goOver(ctx, u, k, kek)
 	if err != nil {
-		m.set(u, func(u *unsealed) { u.config, u.rekey = c, k })
+		m.set(u, func(u *unsealed) { u.take(c); u.rekey = k })
 		return nil, err
 	}
-	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, c.Next != nil })
+	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, c.Next.digest() })
 	if c.Next != nil {
 		res.Warning = warnBoth
 		return res, nil
@@ -254,7 +254,7 @@ func (m *Manager) settleRekey(ctx context.Context) {
 		return
 	}
 	defer m.end()
-	if !u.settle {
+	if !u.settles() {
 		return
 	}
 	if err := m.promoteOpen(ctx, u); err != nil {
@@ -262,6 +262,8 @@ func (m *Manager) settleRekey(ctx context.Context) {
 	}
 }
 
+// promoteOpen puts config.Next, whose shares were told or used, in the place of the other
+// sharing, if it is what is stored.
 func (m *Manager) promoteOpen(ctx context.Context, u *unsealed) error {
 	c := u.config
 	if c.Next != nil {
@@ -275,7 +277,7 @@ func (m *Manager) promoteOpen(ctx context.Context, u *unsealed) error {
 		}
 		m.cfg.Log.Info("rekeyed", "shares", c.Shares, "threshold", c.Threshold)
 	}
-	m.set(u, func(u *unsealed) { u.config, u.settle = c, false })
+	m.set(u, func(u *unsealed) { u.take(c) })
 	return nil
 }
 

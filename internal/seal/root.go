@@ -188,7 +188,12 @@ func (m *Manager) updateRoot(ctx context.Context, share barrier.Key, nonce strin
 		m.cfg.Log.Warn("generate-root: the shares given do not fit")
 		return RootStatus{}, nil, errs.New(errs.Invalid, "root generation aborted: unable to authenticate: %w", err)
 	}
-	m.set(u, func(u *unsealed) { u.attempt, u.settle = nil, u.settle || by == u.config.Next })
+	m.set(u, func(u *unsealed) {
+		u.attempt = nil
+		if by == u.config.Next {
+			u.settle = by.digest()
+		}
+	})
 	m.hasten()
 	return st, &next, nil
 }

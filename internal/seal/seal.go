@@ -108,9 +108,20 @@ type unsealed struct {
 	attempt *attempt // of generate-root; nil when none is under way
 	// crossing is a migration that is pending; nil when none is.
 	crossing *crossing
-	// settle says that the shares of config.Next were told or used: they are to take the
-	// place of the others.
-	settle bool
+	// settle names the Next whose shares were told or used: they are to take the place of
+	// the others. It is zero for none. Another Next, of a later rekey, it says nothing of:
+	// the shares of that one may have been told to nobody.
+	settle digest
+}
+
+// settles reports whether the shares of config.Next are to take the place of the others.
+func (u *unsealed) settles() bool { return u.config.Next != nil && u.settle == u.config.Next.digest() }
+
+// take takes c over.
+func (u *unsealed) take(c *config) {
+	if u.config = c; !u.settles() {
+		u.settle = digest{}
+	}
 }
 
 // New makes a sealed manager. It starts nothing.
@@ -303,7 +314,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 		return ErrNotInitialised
 	}
 	if !c.equal(u.config) { // else what works with it goes on
-		m.set(u, func(u *unsealed) { u.config = c })
+		m.set(u, func(u *unsealed) { u.take(c) })
 	}
 	return nil
 }

@@ -111,7 +111,10 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 		m.cfg.Log.Warn("unseal: the shares given do not fit")
 		return errs.New(errs.Invalid, "invalid key: %w", err)
 	}
-	how := opening{settle: by == c.Next}
+	how := opening{}
+	if by == c.Next {
+		how.settle = by.digest()
+	}
 	if f.Migrate || m.Auto() {
 		how.crossing = &crossing{from: c.seals()}
 	}
@@ -124,9 +127,8 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 			}
 		}
 	default:
-		if how.settle {
+		if how.settle != (digest{}) {
 			c = m.promote(ctx, c)
-			how.settle = c.Next != nil
 		}
 		if how.crossing != nil && !f.Recovery {
 			c, err = m.migrate(ctx, c, root)
@@ -143,7 +145,7 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 // opening says what the shares have authorised besides.
 type opening struct {
 	crossing *crossing
-	settle   bool
+	settle   digest // of the Next whose shares were used; zero for none
 }
 
 // promote ends a rekey that a failure cut short, now that its shares proved to
@@ -175,7 +177,9 @@ func (m *Manager) open(ctx context.Context, c *config, root barrier.Key, how ope
 		return err
 	}
 	m.opened.Store(true)
-	m.state.Store(&state{open: &unsealed{config: c, root: root, ring: ring, crossing: how.crossing, settle: how.settle}})
+	u := &unsealed{root: root, ring: ring, crossing: how.crossing, settle: how.settle}
+	u.take(c)
+	m.state.Store(&state{open: u})
 	m.cfg.Log.Info("unsealed")
 	if m.joining.Swap(nil) != nil {
 		return nil // the store comes by itself

@@ -127,7 +127,7 @@ func (m *Manager) acceptRekey(ctx context.Context, u *unsealed, kek barrier.Key)
 		return err
 	}
 	k.wipe()
-	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, false })
+	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, digest{} })
 	m.cfg.Log.Info("rekeyed", "shares", c.Shares, "threshold", c.Threshold)
 	return nil
 }
