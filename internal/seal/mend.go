@@ -241,7 +241,7 @@ func (m *Manager) ensure(ctx context.Context, c *config, w *Wrapper, root barrie
 	own := c.by(w)
 	if own == nil {
 		for _, e := range m.orphans(c, w) {
-			if !taken[e] && m.verify(ctx, w, e, root) == nil {
+			if !taken[e] && w.current(e) && m.verify(ctx, w, e, root) == nil {
 				taken[e] = true
 				named := *e
 				named.Name = w.Name

@@ -119,18 +119,25 @@ func alibabaSignature(method string, params url.Values, secret string) string {
 func (k *alibaba) Encrypt(ctx context.Context, plain []byte) ([]byte, error) {
 	var out struct{ CiphertextBlob string }
 	err := k.do(ctx, "Encrypt", url.Values{"KeyId": {k.key}, "Plaintext": {base64.StdEncoding.EncodeToString(plain)}}, &out)
-	if err == nil && out.CiphertextBlob == "" {
-		err = errs.New(errs.Unavailable, "the service answered without a ciphertext")
+	switch {
+	case err != nil:
+		return nil, err
+	case out.CiphertextBlob == "":
+		return nil, errs.New(errs.Unavailable, "the service answered without a ciphertext")
 	}
-	return []byte(out.CiphertextBlob), err
+	return json.Marshal(keyedBlob{k.key, []byte(out.CiphertextBlob)})
 }
 
-// Decrypt implements seal.Sealer. The ciphertext names its key.
+// Decrypt implements seal.Sealer. The ciphertext names its key to the service, which is
+// asked for no other.
 func (k *alibaba) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 	var out struct{ Plaintext []byte }
-	err := k.do(ctx, "Decrypt", url.Values{"CiphertextBlob": {string(sealed)}}, &out)
+	err := k.do(ctx, "Decrypt", url.Values{"CiphertextBlob": {string(readKeyed(sealed).Blob)}}, &out)
 	return out.Plaintext, err
 }
+
+// Current implements seal.Renewer: sealed is under the configured key.
+func (k *alibaba) Current(sealed []byte) bool { return readKeyed(sealed).Key == k.key }
 
 // An alibabaKey is what requests are signed with.
 type alibabaKey struct {

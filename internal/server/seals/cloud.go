@@ -2,12 +2,15 @@ package seals
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"arca/internal/errs"
 	"arca/internal/kes/store/aws"
@@ -21,6 +24,7 @@ import (
 type amazon struct {
 	client *rest.Client
 	key    string
+	moved  atomic.Pointer[[sha256.Size]byte] // of what was last found to be under another key, as key is an alias that was moved; nil for nothing
 }
 
 func newAWS(o *options) (*amazon, error) {
@@ -70,17 +74,62 @@ func (k *amazon) Encrypt(ctx context.Context, plain []byte) ([]byte, error) {
 		Plaintext []byte
 	}{k.key, plain}
 	var out struct{ CiphertextBlob []byte }
-	err := k.do(ctx, "Encrypt", in, &out)
-	return out.CiphertextBlob, err
+	if err := k.do(ctx, "Encrypt", in, &out); err != nil {
+		return nil, err
+	}
+	if len(out.CiphertextBlob) == 0 {
+		return nil, errs.New(errs.Unavailable, "the service answered without a ciphertext")
+	}
+	return json.Marshal(keyedBlob{k.key, out.CiphertextBlob})
 }
 
-// Decrypt implements seal.Sealer. The ciphertext names its key, which may be an
-// older one than that of the configuration.
+// Decrypt implements seal.Sealer. The ciphertext names its key to the service, which may
+// be an older one than that of the configuration.
 func (k *amazon) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
-	in := struct{ CiphertextBlob []byte }{sealed}
+	b := readKeyed(sealed)
+	in := struct {
+		KeyID          string `json:"KeyId,omitempty"`
+		CiphertextBlob []byte
+	}{CiphertextBlob: b.Blob}
 	var out struct{ Plaintext []byte }
+	moved := false
+	if b.Key == k.key { // the service says whether that still is so
+		in.KeyID = k.key
+		err := k.do(ctx, "Decrypt", in, &out)
+		if !rest.Is(err, http.StatusBadRequest) {
+			return out.Plaintext, err
+		}
+		var said *rest.StatusError
+		moved = errors.As(err, &said) && strings.HasSuffix(said.Kind, "IncorrectKeyException")
+		in.KeyID = ""
+	}
 	err := k.do(ctx, "Decrypt", in, &out)
+	if err == nil && moved {
+		sum := sha256.Sum256(sealed)
+		k.moved.Store(&sum)
+	}
 	return out.Plaintext, err
+}
+
+// Current implements seal.Renewer: sealed is under the configured key.
+func (k *amazon) Current(sealed []byte) bool {
+	moved := k.moved.Load()
+	return readKeyed(sealed).Key == k.key && (moved == nil || *moved != sha256.Sum256(sealed))
+}
+
+// keyedBlob is what is stored of a service that decrypts what any of its keys made: it
+// would not tell that the configured key is another one now.
+type keyedBlob struct {
+	Key  string `json:"key"` // as the configuration had it; empty where older releases stored the blob alone
+	Blob []byte `json:"blob"`
+}
+
+func readKeyed(sealed []byte) keyedBlob {
+	var b keyedBlob
+	if json.Unmarshal(sealed, &b) != nil || b.Key == "" || len(b.Blob) == 0 {
+		return keyedBlob{Blob: sealed}
+	}
+	return b
 }
 
 // google is Cloud KMS

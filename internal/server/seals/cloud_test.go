@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"arca/internal/seal"
 )
 
 // TestAlibabaSignature is the example of Alibaba Cloud's documentation.
@@ -74,6 +76,19 @@ func TestAlibaba(t *testing.T) {
 	}))
 	defer stand.Close()
 	there(t, must(t, none, stanza("alicloudkms", "domain", stand.URL, "access_key", "id", "secret_key", "secret", "kms_key_id", "key")))
+	one := must(t, none, stanza("alicloudkms", "domain", stand.URL, "access_key", "id", "secret_key", "secret", "kms_key_id", "key"))
+	other := must(t, none, stanza("alicloudkms", "domain", stand.URL, "access_key", "id", "secret_key", "secret", "kms_key_id", "other"))
+	sealed := there(t, one)
+	if !one.(seal.Renewer).Current(sealed) || other.(seal.Renewer).Current(sealed) {
+		t.Error("which key it is under is not known")
+	}
+	if got, err := other.Decrypt(t.Context(), sealed); err != nil || len(got) == 0 {
+		t.Errorf("what another key encrypted: %v", err)
+	}
+	bare := []byte(rot(base64.StdEncoding.EncodeToString([]byte("what an older release stored"))))
+	if got, err := one.Decrypt(t.Context(), bare); err != nil || string(got) != "what an older release stored" || one.(seal.Renewer).Current(bare) {
+		t.Errorf("without its key's name: %q, %v", got, err)
+	}
 	env := map[string]string{
 		"ALICLOUD_DOMAIN": stand.URL, "ALICLOUD_ACCESS_KEY": "id", "ALICLOUD_SECRET_KEY": "secret", "VAULT_ALICLOUDKMS_SEAL_KEY_ID": "key",
 	}

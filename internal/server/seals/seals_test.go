@@ -153,7 +153,8 @@ func TestOrder(t *testing.T) {
 // and says so. S3-31, S3-32: region, keys, endpoint, from file and environment.
 func TestAWS(t *testing.T) {
 	t.Parallel()
-	var auth, target string
+	var auth, target, key string
+	var moved bool
 	stand := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "arca test stand-in for AWS KMS")
 		auth, target = r.Header.Get("Authorization"), r.Header.Get("X-Amz-Target")
@@ -168,7 +169,11 @@ func TestAWS(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 		case target == "TrentService.Encrypt" && in.KeyID == "19ec80b0-dfdd-4d97-8164-c6examplekey":
 			_ = json.NewEncoder(w).Encode(map[string]any{"KeyId": in.KeyID, "CiphertextBlob": flip(in.Plaintext)})
+		case target == "TrentService.Decrypt" && (in.KeyID != "" && (in.KeyID != "19ec80b0-dfdd-4d97-8164-c6examplekey" || moved)):
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"__type":"IncorrectKeyException"}`)
 		case target == "TrentService.Decrypt":
+			key = in.KeyID
 			_ = json.NewEncoder(w).Encode(map[string]any{"Plaintext": flip(in.CiphertextBlob)})
 		default:
 			w.WriteHeader(http.StatusBadRequest)
@@ -189,9 +194,25 @@ func TestAWS(t *testing.T) {
 	if !strings.Contains(auth, "/eu-west-1/kms/") {
 		t.Errorf("signed %q: the environment counts more", auth)
 	}
+	sealed := there(t, s)
+	if !s.(seal.Renewer).Current(sealed) || key == "" {
+		t.Error("not under the configured key, or the service is not asked for that")
+	}
+	bare := flip([]byte("what an older release stored"))
+	if got, err := s.Decrypt(t.Context(), bare); err != nil || string(flip(bare)) != string(got) || key != "" || s.(seal.Renewer).Current(bare) {
+		t.Errorf("without its key's name: %q, %v", got, err)
+	}
+	moved = true // the name is that of another key now
+	if _, err := s.Decrypt(t.Context(), sealed); err != nil || s.(seal.Renewer).Current(sealed) {
+		t.Errorf("a name that was moved to another key: %v", err)
+	}
+	moved = false
 	s = must(t, none, stanza("awskms", "access_key", "a", "secret_key", "wJalrXUtnFEMI", "kms_key_id", "nosuch", "endpoint", stand.URL))
 	if _, err := s.Encrypt(t.Context(), make([]byte, 32)); err == nil || strings.Contains(err.Error(), "wJalr") {
 		t.Errorf("a key that is not there: %v", err)
+	}
+	if got, err := s.Decrypt(t.Context(), sealed); err != nil || len(got) == 0 || s.(seal.Renewer).Current(sealed) {
+		t.Errorf("what another key encrypted: %q, %v", got, err)
 	}
 }
 
