@@ -94,6 +94,8 @@ type Error struct {
 	Status  int
 	Code    string // the service's word, such as NoSuchBucket
 	Message string // shortened
+	// Doubt says that an attempt before this answer ended without one: it may have been served.
+	Doubt bool
 }
 
 // Error returns the service's words.
@@ -119,10 +121,10 @@ func IsTaken(err error) bool {
 	return errors.As(err, &e) && (e.Status == http.StatusPreconditionFailed || e.Status == http.StatusConflict)
 }
 
-// IsRefused reports whether err is an answer after which certainly nothing was written.
+// IsRefused reports whether err is an answer after which certainly nothing was written, by no attempt.
 func IsRefused(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && e.Status >= 400 && e.Status < 500 && e.Status != http.StatusRequestTimeout
+	return errors.As(err, &e) && !e.Doubt && e.Status >= 400 && e.Status < 500 && e.Status != http.StatusRequestTimeout
 }
 
 // URL is the address of an object, which is public knowledge.
@@ -162,14 +164,18 @@ type request struct {
 
 // do asks, again after errors that may pass. An answer other than 2xx is an *Error.
 func (b *Bucket) do(ctx context.Context, q *request) (answer []byte, header http.Header, err error) {
-	pause := firstPause
+	pause, doubt := firstPause, false
 	for try := 1; ; try++ {
 		answer, header, err = b.once(ctx, q)
 		var refused *Error
+		if errors.As(err, &refused) {
+			refused.Doubt = doubt
+		}
 		if err == nil || try == attempts || ctx.Err() != nil ||
-			errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
+			refused != nil && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
 			return answer, header, err
 		}
+		doubt = doubt || refused == nil || refused.Status >= 500
 		t := time.NewTimer(pause/2 + rand.N(pause)) //nolint:gosec // spreads retries
 		select {
 		case <-t.C:
@@ -276,12 +282,18 @@ func (b *Bucket) Put(ctx context.Context, key string, body []byte) error {
 }
 
 // PutNew stores an object unless there is one of that key: see IsTaken. As requests are repeated after errors, what is
-// found may be what an earlier attempt of the same call has stored.
-func (b *Bucket) PutNew(ctx context.Context, key string, body []byte) error {
+// found may be what an earlier attempt of the same call has stored. It tells when that was by the service's clock; the zero
+// time when the service does not say.
+func (b *Bucket) PutNew(ctx context.Context, key string, body []byte) (at time.Time, err error) {
 	h := b.kept()
 	h.Set("If-None-Match", "*")
-	_, _, err := b.do(ctx, &request{method: http.MethodPut, key: key, header: h, body: body})
-	return err
+	_, header, err := b.do(ctx, &request{method: http.MethodPut, key: key, header: h, body: body})
+	return date(header), err
+}
+
+func date(h http.Header) time.Time {
+	t, _ := http.ParseTime(h.Get("Date")) // else it is the zero time
+	return t
 }
 
 // Open begins to fetch an object of any length.
@@ -345,7 +357,7 @@ func (b *Bucket) Page(ctx context.Context, prefix, after string) (Page, error) {
 	if xml.Unmarshal(raw, &list) != nil {
 		return Page{}, errs.New(errs.Unavailable, "S3's list of the objects is not one")
 	}
-	now, _ := http.ParseTime(header.Get("Date")) // else it is the zero time
+	now := date(header)
 	for i, o := range list.Contents {
 		if !strings.HasPrefix(o.Key, prefix) || o.Key <= after || i > 0 && o.Key <= list.Contents[i-1].Key {
 			return Page{}, errs.New(errs.Unavailable, "S3's list of the objects is not in order")

@@ -66,10 +66,10 @@ func TestService(t *testing.T) {
 	if page, err := b.Page(ctx, "many/", "many/021"); err != nil || len(page.Objects) != 3 || page.Objects[0].LastModified.IsZero() || page.Now.IsZero() {
 		t.Errorf("%+v, %v", page, err)
 	}
-	if err := b.PutNew(ctx, "new", []byte("1")); err != nil {
-		t.Error(err)
+	if at, err := b.PutNew(ctx, "new", []byte("1")); err != nil || at.IsZero() {
+		t.Error(at, err)
 	}
-	if err := b.PutNew(ctx, "new", []byte("2")); !IsTaken(err) {
+	if _, err := b.PutNew(ctx, "new", []byte("2")); !IsTaken(err) {
 		t.Errorf("an object was replaced: %v", err)
 	}
 	if in, err := b.Open(ctx, "new"); err != nil {

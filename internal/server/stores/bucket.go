@@ -59,8 +59,9 @@ func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, e
 	if err != nil {
 		return nil, err
 	}
-	dropOldCopies(log)
-	dir, err := os.MkdirTemp("", copyPrefix)
+	parent := copiesDir()
+	dropOldCopies(parent, log)
+	dir, err := os.MkdirTemp(parent, copyPrefix)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "make a folder for the local copy: %w", err)
 	}
@@ -70,9 +71,22 @@ func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, e
 	return s3.Open(ctx, s3.Config{Bucket: b, Path: strings.Trim(o.text("path"), "/"), Dir: dir, Log: log})
 }
 
+// copiesDir is the folder for copies: the service's cache (of systemd), else the user's, as tidy programs remove what lies in
+// the folder for temporary files for days, else that one.
+func copiesDir() string {
+	dir := os.Getenv("CACHE_DIRECTORY")
+	if dir == "" {
+		dir, _ = os.UserCacheDir() // "" where there is no home
+	}
+	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
+		return os.TempDir()
+	}
+	return dir
+}
+
 // dropOldCopies removes the copies of servers that were killed. Those of one that runs are locked.
-func dropOldCopies(log *slog.Logger) {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), copyPrefix+"*")) // a plain pattern
+func dropOldCopies(parent string, log *slog.Logger) {
+	dirs, _ := filepath.Glob(filepath.Join(parent, copyPrefix+"*")) // a plain pattern
 	for _, dir := range dirs {
 		if !ownFolder(dir) {
 			continue

@@ -51,8 +51,9 @@ func (d *Driver) extend(ctx context.Context, body []byte) error {
 	n := d.at + 1
 	key := d.prefix + name(logDir, n)
 	began := d.cfg.now()
-	err := d.cfg.Bucket.PutNew(ctx, key, body)
+	made, err := d.cfg.Bucket.PutNew(ctx, key, body)
 	if objects.IsTaken(err) { // perhaps by an attempt of this very request
+		made = time.Time{}
 		var there []byte
 		there, err = d.cfg.Bucket.Get(ctx, key, maxRecordBytes)
 		switch {
@@ -67,22 +68,35 @@ func (d *Driver) extend(ctx context.Context, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
 	}
-	if !d.knows(sureFor) {
-		// The number may have been used, and removed when a state was saved.
-		newest, _, err := d.newestState(ctx)
+	if !within(d.known, made, sureFor) {
+		// The number may have been used, and removed when a state was saved. Only the service's clock can tell: a machine that
+		// was suspended does not know that it was.
+		newest, _, now, err := d.newestState(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
 		}
 		if newest >= n {
-			return remote.ErrFenced
+			return remote.ErrFenced // what was written lies before a state, where nobody reads
 		}
+		made = now
 	}
-	d.sure = began
+	d.sure, d.known = began, made
 	return nil
 }
 
+// within reports whether a moment lies less than a time behind another one; both are known.
+func within(from, to time.Time, most time.Duration) bool {
+	d := to.Sub(from)
+	return !from.IsZero() && !to.IsZero() && d >= 0 && d < most
+}
+
+var errBroken = errs.New(errs.Failed, "a record of the log in the bucket does not follow the one before it")
+
 // apply brings a record into the copy. turn is held.
 func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
+	if r.after != d.tip {
+		return errBroken
+	}
 	ops := make(storage.Batch, 0, len(r.ops)+2)
 	last := d.last
 	switch {
@@ -96,22 +110,28 @@ func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
 	case r.fence == last.ID:
 		ops = append(ops, r.ops...)
 	}
-	ops = append(ops, storage.Op{Kind: storage.Put, Key: positionKey, Value: binary.BigEndian.AppendUint64(nil, n)})
+	ops = append(ops, storage.Op{Kind: storage.Put, Key: positionKey, Value: append(binary.BigEndian.AppendUint64(nil, n), r.tag[:]...)})
 	if err := d.db.Replay(ops, false); err != nil {
 		return err
 	}
-	d.at, d.last, d.seen, d.gone = n, last, seen, 0
+	if last != d.last {
+		d.made = false // whoever made a claim here says so
+	}
+	d.at, d.tip, d.last, d.seen, d.gone = n, r.tag, last, seen, 0
 	d.behind.n++
 	d.behind.bytes += int64(size)
 	return nil
 }
 
-// newestState finds the newest state in the bucket, 0 for none.
-func (d *Driver) newestState(ctx context.Context) (n uint64, size int64, err error) {
+// newestState finds the newest state in the bucket, 0 for none; now is when, by the service's clock.
+func (d *Driver) newestState(ctx context.Context) (n uint64, size int64, now time.Time, err error) {
 	for after := ""; ; {
 		page, err := d.cfg.Bucket.Page(ctx, d.prefix+stateDir, after)
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, now, err
+		}
+		if after == "" {
+			now = page.Now
 		}
 		for _, o := range page.Objects {
 			if v, ok := parseName(o.Key, d.prefix+stateDir); ok {
@@ -120,34 +140,43 @@ func (d *Driver) newestState(ctx context.Context) (n uint64, size int64, err err
 			after = o.Key
 		}
 		if !page.More {
-			return n, size, nil
+			return n, size, now, nil
 		}
 	}
 }
 
-// follow reads what others have written. turn is held.
+// follow reads what others have written. Where a state has overtaken the copy it is read, and never the records before it:
+// numbers that were removed may have been used again by somebody who did not know. turn is held.
 func (d *Driver) follow(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := d.followOnce(ctx)
+		// Records may have been removed meanwhile, behind a state that is newer than the one that was found.
+		if err == nil || try == downloads || ctx.Err() != nil || !errors.Is(err, errGap) && !errors.Is(err, errBroken) && !objects.IsNotFound(err) {
+			return err
+		}
+	}
+}
+
+func (d *Driver) followOnce(ctx context.Context) error {
 	began := d.cfg.now()
-	newest, size, err := d.newestState(ctx)
+	newest, size, known, err := d.newestState(ctx)
 	if err != nil {
 		return err
 	}
 	if newest > d.at {
-		whole, err := d.whole(ctx, newest)
-		if err == nil && !whole {
-			err = d.load(ctx)
-		}
-		if err != nil {
+		if err := d.load(ctx); err != nil {
 			return err
 		}
-	}
-	if newest > d.state.n {
+	} else if newest > d.state.n {
 		d.state = saved{newest, size}
 	}
 	for {
 		page, err := d.cfg.Bucket.Page(ctx, d.prefix+logDir, d.prefix+name(logDir, d.at))
 		if err != nil {
 			return err
+		}
+		if !known.IsZero() && !within(known, page.Now, removeAfter/2) {
+			return errGap // this took so long that there may be another state
 		}
 		if err := d.read(ctx, page.Objects); err != nil {
 			return err
@@ -156,29 +185,13 @@ func (d *Driver) follow(ctx context.Context) error {
 			if !page.Now.IsZero() && !d.seen.IsZero() {
 				d.gone = page.Now.Sub(d.seen)
 			}
-			d.sure = began
+			d.sure, d.known = began, known
 			return nil
 		}
 	}
 }
 
-// whole reports whether the log holds all records behind at up to n.
-func (d *Driver) whole(ctx context.Context, n uint64) (bool, error) {
-	page, err := d.cfg.Bucket.Page(ctx, d.prefix+logDir, d.prefix+name(logDir, d.at))
-	if err != nil {
-		return false, err
-	}
-	for i, o := range page.Objects {
-		v, ok := parseName(o.Key, d.prefix+logDir)
-		if !ok || v != d.at+1+uint64(i) {
-			return false, nil
-		}
-		if v == n {
-			return true, nil
-		}
-	}
-	return false, nil // more than a page: the state is less to read
-}
+var errGap = errs.New(errs.Failed, "the log in the bucket lacks a record")
 
 // read fetches records, some at once, and applies them in order.
 func (d *Driver) read(ctx context.Context, list []objects.Object) error {
@@ -187,7 +200,7 @@ func (d *Driver) read(ctx context.Context, list []objects.Object) error {
 		for some < min(fetching, len(list)) && (some == 0 || size+list[some].Size <= maxRecordBytes) {
 			o := list[some]
 			if n, ok := parseName(o.Key, d.prefix+logDir); !ok || n != d.at+1+uint64(some) {
-				return errs.New(errs.Failed, "the log in the bucket lacks the record %d: there is %q instead", d.at+1+uint64(some), o.Key)
+				return errs.New(errs.Failed, "%w: number %d; there is %q instead", errGap, d.at+1+uint64(some), o.Key)
 			}
 			size += o.Size
 			some++
@@ -223,7 +236,7 @@ func (d *Driver) load(ctx context.Context) error {
 	var size int64
 	for try := 1; ; try++ {
 		var err error
-		if n, size, err = d.newestState(ctx); err != nil {
+		if n, size, _, err = d.newestState(ctx); err != nil {
 			return err
 		}
 		err = d.reset(func(dir string) error { return d.download(ctx, n, dir) })
@@ -235,14 +248,14 @@ func (d *Driver) load(ctx context.Context) error {
 		}
 		d.cfg.Log.Warn("fetch a state from the bucket; once more", "state", n, "error", err)
 	}
-	at, last, err := readPosition(ctx, d.db)
+	at, tip, last, err := readPosition(ctx, d.db)
 	if err != nil {
 		return err
 	}
 	if at != n {
 		return errs.New(errs.Failed, "the state %d in the bucket is that of the record %d", n, at)
 	}
-	d.at, d.last, d.seen = at, last, time.Time{}
+	d.at, d.tip, d.last, d.made, d.seen, d.gone = at, tip, last, false, time.Time{}, 0
 	d.state, d.behind = saved{n, size}, saved{}
 	return nil
 }
@@ -255,19 +268,20 @@ func (d *Driver) download(ctx context.Context, n uint64, dir string) error {
 	return errors.Join(pebble.Unpack(in, vfs.Default, dir), in.Close())
 }
 
-func readPosition(ctx context.Context, db *pebble.Store) (at uint64, last claim, err error) {
+func readPosition(ctx context.Context, db *pebble.Store) (at uint64, tip tag, last claim, err error) {
 	value, err := db.Get(ctx, positionKey)
-	if err == nil && len(value) != 8 {
+	if err == nil && len(value) != 8+len(tip) {
 		err = errRecord
 	}
 	if err != nil {
-		return 0, last, err
+		return 0, tip, last, err
 	}
+	copy(tip[:], value[8:])
 	text, err := db.Get(ctx, claimKey)
 	if err == nil {
 		err = json.Unmarshal(text, &last)
 	} else if storage.IsNotFound(err) {
 		err = nil
 	}
-	return binary.BigEndian.Uint64(value), last, err
+	return binary.BigEndian.Uint64(value), tip, last, err
 }

@@ -14,24 +14,27 @@ import (
 
 // A record of the log is
 //
-//	"arca log 1\n" | random (16 bytes) | kind (1) | length of the fence | fence | contents
+//	"arca log 1\n" | random (16 bytes) | those of the record before it (16) | kind (1) | length of the fence | fence | contents
 //
 // A batch's contents are its operations, and its fence is the claim under which it was written: a batch under another
 // claim than the last before it is void. A claim's contents are JSON, and its fence is its id. The random bytes tell a
-// writer that a record is its own.
+// writer that a record is its own, and a reader that a record follows the one before it.
 const (
 	recordMagic = "arca log 1\n"
-	randomBytes = 16
 
 	batchKind = 'b'
 	claimKind = 'c'
 )
 
+// A tag is a record's random bytes.
+type tag [16]byte
+
 type record struct {
-	kind  byte
-	fence string
-	claim claim         // of a claim
-	ops   storage.Batch // of a batch
+	tag, after tag
+	kind       byte
+	fence      string
+	claim      claim         // of a claim
+	ops        storage.Batch // of a batch
 }
 
 // A claim is who may write.
@@ -41,33 +44,40 @@ type claim struct {
 	TTL   time.Duration `json:"ttl"`
 }
 
-func head(kind byte, fence string, room int) []byte {
-	b := make([]byte, len(recordMagic)+randomBytes, len(recordMagic)+randomBytes+1+binary.MaxVarintLen64+len(fence)+room)
-	copy(b, recordMagic)
-	_, _ = rand.Read(b[len(recordMagic):]) // never fails
+func head(after tag, kind byte, fence string, room int) []byte {
+	var own tag
+	_, _ = rand.Read(own[:]) // never fails
+	b := make([]byte, 0, len(recordMagic)+2*len(own)+1+binary.MaxVarintLen64+len(fence)+room)
+	b = append(append(append(b, recordMagic...), own[:]...), after[:]...)
 	b = append(b, kind)
 	b = binary.AppendUvarint(b, uint64(len(fence)))
 	return append(b, fence...)
 }
 
-func encodeBatch(fence string, ops storage.Batch) []byte {
-	return ops.AppendTo(head(batchKind, fence, ops.EncodedSize()))
+// tagOf is that of a record that was encoded here.
+func tagOf(body []byte) tag { return tag(body[len(recordMagic):]) }
+
+func encodeBatch(after tag, fence string, ops storage.Batch) []byte {
+	return ops.AppendTo(head(after, batchKind, fence, ops.EncodedSize()))
 }
 
-func encodeClaim(c claim) []byte {
+func encodeClaim(after tag, c claim) []byte {
 	text, _ := json.Marshal(c) // texts and a number always encode
-	return append(head(claimKind, c.ID, len(text)), text...)
+	return append(head(after, claimKind, c.ID, len(text)), text...)
 }
 
 var errRecord = errs.New(errs.Failed, "a record of the log in the bucket is damaged, or was written by a newer version of arca")
 
 func decodeRecord(data []byte) (*record, error) {
 	data, ok := bytes.CutPrefix(data, []byte(recordMagic))
-	if !ok || len(data) < randomBytes+1 {
+	r := &record{}
+	if !ok || len(data) < len(r.tag)+len(r.after)+1 {
 		return nil, errRecord
 	}
-	r := &record{kind: data[randomBytes]}
-	fence, rest, ok := storage.CutField(data[randomBytes+1:])
+	r.tag, data = tag(data), data[len(r.tag):]
+	r.after, data = tag(data), data[len(r.after):]
+	r.kind = data[0]
+	fence, rest, ok := storage.CutField(data[1:])
 	if !ok {
 		return nil, errRecord
 	}

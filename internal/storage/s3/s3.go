@@ -35,12 +35,14 @@ const (
 	maxRecordBytes = 80 << 20 // above the largest transaction
 	claims         = 16       // attempts at the next number, while another writes
 
-	// For so long after a node has seen the end of the log it knows, without asking, that no number behind it was used and
-	// removed again. Removal waits a good deal longer than that.
+	// For so long after a node has seen the end of the log, by the service's clock, it knows without asking that no number
+	// behind it was used and removed again. Removal waits a good deal longer than that.
 	sureFor     = 5 * time.Minute
 	removeAfter = time.Hour
 	// checkEvery is how often a node that renews its claim looks whether another has made one.
 	checkEvery = time.Minute
+	// followEvery is how often one that does not write reads what another has written.
+	followEvery = 20 * time.Second
 )
 
 // Config of a Driver.
@@ -52,7 +54,8 @@ type Config struct {
 
 	// For tests; the zero values are good.
 	now   func() time.Time
-	every saved // how much is written between two states, at least
+	every saved         // how much is written between two states, at least
+	often time.Duration // how often one that does not write follows
 }
 
 // A Driver is a remote.Driver. It is safe for concurrent use.
@@ -69,18 +72,35 @@ type Driver struct {
 	dir    string // of db
 	number int    // of the copy
 
-	turn sync.Mutex // held by who extends the log or follows it; guards what is below
-	at   uint64     // number of the last record that is in the copy
-	last claim      // the last one up to there
-	seen time.Time  // of the last record, by the service's clock
-	gone time.Duration
-	sure time.Time // when it was known that there is nothing behind at
+	turn  turn      // held by who extends the log or follows it; guards what is below
+	at    uint64    // number of the last record that is in the copy
+	tip   tag       // its tag
+	last  claim     // the last claim up to there
+	made  bool      // by this driver
+	seen  time.Time // of the last record, by the service's clock
+	gone  time.Duration
+	sure  time.Time // when it was known that there is nothing behind at
+	known time.Time // the same by the service's clock
 
 	state  saved  // the newest in the bucket, and up to which record
 	behind saved  // how many records were read or written since
 	saving bool   // a state is under way
 	failed uint64 // at, when saving failed last
 }
+
+// A turn is a mutex for which nobody waits longer than a context says.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errs.New(errs.Unavailable, "the copy of the bucket is being brought up to date: %w", context.Cause(ctx))
+	}
+}
+
+func (t turn) give() { <-t }
 
 type saved struct {
 	n     uint64
@@ -97,10 +117,13 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
+	if cfg.often == 0 {
+		cfg.often = followEvery
+	}
 	if cfg.every == (saved{}) {
 		cfg.every = saved{minRecords, minSavedBytes}
 	}
-	d := &Driver{cfg: cfg}
+	d := &Driver{cfg: cfg, turn: make(turn, 1)}
 	if cfg.Path != "" {
 		d.prefix = cfg.Path + "/"
 	}
@@ -117,20 +140,19 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		err = d.reset(func(string) error { return nil })
 	}
 	if err == nil {
-		d.turn.Lock()
-		err = d.follow(ctx)
-		d.turn.Unlock()
+		err = d.follow(ctx) // nobody else knows of d yet
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	d.working.Go(d.keepUp)
 	return d, nil
 }
 
 // probe makes sure that the service keeps the promise that all rests upon: a conditional write replaces nothing.
 func (d *Driver) probe(ctx context.Context) error {
 	for range 2 {
-		err := d.cfg.Bucket.PutNew(ctx, d.prefix+probeName, []byte("This object is there so that arca can find out whether conditional writes work.\n"))
+		_, err := d.cfg.Bucket.PutNew(ctx, d.prefix+probeName, []byte("This object is there so that arca can find out whether conditional writes work.\n"))
 		if err != nil {
 			if objects.IsTaken(err) {
 				return nil
@@ -145,8 +167,8 @@ func (d *Driver) probe(ctx context.Context) error {
 func (d *Driver) Close() error {
 	d.cancel()
 	d.working.Wait()
-	d.turn.Lock()
-	defer d.turn.Unlock()
+	_ = d.turn.take(context.Background()) // who has it ends soon
+	defer d.turn.give()
 	d.copies.Lock()
 	defer d.copies.Unlock()
 	if d.lock == nil {
@@ -229,8 +251,10 @@ func page(ctx context.Context, db *pebble.Store, p remote.Page) (list []storage.
 
 // Write implements remote.Driver.
 func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note func(storage.Before)) error {
-	d.turn.Lock()
-	defer d.turn.Unlock()
+	if err := d.turn.take(ctx); err != nil {
+		return err
+	}
+	defer d.turn.give()
 	if fence == "" || d.last.ID != fence {
 		return remote.ErrFenced
 	}
@@ -238,7 +262,7 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 	if err := d.db.Room(ops.EncodedSize()); err != nil { // the copy must be able to follow
 		return err
 	}
-	body := encodeBatch(fence, ops)
+	body := encodeBatch(d.tip, fence, ops)
 	if len(body) > maxRecordBytes {
 		return errs.New(errs.TooLarge, "one write has %d bytes, and a record takes at most %d", len(body), maxRecordBytes)
 	}
@@ -253,7 +277,7 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 		}
 		note(before)
 	}
-	if err := d.apply(d.at+1, &record{kind: batchKind, fence: fence, ops: ops}, len(body), d.cfg.now()); err != nil {
+	if err := d.apply(d.at+1, &record{tag: tagOf(body), after: d.tip, kind: batchKind, fence: fence, ops: ops}, len(body), d.cfg.now()); err != nil {
 		return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
 	}
 	d.save()
@@ -282,8 +306,10 @@ func (d *Driver) before(ctx context.Context, w *remote.Write) (storage.Before, e
 
 // Claim implements remote.Lock.
 func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	d.turn.Lock()
-	defer d.turn.Unlock()
+	if err := d.turn.take(ctx); err != nil {
+		return remote.Holder{}, err
+	}
+	defer d.turn.give()
 	mine := remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
 	if c.ID == d.last.ID {
 		if d.knows(checkEvery) {
@@ -298,11 +324,11 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		return d.holder(), nil
 	}
 	made := claim{c.ID, c.Value, c.TTL}
-	body := encodeClaim(made)
 	for range claims {
 		if err := d.follow(ctx); err != nil {
 			return remote.Holder{}, err
 		}
+		body := encodeClaim(d.tip, made)
 		err := d.extend(ctx, body)
 		if errors.Is(err, remote.ErrFenced) {
 			continue // somebody else has written: that is to be read first
@@ -310,9 +336,10 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		if err != nil {
 			return remote.Holder{}, err
 		}
-		if err := d.apply(d.at+1, &record{kind: claimKind, fence: c.ID, claim: made}, len(body), d.cfg.now()); err != nil {
+		if err := d.apply(d.at+1, &record{tag: tagOf(body), after: d.tip, kind: claimKind, fence: c.ID, claim: made}, len(body), d.cfg.now()); err != nil {
 			return remote.Holder{}, err
 		}
+		d.made = true
 		return mine, nil
 	}
 	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to the bucket all the time")
@@ -320,12 +347,14 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 
 // Release implements remote.Lock.
 func (d *Driver) Release(ctx context.Context, id string) error {
-	d.turn.Lock()
-	defer d.turn.Unlock()
+	if err := d.turn.take(ctx); err != nil {
+		return err
+	}
+	defer d.turn.give()
 	if id == "" || d.last.ID != id {
 		return nil
 	}
-	body := encodeClaim(claim{})
+	body := encodeClaim(d.tip, claim{})
 	err := d.extend(ctx, body)
 	if errors.Is(err, remote.ErrFenced) {
 		return nil
@@ -333,13 +362,15 @@ func (d *Driver) Release(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return d.apply(d.at+1, &record{kind: claimKind}, len(body), d.cfg.now())
+	return d.apply(d.at+1, &record{tag: tagOf(body), after: d.tip, kind: claimKind}, len(body), d.cfg.now())
 }
 
 // Holder implements remote.Lock.
 func (d *Driver) Holder(ctx context.Context) (remote.Holder, error) {
-	d.turn.Lock()
-	defer d.turn.Unlock()
+	if err := d.turn.take(ctx); err != nil {
+		return remote.Holder{}, err
+	}
+	defer d.turn.give()
 	if err := d.follow(ctx); err != nil {
 		return remote.Holder{}, err
 	}
@@ -350,10 +381,33 @@ func (d *Driver) holder() remote.Holder {
 	return remote.Holder{ID: d.last.ID, Value: d.last.Value, Left: max(0, d.last.TTL-d.gone)}
 }
 
-// knows reports whether it was known less than a time ago that there was nothing behind at. It trusts no single clock: one
-// stands while the machine sleeps, the other may be set.
+// knows reports whether this node looked less than a time ago whether there is anything behind at. It trusts no single
+// clock: one stands while the machine sleeps, the other may be set.
 func (d *Driver) knows(within time.Duration) bool {
 	now := d.cfg.now()
 	wall := now.Round(0).Sub(d.sure.Round(0))
 	return !d.sure.IsZero() && now.Sub(d.sure) < within && wall >= 0 && wall < within
+}
+
+// keepUp follows the log as long as another writes it, so that a claim has little to read: there may be a state to fetch,
+// which takes longer than a claim waits.
+func (d *Driver) keepUp() {
+	for {
+		t := time.NewTimer(d.cfg.often)
+		select {
+		case <-t.C:
+		case <-d.ctx.Done():
+			t.Stop()
+			return
+		}
+		if d.turn.take(d.ctx) != nil {
+			return
+		}
+		if !d.made || d.at == 0 {
+			if err := d.follow(d.ctx); err != nil && d.ctx.Err() == nil {
+				d.cfg.Log.Warn("follow the log in the bucket", "error", err)
+			}
+		}
+		d.turn.give()
+	}
 }

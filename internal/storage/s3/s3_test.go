@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -212,6 +213,18 @@ func value(t *testing.T, d *Driver, key string) string {
 	return string(v)
 }
 
+// settle waits until no state is under way.
+func settle(t *testing.T, d *Driver) {
+	t.Helper()
+	remotetest.Await(t, "the state to be saved", func() bool {
+		if err := d.turn.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer d.turn.give()
+		return !d.saving
+	})
+}
+
 // TestStates: states take the place of the log, which is bounded, and a start reads one and what comes after it. A server that
 // slept while its numbers were used by another and removed again does not use them once more.
 func TestStates(t *testing.T) {
@@ -235,7 +248,7 @@ func TestStates(t *testing.T) {
 		for i := range 12 {
 			mustWrite(t, b, "b", "k", fmt.Sprint("b", round, i))
 		}
-		b.working.Wait()
+		settle(t, b)
 		s.ahead.Add(int64(2 * removeAfter))
 	}
 	if keys := s.objects(t, "p/state/"); len(keys) != 1 {
@@ -265,7 +278,7 @@ func TestStates(t *testing.T) {
 		t.Errorf("two write: %v", err)
 	}
 	if h, err := c.Holder(t.Context()); err != nil || h.ID != "a2" || h.Left <= 0 || value(t, c, "k") != "a3" {
-		t.Errorf("%+v, %v, %q", h, err, value(t, c, "k"))
+		t.Errorf("%+v, %v, %q; %v after %v", h, err, value(t, c, "k"), c.gone, c.seen)
 	}
 	if err := a.Release(t.Context(), "a2"); err != nil {
 		t.Error(err)
@@ -278,6 +291,124 @@ func TestStates(t *testing.T) {
 	}
 	if err := errors.Join(a.Close(), b.Close(), c.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFalseRecord: what a server that slept writes into a number that was removed is history for nobody, though the records behind
+// it are still there.
+func TestFalseRecord(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	a := open(t, s.config(t, "p")) // its own clocks stand still: the machine was suspended
+	mustClaim(t, a, "a")
+	mustWrite(t, a, "a", "k", "a1")
+	cfg := s.config(t, "p")
+	cfg.every = saved{10, 1 << 30}
+	b := open(t, cfg)
+	mustClaim(t, b, "b")
+	s.ahead.Add(int64(removeAfter + time.Minute))
+	for i := range 14 {
+		mustWrite(t, b, "b", fmt.Sprint("acked", i), "yes")
+	}
+	settle(t, b)
+	if keys := s.objects(t, "p/log/"+name("", 3)); len(keys) != 0 {
+		t.Fatalf("the number that the first would use is not free: %q", keys)
+	}
+	if err := a.Write(t.Context(), "a", put("k", "refused"), nil); !errors.Is(err, remote.ErrFenced) {
+		t.Fatalf("who slept wrote: %v", err)
+	}
+	mustClaim(t, a, "a2")
+	mustWrite(t, a, "a2", "x", "y")
+	for what, d := range map[string]*Driver{"the one that slept": a, "a new one": open(t, s.config(t, "p"))} {
+		for i := range 14 {
+			if value(t, d, fmt.Sprint("acked", i)) != "yes" {
+				t.Errorf("%s lacks the acknowledged write %d", what, i)
+			}
+		}
+		if got := value(t, d, "k"); got != "a1" {
+			t.Errorf("%s: k is %q", what, got)
+		}
+	}
+}
+
+// TestTakeOver: a claim waits for no state that takes longer to fetch, and succeeds once it is there.
+func TestTakeOver(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	standby := s.config(t, "p")
+	standby.often = 20 * time.Millisecond
+	c := open(t, standby)
+	if err := c.turn.take(t.Context()); err != nil { // it hears of nothing yet
+		t.Fatal(err)
+	}
+	cfg := s.config(t, "p")
+	cfg.every = saved{10, 1 << 30}
+	b := open(t, cfg)
+	var blocked atomic.Bool
+	gate := make(chan struct{})
+	hook := func(r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/state/") {
+			blocked.Store(true)
+			<-gate
+		}
+		return false
+	}
+	s.before.Store(&hook)
+	mustClaim(t, b, "b")
+	for i := range 12 {
+		mustWrite(t, b, "b", fmt.Sprint(i), "x")
+	}
+	settle(t, b)
+	c.turn.give()
+	claim := func(id string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := c.Claim(ctx, remote.Claim{ID: id, Steal: true, TTL: 15 * time.Second})
+		return err
+	}
+	remotetest.Await(t, "the standby to fetch the state", blocked.Load)
+	if err := claim("early"); err == nil && value(t, c, "11") != "x" {
+		t.Error("a claim without what was written before it")
+	}
+	close(gate)
+	n := 0
+	remotetest.Await(t, "the claim", func() bool { n++; return claim(fmt.Sprint(n)) == nil })
+	if got := value(t, c, "11"); got != "x" {
+		t.Errorf("what was written before is %q", got)
+	}
+}
+
+// TestStartWhileSwept: records that go while a start fetches the state before them are no damage.
+func TestStartWhileSwept(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	cfg := s.config(t, "p")
+	cfg.every = saved{10, 1 << 30}
+	b := open(t, cfg)
+	mustClaim(t, b, "b")
+	write := func(n int) {
+		for i := range n {
+			if err := b.Write(t.Context(), "b", put(fmt.Sprint(i), "x"), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		settle(t, b)
+	}
+	write(10)
+	s.ahead.Add(int64(removeAfter + time.Minute))
+	write(11)
+	s.ahead.Add(int64(removeAfter + time.Minute))
+	var once atomic.Bool
+	hook := func(r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/state/") && once.CompareAndSwap(false, true) {
+			write(14)
+		}
+		return false
+	}
+	s.after.Store(&hook)
+	c := open(t, s.config(t, "p"))
+	if got := value(t, c, "13"); got != "x" {
+		t.Errorf("what was written meanwhile is %q", got)
 	}
 }
 
@@ -341,6 +472,27 @@ func TestAnswersLost(t *testing.T) {
 		t.Errorf("refused: %v", err)
 	}
 	mustWrite(t, d, "last", "k", "y")
+	// ... but where an attempt before it got no answer.
+	var puts atomic.Int32
+	first := func(r *http.Request) bool { return r.Method == http.MethodPut && puts.Add(1) == 1 }
+	then := func(r *http.Request) bool {
+		if puts.Load() >= 1 {
+			r.Method = http.MethodConnect
+		}
+		return false
+	}
+	s.after.Store(&first)
+	s.before.Store(&then)
+	err = d.Write(t.Context(), "last", put("k", "z"), nil)
+	s.after.Store(nil)
+	s.before.Store(nil)
+	if !errors.Is(err, remote.ErrUnknown) {
+		t.Errorf("refused, after an attempt that was served: %v", err)
+	}
+	mustClaim(t, d, "after it")
+	if got := value(t, d, "k"); got != "z" {
+		t.Errorf("k is %q", got)
+	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
@@ -350,13 +502,19 @@ func TestAnswersLost(t *testing.T) {
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	for what, damage := range map[string]func(*testing.T, *service){
-		"log in the bucket lacks the record 2": func(t *testing.T, s *service) {
+		"lacks a record: number 2": func(t *testing.T, s *service) {
 			if _, err := s.backend.DeleteObject("b", "p/log/"+name("", 2)); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"record of the log in the bucket is damaged": func(t *testing.T, s *service) {
 			if _, err := s.backend.PutObject("b", "p/log/"+name("", 2), map[string]string{}, strings.NewReader("x"), 1, nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"does not follow the one before it": func(t *testing.T, s *service) {
+			body := encodeClaim(tag{7}, claim{ID: "false"})
+			if _, err := s.backend.PutObject("b", "p/log/"+name("", 2), map[string]string{}, bytes.NewReader(body), int64(len(body)), nil); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -400,8 +558,8 @@ func TestUnconditional(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	ops := storage.Batch{{Kind: storage.DeletePrefix, Key: "a/"}, {Kind: storage.Put, Key: "a/k", Value: []byte("v")}, {Kind: storage.Delete, Key: "b"}}
-	f.Add(encodeBatch("fence", ops))
-	f.Add(encodeClaim(claim{ID: "id", Value: "{}", TTL: 1}))
+	f.Add(encodeBatch(tag{1}, "fence", ops))
+	f.Add(encodeClaim(tag{2}, claim{ID: "id", Value: "{}", TTL: 1}))
 	f.Add([]byte(recordMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := decodeRecord(data)
@@ -413,12 +571,12 @@ func FuzzRecord(f *testing.F) {
 		}
 		var again []byte
 		if r.kind == batchKind {
-			again = encodeBatch(r.fence, r.ops)
+			again = encodeBatch(r.after, r.fence, r.ops)
 		} else {
-			again = encodeClaim(r.claim)
+			again = encodeClaim(r.after, r.claim)
 		}
 		back, err := decodeRecord(again)
-		if err != nil || back.kind != r.kind || back.fence != r.fence || len(back.ops) != len(r.ops) || back.claim != r.claim {
+		if err != nil || back.kind != r.kind || back.fence != r.fence || len(back.ops) != len(r.ops) || back.claim != r.claim || back.after != r.after || back.tag != tagOf(again) {
 			t.Fatalf("%+v became %+v, %v", r, back, err)
 		}
 	})

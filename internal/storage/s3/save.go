@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -46,13 +47,13 @@ func (d *Driver) save() {
 		if err == nil {
 			err = d.sweep(n)
 		}
-		d.turn.Lock()
-		defer d.turn.Unlock()
+		_ = d.turn.take(context.Background()) // who has it ends soon
+		defer d.turn.give()
 		d.saving = false
-		if size > 0 {
+		if size > 0 && n > d.state.n {
 			d.state = saved{n, size}
-			d.behind.n -= was.n
-			d.behind.bytes -= was.bytes
+			d.behind.n -= min(was.n, d.behind.n)
+			d.behind.bytes -= min(was.bytes, d.behind.bytes)
 		}
 		if err != nil && d.ctx.Err() == nil {
 			d.failed = n
