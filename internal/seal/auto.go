@@ -185,16 +185,9 @@ func (m *Manager) encryptAll(ctx context.Context, root barrier.Key) ([]wrapping,
 // decryptAny gets the root key, the one that opens the stored keyring, from the
 // first seal that gives it.
 func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error) {
-	var record []byte // none where the node is about to join a cluster, which tests the key in its own way
-	stored, err := m.readStored(ctx)
-	if err == nil && stored != nil {
-		err = m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
-			record, err = tx.Get(barrier.RecordKey)
-			return err
-		})
-	}
+	record, err := m.storedRecord(ctx)
 	if err != nil {
-		return nil, errs.New(errs.Failed, "the keyring cannot be read: %w", err)
+		return nil, err
 	}
 	// Where no enabled seal has anything under its name, one may have got another name;
 	// else this is a migration, which a disabled seal is not to pass over.
@@ -214,6 +207,22 @@ func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error
 		}
 	}
 	return nil, errs.New(errs.Unavailable, "no seal gives the root key: %w", errors.Join(failures...))
+}
+
+// storedRecord reads the keyring; there is none where the node is about to join a cluster,
+// which tests the key in its own way.
+func (m *Manager) storedRecord(ctx context.Context) (record []byte, err error) {
+	stored, err := m.readStored(ctx)
+	if err == nil && stored != nil {
+		err = m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+			record, err = tx.Get(barrier.RecordKey)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, errs.New(errs.Failed, "the keyring cannot be read: %w", err)
+	}
+	return record, nil
 }
 
 // decryptBy gets the root key by w: from what stands under its name, else from what it
@@ -255,7 +264,10 @@ func (m *Manager) decryptBy(ctx context.Context, c *config, w *Wrapper, fits fun
 	}
 	if own == nil && len(orphans) > 0 {
 		m.note(w, failed)
-		m.refute(ctx, w, orphans)
+		if root := m.refute(ctx, w, orphans, fits); root != nil {
+			m.note(w, nil)
+			return root, nil
+		}
 	}
 	for i := range c.Wrapped {
 		if e := &c.Wrapped[i]; e.Type == w.Type && e != own && !slices.Contains(orphans, e) {
@@ -267,19 +279,52 @@ func (m *Manager) decryptBy(ctx context.Context, c *config, w *Wrapper, fits fun
 	return nil, failed
 }
 
-// refute remembers that w did not make these, if it does encrypt and decrypt
-// otherwise: then the store is under another key, and a migration is asked for.
-func (m *Manager) refute(ctx context.Context, w *Wrapper, list []*wrapping) {
+// refute remembers that w did not make these, which it was asked for once, if it does
+// encrypt and decrypt otherwise: then the store is under another key, and a migration is
+// asked for. It asks once more, as failures pass, and returns the root key if it is given.
+func (m *Manager) refute(ctx context.Context, w *Wrapper, list []*wrapping, good func(root []byte) bool) barrier.Key {
 	ctx, cancel := context.WithTimeout(ctx, sealerTimeout)
 	defer cancel()
 	probe := barrier.NewKey()
 	defer probe.Wipe()
 	if _, err := roundTrip(ctx, w, probe); err != nil {
-		return
+		return nil
 	}
 	for _, e := range list {
+		root, err := w.Sealer.Decrypt(ctx, e.Root)
+		switch {
+		case err == nil && good(root):
+			m.ill.acquit(w.Name, e.Root)
+			return root
+		case ctx.Err() != nil: // that says nothing
+			clear(root)
+			return nil
+		}
+		clear(root)
 		m.ill.refute(w.Name, e.Root)
 	}
+	return nil
+}
+
+// reconsider asks for what was refuted a while ago: a service may have failed twice in a
+// row and be well otherwise. It reports whether a seal gives the root key after all.
+func (m *Manager) reconsider(ctx context.Context, c *config, good func(root []byte) bool) bool {
+	for _, w := range m.enabled() {
+		var stale []*wrapping
+		for i := range c.Wrapped {
+			if e := &c.Wrapped[i]; e.Type == w.Type && m.ill.isStale(w.Name, e.Root) {
+				stale = append(stale, e)
+			}
+		}
+		if len(stale) == 0 {
+			continue
+		}
+		if root := m.refute(ctx, w, stale, good); root != nil {
+			root.Wipe()
+			return true
+		}
+	}
+	return false
 }
 
 func fits(root barrier.Key, record []byte) bool {
@@ -314,8 +359,13 @@ func (m *Manager) OpenByItself(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case !c.auto() || m.migrating(c):
+	case !c.auto():
 		return ErrNeedsShares
+	case m.migrating(c):
+		record, err := m.storedRecord(ctx)
+		if err != nil || !m.reconsider(ctx, c, func(root []byte) bool { return fits(root, record) }) {
+			return ErrNeedsShares
+		}
 	}
 	root, err := m.decryptAny(ctx, c)
 	if err == nil {

@@ -47,9 +47,9 @@ type refutation struct {
 // illnesses are the states of the seals by name.
 type illnesses struct {
 	mu      sync.Mutex
-	asked   map[string]illness // whether what is stored gives the root key; guarded by mu, as all
-	kept    map[string]illness // whether the seal itself is kept alive: see Keeper
-	refuted map[refutation]bool
+	asked   map[string]illness       // whether what is stored gives the root key; guarded by mu, as all
+	kept    map[string]illness       // whether the seal itself is kept alive: see Keeper
+	refuted map[refutation]time.Time // since when
 }
 
 // note takes the outcome of asking a seal for the root key, and returns what was known before.
@@ -98,9 +98,16 @@ func (s *illnesses) refute(name string, sealed []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuted == nil || len(s.refuted) >= maxRefuted {
-		s.refuted = map[refutation]bool{}
+		s.refuted = map[refutation]time.Time{}
 	}
-	s.refuted[refutation{name, sha256.Sum256(sealed)}] = true
+	s.refuted[refutation{name, sha256.Sum256(sealed)}] = now()
+}
+
+// acquit takes a refutation back.
+func (s *illnesses) acquit(name string, sealed []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.refuted, refutation{name, sha256.Sum256(sealed)})
 }
 
 // maxRefuted bounds what is remembered; forgetting costs a question.
@@ -109,7 +116,18 @@ const maxRefuted = 1000
 func (s *illnesses) isRefuted(name string, sealed []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refuted[refutation{name, sha256.Sum256(sealed)}]
+	return !s.refuted[refutation{name, sha256.Sum256(sealed)}].IsZero()
+}
+
+// refutedFor is how long a refutation counts without that the seal is asked again.
+const refutedFor = time.Minute
+
+// isStale reports whether something was refuted so long ago that the seal is to be asked again.
+func (s *illnesses) isStale(name string, sealed []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since := s.refuted[refutation{name, sha256.Sum256(sealed)}]
+	return !since.IsZero() && now().Sub(since) >= refutedFor
 }
 
 // note takes what became of asking w for the root key.

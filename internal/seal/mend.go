@@ -91,7 +91,7 @@ func (m *Manager) tend(ctx context.Context) {
 	c := u.config
 	// A node of an old configuration, which leads again in the course of a migration, is
 	// not to undo that because it takes what another seal made for its own.
-	migrating := m.migrating(c) || leads && !m.recognises(ctx, c, u.root)
+	migrating := m.migrating(c) && !m.reconsider(ctx, c, same(u.root)) || leads && !m.recognises(ctx, c, u.root)
 	switch {
 	case !leads:
 		m.look(ctx, c, u.root)
@@ -154,10 +154,18 @@ func (m *Manager) recognises(ctx context.Context, c *config, root barrier.Key) b
 			return true
 		}
 		if len(orphans) > 0 {
-			m.refute(ctx, w, orphans)
+			if again := m.refute(ctx, w, orphans, same(root)); again != nil {
+				again.Wipe()
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// same reports whether a key is root.
+func same(root barrier.Key) func([]byte) bool {
+	return func(key []byte) bool { return subtle.ConstantTimeCompare(key, root) == 1 }
 }
 
 // look asks the seals whether what is stored under them gives the root key.
@@ -184,7 +192,7 @@ func (m *Manager) verify(ctx context.Context, w *Wrapper, e *wrapping, root barr
 		return err
 	}
 	defer clear(back)
-	if subtle.ConstantTimeCompare(back, root) != 1 {
+	if !same(root)(back) {
 		return errWrongKey
 	}
 	return nil
