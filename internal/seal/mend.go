@@ -27,14 +27,17 @@ type crossing struct {
 	from string // seals of the configuration that it leaves
 }
 
-// seals names the seals of a configuration.
+// seals names the seals of a configuration, in whatever order it has them.
 func (c *config) seals() string {
 	var names []string
 	for i := range c.Wrapped {
 		names = append(names, c.Wrapped[i].Type+"/"+c.Wrapped[i].Name)
 	}
+	if len(names) == 0 {
+		return c.Type
+	}
 	slices.Sort(names)
-	return c.Type + ": " + strings.Join(names, ", ")
+	return strings.Join(names, ", ")
 }
 
 // wrappings is a digest of what the root key is under.
@@ -208,11 +211,17 @@ func (m *Manager) wrapped(ctx context.Context, c *config, root barrier.Key) (*co
 		return &next, nil
 	}
 	var failures []error
+	good := 0                     // seals that give root
 	taken := map[*wrapping]bool{} // by a seal of another name
 	for _, w := range m.enabled() {
 		e, err := m.ensure(ctx, c, w, root, taken)
 		if err != nil {
 			failures = append(failures, err)
+		}
+		if e != nil {
+			good++
+		} else {
+			e = c.by(w) // keeps its place: an outage changes nothing
 		}
 		if e != nil {
 			next.Wrapped = append(next.Wrapped, *e)
@@ -221,7 +230,7 @@ func (m *Manager) wrapped(ctx context.Context, c *config, root barrier.Key) (*co
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(next.Wrapped) == 0 {
+	if good == 0 {
 		return nil, errs.New(errs.Unavailable, "%w", errors.Join(failures...))
 	}
 	next.Type = next.Wrapped[0].Type

@@ -169,6 +169,34 @@ func TestExchangedKeys(t *testing.T) {
 	}
 }
 
+// An outage changes nothing of what is stored, neither the order of the seals nor the type
+// of the store's: a migration that is pending compares the names.
+func TestOutageKeepsOrder(t *testing.T) {
+	t.Parallel()
+	ka, kb := newSealed(1), newSealed(2)
+	n := configured(t, newNode(t, newStore(t)), auto("awskms", ka), auto("transit", kb))
+	mustInit(t, n, 1, 1)
+	if err := n.OpenByItself(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.tend(t.Context())
+	before, _ := n.config(t.Context())
+	ka.set(func() { ka.down = true })
+	n.ill = illnesses{}
+	n.tend(t.Context())
+	if after, _ := n.config(t.Context()); after != before {
+		t.Errorf("%s %s is now %s %s", before.Type, before.names(), after.Type, after.names())
+	}
+	if st, _ := n.Backends(t.Context()); st.Healthy {
+		t.Error("well")
+	}
+	turned := *before
+	turned.Type, turned.Wrapped = "transit", []wrapping{before.Wrapped[1], before.Wrapped[0]}
+	if turned.seals() != before.seals() {
+		t.Errorf("%q is not %q", turned.seals(), before.seals())
+	}
+}
+
 // A KMS key that was lost and replaced: the store is opened by its recovery keys, the
 // root key goes under the new key, and until then the seal is not said to be well.
 func TestLostKey(t *testing.T) {
