@@ -145,7 +145,7 @@ func (m *Manager) encrypt(ctx context.Context, w *Wrapper, root barrier.Key) (*w
 	defer cancel()
 	sealed, err := roundTrip(ctx, w, root)
 	if err != nil {
-		m.note(w, err)
+		m.note(w, nil, err)
 		return nil, errs.New(errs.Unavailable, "seal %q cannot encrypt the root key: %w", w.Name, err)
 	}
 	return &wrapping{Type: w.Type, Name: w.Name, Root: sealed, At: now()}, nil
@@ -176,7 +176,7 @@ func (m *Manager) encryptAll(ctx context.Context, root barrier.Key) ([]wrapping,
 		if err != nil {
 			return nil, err
 		}
-		m.note(w, nil)
+		m.note(w, e.Root, nil)
 		out = append(out, *e)
 	}
 	return out, nil
@@ -238,6 +238,7 @@ func (m *Manager) decryptBy(ctx context.Context, c *config, w *Wrapper, fits fun
 		if err == nil && !fits(root) {
 			clear(root)
 			err = errWrongKey
+			m.ill.refute(w.Name, e.Root)
 		}
 		if err != nil {
 			if failed == nil {
@@ -249,7 +250,7 @@ func (m *Manager) decryptBy(ctx context.Context, c *config, w *Wrapper, fits fun
 	}
 	if own != nil {
 		root := try(own)
-		m.note(w, failed)
+		m.note(w, own.Root, failed)
 		if root != nil {
 			return root, nil
 		}
@@ -257,15 +258,15 @@ func (m *Manager) decryptBy(ctx context.Context, c *config, w *Wrapper, fits fun
 	for _, e := range orphans {
 		if root := try(e); root != nil {
 			if own == nil {
-				m.note(w, nil)
+				m.note(w, e.Root, nil)
 			}
 			return root, nil
 		}
 	}
 	if own == nil && len(orphans) > 0 {
-		m.note(w, failed)
+		m.note(w, nil, failed)
 		if root := m.refute(ctx, w, orphans, fits); root != nil {
-			m.note(w, nil)
+			m.note(w, nil, nil)
 			return root, nil
 		}
 	}

@@ -3,6 +3,7 @@ package seal
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"time"
 )
@@ -26,10 +27,11 @@ func (m *Manager) unmended(c *config) bool {
 type illness struct {
 	since  time.Time // zero while it is well
 	looked time.Time
+	of     digest // of the ciphertext that it was asked for; zero for none
 }
 
-func (i illness) after(err error) illness {
-	next := illness{looked: now()}
+func (i illness) after(err error, of digest) illness {
+	next := illness{looked: now(), of: of}
 	if err != nil {
 		if next.since = i.since; i.since.IsZero() {
 			next.since = next.looked
@@ -52,15 +54,26 @@ type illnesses struct {
 	refuted map[refutation]time.Time // since when
 }
 
-// note takes the outcome of asking a seal for the root key, and returns what was known before.
-func (s *illnesses) note(name string, err error) (was illness) {
+// note takes the outcome of asking a seal for the root key by a ciphertext (nil: to encrypt
+// it), and returns what was known before. That it gives another key refutes it at once.
+func (s *illnesses) note(name string, sealed []byte, err error) (was illness) {
+	var of digest
+	if sealed != nil {
+		of = sha256.Sum256(sealed)
+		switch {
+		case err == nil:
+			s.acquit(name, sealed)
+		case errors.Is(err, errWrongKey):
+			s.refute(name, sealed)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asked == nil {
 		s.asked = map[string]illness{}
 	}
 	was = s.asked[name]
-	s.asked[name] = was.after(err)
+	s.asked[name] = was.after(err, of)
 	return was
 }
 
@@ -71,16 +84,17 @@ func (s *illnesses) noteKept(name string, err error) (was illness) {
 		s.kept = map[string]illness{}
 	}
 	was = s.kept[name]
-	s.kept[name] = was.after(err)
+	s.kept[name] = was.after(err, digest{})
 	return was
 }
 
-// due reports whether a seal is to be asked again.
-func (s *illnesses) due(name string) bool {
+// due reports whether a seal is to be asked again: what is known of one ciphertext says
+// nothing of another, which another node may have stored.
+func (s *illnesses) due(name string, sealed []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	is := s.asked[name]
-	return !is.since.IsZero() || now().Sub(is.looked) >= healthInterval
+	return !is.since.IsZero() || is.of != sha256.Sum256(sealed) || now().Sub(is.looked) >= healthInterval
 }
 
 // of gives since when a seal is ill; zero while it is well.
@@ -130,9 +144,10 @@ func (s *illnesses) isStale(name string, sealed []byte) bool {
 	return !since.IsZero() && now().Sub(since) >= refutedFor
 }
 
-// note takes what became of asking w for the root key.
-func (m *Manager) note(w *Wrapper, err error) {
-	switch was := m.ill.note(w.Name, err); {
+// note takes what became of asking w for the root key by sealed, or of having it encrypted,
+// where that is nil.
+func (m *Manager) note(w *Wrapper, sealed []byte, err error) {
+	switch was := m.ill.note(w.Name, sealed, err); {
 	case err != nil && was.since.IsZero():
 		m.cfg.Log.Error("a seal is ill: if no other opens the store, it can only be opened by recovery keys", "seal", w.Name, "error", err)
 	case err == nil && !was.since.IsZero():

@@ -175,14 +175,14 @@ func same(root barrier.Key) func([]byte) bool {
 func (m *Manager) look(ctx context.Context, c *config, root barrier.Key) {
 	for _, w := range m.enabled() {
 		e := c.by(w)
-		if e == nil || !m.ill.due(w.Name) {
+		if e == nil || !m.ill.due(w.Name, e.Root) {
 			continue
 		}
 		err := m.verify(ctx, w, e, root)
 		if ctx.Err() != nil {
 			return
 		}
-		m.note(w, err)
+		m.note(w, e.Root, err)
 	}
 }
 
@@ -267,14 +267,14 @@ func (m *Manager) ensure(ctx context.Context, c *config, w *Wrapper, root barrie
 		}
 		return m.encrypt(ctx, w, root)
 	}
-	if w.current(own) && !m.ill.due(w.Name) {
+	if w.current(own) && !m.ill.due(w.Name, own.Root) {
 		return own, nil
 	}
 	wrong := m.verify(ctx, w, own, root)
 	if ctx.Err() != nil {
 		return own, nil
 	}
-	m.note(w, wrong)
+	m.note(w, own.Root, wrong)
 	if wrong == nil && w.current(own) {
 		return own, nil
 	}
@@ -325,7 +325,7 @@ func (m *Manager) noteNew(c, next *config) {
 	for _, w := range m.enabled() {
 		old, e := c.by(w), next.by(w)
 		if e != nil && (old == nil || !bytes.Equal(old.Root, e.Root)) {
-			m.note(w, nil)
+			m.note(w, e.Root, nil)
 		}
 	}
 }

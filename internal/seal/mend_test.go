@@ -453,7 +453,7 @@ func TestKeep(t *testing.T) {
 		go n.Keep(t.Context())
 		synctest.Wait()
 		(*k.tell.Load())(errDown)
-		n.ill.due("transit")
+		n.ill.due("transit", nil)
 		n.tend(t.Context())
 		if st, _ := n.Backends(t.Context()); st.Healthy || n.Health()["transit"] {
 			t.Error("well")

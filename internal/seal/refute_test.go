@@ -103,3 +103,77 @@ func TestRefutationStays(t *testing.T) {
 		}
 	})
 }
+
+// Another node, of another configuration, replaces what is stored under a seal's name: that
+// this one was well says nothing of it.
+func TestHealthIsOfWhatIsStored(t *testing.T) {
+	t.Parallel()
+	ka, kb := newSealed(1), newSealed(2)
+	b := shared{newStore(t)}
+	one := configured(t, newNode(t, b), named("transit", ka))
+	mustInit(t, one, 1, 1)
+	two := configured(t, newNode(t, b), named("transit", ka))
+	for _, n := range []*node{one, two} {
+		if err := n.OpenByItself(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.tend(t.Context())
+	}
+	two.cfg.Wrappers = []Wrapper{named("transit", kb)}
+	two.ill = illnesses{} // started anew
+	two.tend(t.Context())
+	if err := one.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-one.kick:
+	default:
+		t.Error("it is not looked at at once")
+	}
+	one.standby = true
+	one.tend(t.Context())
+	if st, _ := one.Backends(t.Context()); st.Healthy {
+		t.Errorf("a standby that could not start again is well: %+v", st)
+	}
+	one.standby = false
+	one.tend(t.Context())
+	if st, _ := one.Backends(t.Context()); !st.Healthy || !st.FullyWrapped {
+		t.Errorf("%+v", st)
+	}
+	next := configured(t, newNode(t, b), named("transit", ka))
+	if err := next.OpenByItself(t.Context()); err != nil {
+		t.Errorf("started again: %v", err)
+	}
+}
+
+// decryptOnly is a seal that may not encrypt.
+type decryptOnly struct{ *kms }
+
+func (decryptOnly) Encrypt(context.Context, []byte) ([]byte, error) {
+	return nil, errors.New("403 forbidden")
+}
+
+// What gives another key is no wrapping of the root key, also where it cannot be replaced.
+func TestWrongKeyIsNoWrapping(t *testing.T) {
+	t.Parallel()
+	for _, standby := range []bool{false, true} {
+		n := configured(t, newNode(t, newStore(t)), named("transit", newSealed(1)))
+		mustInit(t, n, 1, 1)
+		if err := n.OpenByItself(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.tend(t.Context())
+		n.cfg.Wrappers = []Wrapper{{Type: "transit", Name: "transit", Sealer: decryptOnly{&kms{key: 2}}}}
+		n.ill, n.standby = illnesses{}, standby
+		n.tend(t.Context())
+		if whole(t, n) {
+			t.Error("fully wrapped by another key, standby", standby)
+		}
+		good := &kms{key: 1, checks: true}
+		n.cfg.Wrappers[0].Sealer = good
+		n.tend(t.Context())
+		if !whole(t, n) {
+			t.Error("well again, yet not fully wrapped, standby", standby)
+		}
+	}
+}

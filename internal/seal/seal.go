@@ -315,6 +315,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	}
 	if !c.equal(u.config) { // else what works with it goes on
 		m.set(u, func(u *unsealed) { u.take(c) })
+		m.hasten() // to look at what the seals have now
 	}
 	return nil
 }
