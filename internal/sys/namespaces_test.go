@@ -258,6 +258,7 @@ func TestNamespaceDelete(t *testing.T) {
 			}
 			return all
 		}
+		synctest.Wait() // until what a node does once has been done
 		before := keys()
 		s.Must("POST", "sys/namespaces/a", s.Root, map[string]any{"custom_metadata": map[string]any{"k": "v"}})
 		s.Must("POST", "sys/mounts/kv", s.Root, map[string]any{"type": "kv"}, nsHeader, "a")

@@ -81,7 +81,7 @@ func testKilled(t *testing.T, p *database.Postgres) {
 		t.Fatal(err)
 	}
 	others := `FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()`
-	p.Exec(url, `SELECT pg_terminate_backend(pid) `+others)
+	p.Exec(url, `SELECT pg_terminate_backend(pid, 10000) `+others) // and waits until they are gone
 	if err := put("2"); err != nil {
 		t.Errorf("a connection that was closed while nobody used it: %v", err)
 	}
