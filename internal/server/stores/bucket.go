@@ -59,9 +59,7 @@ func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, e
 	if err != nil {
 		return nil, err
 	}
-	parent := copiesDir()
-	dropOldCopies(parent, log)
-	dir, err := os.MkdirTemp(parent, copyPrefix)
+	dir, err := copyDir(log)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "make a folder for the local copy: %w", err)
 	}
@@ -71,17 +69,22 @@ func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, e
 	return s3.Open(ctx, s3.Config{Bucket: b, Path: strings.Trim(o.text("path"), "/"), Dir: dir, Log: log})
 }
 
-// copiesDir is the folder for copies: the service's cache (of systemd), else the user's, as tidy programs remove what lies in
-// the folder for temporary files for days, else that one.
-func copiesDir() string {
-	dir := os.Getenv("CACHE_DIRECTORY")
-	if dir == "" {
-		dir, _ = os.UserCacheDir() // "" where there is no home
+// copyDir makes a folder for a copy: in the service's cache (of systemd) or the user's, as tidy programs remove what lies in the
+// folder for temporary files for days, else in that one.
+func copyDir(log *slog.Logger) (string, error) {
+	service, _, _ := strings.Cut(os.Getenv("CACHE_DIRECTORY"), ":")
+	user, _ := os.UserCacheDir() // "" where there is no home
+	for _, parent := range [...]string{service, user} {
+		if parent == "" || os.MkdirAll(parent, 0o700) != nil {
+			continue
+		}
+		dropOldCopies(parent, log)
+		if dir, err := os.MkdirTemp(parent, copyPrefix); err == nil { // else it cannot be written
+			return dir, nil
+		}
 	}
-	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
-		return os.TempDir()
-	}
-	return dir
+	dropOldCopies(os.TempDir(), log)
+	return os.MkdirTemp("", copyPrefix)
 }
 
 // dropOldCopies removes the copies of servers that were killed. Those of one that runs are locked.

@@ -167,6 +167,13 @@ func (d *Driver) followOnce(ctx context.Context) error {
 		if err := d.load(ctx); err != nil {
 			return err
 		}
+		// That may have taken long.
+		if newest, _, known, err = d.newestState(ctx); err != nil {
+			return err
+		}
+		if newest > d.at {
+			return errGap
+		}
 	} else if newest > d.state.n {
 		d.state = saved{newest, size}
 	}
@@ -175,7 +182,7 @@ func (d *Driver) followOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !known.IsZero() && !within(known, page.Now, removeAfter/2) {
+		if !known.IsZero() && page.Now.Sub(known) > removeAfter/2 { // the service's clocks may differ by seconds, either way
 			return errGap // this took so long that there may be another state
 		}
 		if err := d.read(ctx, page.Objects); err != nil {
