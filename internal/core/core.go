@@ -374,7 +374,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		_ = a.DB.Close() // nothing was written
 		return err
 	}
-	a.Queue = lease.NewQueue(lease.Config{DB: a.DB, Log: c.log, Handlers: map[string]lease.Handler{
+	a.Queue = lease.NewQueue(lease.Config{DB: a.DB, Log: c.log, Requests: c.flights.came, Handlers: map[string]lease.Handler{
 		token.QueueKind:     a.Tokens.Expire,
 		token.CleanupKind:   a.Tokens.CleanUp,
 		lease.QueueKind:     a.expireLease,

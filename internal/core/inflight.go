@@ -23,7 +23,8 @@ type flights struct {
 	shards [16]struct {
 		mu    sync.Mutex
 		first *handling // guarded by mu
-		_     [48]byte  // keeps shards on cache lines of their own
+		came  uint64    // how many have come in, ever; guarded by mu
+		_     [40]byte  // keeps shards on cache lines of their own
 	}
 }
 
@@ -47,9 +48,21 @@ func (f *flights) count() (n int) {
 	return n
 }
 
+// came is how many requests have ever come in.
+func (f *flights) came() (n uint64) {
+	for i := range f.shards {
+		s := &f.shards[i]
+		s.mu.Lock()
+		n += s.came
+		s.mu.Unlock()
+	}
+	return n
+}
+
 func (f *flights) add(h *handling) {
 	s := &f.shards[f.shard(h)]
 	s.mu.Lock()
+	s.came++
 	h.next = s.first
 	if h.next != nil {
 		h.next.prev = h

@@ -91,10 +91,13 @@ type Config struct {
 	Handlers map[string]Handler
 	// Failed, by kind, decides what becomes of an item that could not be handled,
 	// in a transaction of its own. Without it the item stands back a while.
-	Failed   map[string]func(ctx context.Context, tx storage.Tx, it Item, cause error) error
-	Log      *slog.Logger
-	Batch    int           // items per transaction; 0: 64
-	Workers  int           // 0: 2
+	Failed  map[string]func(ctx context.Context, tx storage.Tx, it Item, cause error) error
+	Log     *slog.Logger
+	Batch   int // items per transaction; 0: 64
+	Workers int // 0: 2
+	// Requests is how many requests have ever come in; while they come, the queue
+	// gives way to them. Without it, it never does.
+	Requests func() uint64
 	MaxSleep time.Duration // 0: one hour
 }
 
@@ -105,6 +108,8 @@ type Queue struct {
 	mu   sync.Mutex
 	next time.Time // when the sleeper will look again; guarded by mu
 	soon time.Time // the earliest item scheduled since the last look began, zero for none; guarded by mu
+
+	pace pace // of Run alone
 }
 
 // NewQueue makes a queue; it starts with Run.
@@ -118,7 +123,9 @@ func NewQueue(cfg Config) *Queue {
 	if cfg.MaxSleep == 0 {
 		cfg.MaxSleep = time.Hour
 	}
-	return &Queue{cfg: cfg, wake: make(chan struct{}, 1)}
+	q := &Queue{cfg: cfg, wake: make(chan struct{}, 1)}
+	q.pace.requests = cfg.Requests
+	return q
 }
 
 // Run handles due items until ctx ends, and returns when all work has stopped.
@@ -200,18 +207,27 @@ func (q *Queue) changed(keys []string) {
 // pass handles all that is due and says how long to sleep.
 func (q *Queue) pass(ctx context.Context) (time.Duration, error) {
 	for {
-		batch, wait, err := q.due(ctx)
+		start := time.Now()
+		most, yield := q.cfg.Batch*q.cfg.Workers, q.pace.yield(start)
+		if yield {
+			most = max(1, q.cfg.Batch/gentler)
+		}
+		batch, wait, err := q.due(ctx, most)
 		if err != nil || len(batch) == 0 {
 			return wait, err
 		}
 		if err := q.handle(ctx, batch); err != nil {
 			return 0, err
 		}
+		if yield && !q.pace.rest(ctx, start, batch[0].Due) {
+			return 0, ctx.Err()
+		}
 	}
 }
 
-// due reads the head of the index: what is due now, or how long until then.
-func (q *Queue) due(ctx context.Context) (batch []Item, wait time.Duration, err error) {
+// due reads the head of the index: up to most items that are due now, or how
+// long until then.
+func (q *Queue) due(ctx context.Context, most int) (batch []Item, wait time.Duration, err error) {
 	wait = q.cfg.MaxSleep
 	now := time.Now()
 	err = q.cfg.DB.View(ctx, func(tx storage.Tx) error {
@@ -229,7 +245,7 @@ func (q *Queue) due(ctx context.Context) (batch []Item, wait time.Duration, err 
 				wait = min(wait, it.Due.Sub(now))
 				return nil
 			}
-			if batch = append(batch, it); len(batch) == q.cfg.Batch*q.cfg.Workers {
+			if batch = append(batch, it); len(batch) == most {
 				return nil
 			}
 		}

@@ -182,7 +182,7 @@ func TestQueueScheduledMeanwhile(t *testing.T) {
 		b := newBench(t)
 		q := NewQueue(Config{DB: b.db, Log: slog.New(slog.DiscardHandler)})
 		q.begin()
-		_, wait, err := q.due(t.Context())
+		_, wait, err := q.due(t.Context(), 1)
 		if err != nil || wait != time.Hour {
 			t.Fatalf("an empty index: %s, %v", wait, err)
 		}
@@ -320,6 +320,58 @@ func TestQueueMany(t *testing.T) {
 			t.Errorf("%d items were handled in %d writes", len(b.done), applied)
 		}
 	})
+}
+
+// TestQueueGivesWay: while requests come, batches are small and rest in between;
+// what is late, waits for somebody else, or has no request beside it, does not.
+func TestQueueGivesWay(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		requests bool
+		late     time.Duration
+		each     time.Duration // what an item takes
+		want     []string
+	}{
+		{"nobody there", false, 0, time.Millisecond, []string{"0@0s", "1@1ms", "2@0s", "3@1ms"}},
+		{"requests", true, 0, time.Millisecond, []string{"0@0s", "1@2ms", "2@4ms", "3@6ms"}},
+		{"half as late as may be", true, patience / 2, time.Millisecond, []string{"0@0s", "1@1.5ms", "2@3ms", "3@4.5ms"}},
+		{"too late to wait", true, patience, time.Millisecond, []string{"0@0s", "1@1ms", "2@2ms", "3@3ms"}},
+		{"slow by itself", true, 0, time.Second, []string{"0@0s", "1@1s", "2@2s", "3@1s"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var came uint64
+				var got []string
+				var mu sync.Mutex
+				b := newBench(t)
+				for i := range 4 {
+					b.schedule(fmt.Sprint(i), -c.late)
+				}
+				stop := b.run(Config{
+					Batch: 2, Workers: 2,
+					Requests: func() uint64 {
+						if c.requests {
+							came++
+						}
+						return came
+					},
+					Handlers: map[string]Handler{"k": func(_ context.Context, tx storage.Tx, it Item) error {
+						mu.Lock()
+						got = append(got, fmt.Sprintf("%s@%s", it.ID, time.Since(b.start).Round(100*time.Microsecond)))
+						mu.Unlock()
+						time.Sleep(c.each) // the time of the bubble
+						return Cancel(tx, it)
+					}},
+				})
+				b.pass(10 * time.Second)
+				stop()
+				slices.Sort(got)
+				if !slices.Equal(got, c.want) {
+					t.Errorf("handled %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
 }
 
 func TestItemKeys(t *testing.T) {
