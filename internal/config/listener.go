@@ -55,6 +55,61 @@ type KES struct {
 	Namespace      string `conf:"namespace"` // that it is in; default the root
 	ProxyIDs       Names  `conf:"tls_proxy_identities"`
 	ProxyIDsHeader string `conf:"tls_proxy_cert_header"` // default X-Tls-Client-Cert
+	API            Calls  `conf:"api"`
+}
+
+// Calls are settings of single calls of KES's API, by their paths as KES has them.
+type Calls map[string]Call
+
+// A Call is what is set of one.
+type Call struct {
+	Pos      source.Pos
+	Timeout  time.Duration `conf:"timeout"` // 0 is the call's own
+	SkipAuth bool          `conf:"skip_auth"`
+}
+
+// SetConfig implements source.Setter.
+func (c *Calls) SetConfig(it source.Item, d *source.Decoder) error {
+	blocks, err := source.Blocks(it)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		in := Call{Pos: b.Pos}
+		if err := d.Decode(b.Body, &in, "api "+quote(b.Label)); err != nil {
+			return err
+		}
+		if *c == nil {
+			*c = Calls{}
+		}
+		(*c)[b.Label] = in
+	}
+	return nil
+}
+
+// Free reports whether some call needs no client certificate.
+func (c Calls) Free() bool {
+	for _, one := range c {
+		if one.SkipAuth {
+			return true
+		}
+	}
+	return false
+}
+
+// check refuses what would leave keys to everybody: whoever uses one is judged by the
+// mount's policies.
+func (c Calls) check() error {
+	for path, one := range c {
+		switch path {
+		case "/version", "/v1/ready", "/v1/status", "/v1/metrics", "/v1/api":
+		default:
+			if one.SkipAuth {
+				return source.Errorf(one.Pos, "api %q: skip_auth is for /v1/ready, /v1/status, /v1/metrics and /v1/api only", path)
+			}
+		}
+	}
+	return nil
 }
 
 // ListenerTLS are the settings of TLS.
@@ -231,6 +286,9 @@ func (l *Listener) check() error {
 		l.Mount = strings.Trim(l.Mount, "/")
 		if l.Mount == "" {
 			l.Mount = "kes"
+		}
+		if err := l.API.check(); err != nil {
+			return err
 		}
 	default:
 		return source.Errorf(l.Pos, "there is no listener %q; there are tcp, unix and kes", l.Type)

@@ -2,10 +2,12 @@ package kes
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"arca/internal/kes/cache"
 	"arca/internal/kes/key"
+	"arca/internal/kes/store"
 )
 
 // Cached is the Keys of a key store behind a cache.
@@ -15,6 +17,9 @@ var _ Keys = Cached{}
 
 // Create implements Keys.
 func (c Cached) Create(ctx context.Context, by Caller, name string, secret []byte, cipher key.Cipher) error {
+	if err := key.CheckName(name); err != nil {
+		return newName(ctx, c, by, name, err)
+	}
 	var made *key.Key
 	var err error
 	if secret == nil {
@@ -26,6 +31,18 @@ func (c Cached) Create(ctx context.Context, by Caller, name string, secret []byt
 		return err
 	}
 	return c.Cache.Create(ctx, name, made)
+}
+
+// newName is the error for a name of which no key is made: refusal, unless there is one.
+func newName(ctx context.Context, keys Keys, by Caller, name string, refusal error) error {
+	_, err := keys.Describe(ctx, by, name)
+	switch {
+	case err == nil:
+		return store.ErrExists
+	case errors.Is(err, store.ErrNotFound):
+		return refusal
+	}
+	return err
 }
 
 // Describe implements Keys.

@@ -130,6 +130,7 @@ type request struct {
 	identity string // empty when there is none
 	cert     *x509.Certificate
 	address  string // of the client, without port
+	free     bool   // it may be made by anybody
 	passed   bool   // it may be made
 	recorded bool   // a Witness has it on record
 	leave    func() // the place that it has; nil for none

@@ -30,6 +30,7 @@ type Caller struct {
 	Certificate *x509.Certificate // of which Identity is
 	Path        string            // of the request, decoded
 	HTTP        *http.Request
+	Free        bool // the call's setting is that nobody is judged
 
 	recorded *bool // set by who has put the request on record; nil: nobody asks
 }
@@ -45,7 +46,8 @@ type Description struct {
 // Keys is where keys are. Errors are those of package store; others mean that
 // the store failed, and only the log tells how.
 type Keys interface {
-	// Create keeps a new key; secret is nil for a random one.
+	// Create keeps a new key; secret is nil for a random one. Of a name that key.CheckName
+	// refuses there may be a key, but none is made.
 	Create(ctx context.Context, by Caller, name string, secret []byte, cipher key.Cipher) error
 	Describe(ctx context.Context, by Caller, name string) (Description, error)
 	Delete(ctx context.Context, by Caller, name string) error

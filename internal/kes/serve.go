@@ -157,6 +157,7 @@ func (d *Door) serve(r *request) (err error) {
 		return errs.New(errs.Unsupported, "method not allowed: this call is a %s", c.method)
 	}
 	set := r.state.Settings[c.path]
+	r.free = set.SkipAuth
 	if limit := or(set.Timeout, c.timeout); limit > 0 {
 		control := http.NewResponseController(r.w)
 		_ = control.SetReadDeadline(time.Now().Add(limit)) // not all connections can
@@ -258,11 +259,12 @@ func clientAddress(r *http.Request) string {
 }
 
 func (r *request) caller() Caller {
-	return Caller{r.identity, r.cert, r.http.URL.Path, r.http, &r.recorded}
+	return Caller{r.identity, r.cert, r.http.URL.Path, r.http, r.free, &r.recorded}
 }
 
-// name returns the argument as the name of something.
-func (r *request) name() (string, error) { return r.argument, key.CheckName(r.argument) }
+// name returns the argument as the name of something. Whether it can be that of something
+// new is for who would make it to say: it may be there.
+func (r *request) name() (string, error) { return r.argument, key.CheckKnown(r.argument) }
 
 // read decodes the body into v. With need false, no body is fine.
 func (d *Door) read(r *request, v any, need bool) error {

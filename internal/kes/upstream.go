@@ -113,7 +113,7 @@ func (u *Upstream) do(ctx context.Context, q rest.Request) error {
 		at := (first + try) % len(u.servers)
 		if err = u.servers[at].Do(ctx, q); !isGone(err) {
 			u.last.Store(int64(at))
-			err = answered(err)
+			err = named(q, answered(err))
 			if unknown != nil && (errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNotFound)) {
 				return unknown // this very call may have made it so
 			}
@@ -174,10 +174,23 @@ func answered(err error) error {
 	return err
 }
 
+// named makes a refusal of the client's of what a server says to whom names of 2023 are
+// none: see key.CheckKnown.
+func named(q rest.Request, err error) error {
+	name := q.Path[strings.LastIndexByte(q.Path, '/')+1:]
+	if rest.Is(err, http.StatusBadRequest) && key.WasName(name) && !key.IsName(name) {
+		return key.CheckName(name)
+	}
+	return err
+}
+
 func upstreamPath(call, name string) string { return "/v1/key/" + call + "/" + url.PathEscape(name) }
 
 // Create implements Keys. The other server names this one as the maker.
-func (u *Upstream) Create(ctx context.Context, _ Caller, name string, secret []byte, cipher key.Cipher) error {
+func (u *Upstream) Create(ctx context.Context, by Caller, name string, secret []byte, cipher key.Cipher) error {
+	if err := key.CheckName(name); err != nil {
+		return newName(ctx, u, by, name, err)
+	}
 	if secret == nil {
 		return u.do(ctx, rest.Request{Method: http.MethodPut, Path: upstreamPath("create", name)})
 	}

@@ -32,6 +32,8 @@ type far struct {
 	srv *httptest.Server
 	cfg UpstreamConfig
 	lie atomic.Pointer[http.HandlerFunc] // answers instead
+
+	door *Door
 }
 
 func newFar(t *testing.T, allow ...string) *far {
@@ -45,7 +47,7 @@ func newFar(t *testing.T, allow ...string) *far {
 		Keys:   Cached{cache.New(&memory.Store{}, cache.Expiry{})},
 		Access: Fixed{Set: &policy.Set{Policies: map[string]*policy.Policy{"p": p}, Identities: map[string]string{k.Identity(): "p"}}},
 	})
-	f := &far{}
+	f := &far{door: door}
 	f.srv = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l := f.lie.Load(); l != nil {
 			_, _ = io.Copy(io.Discard, r.Body) // so that the server sees the client leave

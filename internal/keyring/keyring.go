@@ -162,6 +162,19 @@ func (r *Ring) Create(tx storage.Tx, k Key, m *Material, now time.Time) (*Key, e
 	if err := CheckName(k.Name); err != nil {
 		return nil, err
 	}
+	return r.create(tx, k, m, now)
+}
+
+// Adopt is Create for a key whose name others have chosen: what is within a name may also
+// be at its ends.
+func (r *Ring) Adopt(tx storage.Tx, k Key, m *Material, now time.Time) (*Key, error) {
+	if err := CheckName("_" + k.Name + "_"); err != nil || k.Name == "" {
+		return nil, ErrName
+	}
+	return r.create(tx, k, m, now)
+}
+
+func (r *Ring) create(tx storage.Tx, k Key, m *Material, now time.Time) (*Key, error) {
 	if err := k.check(); err != nil {
 		return nil, err
 	}

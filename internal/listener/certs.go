@@ -46,6 +46,8 @@ func (c *certs) load() error {
 	switch {
 	case s.TLSDisableClient:
 		next.ClientAuth = tls.NoClientCert
+	case s.TLSRequireClient && s.API.Free(): // the door wants one for all other calls
+		next.ClientAuth = tls.VerifyClientCertIfGiven
 	case s.TLSRequireClient:
 		next.ClientAuth = tls.RequireAndVerifyClientCert
 	}

@@ -24,9 +24,15 @@ func (n *node) openKES(stanza *config.Listener, forward *forwarder) error {
 	if forward != nil {
 		inside.Forward = forward.forward
 	}
-	state := &kes.State{Keys: inside, Access: inside, Proxies: map[string]bool{}, ProxyHeader: s.ProxyIDsHeader}
+	state := &kes.State{Keys: inside, Access: inside, Settings: map[string]kes.Setting{}, Proxies: map[string]bool{}, ProxyHeader: s.ProxyIDsHeader}
 	if state.ProxyHeader == "" {
 		state.ProxyHeader = defaultProxyHeader
+	}
+	for path, c := range s.API {
+		if !kes.IsCall(path) {
+			n.log.Named("kes").Warn("there is no such call of KES's API", "path", path, "at", c.Pos.String())
+		}
+		state.Settings[path] = kes.Setting{Timeout: c.Timeout, SkipAuth: c.SkipAuth}
 	}
 	for _, id := range s.ProxyIDs {
 		state.Proxies[id] = true

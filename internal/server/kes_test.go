@@ -122,6 +122,73 @@ func TestKESProxyVerifies(t *testing.T) {
 	}
 }
 
+// TestKESFreeCalls lets probes without a certificate in where a call is free, though all
+// others have to show one that is trusted.
+func TestKESFreeCalls(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, other := issue(t, "ca", nil), issue(t, "other ca", nil)
+	server, good, bad := issue(t, "server", &ca), issue(t, "good", &ca), issue(t, "bad", &other)
+	raw, err := x509.MarshalPKCS8PrivateKey(server.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	writePEM(t, file("ca.crt"), "CERTIFICATE", ca.Certificate[0])
+	writePEM(t, file("s.crt"), "CERTIFICATE", server.Certificate[0])
+	writePEM(t, file("s.key"), "PRIVATE KEY", raw)
+	log, err := logging.New(logging.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arca := arcatest.New(t, arcatest.Config{})
+	arca.Must("POST", "sys/mounts/kes", arca.Root, map[string]any{"type": "kes"})
+	for _, free := range []bool{true, false} {
+		n := &node{log: log, core: arca.Core}
+		stanza := &config.Listener{Type: "kes", Address: "127.0.0.1:0"}
+		stanza.Mount = "kes"
+		stanza.TLSCertFile, stanza.TLSKeyFile, stanza.TLSClientCAFile = file("s.crt"), file("s.key"), file("ca.crt")
+		stanza.TLSRequireClient = true
+		if free {
+			stanza.API = config.Calls{"/v1/ready": {SkipAuth: true}, "/v1/api": {Timeout: 7 * time.Second}, "/nonsense": {Timeout: time.Second}}
+		}
+		if err := n.openKES(stanza, nil); err != nil {
+			t.Fatal(err)
+		}
+		l := n.listeners[0]
+		go func() { _ = l.Serve() }() // until it is closed
+		ask := func(path string, certs ...tls.Certificate) int {
+			shown := &tls.Config{InsecureSkipVerify: true}
+			for _, c := range certs { // whether the server would trust it or not
+				shown.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c, nil }
+			}
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: shown}}
+			defer client.CloseIdleConnections()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+l.Addr().String()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := client.Do(req)
+			if err != nil {
+				return 0
+			}
+			_ = res.Body.Close() // read only
+			return res.StatusCode
+		}
+		want := map[string][3]int{"/v1/ready": {200, 200, 0}, "/v1/status": {400, 403, 0}}
+		if !free {
+			want = map[string][3]int{"/v1/ready": {0, 403, 0}, "/v1/status": {0, 403, 0}}
+		}
+		for path, codes := range want {
+			if got := [3]int{ask(path), ask(path, good), ask(path, bad)}; got != codes {
+				t.Errorf("free %v, %s without, with a good and a bad certificate: %v, want %v", free, path, got, codes)
+			}
+		}
+		n.kes[0].Close()
+		_ = l.Close() // ends Serve
+	}
+}
+
 // TestKESHandshakeIsAudited tells the door of who does not get through the handshake.
 func TestKESHandshakeIsAudited(t *testing.T) {
 	t.Parallel()

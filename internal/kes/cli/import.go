@@ -27,8 +27,7 @@ type kes. What the server's clients have encrypted opens there, and its clients 
 known there. Keys that exist are kept, and those that were deleted in arca are not
 brought back; nor are policies and identities that were changed or deleted there. It
 tells of all that it leaves out, and ends with an error where clients would miss it:
-a key that is another in arca, one whose name arca does not take (a hyphen at an
-end), and an entry that is no key.
+a key that is another in arca, and an entry that is no key or has no key's name.
 
 Arca is named by VAULT_ADDR and VAULT_TOKEN (and VAULT_NAMESPACE, VAULT_CACERT, …).
 
@@ -93,7 +92,7 @@ func (c *call) importAll() error {
 	}
 	return incomplete(t.copied, []shortfall{
 		{t.others, "another key in arca than in the key store: what the KES server's clients have encrypted with it does not open there"},
-		{t.misnamed, "a key with a name that arca does not take"},
+		{t.misnamed, "an entry of the key store with a name that is no key's"},
 		{misnamed, "a policy with a name that arca does not take"},
 		{t.broken, "an entry of the key store that is no key"},
 		{t.refused, "a key that arca refuses"},
@@ -225,7 +224,7 @@ type leftError struct {
 func (e *leftError) Error() string { return e.text }
 
 func (i *importer) copyKey(ctx context.Context, from store.Store, name string) error {
-	if err := key.CheckName(name); err != nil { // before it is part of a path
+	if err := key.CheckKnown(name); err != nil { // before it is part of a path
 		return &leftError{err.Error() + "; it is left out", func(t *tally) *int { return &t.misnamed }}
 	}
 	stored, err := from.Get(ctx, name)
@@ -278,7 +277,7 @@ func (i *importer) access(cfg *config.Config) (misnamed int, err error) {
 	set := cfg.Policies
 	var policies, identities, kept int
 	for _, name := range slices.Sorted(maps.Keys(set.Policies)) {
-		if err := key.CheckName(name); err != nil {
+		if err := key.CheckKnown(name); err != nil {
 			i.warnf("policy %q: %v; it is left out", name, err)
 			misnamed++
 			continue
@@ -307,6 +306,9 @@ func (i *importer) access(cfg *config.Config) (misnamed int, err error) {
 			return misnamed, fmt.Errorf("write the admin %s: %w", set.Admin, err)
 		}
 		count(written, &identities, &kept)
+	}
+	if len(cfg.API) > 0 {
+		i.warnf("the settings of api stand in arca's configuration: listener \"kes\" { api \"/v1/ready\" { skip_auth = true } }")
 	}
 	if len(cfg.TLS.Proxies) > 0 {
 		i.warnf("TLS proxies stand in arca's configuration: listener \"kes\" { tls_proxy_identities = [...] }")

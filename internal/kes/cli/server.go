@@ -128,7 +128,7 @@ func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string)
 			return copied, kept, misnamed, fmt.Errorf("list the keys: %w", err)
 		}
 		for _, name := range names {
-			if err := key.CheckName(name); err != nil { // a store may tell any
+			if err := key.CheckKnown(name); err != nil { // a store may tell any
 				c.warnf("%q: %v; it is left out", name, err)
 				misnamed++
 				continue

@@ -197,6 +197,14 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: got %v, want %v", name, got, good)
 		}
 	}
+	for name, good := range map[string]bool{
+		"a": true, "-a": true, "a-": true, "-": true, "--": true, "_": false, "": false, "a.b": false, "..": false, "-/": false,
+		"-" + strings.Repeat("k", 79): true, "-" + strings.Repeat("k", 80): false,
+	} {
+		if got := CheckKnown(name) == nil; got != good {
+			t.Errorf("%q of 2023: got %v, want %v", name, got, good)
+		}
+	}
 	for pattern, want := range map[string]string{
 		"": "", "*": "", "app": "app", "app*": "app", "app-*": "app-", "app-": "app-", "app~-7": "app", "~x": "",
 	} {

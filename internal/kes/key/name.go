@@ -9,10 +9,23 @@ import (
 // maxName is the length of a name in characters.
 const maxName = 80
 
-// CheckName refuses what cannot name a key, a policy or an identity: anything
-// but 1 to 80 letters, digits, "-" and "_", "_" alone, and a hyphen at either
-// end. What it accepts is a safe file name.
+// CheckName refuses what cannot name a new key, policy or identity: what CheckKnown
+// refuses, and a hyphen at either end.
 func CheckName(name string) error {
+	if err := CheckKnown(name); err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-") {
+		return errs.New(errs.Invalid, "invalid name: a hyphen is neither its first nor its last character")
+	}
+	return nil
+}
+
+// CheckKnown refuses what no KES has taken as a name: anything but 1 to 80 letters,
+// digits, "-" and "_", and "_" alone. Those of 2023 took hyphens at the ends: keys of
+// such names are used, taken over and deleted, but not made. What it accepts is a safe
+// file name.
+func CheckKnown(name string) error {
 	switch {
 	case name == "":
 		return errs.New(errs.Invalid, "invalid name: it is empty")
@@ -22,8 +35,6 @@ func CheckName(name string) error {
 		return errs.New(errs.Invalid, "invalid name: it may have letters, digits, '-' and '_' only")
 	case name == "_":
 		return errs.New(errs.Invalid, "invalid name: '_' alone is none")
-	case strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-"):
-		return errs.New(errs.Invalid, "invalid name: a hyphen is neither its first nor its last character")
 	}
 	return nil
 }
@@ -68,6 +79,5 @@ func isName(s string) bool {
 // IsName reports whether CheckName accepts the name.
 func IsName(name string) bool { return CheckName(name) == nil }
 
-// WasName reports whether some KES took the name, which those of 2023 did with hyphens
-// anywhere.
-func WasName(name string) bool { return name != "" && len(name) <= maxName && isName(name) }
+// WasName reports whether CheckKnown accepts the name.
+func WasName(name string) bool { return CheckKnown(name) == nil }

@@ -253,7 +253,7 @@ func (n *node) build(ctx context.Context) (*parts, error) {
 		return nil, err
 	}
 	for _, name := range cfg.Keys {
-		err := key.CheckName(name)
+		err := key.CheckKnown(name) // it may be there
 		if err == nil {
 			err = keys.Create(opening, kes.Caller{Identity: cfg.Admin}, name, nil, key.Default())
 		}

@@ -132,7 +132,7 @@ func exists(err error) (bool, error) {
 }
 
 func (e *Engine) writePolicy(_ context.Context, call *engine.Call, in policyIn) (*engine.Response, error) {
-	if err := key.CheckName(in.Name); err != nil {
+	if err := key.CheckKnown(in.Name); err != nil {
 		return nil, err
 	}
 	if len(in.Allow)+len(in.Deny) > maxRules {
@@ -149,6 +149,9 @@ func (e *Engine) writePolicy(_ context.Context, call *engine.Call, in policyIn) 
 	old, err := e.policy(call, in.Name)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
+	}
+	if bad := key.CheckName(in.Name); bad != nil && err != nil && !in.Imported { // it is new
+		return nil, bad
 	}
 	if write, err := in.settle(call, policyDir+in.Name, err == nil, sameRules(old, in)); err != nil || !write {
 		return nil, err

@@ -129,7 +129,7 @@ func (e *Engine) makeKey(call *engine.Call, in keyIn) (*engine.Response, error) 
 }
 
 func (e *Engine) deleteKey(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
-	if err := key.CheckName(in.Name); err != nil {
+	if err := key.CheckKnown(in.Name); err != nil {
 		return nil, err
 	}
 	return nil, e.ring.Delete(ring(call), in.Name)
@@ -188,7 +188,7 @@ func (e *Engine) importKey(_ context.Context, call *engine.Call, in importIn) (*
 	}
 	p := from.Parts()
 	k, err := e.create(call, making{
-		name: in.Name, cipher: p.Cipher, secret: p.Secret, hmacKey: p.HMACKey, by: p.CreatedBy, at: p.CreatedAt, foreign: true,
+		name: in.Name, cipher: p.Cipher, secret: p.Secret, hmacKey: p.HMACKey, by: p.CreatedBy, at: p.CreatedAt, foreign: true, taken: true,
 	})
 	if err != nil {
 		return nil, err

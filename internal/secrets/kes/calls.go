@@ -413,8 +413,13 @@ func (e *Engine) callPolicies(_ context.Context, call *engine.Call, in callIn) (
 	return listing(call.Tx, policyDir, in.Name)
 }
 
+// person is what KES tells of an identity: of an admin, not who has made it one.
 func person(row *identityRow) map[string]any {
-	return map[string]any{"admin": row.Admin, "policy": row.Policy, "created_at": row.CreatedAt, "created_by": row.CreatedBy}
+	by := row.CreatedBy
+	if row.Admin {
+		by = ""
+	}
+	return map[string]any{"admin": row.Admin, "policy": row.Policy, "created_at": row.CreatedAt, "created_by": by}
 }
 
 func (e *Engine) callIdentity(_ context.Context, call *engine.Call, in callIn) (*engine.Response, error) {

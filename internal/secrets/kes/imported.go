@@ -68,7 +68,7 @@ func (in importIn) settleKey(call *engine.Call, e *Engine, from *key.Key) (kept 
 	if !in.Imported {
 		return nil, nil //nolint:nilnil // there is nothing to be settled
 	}
-	if err := key.CheckName(in.Name); err != nil {
+	if err := key.CheckKnown(in.Name); err != nil {
 		return nil, err
 	}
 	at, mark := importedDir+"key/"+in.Name, append([]byte{rowVersion}, from.ID()...)

@@ -91,7 +91,7 @@ var errNotFound = errs.New(errs.NotFound, "not found")
 
 // get returns a key that exists.
 func (e *Engine) get(call *engine.Call, name string) (*keyring.Key, error) {
-	if err := key.CheckName(name); err != nil {
+	if err := key.CheckKnown(name); err != nil {
 		return nil, err
 	}
 	k, err := e.ring.Get(ring(call), name)
@@ -110,12 +110,19 @@ type making struct {
 	by      string
 	at      time.Time // zero: now
 	foreign bool      // it has ciphertexts that were made elsewhere
+	taken   bool      // it exists at a KES, under a name that may be one of 2023
 	rotate  time.Duration
 }
 
 // create keeps a new key: errExists if there is one.
 func (e *Engine) create(call *engine.Call, m making) (*keyring.Key, error) {
-	if err := key.CheckName(m.name); err != nil {
+	switch _, err := e.get(call, m.name); {
+	case err == nil:
+		return nil, errExists
+	case !errs.Is(err, errs.NotFound):
+		return nil, err
+	}
+	if err := key.CheckName(m.name); err != nil && !m.taken {
 		return nil, err
 	}
 	spec := keyring.Spec{Type: keyring.AES256GCM}
@@ -146,14 +153,8 @@ func (e *Engine) create(call *engine.Call, m making) (*keyring.Key, error) {
 			meta[metaGeneric] = anyCipher
 		}
 	}
-	if _, err := e.ring.Get(ring(call), m.name); !errors.Is(err, storage.ErrNotFound) {
-		if err == nil {
-			err = errExists
-		}
-		return nil, err
-	}
 	k := keyring.Key{Name: m.name, Spec: spec, Imported: m.secret != nil, RotationAllowed: true, AutoRotate: m.rotate, Meta: meta}
-	return e.ring.Create(ring(call), k, material, call.Now)
+	return e.ring.Adopt(ring(call), k, material, call.Now)
 }
 
 // rotate adds a version. The HMAC key stays.
