@@ -48,6 +48,8 @@ play_kmip() {
 		[ -n "$up" ] || { cat "$tmp/server.log"; exit 1; }
 		"$arca" secrets enable kmip
 		"$arca" write kmip/config "listen_addrs=127.0.0.1:$port"
+		"$arca" write kmip/ca/objects/generate key_type=rsa key_bits=2048
+		"$arca" write kmip/config certify_ca=objects
 		"$arca" write -f kmip/scope/conformance
 		"$arca" write kmip/scope/conformance/role/all operation_all=true
 		"$arca" read -field=ca_pem kmip/ca >"$tmp/ca.pem"

@@ -287,6 +287,11 @@ func (e *Engine) deleteCA(_ context.Context, call *engine.Call, in caIn) (*engin
 	} else if err != nil {
 		return nil, err
 	}
+	if c, err := get[config](call.Tx, configKey); err == nil && c.CertifyCA == in.Name {
+		return nil, errs.New(errs.Invalid, "the authority issues certificates for objects: name another as certify_ca of config first")
+	} else if err != nil && !errors.Is(err, errNotFound) {
+		return nil, err
+	}
 	for kv, err := range call.Tx.Scan(listenerDir, "") {
 		if err != nil {
 			return nil, err

@@ -36,6 +36,9 @@ type config struct {
 	OfAddress   int           `json:"of_address,omitempty"`
 	MaxMessage  int           `json:"max_message,omitempty"` // bytes
 	Kept        time.Duration `json:"kept,omitempty"`        // destroyed objects
+
+	CertifyCA  string        `json:"certify_ca,omitempty"` // name of the authority of objects' certificates; "": none are issued
+	CertifyTTL time.Duration `json:"certify_ttl,omitempty"`
 }
 
 // bounds are those in force.
@@ -90,6 +93,9 @@ type configIn struct {
 	OfAddress   *int           `api:"max_connections_per_address" help:"How many of them come from one address at most."`
 	MaxMessage  *int           `api:"max_message_size" help:"How large a message may be, in bytes."`
 	Kept        *time.Duration `api:"destroyed_object_retention" help:"How long the attributes of destroyed objects are kept."`
+
+	CertifyCA  *string        `api:"certify_ca" help:"Name of the generated authority that issues certificates for objects (Certify, Re-certify). It can be no listener's."`
+	CertifyTTL *time.Duration `api:"certify_ttl" help:"How long these certificates are valid."`
 }
 
 func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
@@ -113,10 +119,14 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	for name, n := range map[string]int64{
 		"max_connections": int64(c.Connections), "max_connections_per_role": int64(c.OfRole), "max_connections_per_address": int64(c.OfAddress),
 		"max_message_size": int64(c.MaxMessage), "destroyed_object_retention": int64(c.Kept / time.Second),
+		"certify_ttl": int64(c.CertifyTTL / time.Second),
 	} {
 		if n != 0 {
 			out[name] = n
 		}
+	}
+	if c.CertifyCA != "" {
+		out["certify_ca"] = c.CertifyCA
 	}
 	out["connection_timeout"] = int64(max(c.Timeout, time.Second) / time.Second) // 1 is what Vault says where nothing was set
 	return data(out), nil
@@ -140,6 +150,14 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	for name, l := range named {
 		if slices.Contains(c.Listen, l.Address) {
 			return nil, errs.New(errs.Invalid, "the listener %q listens at %s", name, l.Address)
+		}
+		if c.CertifyCA != "" && l.CA == c.CertifyCA {
+			return nil, errs.New(errs.Invalid, "certify_ca: the listener %q has its certificate from the authority %q: who may certify could be the server", name, l.CA)
+		}
+	}
+	if c.CertifyCA != "" && c.CertifyCA != before.CertifyCA {
+		if _, err := issuer(call.Tx, c.CertifyCA, nil); err != nil {
+			return nil, err
 		}
 	}
 	if call.Asked == nil {
@@ -207,6 +225,8 @@ func (c *config) apply(call *engine.Call, in *configIn) error {
 	take(&c.OfAddress, in.OfAddress, null("max_connections_per_address"), 0)
 	take(&c.MaxMessage, in.MaxMessage, null("max_message_size"), 0)
 	take(&c.Kept, in.Kept, null("destroyed_object_retention"), 0)
+	take(&c.CertifyCA, in.CertifyCA, null("certify_ca"), "")
+	take(&c.CertifyTTL, in.CertifyTTL, null("certify_ttl"), 0)
 	var err error
 	if c.CA, err = c.CA.change(in.CAType, in.CABits, "tls_ca_key"); err != nil {
 		return err
@@ -266,6 +286,9 @@ func (c *config) check(in *configIn) error {
 	}
 	if c.Kept != 0 && (c.Kept < leastKept || c.Kept > caLife) {
 		return errs.New(errs.Invalid, "destroyed_object_retention must be from 24 hours to ten years")
+	}
+	if c.CertifyTTL != 0 && (c.CertifyTTL < time.Minute || c.CertifyTTL > caLife) {
+		return errs.New(errs.Invalid, "certify_ttl must be from one minute to ten years, or 0 for a year")
 	}
 	_, err := c.tls()
 	return err

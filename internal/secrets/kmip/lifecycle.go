@@ -249,7 +249,7 @@ func (b *batch) replacement(o *object, p *ttlv.Node, tag ttlv.Tag) (attrs []attr
 	}
 	for _, a := range o.Attrs {
 		k, _ := kindOfName(a.Name)
-		merged := a.Name == attrName && b.v.major >= 2 // it keeps its names there, and gets others
+		merged := a.Name == attrName && (b.v.major >= 2 || o.Type == ttlv.ObjectTypeCertificate) // it keeps its names there, and gets others
 		if !merged && slices.ContainsFunc(own, func(g attribute) bool { return g.Name == a.Name }) || a.Index >= templateIndex {
 			continue
 		}

@@ -61,6 +61,11 @@ func (l *listener) check(tx storage.Tx) error {
 	if n.Imported {
 		return errs.New(errs.Invalid, "the authority %q was imported: it cannot issue a listener's certificate", l.CA)
 	}
+	if c, err := get[config](tx, configKey); err == nil && c.CertifyCA == l.CA {
+		return errs.New(errs.Invalid, "the authority %q issues certificates for objects (certify_ca of config): a listener needs another", l.CA)
+	} else if err != nil && !errors.Is(err, errNotFound) {
+		return err
+	}
 	if len(l.Clients) > maxListeners {
 		return errs.New(errs.Invalid, "at most %d authorities can be named", maxListeners)
 	}

@@ -380,15 +380,18 @@ func (b *batch) operate(it *item) (*ttlv.Node, error) {
 		return nil, denied("the role may not %s", strings.ReplaceAll(o.flag, "_", " "))
 	}
 	if b.ticket != nil && b.ticket.Limited {
-		id := ""
-		if n := it.payload.Get(ttlv.TagUniqueIdentifier); n != nil || b.holder != "" {
-			var err error
-			if id, err = b.textID(n); err != nil {
+		named := it.payload.All(ttlv.TagUniqueIdentifier) // some operations work on several
+		if len(named) == 0 {
+			named = []*ttlv.Node{nil}
+		}
+		for _, n := range named {
+			id, err := b.textID(n)
+			if err != nil {
 				return nil, err
 			}
-		}
-		if !b.allows(o.code, id) {
-			return nil, newer(denied("the ticket does not allow this"), ttlv.ResultReasonNotAuthorised)
+			if !b.allows(o.code, id) {
+				return nil, newer(denied("the ticket does not allow this"), ttlv.ResultReasonNotAuthorised)
+			}
 		}
 	}
 	payload := it.payload
@@ -449,4 +452,9 @@ func failure(v version, reason uint32, text string, now time.Time) []byte {
 		ttlv.Struct(ttlv.TagResponseHeader, v.node(), ttlv.Time(ttlv.TagTimeStamp, now), ttlv.Int(ttlv.TagBatchCount, 1)),
 		ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagResultStatus, ttlv.ResultStatusOperationFailed),
 			ttlv.Enum(ttlv.TagResultReason, reason), ttlv.Text(ttlv.TagResultMessage, text))).Encode()
+}
+
+func isFault(err error) bool {
+	var f *fault
+	return errors.As(err, &f)
 }

@@ -105,6 +105,35 @@ func (o *object) addLink(typ uint32, id string) {
 	o.Attrs = append(o.Attrs, a)
 }
 
+// linked is the identifier that the first link of a type has; "" for none.
+func (o *object) linked(typ uint32) string {
+	for _, a := range o.instances(attrLink) {
+		if n := a.node(); uint32(n.Get(ttlv.TagLinkType).Int) == typ {
+			return n.Get(ttlv.TagLinkedObjectIdentifier).Text()
+		}
+	}
+	return ""
+}
+
+// relink has the link of a type to an object point to another one, or adds it. from
+// "" is any object.
+func (o *object) relink(typ uint32, from, to string) {
+	for i, a := range o.Attrs {
+		if a.Name != attrLink || a.Index >= templateIndex {
+			continue
+		}
+		n := a.node()
+		if uint32(n.Get(ttlv.TagLinkType).Int) != typ || from != "" && n.Get(ttlv.TagLinkedObjectIdentifier).Text() != from {
+			continue
+		}
+		c := newAttribute(attrLink, ttlv.Struct(ttlv.TagAttributeValue, ttlv.Enum(ttlv.TagLinkType, typ), ttlv.Text(ttlv.TagLinkedObjectIdentifier, to)))
+		c.Index = a.Index
+		o.Attrs[i] = c
+		return
+	}
+	o.addLink(typ, to)
+}
+
 // nextIndex is the index of a further instance. None comes twice in an object's life.
 func (o *object) nextIndex(name string) int32 {
 	next, any := int32(0), false

@@ -57,6 +57,9 @@ func table() []operation {
 		{ttlv.OperationHash, "Hash", "hash", v12, true, false, false, (*batch).hash},
 		{ttlv.OperationReKeyKeyPair, "Re-key Key Pair", "rekey_keypair", v11, false, false, true, (*batch).rekeyKeyPair},
 		{ttlv.OperationDeriveKey, "Derive Key", "derive_key", v10, false, false, false, (*batch).deriveKey},
+		{ttlv.OperationCertify, "Certify", "certify", v10, false, false, false, (*batch).certify},
+		{ttlv.OperationReCertify, "Re-certify", "recertify", v10, false, false, false, (*batch).recertify},
+		{ttlv.OperationValidate, "Validate", "validate", v10, true, false, false, (*batch).validate},
 		{ttlv.OperationPoll, "Poll", "poll", v10, false, false, false, nil},
 		{ttlv.OperationCancel, "Cancel", "cancel", v10, false, false, false, (*batch).cancel},
 		{ttlv.OperationCreateSplitKey, "Create Split Key", "create_split_key", v12, false, false, false, (*batch).createSplitKey},
@@ -126,7 +129,14 @@ func (b *batch) query(p *ttlv.Node) (*ttlv.Node, error) {
 	}
 	out := response()
 	if asked[ttlv.QueryFunctionQueryOperations] {
+		certifies, err := b.certifies()
+		if err != nil {
+			return nil, err
+		}
 		for _, o := range table() {
+			if (o.code == ttlv.OperationCertify || o.code == ttlv.OperationReCertify) && !certifies {
+				continue
+			}
 			if b.v.atLeast(o.since.major, o.since.minor) && (o.always || b.role.may(o.flag)) && b.mentions(o.code) {
 				out.Add(ttlv.Enum(ttlv.TagOperation, o.code))
 			}

@@ -260,20 +260,26 @@ func (b *batch) keepCertificate(attrs []attribute, node *ttlv.Node) (*object, er
 		cert = nil
 	}
 	return b.make(ttlv.ObjectTypeCertificate, attrs, node, func(o *object) error {
-		o.set(attrCertType, ttlv.Enum(0, typ))
-		o.set(attrCertLength, ttlv.Int(0, int32(len(value.Bytes))))
-		format := ttlv.KeyFormatTypeX_509
-		if b.v.major >= 2 {
-			format = ttlv.KeyFormatTypeRaw
-		}
-		b.formatted(o, ttlv.KeyFormatTypeRaw)
-		o.set(attrDigest, digest(value.Bytes, format, b.v))
-		if cert != nil {
-			describeCertificate(o, cert)
-		}
-		if !o.has(attrMask) {
-			o.set(attrMask, ttlv.Int(0, 0))
-		}
+		b.certificateIs(o, typ, value.Bytes, cert)
 		return nil
 	})
+}
+
+// certificateIs sets what follows from a certificate; cert is nil for one that cannot
+// be read.
+func (b *batch) certificateIs(o *object, typ uint32, der []byte, cert *x509.Certificate) {
+	o.set(attrCertType, ttlv.Enum(0, typ))
+	o.set(attrCertLength, ttlv.Int(0, int32(len(der))))
+	format := ttlv.KeyFormatTypeX_509
+	if b.v.major >= 2 {
+		format = ttlv.KeyFormatTypeRaw
+	}
+	b.formatted(o, ttlv.KeyFormatTypeRaw)
+	o.set(attrDigest, digest(der, format, b.v))
+	if cert != nil {
+		describeCertificate(o, cert)
+	}
+	if !o.has(attrMask) {
+		o.set(attrMask, ttlv.Int(0, 0))
+	}
 }
