@@ -2,7 +2,7 @@ package activity
 
 import (
 	"container/heap"
-	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -170,14 +170,15 @@ func (m *Makers) Top(kind string, limit int, now time.Time, in func(ns string) b
 		}
 	}
 	m.mu.Unlock()
-	slices.SortFunc(out, func(a, b Made) int {
+	sort.Slice(out, func(i, j int) bool { // slices.SortFunc would be 20 kB of code for a struct of this size
+		a, b := &out[i], &out[j]
 		switch {
 		case a.PerMinute != b.PerMinute:
-			return b.PerMinute - a.PerMinute
+			return a.PerMinute > b.PerMinute
 		case a.Total != b.Total:
-			return b.Total - a.Total
+			return a.Total > b.Total
 		}
-		return strings.Compare(a.Kind+a.Namespace+a.Mount+a.Role+a.Client, b.Kind+b.Namespace+b.Mount+b.Role+b.Client)
+		return a.Kind+a.Namespace+a.Mount+a.Role+a.Client < b.Kind+b.Namespace+b.Mount+b.Role+b.Client
 	})
 	return out[:min(limit, len(out))]
 }

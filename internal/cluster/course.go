@@ -1,9 +1,9 @@
 package cluster
 
 import (
-	"cmp"
 	"maps"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -89,7 +89,7 @@ func (c *course) guard(list []elector) {
 func draw(list []elector, upgrades bool) *course {
 	c := &course{status: upgradeIdle}
 	ms := slices.Clone(list)
-	slices.SortFunc(ms, func(a, b elector) int { return cmp.Compare(a.id, b.id) })
+	sort.Slice(ms, func(i, j int) bool { return ms[i].id < ms[j].id }) // slices.SortFunc would be 25 kB of code for a struct of this size
 	for _, m := range ms {
 		if m.version.compare(c.target) > 0 {
 			c.target = m.version
@@ -252,14 +252,12 @@ type zone struct {
 }
 
 func survey(ms []elector) (z zone) {
-	slices.SortStableFunc(ms, func(a, b elector) int {
-		switch {
-		case a.leader != b.leader && a.leader:
-			return -1
-		case a.leader != b.leader:
-			return 1
+	sort.SliceStable(ms, func(i, j int) bool {
+		a, b := &ms[i], &ms[j]
+		if a.leader != b.leader {
+			return a.leader
 		}
-		return a.since.Compare(b.since)
+		return a.since.Before(b.since)
 	})
 	for _, m := range ms {
 		well := m.healthy || m.leader

@@ -3,7 +3,7 @@ package core
 import (
 	"cmp"
 	"maps"
-	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -187,8 +187,9 @@ func (a *Active) LockedUsers(nsPath, accessor string, now time.Time) []LockedUse
 		}
 	}
 	l.mu.Unlock()
-	slices.SortFunc(out, func(a, b LockedUser) int {
-		return strings.Compare(a.NamespacePath+"\x00"+a.Accessor+"\x00"+a.Name, b.NamespacePath+"\x00"+b.Accessor+"\x00"+b.Name)
+	sort.Slice(out, func(i, j int) bool {
+		a, b := &out[i], &out[j]
+		return a.NamespacePath+"\x00"+a.Accessor+"\x00"+a.Name < b.NamespacePath+"\x00"+b.Accessor+"\x00"+b.Name
 	})
 	return out
 }

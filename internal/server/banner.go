@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"runtime"
-	"slices"
+	"sort"
 	"strings"
 
 	"arca/internal/api"
@@ -35,7 +35,7 @@ func (n *node) banner(warnings []source.Warning) {
 	for i := range n.cfg.Listeners {
 		rows = append(rows, [2]string{fmt.Sprintf("Listener %d", i+1), n.describe(&n.cfg.Listeners[i])})
 	}
-	slices.SortFunc(rows, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
 	out := n.env.Out
 	fmt.Fprint(out, "==> Vault server configuration:\n\n")
 	for _, r := range rows {

@@ -1,10 +1,9 @@
 package ui
 
 import (
-	"cmp"
 	"encoding/json"
 	"net/http"
-	"slices"
+	"sort"
 
 	"arca/internal/engine"
 	"arca/internal/errs"
@@ -59,7 +58,7 @@ func waitingFor(auth *engine.Auth, namespace, next string) *waiting {
 		}
 		w.Asked = append(w.Asked, a)
 	}
-	slices.SortFunc(w.Asked, func(a, b asked) int { return cmp.Compare(a.Name, b.Name) })
+	sort.Slice(w.Asked, func(i, j int) bool { return w.Asked[i].Name < w.Asked[j].Name })
 	return w
 }
 
