@@ -47,6 +47,7 @@ func TestHostile(t *testing.T) {
 	for i := range 2000 {
 		n.must("POST", fmt.Sprintf("kv/list/%0200d", i), map[string]any{"v": "1"})
 	}
+	n.must("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]any{"file_path": filepath.Join(dir, "audit.log")}})
 	before := n.status(t, "VmRSS")
 
 	reads := s.readOn(t)
@@ -67,6 +68,7 @@ func TestHostile(t *testing.T) {
 		{"a million members", 8, true, func(int) { s.post(t, "kv/x", "", s.members, 400) }},
 		{"a million query parameters", 8, true, func(int) { s.manyQueries(t) }},
 		{"a million form parameters", 8, true, func(int) { s.post(t, "kv/x", "application/x-www-form-urlencoded", s.queries, 400) }},
+		{"many short strings", 400, true, func(int) { s.post(t, "auth/approle/login", "", shortStrings, 403) }},
 		{"32 MiB", 64, true, func(int) { s.bigBody(t) }},
 	} {
 		for i := range attack.times {
@@ -93,6 +95,9 @@ func TestHostile(t *testing.T) {
 		t.Errorf("a good read took %v", longest)
 	}
 }
+
+// shortStrings are each longer as a hash in the audit log than in the request.
+var shortStrings = `{"a":[` + strings.Repeat(`["`+strings.Repeat(`","`, 9_000)+`"],`, 8) + `0]}`
 
 // attacked waits until the attacks that end by themselves have ended. That all
 // of them do is a part of the test: who waits gets its turn.

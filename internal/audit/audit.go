@@ -63,6 +63,8 @@ type Config struct {
 	// its own. Elsewhere has the active one keep how far a chain is.
 	Node      string
 	Elsewhere func(ctx context.Context, end End) error
+	// Prefixes says that a device may begin its lines with a text (option prefix).
+	Prefixes bool
 	// Wait bounds how long a request waits for its record to be taken; 0: 5 s.
 	Wait time.Duration
 }
@@ -81,6 +83,7 @@ type Broker struct {
 	set     atomic.Pointer[set]
 	work    sync.WaitGroup // writers, and devices on their way out
 	timers  sync.Pool
+	crowd   crowd       // of those who wait for room in a device's queue
 	stale   atomic.Bool // the store could not be read when it had changed
 
 	mu   sync.Mutex // held while the set changes
@@ -244,7 +247,7 @@ func (b *Broker) make(r row) (*device, error) {
 			return nil, errs.With(errs.Invalid, err)
 		}
 	}
-	st, err := parseStyle(r.Options)
+	st, err := parseStyle(r.Options, b.cfg.Prefixes)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +256,7 @@ func (b *Broker) make(r row) (*device, error) {
 		return nil, err
 	}
 	d := newDevice(r, s, newEncoder(st, r.Salt, b.version), b.log, b.cfg.Wait)
-	d.selection = sel
+	d.selection, d.freed = sel, &b.crowd
 	d.chain, err = b.chainFor(r)
 	return d, err
 }
@@ -369,23 +372,49 @@ func (b *Broker) offer(s *set, r *Record) error {
 	}
 	e := &entry{done: make(chan error, 1)}
 	e.left.Store(int32(len(chosen)))
+	full := chosen[:0] // those that were not offered it yet
 	for _, d := range chosen {
-		d.offer(e, r, s.headers)
+		if !d.offer(e, r, s.headers) {
+			full = append(full, d)
+		}
 	}
 	t := b.timers.Get().(*time.Timer)
 	t.Reset(b.cfg.Wait)
-	var err error
-	select {
-	case err = <-e.done:
-	case <-t.C:
-		err = errTimeout
-	}
+	err := b.await(e, r, s, full, t)
 	t.Stop()
 	b.timers.Put(t)
 	if err != nil && r.Kind == Request {
 		e.void.Store(true) // it did not happen
 	}
 	return err
+}
+
+// await waits for the first device that has e, and offers it to those that were
+// full when there is room again.
+func (b *Broker) await(e *entry, r *Record, s *set, full []*device, t *time.Timer) error {
+	for {
+		var room <-chan struct{}
+		if len(full) > 0 {
+			room = b.crowd.join() // before the look: what gets free from now on is told
+			full = slices.DeleteFunc(full, func(d *device) bool { return d.offer(e, r, s.headers) })
+		}
+		var err error
+		select {
+		case err = <-e.done:
+		case <-room:
+			b.crowd.part()
+			continue
+		case <-t.C:
+			err = errTimeout
+		}
+		if room != nil {
+			b.crowd.part()
+		}
+		for _, d := range full {
+			d.miss(errFull)
+		}
+		return err
+	}
 }
 
 // encodeData encodes the answer's data once, for all devices and the door.

@@ -167,8 +167,8 @@ func (b *Broker) chainFor(r row) (*chained, error) {
 	if err := flag(r.Options, "hash_chain", &on); err != nil || !on {
 		return nil, err
 	}
-	if r.Options["format"] == "jsonx" {
-		return nil, errs.New(errs.Invalid, "hash_chain needs the format json")
+	if r.Options["format"] == "jsonx" || r.Options["prefix"] != "" {
+		return nil, errs.New(errs.Invalid, "hash_chain needs the format json, without a prefix")
 	}
 	c, err := newChained(r.Salt)
 	if err != nil {

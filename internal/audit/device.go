@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -61,6 +62,7 @@ type device struct {
 	chain *chained
 	log   *slog.Logger
 	wait  time.Duration
+	freed *crowd // those who wait for room; nil is nobody
 
 	wake   chan struct{} // of capacity 1
 	ended  chan struct{} // closed when the writer has ended
@@ -106,24 +108,34 @@ func (d *device) blocked(now time.Time) bool {
 }
 
 // offer gives the device a record. The entry has its answer later, or at once
-// if the device cannot take it.
-func (d *device) offer(e *entry, r *Record, headers []header) {
-	if err := d.room(); err != nil {
-		d.miss(err)
-		e.answer(err)
-		return
+// if the device cannot take it. It reports false, and has done nothing, if the
+// queue is full and the device is at work, so that there will be room.
+func (d *device) offer(e *entry, r *Record, headers []header) bool {
+	err := d.room()
+	if errors.Is(err, errFull) && !d.blocked(time.Now()) {
+		return false
+	}
+	if err != nil {
+		d.refuse(e, err)
+		return true
 	}
 	it := item{entry: e, line: d.enc.encode(r, headers), late: d.blocked(time.Now())}
 	if err := d.push(it); err != nil {
 		d.enc.free(it.line)
 		e.answer(err)
-		return
+		return true
 	}
 	d.poke()
 	if it.late {
-		d.miss(errBlocked)
-		e.answer(errBlocked)
+		d.refuse(e, errBlocked)
 	}
+	return true
+}
+
+// refuse says that the device does not take an entry.
+func (d *device) refuse(e *entry, err error) {
+	d.miss(err)
+	e.answer(err)
 }
 
 func (d *device) room() error {
@@ -343,6 +355,7 @@ func (d *device) finish(n int, err error) {
 	d.bytes -= size
 	d.count -= n
 	d.mu.Unlock()
+	d.freed.wake()
 }
 
 // shut ends the device: what waits may still be written for grace. It returns

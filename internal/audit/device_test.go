@@ -215,3 +215,74 @@ func TestBatches(t *testing.T) {
 		}
 	})
 }
+
+// A full queue is waited for: many large records of some do not have those of
+// others refused.
+func TestFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newBroker(t, time.Second)
+		only := newFake()
+		only.gate = make(chan struct{})
+		install(b, only)
+		var wait sync.WaitGroup
+		refused := make(chan error, maxQueued)
+		for range maxQueued {
+			wait.Go(func() { refused <- b.Log(write("kv/some")) })
+		}
+		synctest.Wait()
+		late := make(chan error, 1)
+		wait.Go(func() { late <- b.Log(write("kv/late")) })
+		time.Sleep(time.Second / 2)
+		synctest.Wait()
+		if len(late) > 0 {
+			t.Fatalf("a record was not kept waiting: %v", <-late)
+		}
+		close(only.gate)
+		wait.Wait()
+		if err := <-late; err != nil {
+			t.Errorf("the queue had room again, but: %v", err)
+		}
+		for range maxQueued {
+			if err := <-refused; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := only.having("kv/late"); n != 1 {
+			t.Errorf("the record that waited was written %d times", n)
+		}
+		if n := b.crowd.size.Load(); n != 0 {
+			t.Errorf("%d are counted as waiting", n)
+		}
+	})
+}
+
+// A queue that stays full refuses after the time that requests wait, and at once
+// when the device is known to be blocked.
+func TestQueueStaysFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := newBroker(t, time.Second)
+		only := newFake()
+		only.gate = make(chan struct{})
+		install(b, only)
+		var wait sync.WaitGroup
+		for range maxQueued {
+			wait.Go(func() { _ = b.Log(write("kv/some")) })
+		}
+		synctest.Wait()
+		start := time.Now()
+		if err := b.Log(write("kv/late")); !errors.Is(err, errTimeout) || time.Since(start) != time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		time.Sleep(time.Second)
+		start = time.Now()
+		if err := b.Log(write("kv/later")); !errors.Is(err, errFull) || time.Since(start) != 0 {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		wait.Wait()
+		close(only.gate)
+		synctest.Wait()
+		if n := only.having("kv/late"); n != 0 {
+			t.Errorf("what was refused was written %d times", n)
+		}
+	})
+}

@@ -10,12 +10,26 @@ import (
 	"arca/internal/namespace"
 )
 
-// maxDataBytes bounds the data of a request or answer in a line. Larger data is
-// shown as one hash.
-const maxDataBytes = 4 << 20
+// Bounds of the data of a request or answer in a line; larger data is shown as one
+// hash. A hash is up to 70 times as long as what it stands for: without a bound by
+// what was sent, few and small requests fill the disk and the devices' queues.
+const (
+	maxDataBytes      = 4 << 20
+	strangerDataBytes = 64 << 10 // without a valid token
+	dataGrowth        = 4        // times what was sent, beyond strangerDataBytes
+)
+
+// dataBytes bounds what tells of size bytes.
+func (r *Record) dataBytes(size int) int {
+	if r.Token == nil {
+		return strangerDataBytes
+	}
+	return min(maxDataBytes, strangerDataBytes+dataGrowth*size)
+}
 
 // A style is how a device wants its lines.
 type style struct {
+	prefix   string
 	raw      bool // log_raw: nothing is hashed
 	accessor bool // hmac_accessor
 	elide    bool // elide_list_responses
@@ -72,6 +86,9 @@ func (e *encoder) encode(r *Record, headers []header) line {
 	}
 	if e.jsonx {
 		w.b = appendJSONx(nil, w.b)
+	}
+	if e.prefix != "" {
+		w.b = append([]byte(e.prefix), w.b...)
 	}
 	*buf = append(w.b, '\n')
 	e.hasher.put(m)

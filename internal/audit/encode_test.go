@@ -280,7 +280,7 @@ func TestLargeData(t *testing.T) {
 		limit int
 	}{
 		"many strings":        {many, style{}, 4096},
-		"many strings, raw":   {many, style{raw: true}, maxDataBytes},
+		"many strings, raw":   {many, style{raw: true}, strangerDataBytes + dataGrowth*len(many)},
 		"large string":        {large, style{}, 4096},
 		"large string, raw":   {large, style{raw: true}, 4096},
 		"deep":                {strings.Repeat(`[`, 2000) + `"s3cret"` + strings.Repeat(`]`, 2000), style{}, 4096},
@@ -294,5 +294,56 @@ func TestLargeData(t *testing.T) {
 				t.Errorf("the line has %d bytes, want at most %d", len(text), c.limit)
 			}
 		})
+	}
+}
+
+// What tells of a request is not much longer than the request, and short for those
+// who have shown no token.
+func TestGrowth(t *testing.T) {
+	short := `"` + strings.Repeat(`","`, 30_000) + `"`
+	long := `"` + strings.Repeat("s3cret", 100_000) + `"`
+	for name, c := range map[string]struct {
+		value    string
+		stranger bool
+		hashes   bool // each string has one
+	}{
+		"few short strings":                {`["a","b","c"]`, true, true},
+		"many short strings":               {"[" + short + "]", false, false},
+		"many short strings of a stranger": {"[" + short + "]", true, false},
+		"short strings in a long request":  {`["a",` + long + `,"b"]`, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := write("kv/a")
+			if c.stranger {
+				r.Token = nil
+			}
+			r.Request.Params = param.Object{{Key: "k", Value: json.RawMessage(c.value)}}
+			text, m := encoded(t, style{}, r)
+			whole := at(m, "request", "data", "omitted") != nil
+			if limit := r.dataBytes(len(c.value) + 1); len(text) > limit+4096 || whole == c.hashes {
+				t.Errorf("the line has %d bytes, of at most %d; one hash of all: %v", len(text), limit, whole)
+			}
+		})
+	}
+}
+
+// A prefix stands before each line, where the server allows that.
+func TestPrefix(t *testing.T) {
+	o := map[string]string{"prefix": "<13>arca: "}
+	if _, err := parseStyle(o, false); err == nil {
+		t.Error("a prefix is allowed by default")
+	}
+	for _, bad := range []string{"a\nb", "\x00", strings.Repeat("x", maxPrefixBytes+1)} {
+		if _, err := parseStyle(map[string]string{"prefix": bad}, true); err == nil {
+			t.Errorf("prefix %q is allowed", bad)
+		}
+	}
+	s, err := parseStyle(o, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newEncoder(s, []byte("salt"), "v1").encode(write("kv/a"), nil)
+	if text := string(*l.b); !strings.HasPrefix(text, `<13>arca: {"time":`) || !strings.HasSuffix(text, "}\n") {
+		t.Errorf("got %q", text)
 	}
 }

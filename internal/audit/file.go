@@ -99,6 +99,9 @@ func (s *fileSink) openFile() (*os.File, error) {
 			s.torn = true
 		}
 	}
+	if err == nil && s.keep && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		err = errs.New(errs.Invalid, "%s can be executed: an audit file cannot; change its mode, or leave mode=0000 out", s.path)
+	}
 	if err == nil && !s.keep && info.Mode().IsRegular() && info.Mode().Perm() != s.mode {
 		err = f.Chmod(s.mode)
 	}

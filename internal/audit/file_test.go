@@ -95,6 +95,31 @@ func TestFileModes(t *testing.T) {
 	}
 }
 
+// A file that can be executed is none to append to, though its mode is to stay.
+func TestFileExecutable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.sh")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newFile(map[string]string{"file_path": path, "mode": "0000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.open(); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "can be executed") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := openFile(t, map[string]string{"file_path": path, "mode": "0000"})
+	if err := os.Chmod(path, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.reload(); !errs.Is(err, errs.Invalid) {
+		t.Errorf("at a reload: %v", err)
+	}
+}
+
 func TestFileRelative(t *testing.T) {
 	t.Chdir(t.TempDir())
 	put(t, openFile(t, map[string]string{"file_path": "path/to/file.log"}), "a")

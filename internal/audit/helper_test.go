@@ -150,6 +150,7 @@ func install(b *Broker, sinks ...*fakeSink) {
 	for i, f := range sinks {
 		r := row{Path: string(rune('a'+i)) + "/", Type: "fake", Salt: []byte("salt")}
 		d := newDevice(r, f, newEncoder(style{accessor: true}, r.Salt, "v1"), b.log, b.cfg.Wait)
+		d.freed = &b.crowd
 		s.devices = append(s.devices, d)
 		b.start(d)
 	}

@@ -2,9 +2,13 @@ package audit
 
 import (
 	"strconv"
+	"strings"
+	"unicode"
 
 	"arca/internal/errs"
 )
+
+const maxPrefixBytes = 256
 
 // makeSink makes the sink of a type of device, not yet open. The errors are
 // Invalid, with the texts that Vault's clients know.
@@ -22,8 +26,9 @@ func makeSink(typ string, o map[string]string) (sink, error) {
 	return nil, errs.New(errs.Invalid, "unknown backend type: %q", typ)
 }
 
-// parseStyle reads the options that all types share.
-func parseStyle(o map[string]string) (style, error) {
+// parseStyle reads the options that all types share; prefixes says that a prefix
+// is allowed.
+func parseStyle(o map[string]string, prefixes bool) (style, error) {
 	s := style{accessor: true}
 	switch o["format"] {
 	case "", "json":
@@ -37,10 +42,15 @@ func parseStyle(o map[string]string) (style, error) {
 			return s, err
 		}
 	}
-	if o["prefix"] != "" {
+	if s.prefix = o["prefix"]; s.prefix != "" {
 		// A free text at the start of a line made audit files executable
 		// (CVE-2025-6000).
-		return s, errs.New(errs.Invalid, "audit log prefixing is not allowed")
+		if !prefixes {
+			return s, errs.New(errs.Invalid, "audit log prefixing is not allowed")
+		}
+		if len(s.prefix) > maxPrefixBytes || strings.ContainsFunc(s.prefix, unicode.IsControl) {
+			return s, errs.New(errs.Invalid, "prefix: at most %d bytes, without line breaks and control characters", maxPrefixBytes)
+		}
 	}
 	var err error
 	s.exclude, err = parseExclude(o["exclude"])

@@ -207,7 +207,11 @@ func (w *writer) params(p param.Object) {
 	if w.r.Mount != nil {
 		clear = slices.Concat(clear, w.r.Mount.Config.AuditRequestKeys)
 	}
-	from := len(w.b)
+	from, size := len(w.b), 0
+	for i := range p {
+		size += len(p[i].Key) + len(p[i].Value)
+	}
+	limit := from + w.r.dataBytes(size)
 	w.b = append(w.b, '{')
 	for i := range p {
 		if i > 0 {
@@ -216,6 +220,7 @@ func (w *writer) params(p param.Object) {
 		w.b = appendText(w.b, p[i].Key)
 		w.b = append(w.b, ':')
 		v := w.walker(p[i].Value, clear, from)
+		v.limit = limit
 		if !v.value(1, slices.Contains(clear, p[i].Key)) {
 			w.b = appendTooLarge(w.b[:from], w.clearMac(), p.JSON())
 			return
@@ -234,7 +239,7 @@ func (w *writer) clearMac() *mac {
 }
 
 func (w *writer) walker(src []byte, clear []string, from int) walker {
-	return walker{src: src, dst: w.b, mac: w.clearMac(), clear: clear, limit: from + maxDataBytes}
+	return walker{src: src, dst: w.b, mac: w.clearMac(), clear: clear, limit: from + w.r.dataBytes(len(src))}
 }
 
 // headers appends the configured request headers.

@@ -80,6 +80,8 @@ type Config struct {
 	ForwardRunner func(ctx context.Context, req *engine.Request) (*engine.Response, error)
 	// Forbidden tells why an audit device must not write a file; nil allows all.
 	Forbidden func(path string) error
+	// AuditPrefixes says that audit devices may begin their lines with a text.
+	AuditPrefixes bool
 	// Changed is told when the node may be sealed or unsealed, active or a standby; it must not wait. Nil is nobody.
 	Changed func()
 	// Usage is about gauges that are costly to find.
@@ -358,7 +360,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		return err
 	}
 	a.Cluster = cluster
-	auditing := audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion, Forbidden: c.cfg.Forbidden}
+	auditing := audit.Config{DB: a.DB, Log: c.log, CompatVersion: c.cfg.CompatVersion, Forbidden: c.cfg.Forbidden, Prefixes: c.cfg.AuditPrefixes}
 	if c.cfg.Cluster != nil {
 		auditing.Node, auditing.Elsewhere = c.cfg.Cluster.Self().ID, c.reportEnd
 	}

@@ -123,7 +123,11 @@ func (c *Core) always(ctx context.Context, req *engine.Request, rest string) (re
 		return nil, true, errRootOnly
 	}
 	call.Now = time.Now().UTC()
-	res, err = route.Run(ctx, call)
+	if route.Recorded {
+		res, err = c.recorded(ctx, call, route)
+	} else {
+		res, err = route.Run(ctx, call)
+	}
 	call.RunAfter()
 	return res, true, err
 }
@@ -145,11 +149,11 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if req.Op == 0 {
 		return nil, errInternalOp
 	}
-	if (req.Op == engine.OpUpdate || req.Op == engine.OpCreate) && strings.HasSuffix(req.Path, "/") {
-		return nil, errTrailing
-	}
 	if err := h.limit(ctx); err != nil {
 		return h.report(nil, err)
+	}
+	if (req.Op == engine.OpUpdate || req.Op == engine.OpCreate) && strings.HasSuffix(req.Path, "/") {
+		return h.report(nil, errTrailing)
 	}
 	res, err := h.transact(ctx)
 	if err != nil && errs.Is(err, errs.NotActive) {

@@ -31,7 +31,8 @@ type Route struct {
 
 	NoToken     bool // served without a client token
 	Sudo        bool // needs the sudo capability, or root
-	Always      bool // served sealed, too: no token, no transaction, no audit
+	Always      bool // served sealed, too: no token, no transaction, no audit but Recorded's
+	Recorded    bool // Always, but in the audit log while the node is not sealed, without what was sent and answered
 	Outside     bool // acts on the outside: never run twice
 	RootOnly    bool // exists in the root namespace only
 	TopLevel    bool // the answer's members are repeated beside "data"
@@ -67,6 +68,7 @@ var (
 	NoToken     Option = func(r *Route) { r.NoToken = true }
 	Sudo        Option = func(r *Route) { r.Sudo = true }
 	Always      Option = func(r *Route) { r.Always, r.NoToken = true, true }
+	Recorded    Option = func(r *Route) { r.Recorded = true }
 	ActsOutside Option = func(r *Route) { r.Outside = true }
 	RootOnly    Option = func(r *Route) { r.RootOnly = true }
 	TopLevel    Option = func(r *Route) { r.TopLevel = true }

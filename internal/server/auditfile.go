@@ -11,7 +11,7 @@ import (
 
 // auditFile tells why an audit device must not write a file: what lies in the
 // folder of plugins would be run, what lies among the configuration would be read
-// as such (CVE-2025-6000).
+// as such (CVE-2025-6000), and a listener's key would be spoilt.
 func (n *node) auditFile(path string) error {
 	to, err := resolved(path)
 	if err != nil {
@@ -23,6 +23,17 @@ func (n *node) auditFile(path string) error {
 		}
 		if in, err := inside(dir, to); err != nil || in {
 			return fmt.Errorf("an audit file cannot lie in the folder of plugins: %w", errors.Join(fs.ErrPermission, err))
+		}
+	}
+	for i := range n.cfg.Listeners {
+		l := &n.cfg.Listeners[i]
+		for _, name := range []string{l.TLSCertFile, l.TLSKeyFile, l.TLSClientCAFile} {
+			if name == "" {
+				continue
+			}
+			if in, err := inside(name, to); err != nil || in {
+				return fmt.Errorf("an audit file cannot be a key or certificate of a listener: %w", errors.Join(fs.ErrPermission, err))
+			}
 		}
 	}
 	for _, name := range n.opts.configs {

@@ -27,14 +27,16 @@ func TestAuditFile(t *testing.T) {
 		}
 	}
 	n := &node{
-		cfg:  &config.Config{},
+		cfg: &config.Config{
+			Listeners: config.Listeners{{ListenerTLS: config.ListenerTLS{TLSKeyFile: filepath.Join(dir, "tls.key")}}},
+		},
 		opts: options{configs: []string{filepath.Join(dir, "main.hcl"), filepath.Join(dir, "conf.d")}},
 	}
 	n.cfg.PluginDirectory = filepath.Join(dir, "link")
 	for path, allowed := range map[string]bool{
 		"log/a.log": true, "fine/a.log": true, "log/new/folder/a.log": true, "a.log": true, "plugins/a.log": true,
 		"plugin": false, "plugin/x": false, "plugin/a/b/c": false, "link/x": false, "log/../plugin/x": false,
-		"conf.d/a.hcl": false, "main.hcl": false, "broken": false, "broken/x": false,
+		"conf.d/a.hcl": false, "main.hcl": false, "broken": false, "tls.key": false, "tls.keys": true, "broken/x": false,
 	} {
 		if err := n.auditFile(filepath.Join(dir, path)); (err == nil) != allowed {
 			t.Errorf("%s: %v", path, err)

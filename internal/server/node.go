@@ -186,6 +186,7 @@ func (n *node) openCore() error {
 		Metrics:       n.metrics(),
 		Changed:       n.changed,
 		Forbidden:     n.auditFile,
+		AuditPrefixes: cfg.AllowAuditPrefixing,
 		Traces:        n.traces(),
 		ForwardRunner: n.runnerForwarder(),
 		Bucket:        openBucket,

@@ -188,3 +188,42 @@ func TestAuditNeedsSudo(t *testing.T) {
 		t.Errorf("got %v", records)
 	}
 }
+
+// What changes the keys that open the node is recorded though nobody shows a token,
+// without key shares and without what is made of them; so is a path with a slash too
+// many.
+func TestAuditRecordsKeyCeremonies(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	file := filepath.Join(t.TempDir(), "audit.log")
+	must(t, s, 204, "PUT", "sys/audit/raw", s.Root, object{"type": "file", "options": object{"file_path": file, "log_raw": true}})
+	begun := must(t, s, 200, "PUT", "sys/generate-root/attempt", "", nil)
+	share := strings.Repeat("ab", 32)
+	must(t, s, 400, "PUT", "sys/generate-root/update", "", object{"key": share, "nonce": begun["nonce"]})
+	must(t, s, 204, "DELETE", "sys/generate-root/attempt", "", nil)
+	must(t, s, 200, "PUT", "sys/rekey/init", "", object{"secret_shares": 1, "secret_threshold": 1})
+	must(t, s, 204, "DELETE", "sys/rekey/init", "", nil)
+	must(t, s, 400, "PUT", "sys/x/", s.Root, nil)
+	must(t, s, 200, "GET", "sys/seal-status", "", nil)
+
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{share, begun["otp"].(string)} {
+		if strings.Contains(string(raw), secret) {
+			t.Errorf("the log shows %q", secret)
+		}
+	}
+	for text, want := range map[string]int{
+		`"path":"sys/generate-root/attempt"`: 4, `"path":"sys/generate-root/update"`: 2, `"path":"sys/rekey/init"`: 4,
+		`"path":"sys/x/"`: 1, `"path":"sys/seal-status"`: 0,
+	} {
+		if lines, _ := auditLines(t, file, text); len(lines) != want {
+			t.Errorf("%s: got %d records, want %d: %v", text, len(lines), want, lines)
+		}
+	}
+	if _, records := auditLines(t, file, `"path":"sys/generate-root/update"`); len(records) == 2 && records[1]["error"] == nil {
+		t.Errorf("how it ended is missing: %v", records[1])
+	}
+}

@@ -11,12 +11,12 @@ import (
 func (e *Engine) rekeyRoutes() []engine.Route {
 	routes := []engine.Route{
 		engine.Read("rekey/init", of(e, false, e.readRekey), engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey.")),
-		engine.Write("rekey/init", of(e, false, e.startRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the key shares.")),
-		engine.Delete("rekey/init", of(e, false, e.cancelRekey), engine.Always, engine.RootOnly, engine.Help("Cancel a rekey.")),
-		engine.Write("rekey/update", of(e, false, e.updateRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present key shares.")),
+		engine.Write("rekey/init", of(e, false, e.startRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the key shares.")),
+		engine.Delete("rekey/init", of(e, false, e.cancelRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.Help("Cancel a rekey.")),
+		engine.Write("rekey/update", of(e, false, e.updateRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present key shares.")),
 		engine.Read("rekey/verify", of(e, false, e.readVerify), engine.Always, engine.RootOnly, engine.Help("Return the progress of a rekey's verification.")),
-		engine.Write("rekey/verify", of(e, false, e.verifyRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new key shares.")),
-		engine.Delete("rekey/verify", of(e, false, e.restartVerify), engine.Always, engine.RootOnly, engine.Help("Begin the verification anew.")),
+		engine.Write("rekey/verify", of(e, false, e.verifyRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new key shares.")),
+		engine.Delete("rekey/verify", of(e, false, e.restartVerify), engine.Always, engine.Recorded, engine.RootOnly, engine.Help("Begin the verification anew.")),
 
 		engine.Read("rekey/backup", e.readBackup, engine.RootOnly, engine.TopLevel,
 			engine.Help("Return the encrypted key shares that a rekey kept.")),
@@ -30,12 +30,12 @@ func (e *Engine) rekeyRoutes() []engine.Route {
 	// The same for recovery keys, of seals that open by themselves.
 	routes = append(routes,
 		engine.Read("rekey-recovery-key/init", of(e, true, e.readRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Return the progress of a rekey of the recovery keys.")),
-		engine.Write("rekey-recovery-key/init", of(e, true, e.startRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the recovery keys.")),
-		engine.Delete("rekey-recovery-key/init", of(e, true, e.cancelRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Cancel a rekey of the recovery keys.")),
-		engine.Write("rekey-recovery-key/update", of(e, true, e.updateRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present recovery keys.")),
+		engine.Write("rekey-recovery-key/init", of(e, true, e.startRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Start to replace the recovery keys.")),
+		engine.Delete("rekey-recovery-key/init", of(e, true, e.cancelRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Cancel a rekey of the recovery keys.")),
+		engine.Write("rekey-recovery-key/update", of(e, true, e.updateRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the present recovery keys.")),
 		engine.Read("rekey-recovery-key/verify", of(e, true, e.readVerify), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Return the progress of a verification of recovery keys.")),
-		engine.Write("rekey-recovery-key/verify", of(e, true, e.verifyRekey), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new recovery keys.")),
-		engine.Delete("rekey-recovery-key/verify", of(e, true, e.restartVerify), engine.Always, engine.RootOnly, engine.NoParamWarn, engine.Help("Begin the verification of recovery keys anew.")),
+		engine.Write("rekey-recovery-key/verify", of(e, true, e.verifyRekey), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Give one of the new recovery keys.")),
+		engine.Delete("rekey-recovery-key/verify", of(e, true, e.restartVerify), engine.Always, engine.Recorded, engine.RootOnly, engine.NoParamWarn, engine.Help("Begin the verification of recovery keys anew.")),
 	)
 	return routes
 }
