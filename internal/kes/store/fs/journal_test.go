@@ -371,3 +371,51 @@ func FuzzReplay(f *testing.F) {
 		replay(slices.Concat(before, whole, behind))
 	})
 }
+
+// TestManySoon takes keys that are made one after the other into the journal when they
+// are many, and syncs each of a few for itself.
+func TestManySoon(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	if j, err := s.owned(); err != nil || j == nil {
+		t.Skip("this file system has no journal", err)
+	}
+	now := time.Now()
+	for i := range manySoon {
+		if s.isSoon(now.Add(time.Duration(i) * 10 * time.Millisecond)) {
+			t.Fatalf("the creation %d is one of many", i)
+		}
+	}
+	for at, want := range map[time.Duration]bool{900 * time.Millisecond: true, 1200 * time.Millisecond: false} {
+		if got := (&Store{begun: s.begun, oldest: s.oldest}).isSoon(now.Add(at)); got != want {
+			t.Errorf("after %v: %v", at, got)
+		}
+	}
+	j := s.journal.Load()
+	for i := range s.begun {
+		s.begun[i] = now.Add(-time.Minute)
+	}
+	if err := s.Create(t.Context(), "few", stored(t)); err != nil || j.dirty.Load() {
+		t.Errorf("one of a few: %v, in the journal: %v", err, j.dirty.Load())
+	}
+	for i := range s.begun {
+		s.begun[i] = time.Now()
+	}
+	value := stored(t)
+	if err := s.Create(t.Context(), "many", value); err != nil || !j.dirty.Load() {
+		t.Errorf("one of many: %v, in the journal: %v", err, j.dirty.Load())
+	}
+	// Of the one in the journal, a crash may have left nothing.
+	after := open(t, powerCut(t, s.dir, func(name string, content []byte) []byte {
+		if name == "many" {
+			return nil
+		}
+		return content
+	}))
+	if got, err := after.Get(t.Context(), "many"); err != nil || !bytes.Equal(got, value) {
+		t.Errorf("after a crash: %v", err)
+	}
+	if _, err := after.Get(t.Context(), "few"); err != nil {
+		t.Error(err)
+	}
+}
