@@ -250,14 +250,21 @@ func (c *conn) refuse(why string) {
 // answer runs the handler for the parsed head.
 func (c *conn) answer() bool {
 	h := &c.head
-	body := &body{c: c, left: h.length}
+	var rest interface {
+		io.ReadCloser
+		discard() bool
+	} = &body{c: c, left: h.length}
 	c.req = c.plain
 	c.req.Method, c.req.URL, c.req.RequestURI = h.method, &c.url, h.target
 	c.req.Header, c.req.Host, c.req.Close = h.header, h.host, h.close
 	c.req.ContentLength, c.req.Body = h.length, http.NoBody
-	if h.length > 0 {
-		c.req.Body = body
-		if int64(c.to-c.from) < h.length {
+	if h.length < 0 {
+		rest = &chunks{c: c}
+		c.req.TransferEncoding = []string{"chunked"}
+	}
+	if h.length != 0 {
+		c.req.Body = rest
+		if h.length < 0 || int64(c.to-c.from) < h.length {
 			c.setDeadline(c.srv.ReadTimeout)
 		}
 	}
@@ -267,7 +274,7 @@ func (c *conn) answer() bool {
 	c.out.reset(c, h.method == http.MethodHead, h.close)
 	c.srv.Handler.ServeHTTP(&c.out, &c.req)
 	again := c.out.finish() && !h.close
-	if !body.discard() {
+	if !rest.discard() {
 		c.linger()
 		return false
 	}
@@ -298,23 +305,30 @@ func (b *body) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
-	c := b.c
+	n, err := b.c.readBody(p)
+	b.left -= int64(n)
+	b.err = err
+	return n, err
+}
+
+// readBody reads what belongs to a request's body.
+func (c *conn) readBody(p []byte) (int, error) {
 	if c.from < c.to {
 		n := copy(p, c.buf[c.from:c.to])
 		clear(c.buf[c.from : c.from+n]) // secrets are not kept beyond their request
 		c.from += n
-		b.left -= int64(n)
 		return n, nil
 	}
 	n, err := c.rw.Read(p)
-	b.left -= int64(n)
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		b.err = err
+	return n, unexpected(err)
+}
+
+// unexpected makes an error of the end of the connection, which is not the body's.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
 	}
-	return n, err
+	return err
 }
 
 // Close implements io.Closer.

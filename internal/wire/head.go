@@ -18,7 +18,7 @@ type head struct {
 	method string
 	target string
 	host   string
-	length int64 // of the body
+	length int64 // of the body, -1 when it is chunked
 	close  bool  // the client asked to close the connection
 	header http.Header
 	values [maxHeaders]string // what header's slices point into
@@ -59,7 +59,7 @@ func (h *head) parse(b []byte) bool {
 	clear(h.header)
 	clear(h.values[:h.count]) // tokens are not kept beyond their request
 	h.count, h.length, h.close, h.host = 0, 0, false, ""
-	hosts, lengths := 0, 0
+	hosts, lengths, chunked := 0, 0, 0
 	for rest != "" {
 		line, rest, ok = strings.Cut(rest, "\r\n")
 		if !ok || h.count == maxHeaders {
@@ -84,6 +84,13 @@ func (h *head) parse(b []byte) bool {
 				return false
 			}
 			h.length = n
+		case "Transfer-Encoding":
+			chunked++
+			h.length = -1
+			if !strings.EqualFold(value, "chunked") {
+				return false
+			}
+			continue // as net/http
 		case "Connection":
 			switch strings.ToLower(value) {
 			case "keep-alive":
@@ -92,7 +99,7 @@ func (h *head) parse(b []byte) bool {
 			default:
 				return false
 			}
-		case "Transfer-Encoding", "Upgrade", "Expect", "Trailer", "Te", "Proxy-Connection", "Keep-Alive", "Content-Encoding", "Http2-Settings":
+		case "Upgrade", "Expect", "Trailer", "Te", "Proxy-Connection", "Keep-Alive", "Content-Encoding", "Http2-Settings":
 			return false
 		}
 		h.values[h.count] = value
@@ -103,7 +110,7 @@ func (h *head) parse(b []byte) bool {
 		}
 		h.count++
 	}
-	return hosts == 1 && lengths <= 1
+	return hosts == 1 && lengths+chunked <= 1
 }
 
 // framedTwice reports whether a head tells the length of its body in two ways, of

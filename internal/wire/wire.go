@@ -8,13 +8,14 @@
 // buffer, calls the same http.Handler, and writes the answer with one write.
 //
 // It is strict: a head that has anything beyond the plain form (RFC 9112: HTTP/1.1,
-// origin form, one Host, at most one Content-Length, no Transfer-Encoding, no
+// origin form, one Host, at most one Content-Length or "Transfer-Encoding: chunked", no
 // Upgrade, no Expect, no folded lines, no control characters) is not judged
 // here. The connection goes to net/http together with the bytes that were read,
 // and stays there. So do connections that negotiate HTTP/2. What is refused, and
 // how, is net/http's decision alone; a request is never read in two ways. What has
-// both Content-Length and Transfer-Encoding is refused here, as net/http takes it; and
-// a connection ends with a request that has Transfer-Encoding.
+// both Content-Length and Transfer-Encoding is refused here, as net/http takes it. A
+// chunked body is read in its strict form only; a connection ends with one that is not,
+// and with a request of net/http's that has Transfer-Encoding.
 //
 // The handler's request and headers are valid until it returns, as with
 // net/http. Its context ends with the server, not with the client: a handler
