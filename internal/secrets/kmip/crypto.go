@@ -28,21 +28,8 @@ func (b *batch) using(p *ttlv.Node, mask uint32, protects bool, dataTags ...ttlv
 	if err != nil {
 		return nil, err
 	}
-	state := o.state(b.now)
-	start, hasStart := o.time(attrProcessStart)
-	stop, hasStop := o.time(attrProtectStop)
-	switch {
-	case protects && state != ttlv.StateActive:
-		return nil, denied("the key is not active")
-	case protects && hasStop && !b.now.Before(stop):
-		return nil, denied("the key's Protect Stop Date has passed")
-	case !protects && state != ttlv.StateActive && state != ttlv.StateDeactivated && state != ttlv.StateCompromised:
-		return nil, denied("the key was never active")
-	case !protects && hasStart && b.now.Before(start):
-		return nil, denied("the key's Process Start Date has not come")
-	}
-	if m := o.get(attrMask); m == nil || uint32(m.Int)&mask == 0 {
-		return nil, denied("the usage mask of the key does not allow this")
+	if err := b.mayBeUsed(o, mask, protects); err != nil {
+		return nil, err
 	}
 	u := &use{o: o, params: p.Get(ttlv.TagCryptographicParameters)}
 	if u.params == nil {
@@ -58,6 +45,27 @@ func (b *batch) using(p *ttlv.Node, mask uint32, protects bool, dataTags ...ttlv
 	}
 	u.key, err = b.material(o)
 	return u, err
+}
+
+// mayBeUsed checks state, dates and mask of a key.
+func (b *batch) mayBeUsed(o *object, mask uint32, protects bool) error {
+	state := o.state(b.now)
+	start, hasStart := o.time(attrProcessStart)
+	stop, hasStop := o.time(attrProtectStop)
+	switch {
+	case protects && state != ttlv.StateActive:
+		return denied("the key is not active")
+	case protects && hasStop && !b.now.Before(stop):
+		return denied("the key's Protect Stop Date has passed")
+	case !protects && state != ttlv.StateActive && state != ttlv.StateDeactivated && state != ttlv.StateCompromised:
+		return denied("the key was never active")
+	case !protects && hasStart && b.now.Before(start):
+		return denied("the key's Process Start Date has not come")
+	}
+	if m := o.get(attrMask); m == nil || uint32(m.Int)&mask == 0 {
+		return denied("the usage mask of the key does not allow this")
+	}
+	return nil
 }
 
 // spent takes what a use costs from the key's usage limits.

@@ -1,7 +1,6 @@
 package kmip
 
 import (
-	"crypto/ecdsa"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/pbkdf2"
@@ -369,17 +368,12 @@ func (d *derivation) agree() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bad := cryptoFailure("these two keys do not agree on a third: they must be on the same curve, one of P-256, P-384 and P-521")
-	priv, ok := private.(*ecdsa.PrivateKey)
-	pub, okToo := public.(*ecdsa.PublicKey)
-	if !ok || !okToo {
-		return nil, bad
-	}
-	x, err := priv.ECDH()
+	bad := cryptoFailure("these two keys do not agree on a third: they must be on the same curve, one of P-256, P-384, P-521 and Curve25519")
+	x, err := agreeing(private)
 	if err != nil {
 		return nil, bad
 	}
-	y, err := pub.ECDH()
+	y, err := agreed(public)
 	if err != nil {
 		return nil, bad
 	}

@@ -1,6 +1,7 @@
 package kmip_test
 
 import (
+	"crypto/x509/pkix"
 	"os"
 	"testing"
 )
@@ -13,3 +14,5 @@ func readFile(t *testing.T, name string) string {
 	}
 	return string(raw)
 }
+
+func elsewhereName() pkix.Name { return pkix.Name{CommonName: "leaf"} }

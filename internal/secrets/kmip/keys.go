@@ -2,7 +2,10 @@ package kmip
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -127,14 +130,25 @@ func rawOf(node *ttlv.Node) ([]byte, error) {
 }
 
 // inFormat gives an object in the format that is asked for; 0 is as it is kept.
-func (b *batch) inFormat(o *object, node *ttlv.Node, format uint32) (*ttlv.Node, error) {
+// compression is that of a public key's point, 0 for the usual.
+func (b *batch) inFormat(o *object, node *ttlv.Node, format, compression uint32) (*ttlv.Node, error) {
 	block := node.Get(ttlv.TagKeyBlock)
-	if format == 0 || block == nil {
+	if block == nil {
 		return node, nil
 	}
 	have, err := enum(block, ttlv.TagKeyFormatType)
-	if err != nil || have == format {
-		return node, err
+	if err != nil {
+		return nil, err
+	}
+	if format == 0 {
+		format = b.usual(o, have)
+	}
+	compressed := compression == ttlv.KeyCompressionTypeECPublicKeyTypeX9_62CompressedPrime
+	if compression > ttlv.KeyCompressionTypeECPublicKeyTypeX9_62CompressedPrime || compressed && o.Type != ttlv.ObjectTypePublicKey {
+		return nil, fail(ttlv.ResultReasonKeyCompressionTypeNotSupported, "keys cannot be compressed so here")
+	}
+	if have == format && (compression == 0 || o.Type != ttlv.ObjectTypePublicKey) {
+		return node, nil
 	}
 	unable := fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "the object cannot be given in this format")
 	alg, bits := uint32(0), int32(0)
@@ -157,6 +171,9 @@ func (b *batch) inFormat(o *object, node *ttlv.Node, format uint32) (*ttlv.Node,
 			return keyNode(ttlv.TagSymmetricKey, format, ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Bytes(ttlv.TagKey, raw)), alg, bits), nil
 		}
 	case ttlv.ObjectTypePrivateKey:
+		if format == ttlv.KeyFormatTypePKCS_12 {
+			return b.asPKCS12(o, node, alg, bits)
+		}
 		key, err := privateKey(node)
 		if err != nil {
 			return nil, unable
@@ -169,11 +186,33 @@ func (b *batch) inFormat(o *object, node *ttlv.Node, format uint32) (*ttlv.Node,
 		if err != nil {
 			return nil, unable
 		}
-		if m := publicIn(key, format); m != nil {
+		if _, ec := key.(*ecdsa.PublicKey); compressed && !ec {
+			return nil, fail(ttlv.ResultReasonKeyCompressionTypeNotSupported, "the points of NIST's curves alone are compressed")
+		}
+		m := inPublic(key, format, compressed)
+		if m == nil {
+			break
+		}
+		if compression == 0 {
 			return keyNode(ttlv.TagPublicKey, format, m, alg, bits), nil
 		}
+		block := ttlv.Struct(ttlv.TagKeyBlock, ttlv.Enum(ttlv.TagKeyFormatType, format), ttlv.Enum(ttlv.TagKeyCompressionType, compression),
+			ttlv.Struct(ttlv.TagKeyValue, m), ttlv.Enum(ttlv.TagCryptographicAlgorithm, alg), ttlv.Int(ttlv.TagCryptographicLength, bits))
+		return ttlv.Struct(ttlv.TagPublicKey, block), nil
 	}
 	return nil, unable
+}
+
+// usual is the format in which an object is given when none is asked for: as it is
+// kept, but for what a client's version does not know.
+func (b *batch) usual(o *object, have uint32) uint32 {
+	if b.v.atLeast(1, 3) && (b.v.major >= 2 || !o.has(attrCreated)) || !newerFormat(have) {
+		return have
+	}
+	if o.Type == ttlv.ObjectTypePublicKey {
+		return ttlv.KeyFormatTypeX_509
+	}
+	return ttlv.KeyFormatTypeECPrivateKey
 }
 
 func bytesOf(tag ttlv.Tag, raw []byte, err error) *ttlv.Node {
@@ -184,8 +223,18 @@ func bytesOf(tag ttlv.Tag, raw []byte, err error) *ttlv.Node {
 }
 
 // privateIn is a private key in a format, nil where that cannot be.
-func privateIn(key crypto.Signer, format uint32) *ttlv.Node {
+func privateIn(key secretKey, format uint32) *ttlv.Node {
+	if transparentPrivate(format) {
+		return curvePrivate(key)
+	}
 	switch format {
+	case ttlv.KeyFormatTypeRaw:
+		switch k := key.(type) {
+		case ed25519.PrivateKey:
+			return ttlv.Bytes(ttlv.TagKeyMaterial, k.Seed())
+		case *ecdh.PrivateKey:
+			return ttlv.Bytes(ttlv.TagKeyMaterial, k.Bytes())
+		}
 	case ttlv.KeyFormatTypePKCS_8:
 		raw, err := x509.MarshalPKCS8PrivateKey(key)
 		return bytesOf(ttlv.TagKeyMaterial, raw, err)
@@ -228,7 +277,7 @@ func publicIn(key crypto.PublicKey, format uint32) *ttlv.Node {
 }
 
 // privateKey reads a private key in the formats that are understood.
-func privateKey(node *ttlv.Node) (crypto.Signer, error) {
+func privateKey(node *ttlv.Node) (secretKey, error) {
 	unable := fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "the key is in a format that cannot be used here")
 	block := node.Get(ttlv.TagKeyBlock)
 	format, err := enum(block, ttlv.TagKeyFormatType)
@@ -251,33 +300,58 @@ func privateKey(node *ttlv.Node) (crypto.Signer, error) {
 	case ttlv.KeyFormatTypeECPrivateKey:
 		key, err = x509.ParseECPrivateKey(m.Bytes)
 	case ttlv.KeyFormatTypeTransparentRSAPrivateKey:
-		return transparentRSA(m)
+		key, err = transparentRSA(m)
+		if isFault(err) {
+			return nil, err
+		}
+	case ttlv.KeyFormatTypeRaw:
+		key, err = rawPrivate(block, m.Bytes)
 	default:
-		return nil, unable
+		if !transparentPrivate(format) {
+			return nil, unable
+		}
+		return privateOnCurve(m)
 	}
-	if signer, ok := key.(crypto.Signer); ok && err == nil {
-		return signer, fits(signer.Public())
+	if k, ok := key.(secretKey); ok && err == nil {
+		return k, fits(k.Public())
 	}
-	return nil, fail(ttlv.ResultReasonCryptographicFailure, "the private key cannot be read")
+	return nil, errPrivateKey
 }
 
-func transparentRSA(m *ttlv.Node) (crypto.Signer, error) {
-	num := func(tag ttlv.Tag) *big.Int {
-		if n := m.Get(tag); n != nil && n.Type == ttlv.BigInteger && len(n.Bytes) <= maxKeyBits/8+8 {
-			return n.BigInt()
+// rawPrivate reads a private key that is bytes alone: of Ed25519, or X25519.
+func rawPrivate(block *ttlv.Node, raw []byte) (any, error) {
+	alg, err := enum(block, ttlv.TagCryptographicAlgorithm)
+	switch {
+	case err != nil:
+		return nil, err
+	case alg == ttlv.CryptographicAlgorithmEd25519 && len(raw) == ed25519.SeedSize:
+		return ed25519.NewKeyFromSeed(raw), nil
+	case alg == ttlv.CryptographicAlgorithmECDH:
+		return ecdh.X25519().NewPrivateKey(raw)
+	}
+	return nil, errPrivateKey
+}
+
+// rawPublic reads a public key that is bytes alone: a point.
+func rawPublic(block *ttlv.Node, raw []byte) (crypto.PublicKey, error) {
+	alg, err := enum(block, ttlv.TagCryptographicAlgorithm)
+	if err != nil {
+		return nil, err
+	}
+	bits := block.Get(ttlv.TagCryptographicLength)
+	switch {
+	case alg == ttlv.CryptographicAlgorithmEd25519 && len(raw) == ed25519.PublicKeySize:
+		return ed25519.PublicKey(raw), nil
+	case alg == ttlv.CryptographicAlgorithmECDH && len(raw) == 32:
+		return ecdh.X25519().NewPublicKey(raw)
+	case bits != nil:
+		if c := map[int64]elliptic.Curve{224: elliptic.P224(), 256: elliptic.P256(), 384: elliptic.P384(), 521: elliptic.P521()}[bits.Int]; c != nil {
+			if k := onCurve(c, raw); k != nil {
+				return k, nil
+			}
 		}
-		return nil
 	}
-	n, d, e, p, q := num(ttlv.TagModulus), num(ttlv.TagPrivateExponent), num(ttlv.TagPublicExponent), num(ttlv.TagP), num(ttlv.TagQ)
-	if n == nil || d == nil || e == nil || p == nil || q == nil || !e.IsInt64() {
-		return nil, fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "a transparent RSA key is used with modulus, exponents and primes")
-	}
-	k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: int(e.Int64())}, D: d, Primes: []*big.Int{p, q}}
-	if k.Validate() != nil {
-		return nil, fail(ttlv.ResultReasonCryptographicFailure, "the private key is not consistent")
-	}
-	k.Precompute()
-	return k, nil
+	return nil, fail(ttlv.ResultReasonCryptographicFailure, "the public key cannot be read")
 }
 
 // publicKey reads a public key, also that of a certificate or of a private key.
@@ -313,7 +387,9 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 	case ttlv.KeyFormatTypePKCS_1:
 		key, err = x509.ParsePKCS1PublicKey(m.Bytes)
 	case ttlv.KeyFormatTypeX_509:
-		key, err = x509.ParsePKIXPublicKey(m.Bytes)
+		key, err = parsePKIX(m.Bytes)
+	case ttlv.KeyFormatTypeRaw:
+		key, err = rawPublic(block, m.Bytes)
 	case ttlv.KeyFormatTypeTransparentRSAPublicKey:
 		n, e := m.Get(ttlv.TagModulus), m.Get(ttlv.TagPublicExponent)
 		if n == nil || e == nil || n.Type != ttlv.BigInteger || e.Type != ttlv.BigInteger || len(n.Bytes) > maxKeyBits/8+8 || !e.BigInt().IsInt64() {
@@ -321,7 +397,10 @@ func publicKey(node *ttlv.Node) (crypto.PublicKey, error) {
 		}
 		return &rsa.PublicKey{N: n.BigInt(), E: int(e.BigInt().Int64())}, nil
 	default:
-		return nil, fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "the key is in a format that cannot be used here")
+		if !transparentPublic(format) {
+			return nil, fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "the key is in a format that cannot be used here")
+		}
+		return publicOnCurve(m)
 	}
 	if err != nil {
 		return nil, fail(ttlv.ResultReasonCryptographicFailure, "the public key cannot be read")
@@ -353,12 +432,24 @@ func describeCertificate(o *object, cert *x509.Certificate) {
 	if alg != 0 {
 		o.set(attrSignatureAlg, ttlv.Enum(0, alg))
 	}
-	switch k := cert.PublicKey.(type) {
-	case *rsa.PublicKey:
-		setMissing(o, ttlv.CryptographicAlgorithmRSA, k.N.BitLen())
-	case *ecdsa.PublicKey:
-		setMissing(o, ttlv.CryptographicAlgorithmECDSA, k.Curve.Params().BitSize)
+	if alg, bits := algorithmOf(cert.PublicKey); alg != 0 {
+		setMissing(o, alg, int(bits))
 	}
+}
+
+// algorithmOf tells what a key is; 0 where that is not known.
+func algorithmOf(key crypto.PublicKey) (alg uint32, bits int32) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return ttlv.CryptographicAlgorithmRSA, int32(k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return ttlv.CryptographicAlgorithmECDSA, int32(k.Curve.Params().BitSize)
+	case ed25519.PublicKey:
+		return ttlv.CryptographicAlgorithmEd25519, 256
+	case *ecdh.PublicKey:
+		return ttlv.CryptographicAlgorithmECDH, 256
+	}
+	return 0, 0
 }
 
 // nameParts sets the parts of a name, which KMIP 2 has as attributes of their own.

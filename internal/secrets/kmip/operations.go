@@ -354,8 +354,9 @@ func (b *batch) given(p *ttlv.Node) (*object, *ttlv.Node, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if c := p.Get(ttlv.TagKeyCompressionType); c != nil && c.Int != int64(ttlv.KeyCompressionTypeECPublicKeyTypeUncompressed) {
-		return nil, nil, fail(ttlv.ResultReasonKeyCompressionTypeNotSupported, "keys are not compressed here")
+	compression, err := enum(p, ttlv.TagKeyCompressionType)
+	if err != nil {
+		return nil, nil, err
 	}
 	if o.has(attrPresent) && !o.truth(attrPresent) { // the material is elsewhere
 		return o, b.elsewhere(o), nil
@@ -371,7 +372,7 @@ func (b *batch) given(p *ttlv.Node) (*object, *ttlv.Node, error) {
 			return nil, nil, err
 		}
 	}
-	if node, err = b.inFormat(o, node, format); err != nil {
+	if node, err = b.inFormat(o, node, format, compression); err != nil {
 		return nil, nil, err
 	}
 	if wrapping != nil {

@@ -1,8 +1,9 @@
 package kmip
 
 import (
-	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -12,7 +13,7 @@ import (
 )
 
 // pairOf makes a pair of keys as attributes say.
-func (b *batch) pairOf(common *object) (key crypto.Signer, alg uint32, bits int32, err error) {
+func (b *batch) pairOf(common *object) (key secretKey, alg uint32, bits int32, err error) {
 	a, l := common.get(attrAlgorithm), common.get(attrLength)
 	if a == nil {
 		return nil, 0, 0, missing(attrAlgorithm)
@@ -41,18 +42,25 @@ func (b *batch) pairOf(common *object) (key crypto.Signer, alg uint32, bits int3
 			if err != nil {
 				return nil, 0, 0, err
 			}
-			curve = map[uint32]elliptic.Curve{
-				ttlv.RecommendedCurveP_224: elliptic.P224(), ttlv.RecommendedCurveP_256: elliptic.P256(), ttlv.RecommendedCurveP_384: elliptic.P384(),
-				ttlv.RecommendedCurveP_521: elliptic.P521(),
-			}[c]
+			if c == ttlv.RecommendedCurveCURVE25519 && alg != ttlv.CryptographicAlgorithmECDSA { // X25519
+				key, err = ecdh.X25519().GenerateKey(rand.Reader)
+				return key, alg, 256, err
+			}
+			curve = curveOf(c)
 		} else {
 			curve = map[int32]elliptic.Curve{224: elliptic.P224(), 256: elliptic.P256(), 384: elliptic.P384(), 521: elliptic.P521()}[bits]
 		}
 		if curve == nil {
-			return nil, 0, 0, invalid("the curve is not supported: it is P-224, P-256, P-384 or P-521")
+			return nil, 0, 0, invalid("the curve is not supported: it is P-224, P-256, P-384 or P-521, or Curve25519 to agree on keys")
 		}
 		bits = int32(curve.Params().BitSize)
 		key, err = ecdsa.GenerateKey(curve, rand.Reader)
+	case ttlv.CryptographicAlgorithmEd25519:
+		if l != nil && bits != 256 {
+			return nil, 0, 0, invalid("%s %d is not possible for this algorithm", attrLength, bits)
+		}
+		bits = 256
+		_, key, err = ed25519.GenerateKey(rand.Reader)
 	default:
 		return nil, 0, 0, invalid("pairs of keys of this algorithm cannot be made here")
 	}
@@ -117,8 +125,14 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 		return nil, err
 	}
 	format, pubFormat := ttlv.KeyFormatTypePKCS_1, ttlv.KeyFormatTypePKCS_1
-	if _, ec := key.(*ecdsa.PrivateKey); ec {
+	switch key.(type) {
+	case *ecdsa.PrivateKey:
 		format, pubFormat = ttlv.KeyFormatTypeECPrivateKey, ttlv.KeyFormatTypeX_509
+		if b.v.major >= 2 { // its defaults (2.1, section 4.28)
+			format, pubFormat = ttlv.KeyFormatTypeTransparentECPrivateKey, ttlv.KeyFormatTypeTransparentECPublicKey
+		}
+	case ed25519.PrivateKey, *ecdh.PrivateKey:
+		format, pubFormat = ttlv.KeyFormatTypePKCS_8, ttlv.KeyFormatTypeX_509
 	}
 	finish := func(format uint32, m *ttlv.Node) func(o *object) error {
 		return func(o *object) error {
@@ -126,7 +140,11 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 			o.set(attrLength, ttlv.Int(0, bits))
 			o.set(attrCreated, date(b.now))
 			b.formatted(o, format)
-			o.set(attrDigest, digest(m.Bytes, format, b.v))
+			raw := m.Bytes
+			if m.Type == ttlv.Structure {
+				raw = m.Encode()
+			}
+			o.set(attrDigest, digest(raw, format, b.v))
 			return nil
 		}
 	}
@@ -136,7 +154,7 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 	if p.private, err = b.prepare(ttlv.ObjectTypePrivateKey, private, finish(format, m), oldPrivate); err != nil {
 		return nil, err
 	}
-	m = publicIn(key.Public(), pubFormat)
+	m = inPublic(key.Public(), pubFormat, false)
 	p.publicNode = keyNode(ttlv.TagPublicKey, pubFormat, m, alg, bits)
 	if p.public, err = b.prepare(ttlv.ObjectTypePublicKey, public, finish(pubFormat, m), oldPublic); err != nil {
 		return nil, err

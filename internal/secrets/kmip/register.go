@@ -32,6 +32,13 @@ func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
 	if err := protection(p, ttlv.TagProtectionStorageMasks); err != nil {
 		return nil, err
 	}
+	if w, err := enum(p, ttlv.TagKeyWrapType); err != nil {
+		return nil, err
+	} else if w == ttlv.KeyWrapTypeNotWrapped { // it is kept without its wrapping
+		if node, err = b.unwrapped(node); err != nil {
+			return nil, err
+		}
+	}
 	o, err := b.keep(typ, attrs, node)
 	if err != nil {
 		return nil, err
@@ -125,6 +132,12 @@ func (b *batch) keep(typ uint32, attrs []attribute, node *ttlv.Node) (*object, e
 	}
 	if format == 0 {
 		return nil, missing("Key Format Type")
+	}
+	if format == ttlv.KeyFormatTypePKCS_12 {
+		if typ != ttlv.ObjectTypePrivateKey {
+			return nil, invalid("a file of PKCS #12 is registered as a private key")
+		}
+		return b.keepPKCS12(attrs, block)
 	}
 	value := block.Get(ttlv.TagKeyValue)
 	if value == nil && (&object{Attrs: attrs}).has(attrLocation) { // the material is elsewhere

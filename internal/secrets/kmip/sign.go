@@ -123,7 +123,17 @@ func (u *use) digest(p *ttlv.Node, s *scheme) ([]byte, error) {
 }
 
 // signer is a key with which a use signs.
-func (u *use) signer() (crypto.Signer, error) { return privateKey(u.key) }
+func (u *use) signer() (crypto.Signer, error) {
+	key, err := privateKey(u.key)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, cryptoFailure("keys of this kind do not sign")
+	}
+	return s, nil
+}
 
 func (u *use) signed(key crypto.Signer, s *scheme, sum []byte) ([]byte, error) {
 	var opts crypto.SignerOpts = s.h
@@ -250,22 +260,65 @@ func (b *batch) signatureVerify(p *ttlv.Node) (*ttlv.Node, error) {
 			return nil, err
 		}
 	}
-	var valid bool
+	valid, err := isSigned(key, &how, sum, sig)
+	if err != nil {
+		return nil, err
+	}
+	return response(idNode(u.o), validity(valid)), nil
+}
+
+// isSigned verifies a signature.
+func isSigned(key crypto.PublicKey, how *scheme, sum, sig []byte) (bool, error) {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		if how.pss {
-			valid = rsa.VerifyPSS(k, how.h, sum, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
-		} else {
-			valid = rsa.VerifyPKCS1v15(k, how.h, sum, sig) == nil
+			return rsa.VerifyPSS(k, how.h, sum, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil, nil
 		}
+		return rsa.VerifyPKCS1v15(k, how.h, sum, sig) == nil, nil
 	case *ecdsa.PublicKey:
-		valid = ecdsa.VerifyASN1(k, sum, sig) || verifyRaw(k, sum, sig)
+		return ecdsa.VerifyASN1(k, sum, sig) || verifyRaw(k, sum, sig), nil
 	case ed25519.PublicKey:
-		valid = len(sig) == ed25519.SignatureSize && ed25519.Verify(k, sum, sig)
-	default:
-		return nil, cryptoFailure("this key does not verify")
+		return len(sig) == ed25519.SignatureSize && ed25519.Verify(k, sum, sig), nil
 	}
-	return response(idNode(u.o), validity(valid)), nil
+	return false, cryptoFailure("this key does not verify")
+}
+
+// sign signs the data of a use as a whole.
+func (u *use) sign() ([]byte, error) {
+	key, err := u.signer()
+	if err != nil {
+		return nil, err
+	}
+	how, err := u.scheme()
+	if err != nil {
+		return nil, err
+	}
+	sum := u.data
+	if _, whole := key.(ed25519.PrivateKey); !whole {
+		if sum, err = u.digest(nil, &how); err != nil {
+			return nil, err
+		}
+	}
+	return u.signed(key, &how, sum)
+}
+
+// verify verifies a signature of the data of a use as a whole.
+func (u *use) verify(sig []byte) (bool, error) {
+	key, err := publicKey(u.key)
+	if err != nil {
+		return false, err
+	}
+	how, err := u.scheme()
+	if err != nil {
+		return false, err
+	}
+	sum := u.data
+	if _, whole := key.(ed25519.PublicKey); !whole {
+		if sum, err = u.digest(nil, &how); err != nil {
+			return false, err
+		}
+	}
+	return isSigned(key, &how, sum, sig)
 }
 
 // verifyRaw takes a signature that is its two numbers, one behind the other.
