@@ -234,13 +234,52 @@ func (h *handling) transact(ctx context.Context) (*engine.Response, error) {
 	outside, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.a.ctx, cancel)() // sealing does not wait for others
-	if h.asked, err = q.Run(outside); err != nil {
+	if h.asked, err = ask(outside, q); err != nil {
 		return nil, h.judgeLogin(err)
 	}
 	if res, err = h.transaction(ctx); errors.As(err, &q) {
 		return nil, errs.New(errs.Internal, "a handler asks again and again")
 	}
 	return res, err
+}
+
+// askGrace is how long a question whose context is done may take to notice it.
+const askGrace = time.Second
+
+// ask runs a question. One that goes on although its context is done is left to
+// itself: it holds nothing of this node but its own memory, while its request holds
+// the gate that sealing waits for.
+func ask(ctx context.Context, q *engine.Question) (any, error) {
+	type result struct {
+		got   any
+		err   error
+		panic any
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			r.panic = recover()
+			done <- r
+		}()
+		r.got, r.err = q.Run(ctx)
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		timer := time.NewTimer(askGrace)
+		defer timer.Stop()
+		select {
+		case r = <-done:
+		case <-timer.C:
+			return nil, errs.New(errs.Unavailable, "what the request asked outside did not answer in time")
+		}
+	}
+	if r.panic != nil {
+		panic(r.panic) // where the request's panics are looked after
+	}
+	return r.got, r.err
 }
 
 // transaction is one that only reads for what reads, until it turns out to write

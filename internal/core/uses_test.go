@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"arca/internal/arcatest"
 	"arca/internal/engine"
@@ -61,6 +62,55 @@ func TestUsesOfFailingRequests(t *testing.T) {
 		code, _ := s.Do("GET", "auth/token/lookup-self", token, nil)
 		expect(t, "the used token", code, 403)
 	})
+}
+
+// A deaf engine asks outside and does not notice that nobody waits any more.
+type deaf struct {
+	asked, end chan struct{}
+}
+
+func (*deaf) Type() string { return "deaf" }
+
+func (d *deaf) Routes() []engine.Route {
+	return []engine.Route{
+		engine.Read("ask", func(context.Context, *engine.Call, engine.None) (*engine.Response, error) {
+			return nil, engine.Ask(func(context.Context) (any, error) {
+				close(d.asked)
+				<-d.end
+				return nil, nil
+			})
+		}),
+	}
+}
+
+// Sealing does not wait for a question outside that ignores its context. (No bubble of
+// synctest: its time stands still while the gate is waited for.)
+func TestSealWhileAsking(t *testing.T) {
+	t.Parallel()
+	d := &deaf{asked: make(chan struct{}), end: make(chan struct{})}
+	s := arcatest.New(t, arcatest.Config{Backend: storagetest.NewMap(), Engines: []engine.Engine{d}})
+	s.Must("POST", "sys/mounts/deaf", s.Root, object{"type": "deaf"})
+	answer := make(chan int, 1)
+	go func() {
+		code, _ := s.Do("GET", "deaf/ask", s.Root, nil)
+		answer <- code
+	}()
+	<-d.asked
+	sealed := make(chan struct{})
+	go func() {
+		defer close(sealed)
+		s.Must("PUT", "sys/seal", s.Root, nil)
+	}()
+	select {
+	case <-sealed:
+	case <-time.After(30 * time.Second):
+		t.Error("sealing waits for a question outside")
+		close(d.end)
+		<-sealed
+		return
+	}
+	expect(t, "answer", <-answer, 503)
+	close(d.end)
 }
 
 // An actor is an engine that acts on the outside, in a transaction that always

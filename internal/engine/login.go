@@ -42,6 +42,27 @@ type Question struct {
 // Error implements error.
 func (*Question) Error() string { return "the handler asks outside of the transaction first" }
 
+// Bounds on the policies of a token. Vault bounds them by the size of a record only,
+// which is about 14,000, and warns of the cost: each request with the token looks at all.
+const (
+	MaxPolicies    = 1000
+	maxPolicyBytes = 512
+)
+
+// CheckPolicies refuses, with kind Invalid, more names of policies than a token can have,
+// or longer ones than a policy can.
+func CheckPolicies(names []string) error {
+	if len(names) > MaxPolicies {
+		return errs.New(errs.Invalid, "a token has at most %d policies, these are %d: put rules together, or give them by groups", MaxPolicies, len(names))
+	}
+	for _, n := range names {
+		if len(n) > maxPolicyBytes {
+			return errs.New(errs.Invalid, "the name of a policy has at most %d bytes, %.40q... has %d", maxPolicyBytes, n, len(n))
+		}
+	}
+	return nil
+}
+
 // Paging are the parameters of a listing that pages.
 type Paging struct {
 	After string `api:"after" help:"List what comes behind this name."`

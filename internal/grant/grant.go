@@ -150,11 +150,17 @@ func (g *Grant) check() error {
 	case g.NumUses < 0:
 		return errs.New(errs.Invalid, "'token_num_uses' cannot be negative")
 	}
-	return nil
+	return engine.CheckPolicies(g.Policies)
 }
+
+// maxPrefixes bounds what each use of a token is compared with.
+const maxPrefixes = 1000
 
 // ParsePrefixes reads addresses and CIDR blocks.
 func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
+	if len(texts) > maxPrefixes {
+		return nil, errs.New(errs.Invalid, "at most %d addresses and CIDR blocks can bind tokens, these are %d", maxPrefixes, len(texts))
+	}
 	out := make([]netip.Prefix, 0, len(texts))
 	for _, text := range texts {
 		if text = strings.TrimSpace(text); text == "" {

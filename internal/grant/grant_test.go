@@ -4,11 +4,19 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"arca/internal/engine"
 )
+
+func names(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprint("p", i))
+	}
+	return out
+}
 
 func ptr[T any](v T) *T { return &v }
 
@@ -29,6 +37,9 @@ func TestApply(t *testing.T) {
 		{name: "useless type", p: Params{Type: ptr("default-batch")}, want: "0 [] batch []"},
 		{name: "periodic batch", p: Params{Type: ptr("batch"), Period: ptr(time.Minute)}, want: "'token_type' cannot be 'batch' or 'default_batch' when set to generate periodic tokens"},
 		{name: "counted batch", p: Params{Type: ptr("batch"), NumUses: ptr(1)}, want: "'token_type' cannot be 'batch' or 'default_batch' when set to generate tokens with limited use count"},
+		{name: "many policies", p: Params{Policies: ptr(names(1001))}, want: "a token has at most 1000 policies, these are 1001: put rules together, or give them by groups"},
+		{name: "a long policy", l: Legacy{Policies: ptr([]string{strings.Repeat("a", 513)})}, want: `the name of a policy has at most 512 bytes, "` + strings.Repeat("a", 40) + `"... has 513`},
+		{name: "many addresses", p: Params{BoundCIDRs: ptr(make([]string, 1001))}, want: "at most 1000 addresses and CIDR blocks can bind tokens, these are 1001"},
 		{name: "uses", p: Params{NumUses: ptr(-1)}, want: "'token_num_uses' cannot be negative"},
 		{name: "address", p: Params{BoundCIDRs: ptr([]string{"here"})}, want: `error parsing address "here": Unable to convert "here" to an IPv4 or IPv6 address, or a UNIX Socket`},
 	} {

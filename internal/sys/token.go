@@ -207,11 +207,16 @@ func errBatchCannot(what string) error {
 	return errs.New(errs.Invalid, "batch tokens cannot have %q set", what)
 }
 
+const maxDisplayName = 512
+
 // basics checks what needs no right.
 func (m *making) basics() error {
 	in := m.in
 	if in.NumUses < 0 {
 		return errs.New(errs.Invalid, "number of uses cannot be negative")
+	}
+	if len(in.DisplayName) > maxDisplayName {
+		return errs.New(errs.Invalid, "display_name has at most %d bytes", maxDisplayName)
 	}
 	if in.EntityAlias != "" && m.role == nil {
 		return errs.New(errs.Invalid, "'entity_alias' is only allowed in combination with token role")
@@ -246,6 +251,9 @@ func sanitizeName(name string) string {
 
 // policies decides which policies the token has.
 func (m *making) policies() error {
+	if err := engine.CheckPolicies(core.Sanitize(m.in.Policies, false)); err != nil {
+		return err // before each is compared and looked for
+	}
 	if m.role != nil {
 		return m.rolePolicies()
 	}

@@ -110,3 +110,57 @@ func TestBatchTokensEndWithTheirMount(t *testing.T) {
 		}
 	}
 }
+
+// A token has bounds, however it is made: each use of it reads its record and looks
+// at all its policies.
+func TestTokenBounds(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	many := make([]string, 1001)
+	for i := range many {
+		many[i] = fmt.Sprint("p", i)
+	}
+	long := strings.Repeat("a", 40_000)
+	pairs := map[string]string{}
+	for i := range 100 {
+		pairs[fmt.Sprint("k", i)] = strings.Repeat("v", 550)
+	}
+	s.Must("POST", "auth/token/roles/r", s.Root, map[string]any{"allowed_policies_glob": "*"})
+	for _, c := range []struct {
+		name, path string
+		body       map[string]any
+		want       string // of the error; "" is none
+	}{
+		{"many policies", "auth/token/create", map[string]any{"policies": many}, "at most 1000 policies"},
+		{"many policies, with commas", "auth/token/create", map[string]any{"policies": strings.Join(many, ",")}, "at most 1000 policies"},
+		{"many policies by a role", "auth/token/create/r", map[string]any{"policies": many}, "at most 1000 policies"},
+		{"a role of many", "auth/token/roles/many", map[string]any{"allowed_policies": many}, "at most 1000 policies"},
+		{"the most policies", "auth/token/create", map[string]any{"policies": many[:999]}, ""},
+		{"a long policy", "auth/token/create", map[string]any{"policies": []string{long}}, "at most 512 bytes"},
+		{"a long name", "auth/token/create", map[string]any{"display_name": long}, "display_name has at most 512 bytes"},
+		{"much metadata", "auth/token/create", map[string]any{"meta": map[string]string{"a": long, "b": long}}, "of at most 65536"},
+		{"much metadata of a batch token", "auth/token/create", map[string]any{"type": "batch", "policies": "default", "meta": map[string]string{"a": long, "b": long}}, "batch token would be longer"},
+		{"as much metadata as Vault's documentation allows any", "auth/token/create", map[string]any{"meta": pairs}, ""},
+	} {
+		code, out := s.Do("POST", c.path, s.Root, c.body)
+		errors := fmt.Sprint(out["errors"])
+		if c.want == "" && code != 200 || c.want != "" && (code != 400 || !strings.Contains(errors, c.want)) {
+			t.Errorf("%s: %d %.300s, want %q", c.name, code, errors, c.want)
+		}
+	}
+	// What a token wraps is not a part of these.
+	s.Must("POST", "sys/wrapping/wrap", s.Root, map[string]any{"a": long, "b": long}, "X-Vault-Wrap-TTL", "60")
+	s.Must("POST", "sys/auth/approle", s.Root, map[string]any{"type": "approle"})
+	s.Must("POST", "auth/approle/role/r", s.Root, map[string]any{"token_policies": "p"})
+	if code, out := s.Do("POST", "auth/approle/role/r", s.Root, map[string]any{"token_policies": many}); code != 400 {
+		t.Errorf("a role for logins with many policies: %d %v", code, out)
+	}
+	for _, c := range []struct {
+		text string
+		want int
+	}{{`{"k":"` + long + `"}`, 400}, {`{"k":"` + long[:20_000] + `"}`, 200}} {
+		if code, out := s.Do("POST", "auth/approle/role/r/secret-id", s.Root, map[string]any{"metadata": c.text}); code != c.want {
+			t.Errorf("a secret id with %d bytes of metadata: %d %v", len(c.text), code, out["errors"])
+		}
+	}
+}

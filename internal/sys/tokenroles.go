@@ -172,6 +172,8 @@ func (e *Tokens) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 	return nil, call.Tx.Put(roleKey(ns(call), in.Name), raw)
 }
 
+const maxRoleCIDRs = 1000
+
 func (r *role) apply(in *roleIn) error {
 	for to, from := range map[*[]string]*[]string{
 		&r.AllowedPolicies: in.AllowedPolicies, &r.Disallowed: in.Disallowed,
@@ -179,6 +181,9 @@ func (r *role) apply(in *roleIn) error {
 	} {
 		if from != nil {
 			*to = core.Sanitize(*from, false)
+		}
+		if err := engine.CheckPolicies(*to); err != nil {
+			return err
 		}
 	}
 	if in.AllowedAliases != nil {
@@ -196,6 +201,9 @@ func (r *role) apply(in *roleIn) error {
 		in.BoundCIDRs = in.OldCIDRs
 	}
 	if in.BoundCIDRs != nil {
+		if len(*in.BoundCIDRs) > maxRoleCIDRs {
+			return errs.New(errs.Invalid, "at most %d addresses and CIDR blocks can bind tokens", maxRoleCIDRs)
+		}
 		r.BoundCIDRs = nil
 		for _, text := range *in.BoundCIDRs {
 			if p, err := parsePrefix(text); err == nil {

@@ -34,6 +34,10 @@ const (
 	CleanupKind = "c" // the children of a token that is gone
 )
 
+// MaxRecordBytes bounds the record of a token without the answer that it wraps. Vault
+// documents 512 KiB, mostly of metadata; records here are read at each use of the token.
+const MaxRecordBytes = 64 << 10
+
 // maxChain bounds how deep tokens may descend from one another.
 const maxChain = 64
 
@@ -306,8 +310,12 @@ func (s *Store) Accessors(tx storage.Tx, ns, after string, limit int) ([]string,
 var ErrDuplicate = errs.New(errs.Invalid, "cannot create a token with a duplicate ID")
 
 // Create stores a service token, or seals a batch token, and returns its id.
-// id is empty unless the caller may choose it. e.Accessor and e.Key are filled.
+// id is empty unless the caller may choose it. e.Accessor and e.Key are filled. All
+// tokens come by here: the error is of kind Invalid for one that is larger than tokens are.
 func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
+	if err := engine.CheckPolicies(e.Policies); err != nil {
+		return "", err
+	}
 	if e.NamespaceID == "" {
 		e.NamespaceID = namespace.RootID
 	}
@@ -352,7 +360,7 @@ func (s *Store) Create(tx storage.Tx, e *Entry, id string) (string, error) {
 			return "", err
 		}
 	}
-	return id, s.write(tx, e, time.Time{})
+	return id, s.write(tx, e, time.Time{}, MaxRecordBytes)
 }
 
 // free refuses an id that is taken, or whose former holder left children that
@@ -382,8 +390,9 @@ func (s *Store) childKey(e *Entry) string {
 	return childDir(ns, e.Parent) + e.NamespaceID + "/" + e.Key
 }
 
-// write stores the record and moves its place in the index of due times.
-func (s *Store) write(tx storage.Tx, e *Entry, wasDue time.Time) error {
+// write stores the record, of which most bytes are not those of a wrapped answer
+// (0: any number), and moves its place in the index of due times.
+func (s *Store) write(tx storage.Tx, e *Entry, wasDue time.Time, most int) error {
 	ns, key := e.NamespaceID, e.Key
 	stored := *e
 	stored.NamespaceID = ""
@@ -393,6 +402,13 @@ func (s *Store) write(tx storage.Tx, e *Entry, wasDue time.Time) error {
 	raw, err := stored.encode()
 	if err != nil {
 		return err
+	}
+	size := len(raw)
+	if e.Wrapped != nil {
+		size -= len(e.Wrapped.Body)
+	}
+	if most > 0 && size > most {
+		return errs.New(errs.Invalid, "the token would take %d bytes, of at most %d: give it less metadata, or fewer policies or groups", size, most)
 	}
 	if wasDue.IsZero() { // many a new token is not used for long
 		err = tx.Put(entryKey(ns, key), raw)
@@ -422,7 +438,7 @@ func due(t time.Time, ns, key string) lease.Item {
 }
 
 // Update stores a changed record of a token whose entry was old.
-func (s *Store) Update(tx storage.Tx, old, e *Entry) error { return s.write(tx, e, old.Expires) }
+func (s *Store) Update(tx storage.Tx, old, e *Entry) error { return s.write(tx, e, old.Expires, 0) }
 
 // Use takes one use off a token with a limit. last says that this was the last
 // one: the token must be revoked in the transaction that used it.

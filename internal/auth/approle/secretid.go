@@ -229,10 +229,16 @@ func inside(inner, outer []netip.Prefix) bool {
 	return true
 }
 
+// maxMetadataBytes leaves room for the rest of the records of the tokens.
+const maxMetadataBytes = 32 << 10
+
 // parseMetadata reads a JSON object of text, or "a=b,c=d".
 func parseMetadata(text string) (map[string]string, error) {
 	if text = strings.TrimSpace(text); text == "" {
 		return nil, nil
+	}
+	if len(text) > maxMetadataBytes {
+		return nil, errs.New(errs.Invalid, "metadata has at most %d bytes: each token keeps it", maxMetadataBytes)
 	}
 	bad := errs.New(errs.Invalid, "failed to parse metadata: failed to parse the input: invalid <key,value> format")
 	out := map[string]string{}

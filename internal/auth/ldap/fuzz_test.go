@@ -15,7 +15,7 @@ func FuzzNames(f *testing.F) {
 	}
 	c := standard()
 	f.Fuzz(func(t *testing.T, name string) {
-		text, err := filter(c.UserFilter, map[string]string{"UserAttr": "uid", "Username": name})
+		text, err := filter("userfilter", c.UserFilter, userFields(), map[string]string{fieldAttr: "uid", fieldName: name})
 		if err != nil {
 			return
 		}
@@ -29,6 +29,29 @@ func FuzzNames(f *testing.F) {
 			if dn, err := ldap.ParseDN(name); err != nil || len(dn.RDNs) == 0 {
 				t.Errorf("the group %q has no name", name)
 			}
+		}
+	})
+}
+
+// A filter that is taken costs little to fill in, and what it is filled in with stays
+// within its places.
+func FuzzFilter(f *testing.F) {
+	for _, s := range []string{
+		"({{.UserAttr}}={{.Username}})", "({{ .UserAttr }}={{\t.Username }})", "(a={{range 100000000000000}}{{end}})",
+		`(a={{printf "%01000000d" 1}})`, "{{", "}}", "{{}}", "{{{.Username}}}", "{{/* x */}}", `{{"{{"}}`, "{{.Username", "(cn=*)",
+	} {
+		f.Add(s, "ann)(uid=*")
+	}
+	f.Fuzz(func(t *testing.T, text, name string) {
+		got, err := filter("userfilter", text, userFields(), map[string]string{fieldAttr: "uid", fieldName: name})
+		if err != nil {
+			return
+		}
+		if len(got) > maxFilledBytes || len(text) > maxFilterBytes {
+			t.Errorf("%d bytes made %d", len(text), len(got))
+		}
+		if strings.Count(got, "(") != strings.Count(text, "(") || strings.Count(got, "*") != strings.Count(text, "*") {
+			t.Errorf("%q filled in with %q made %q", text, name, got)
 		}
 	})
 }

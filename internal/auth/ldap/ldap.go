@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"text/template"
 	"time"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
@@ -277,12 +276,11 @@ func (c *config) check() error {
 			return errs.New(errs.Invalid, "failed to parse client X509 key pair")
 		}
 	}
-	for name, text := range map[string]string{"userfilter": c.UserFilter, "groupfilter": c.GroupFilter} {
-		if _, err := template.New(name).Parse(text); err != nil {
-			return errs.New(errs.Invalid, "%s is no template: %s", name, err.Error())
-		}
+	if _, err := parseFilter("userfilter", c.UserFilter, userFields()); err != nil {
+		return err
 	}
-	return nil
+	_, err := parseFilter("groupfilter", c.GroupFilter, groupFields())
+	return err
 }
 
 // A person has policies and groups beside those of the server.
@@ -328,14 +326,17 @@ type groupIn struct {
 }
 
 func (e *Engine) write(call *engine.Call, dir, name string, policies, groups []string) (*engine.Response, error) {
-	if name == "" || len(name) > 512 || len(policies) > 1000 || len(groups) > 1000 {
-		return nil, errs.New(errs.Invalid, "a name has 1 to 512 bytes, and at most 1000 policies and groups")
+	if name == "" || len(name) > 512 || len(groups) > 1000 {
+		return nil, errs.New(errs.Invalid, "a name has 1 to 512 bytes, and at most 1000 groups")
 	}
 	name, err := folded(call.Tx, name)
 	if err != nil {
 		return nil, err
 	}
 	p := person{Version: 1, Policies: grant.Clean(policies)}
+	if err := engine.CheckPolicies(p.Policies); err != nil {
+		return nil, err
+	}
 	for _, g := range groups {
 		if g = strings.TrimSpace(g); g != "" {
 			p.Groups = append(p.Groups, g)

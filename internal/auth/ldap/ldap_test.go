@@ -377,6 +377,24 @@ func TestBindAndTLS(t *testing.T) {
 	}
 }
 
+// A filter that is a program is refused as it is written, and nothing changes.
+func TestFilterIsNoProgram(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string]any{"url": "ldap://127.0.0.1:1", "userfilter": "({{ .UserAttr }}={{.Username}})"})
+	for _, name := range []string{"userfilter", "groupfilter"} {
+		for _, text := range []string{"(uid={{range 100000000000000}}{{end}})", `(uid={{printf "%01000000d" 1}})`, "(uid=" + strings.Repeat("a", 5000) + ")"} {
+			code, out := s.Do("POST", "auth/ldap/config", s.Root, map[string]any{name: text})
+			if code != 400 || !strings.Contains(fmt.Sprint(out["errors"]), name) {
+				t.Errorf("%s %.40q: status %d: %v", name, text, code, out)
+			}
+		}
+	}
+	out := s.Must("GET", "auth/ldap/config", s.Root, nil)
+	if got := arcatest.Dig(out, "data", "userfilter"); got != "({{ .UserAttr }}={{.Username}})" {
+		t.Errorf("userfilter is now %v", got)
+	}
+}
+
 // A server that hangs or talks nonsense holds up its own logins only.
 func TestHostileServer(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -242,22 +241,6 @@ func (c *config) rebind(conn *ldap.Conn) error {
 	return nil
 }
 
-// filter fills a filter's template in with values that stand for nothing but
-// themselves (RFC 4515).
-func filter(text string, values map[string]string) (string, error) {
-	t, err := template.New("filter").Option("missingkey=error").Parse(text)
-	if err != nil {
-		return "", err
-	}
-	escaped := make(map[string]string, len(values))
-	for k, v := range values {
-		escaped[k] = ldap.EscapeFilter(v)
-	}
-	var out strings.Builder
-	err = t.Execute(&out, escaped)
-	return out.String(), err
-}
-
 func (c *config) search(conn *ldap.Conn, base, filter string, most int, attributes ...string) ([]*ldap.Entry, error) {
 	req := ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, slices.Index(derefs, c.Deref), most, int(c.RequestTime/time.Second), false, filter, attributes, nil)
 	var res *ldap.SearchResult
@@ -278,9 +261,9 @@ func (c *config) search(conn *ldap.Conn, base, filter string, most int, attribut
 
 // searchUser finds the one entry of a user.
 func (c *config) searchUser(conn *ldap.Conn, username, attr string) (string, error) {
-	text, err := filter(c.UserFilter, map[string]string{"UserAttr": attr, "Username": username})
+	text, err := filter("userfilter", c.UserFilter, userFields(), map[string]string{fieldAttr: attr, fieldName: username})
 	if err != nil {
-		return "", errs.New(errs.Invalid, "ldap operation failed: userfilter cannot be filled in")
+		return "", errs.New(errs.Invalid, "ldap operation failed: %w", err)
 	}
 	entries, err := c.search(conn, c.UserDN, text, 2, c.UserAttr)
 	switch {
@@ -315,9 +298,9 @@ func (c *config) groups(conn *ldap.Conn, userDN, username string) ([]string, err
 	if c.GroupDN == "" || c.GroupFilter == "" {
 		return nil, nil
 	}
-	text, err := filter(c.GroupFilter, map[string]string{"UserDN": userDN, "Username": username})
+	text, err := filter("groupfilter", c.GroupFilter, groupFields(), map[string]string{fieldDN: userDN, fieldName: username})
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "ldap operation failed: groupfilter cannot be filled in")
+		return nil, errs.New(errs.Invalid, "ldap operation failed: %w", err)
 	}
 	entries, err := c.search(conn, c.GroupDN, text, 0, c.GroupAttr)
 	if err != nil {
