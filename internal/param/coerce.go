@@ -334,6 +334,9 @@ func asList(raw json.RawMessage, split bool) ([]string, error) {
 		if err := json.Unmarshal(raw, &items); err != nil {
 			return nil, err
 		}
+		if len(items) > MaxMembers { // repeated parameters of a query
+			return nil, tooMany()
+		}
 		list := make([]string, 0, len(items))
 		for _, it := range items {
 			if string(it) == "null" {
@@ -357,6 +360,9 @@ func asList(raw json.RawMessage, split bool) ([]string, error) {
 	}
 	if !split {
 		return []string{s}, nil
+	}
+	if strings.Count(s, ",") >= MaxMembers {
+		return nil, tooMany() // written another way
 	}
 	parts := strings.Split(s, ",")
 	for i := range parts {

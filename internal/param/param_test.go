@@ -130,6 +130,15 @@ func TestCoercions(t *testing.T) {
 		check(t, "", `3`, []int{3}, "")
 		check[[]int](t, "", `["x"]`, nil, "decoding failed due to the following error(s):\n\n'[0]' cannot parse value as 'int': strconv.ParseInt: invalid syntax")
 	})
+	t.Run("lists without end", func(t *testing.T) {
+		const tooLong = "JSON input has an object or array of more than 10000 members"
+		most := strings.Repeat("1,", MaxMembers-1) + "1"
+		check[[]string](t, "", `"`+most+`,1"`, nil, tooLong)
+		check[[]int](t, "", `"`+most+`,1"`, nil, tooLong)
+		check[[]string](t, "", `[`+most+`,1]`, nil, tooLong) // as of a query
+		check(t, ",nosplit", `"`+most+`,1"`, []string{most + ",1"}, "")
+		check(t, "", `"`+most+`"`, strings.Split(most, ","), "")
+	})
 	t.Run("pairs", func(t *testing.T) {
 		check(t, "", `{"a":"b","n":1,"t":true,"z":null}`, map[string]string{"a": "b", "n": "1", "t": "1", "z": ""}, "")
 		check(t, "", `["a=b","c=d=e"]`, map[string]string{"a": "b", "c": "d=e"}, "")

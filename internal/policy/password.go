@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode"
@@ -17,6 +19,13 @@ import (
 const (
 	minPassword = 4
 	maxPassword = 100
+)
+
+// Bounds on a policy: more rules than anybody writes, and the text of as many with 256
+// characters each.
+const (
+	maxPasswordRules = 64
+	maxPasswordBytes = 64 << 10
 )
 
 // A Password is a password policy: a length, and sets of characters of which a
@@ -35,8 +44,8 @@ type charset struct {
 // ParsePassword reads a password policy in HCL or JSON. Errors are Invalid and
 // in the form of a list, as Vault shows them.
 func ParsePassword(text string) (*Password, error) {
-	if len(text) > MaxTextBytes {
-		return nil, errs.List(errs.Invalid, fmt.Sprintf("invalid password policy: text is larger than %d bytes", MaxTextBytes))
+	if len(text) > maxPasswordBytes {
+		return nil, errs.List(errs.Invalid, fmt.Sprintf("invalid password policy: text is larger than %d bytes", maxPasswordBytes))
 	}
 	p := &Password{Text: text}
 	if err := p.parse(); err != nil {
@@ -71,7 +80,11 @@ func (p *Password) parse() error {
 		return fmt.Errorf("unable to decode: %w", err)
 	}
 	p.Length = top.Length
-	for _, item := range list.Filter("rule").Items {
+	rules := list.Filter("rule").Items
+	if len(rules) > maxPasswordRules {
+		return fmt.Errorf("it has %d rules, of at most %d", len(rules), maxPasswordRules)
+	}
+	for _, item := range rules {
 		name := ""
 		if len(item.Keys) > 0 {
 			name, _ = item.Keys[0].Token.Value().(string)
@@ -103,56 +116,97 @@ func (p *Password) parse() error {
 	return nil
 }
 
-// Generate makes a password: it draws from all sets together until every rule
-// holds, so that each allowed password is equally likely.
-func (p *Password) Generate() (string, error) {
-	var all []rune
+// An alphabet is all that a password is drawn from, with the sets that each character
+// is in: bit n is that of need[n].
+type alphabet struct {
+	chars []rune
+	sets  []uint64
+	need  []int
+	most  int // sets that one character is in
+}
+
+func (p *Password) alphabet() *alphabet {
+	in := map[rune]uint64{}
+	a := &alphabet{}
 	for _, s := range p.sets {
-		all = append(all, s.chars...)
+		bit := uint64(0)
+		if s.least > 0 { // the others only give characters
+			bit = 1 << len(a.need)
+			a.need = append(a.need, s.least)
+		}
+		for _, r := range s.chars {
+			in[r] |= bit
+		}
 	}
-	slices.Sort(all)
-	all = slices.Compact(all)
-	if len(all) > 256 {
+	for r := range in {
+		a.chars = append(a.chars, r)
+	}
+	slices.Sort(a.chars)
+	a.sets = make([]uint64, len(a.chars))
+	for i, r := range a.chars {
+		a.sets[i] = in[r]
+		a.most = max(a.most, bits.OnesCount64(in[r]))
+	}
+	return a
+}
+
+// Bounds on the work for one password: how often it is drawn, as a policy that asks for
+// too much of a rare set may never be met, and how many characters are counted into
+// sets meanwhile.
+const (
+	maxDraws  = 10_000
+	maxCounts = 16 << 20
+)
+
+// Generate makes a password: it draws from all sets together until every rule
+// holds, so that each allowed password is equally likely. It ends with ctx.
+func (p *Password) Generate(ctx context.Context) (string, error) {
+	a := p.alphabet()
+	if len(a.chars) > 256 {
 		return "", errors.New("the character sets hold more than 256 characters")
 	}
-	const attempts = 10_000 // a policy that asks for too much of a rare set may never be met
-	out := make([]rune, p.Length)
-	for range attempts {
-		draw(out, all)
-		if p.holds(out) {
+	drawn := make([]int, p.Length)
+	for n := range min(maxDraws, maxCounts/(p.Length*max(1, a.most))) {
+		if n%64 == 0 && ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		draw(drawn, len(a.chars))
+		if a.holds(drawn) {
+			out := make([]rune, len(drawn))
+			for i, c := range drawn {
+				out[i] = a.chars[c]
+			}
 			return string(out), nil
 		}
 	}
 	return "", errors.New("unable to generate a password that follows the rules")
 }
 
-// draw fills out with random elements of all, at most 256, each as likely.
-func draw(out, all []rune) {
-	even := 256 - 256%len(all)
+// draw fills out with random numbers below n, which is at most 256, each as likely.
+func draw(out []int, n int) {
+	even := 256 - 256%n
 	var buf [64]byte
 	for i := 0; i < len(out); {
 		rand.Read(buf[:]) // never fails
 		for _, b := range buf {
 			if int(b) < even && i < len(out) {
-				out[i] = all[int(b)%len(all)]
+				out[i] = int(b) % n
 				i++
 			}
 		}
 	}
 }
 
-func (p *Password) holds(out []rune) bool {
-	for _, s := range p.sets {
-		if s.least == 0 {
-			continue // there may be very many of these
+// holds reports whether the drawn characters follow every rule.
+func (a *alphabet) holds(drawn []int) bool {
+	var counts [maxPasswordRules]int
+	for _, c := range drawn {
+		for m := a.sets[c]; m != 0; m &= m - 1 {
+			counts[bits.TrailingZeros64(m)]++
 		}
-		n := 0
-		for _, r := range out {
-			if slices.Contains(s.chars, r) {
-				n++
-			}
-		}
-		if n < s.least {
+	}
+	for i, least := range a.need {
+		if counts[i] < least {
 			return false
 		}
 	}
@@ -172,12 +226,12 @@ func GetPassword(tx storage.Tx, ns, name string) (*Password, error) {
 
 // PutPassword checks and stores a password policy, and that a password can be
 // generated by it.
-func PutPassword(tx storage.Tx, ns, name, text string) error {
+func PutPassword(ctx context.Context, tx storage.Tx, ns, name, text string) error {
 	p, err := ParsePassword(text)
 	if err != nil {
 		return err
 	}
-	if _, err := p.Generate(); err != nil {
+	if _, err := p.Generate(ctx); err != nil {
 		return errs.List(errs.Invalid, err.Error())
 	}
 	return tx.Put(passwordDir(ns)+strings.ToLower(name), []byte(text))

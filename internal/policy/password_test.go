@@ -1,9 +1,13 @@
 package policy
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"arca/internal/errs"
@@ -35,7 +39,8 @@ func TestParsePassword(t *testing.T) {
 		{"bad text", "length = {", "unable to decode"},
 		{"no number", `length = "ten"`, "unable to decode"},
 		{"a list", "length = 10\nrule = [1]", "invalid password policy"},
-		{"too large", strings.Repeat("#", MaxTextBytes+1), "larger than"},
+		{"too large", strings.Repeat("#", maxPasswordBytes+1), "larger than"},
+		{"many rules", "length = 10\n" + strings.Repeat("rule \"charset\" { charset = \"ab\" }\n", 65), "it has 65 rules, of at most 64"},
 		{"too deep", strings.Repeat("rule \"charset\" {", 100), "nested deeper"},
 	}
 	for _, c := range cases {
@@ -61,7 +66,7 @@ func TestGenerate(t *testing.T) {
 	const n = 2000
 	count := map[rune]int{}
 	for range n {
-		word, err := p.Generate()
+		word, err := p.Generate(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,17 +94,35 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// What can hardly be met is given up in bounded time, and so are very many rules.
+// What can hardly be met is given up in bounded time, and so are many rules over large
+// sets.
 func TestGenerateGivesUp(t *testing.T) {
 	t.Parallel()
-	many := "length = 100\n" + strings.Repeat("rule \"charset\" { charset = \"ab\" }\n", 5_000) +
-		"rule \"charset\" { charset = \"0\" min-chars = 100 }"
+	var large strings.Builder
+	for r := rune(0x4e00); r < 0x4e00+255; r++ {
+		large.WriteRune(r)
+	}
+	large.WriteByte('0')
+	many := "length = 100\n" + strings.Repeat(fmt.Sprintf("rule \"charset\" { charset = %q min-chars = 1 }\n", large.String()), 50) +
+		"rule \"charset\" { charset = \"0\" min-chars = 50 }"
 	p, err := ParsePassword(many)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if word, err := p.Generate(); err == nil {
+	if a := p.alphabet(); len(a.chars) != 256 || a.most != 51 || len(a.need) != 51 {
+		t.Errorf("%d characters, in up to %d of %d sets", len(a.chars), a.most, len(a.need))
+	}
+	began := time.Now()
+	if word, err := p.Generate(t.Context()); err == nil {
 		t.Errorf("got %q", word)
+	}
+	if took := time.Since(began); took > 3*time.Second { // it takes some 30 ms, and took 9 s
+		t.Errorf("it took %s to give up", took)
+	}
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("gone"))
+	if _, err := p.Generate(gone); err == nil || err.Error() != "gone" {
+		t.Errorf("of nobody: %v", err)
 	}
 	var wide strings.Builder
 	for r := rune(0x4e00); r < 0x4e00+300; r++ {
@@ -109,7 +132,7 @@ func TestGenerateGivesUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Generate(); err == nil {
+	if _, err := p.Generate(t.Context()); err == nil {
 		t.Error("more than 256 characters were taken")
 	}
 }
@@ -136,8 +159,18 @@ func FuzzParsePassword(f *testing.F) {
 		if need > p.Length/4 {
 			return // may take many attempts
 		}
-		if word, err := p.Generate(); err == nil && !p.holds([]rune(word)) {
-			t.Fatalf("%q breaks the rules of %q", word, text)
+		if word, err := p.Generate(t.Context()); err == nil {
+			for _, s := range p.sets {
+				n := 0
+				for _, r := range word {
+					if slices.Contains(s.chars, r) {
+						n++
+					}
+				}
+				if n < s.least {
+					t.Fatalf("%q breaks the rules of %q", word, text)
+				}
+			}
 		}
 	})
 }

@@ -67,8 +67,8 @@ func TestStore(t *testing.T) {
 		"delete root":           func(tx storage.Tx) error { return s.Delete(tx, "root", "root") },
 		"delete default":        func(tx storage.Tx) error { return s.Delete(tx, "root", "Default") },
 		"delete that of wraps":  func(tx storage.Tx) error { return s.Delete(tx, "root", WrappingName) },
-		"write no password":     func(tx storage.Tx) error { return PutPassword(tx, "root", "x", "length = 1") },
-		"an impossible passwor": func(tx storage.Tx) error { return PutPassword(tx, "root", "x", impossible) },
+		"write no password":     func(tx storage.Tx) error { return PutPassword(t.Context(), tx, "root", "x", "length = 1") },
+		"an impossible passwor": func(tx storage.Tx) error { return PutPassword(t.Context(), tx, "root", "x", impossible) },
 	} {
 		if err := db.Update(t.Context(), fn); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", name, err)

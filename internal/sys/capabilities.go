@@ -64,12 +64,25 @@ func (e *Engine) capabilitiesSelf(_ context.Context, call *engine.Call, in capab
 	return in.answer(call, t, err)
 }
 
+// Bounds on what is asked at a time: each path is looked up among all rules.
+const (
+	maxPaths      = 1000
+	maxPathsBytes = 256 << 10
+)
+
 func (in *capabilitiesIn) check() error {
 	if len(in.Paths) == 0 {
 		in.Paths = in.Path
 	}
 	if len(in.Paths) == 0 {
 		return errs.New(errs.Invalid, "paths must be supplied")
+	}
+	size := 0
+	for _, p := range in.Paths {
+		size += len(p)
+	}
+	if len(in.Paths) > maxPaths || size > maxPathsBytes {
+		return errs.New(errs.Invalid, "at most %d paths of %d bytes in all can be asked about at a time, these are %d of %d", maxPaths, maxPathsBytes, len(in.Paths), size)
 	}
 	return nil
 }

@@ -137,24 +137,24 @@ func (e *Engine) readPasswordPolicy(_ context.Context, call *engine.Call, in nam
 	return data(map[string]any{"policy": p.Text}), nil
 }
 
-func (e *Engine) writePasswordPolicy(_ context.Context, call *engine.Call, in policyIn) (*engine.Response, error) {
+func (e *Engine) writePasswordPolicy(ctx context.Context, call *engine.Call, in policyIn) (*engine.Response, error) {
 	text := strings.TrimSpace(policy.DecodeText(in.Policy))
 	if text == "" {
 		return nil, errs.List(errs.Invalid, "missing policy")
 	}
-	return nil, policy.PutPassword(call.Tx, ns(call), in.Name, text)
+	return nil, policy.PutPassword(ctx, call.Tx, ns(call), in.Name, text)
 }
 
 func (e *Engine) deletePasswordPolicy(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
 	return nil, policy.DeletePassword(call.Tx, ns(call), in.Name)
 }
 
-func (e *Engine) generatePassword(_ context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
+func (e *Engine) generatePassword(ctx context.Context, call *engine.Call, in nameIn) (*engine.Response, error) {
 	p, err := passwordPolicy(call, in.Name)
 	if err != nil {
 		return nil, err
 	}
-	password, err := p.Generate()
+	password, err := p.Generate(ctx)
 	if err != nil {
 		return nil, errs.List(errs.Failed, err.Error())
 	}

@@ -107,3 +107,27 @@ func TestRoleGlobsHaveNoCase(t *testing.T) {
 		t.Errorf("as it is shown: %v", got)
 	}
 }
+
+// What one asks of capabilities has bounds, however it is written.
+func TestCapabilitiesBounds(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	many := strings.Repeat("a,", 1000) + "a"
+	for _, c := range []struct {
+		name  string
+		paths any
+		want  string // of the error; "" is none
+	}{
+		{"the most", strings.TrimSuffix(many, ",a"), ""},
+		{"many", many, "at most 1000 paths"},
+		{"long", []string{strings.Repeat("a", 300_000)}, "262144 bytes"},
+		{"a million", strings.Repeat("a,", 1_000_000), "more than 10000 members"},
+	} {
+		for _, path := range []string{"sys/capabilities", "sys/capabilities-self"} {
+			code, out := s.Do("POST", path, s.Root, map[string]any{"token": s.Root, "paths": c.paths})
+			if got := fmt.Sprint(out["errors"]); c.want == "" && code != 200 || c.want != "" && (code != 400 || !strings.Contains(got, c.want)) {
+				t.Errorf("%s, %s: %d %.200s", path, c.name, code, got)
+			}
+		}
+	}
+}
