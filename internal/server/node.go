@@ -39,6 +39,7 @@ type node struct {
 
 	shown     atomic.Pointer[config.Config] // as it was read last
 	log       *logging.Log
+	errOut    *kes.Sink // what the log writes to standard error: nobody may read it, and no request waits for that
 	store     storage.Backend
 	maxEntry  int // max_entry_size; 0 if not set
 	core      *core.Core
@@ -61,6 +62,9 @@ type node struct {
 	stopTraces  func()                               // nil when there are none; waits for the last
 }
 
+// flushTime is how long the end of a node waits for who reads its log.
+const flushTime = time.Second
+
 // open builds a node up to where it can serve. On an error nothing is left open.
 func open(ctx context.Context, o *options, env Env) (n *node, err error) {
 	n = &node{opts: *o, env: env}
@@ -79,6 +83,9 @@ func open(ctx context.Context, o *options, env Env) (n *node, err error) {
 	}
 	n.cfg = cfg
 	n.shown.Store(cfg)
+	n.errOut = kes.NewSink(env.Err, func(lost uint64) {
+		n.log.Named("server").Warn("lines of this log were lost: nobody read standard error", "lines", lost)
+	})
 	if n.log, err = logging.New(n.logConfig()); err != nil {
 		return n, err
 	}
@@ -144,7 +151,7 @@ func override[T comparable](to *T, v T) {
 
 func (n *node) logConfig() logging.Config {
 	c := n.cfg
-	return logging.Config{Level: c.LogLevel, Format: c.LogFormat, Out: n.env.Err, File: logging.FileConfig{
+	return logging.Config{Level: c.LogLevel, Format: c.LogFormat, Out: n.errOut, File: logging.FileConfig{
 		Path: c.LogFile, After: c.LogRotateAfter, Bytes: c.LogRotateBytes, Keep: c.LogRotateKeep,
 	}}
 }
@@ -402,6 +409,14 @@ func (n *node) close() {
 	n.stopTelemetry()
 	n.removePID()
 	if n.log != nil {
-		_ = n.log.Close() // nowhere to report it
+		n.closeLog()
+	}
+}
+
+// closeLog has the log written, if somebody reads it.
+func (n *node) closeLog() {
+	_ = n.log.Close() // nowhere to report it
+	if n.errOut != nil {
+		n.errOut.Flush(flushTime)
 	}
 }

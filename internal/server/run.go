@@ -32,7 +32,9 @@ const (
 func listen() (signals chan os.Signal, stop func()) {
 	signals = make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
-	return signals, func() { signal.Stop(signals) }
+	gone := make(chan os.Signal, 1) // a log whose reader is gone ends no server: who takes SIGPIPE gets an error
+	signal.Notify(gone, syscall.SIGPIPE)
+	return signals, func() { signal.Stop(signals); signal.Stop(gone) }
 }
 
 // run serves until a signal, ctx or a listener's failure, and returns the exit
@@ -127,7 +129,7 @@ func (n *node) stop() {
 	<-drained
 	n.stopTelemetry()
 	n.removePID()
-	_ = n.log.Close() // nowhere to report it
+	n.closeLog()
 }
 
 // within waits for done, but no longer than d, and reports whether it came.
