@@ -169,6 +169,8 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	if err != nil && h.used && !h.silent && !errors.Is(err, storage.ErrUncertain) {
 		// The attempt was undone, and with it the use of the token. (What is uncertain may be done, the use with it.)
 		switch useErr := h.use(ctx); {
+		case useErr == nil && u != nil: // its answer is there all the same
+			res, err = u.Response, nil
 		case useErr == nil:
 		case !errs.Is(useErr, errs.NotActive):
 			err = useErr

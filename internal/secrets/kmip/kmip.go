@@ -39,6 +39,7 @@ import (
 // An Engine is the type kmip. One value serves all mounts.
 type Engine struct {
 	names   *regexp.Regexp
+	marks   *regexp.Regexp // of parameters in templates
 	servers *servers
 	streams *streams
 	texts   func() *ttlv.Texts // made when they are needed first
@@ -64,6 +65,7 @@ func New() *Engine {
 	}
 	e := &Engine{
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
+		marks:   marksPattern(),
 		ops:     byCode,
 		texts:   sync.OnceValue(ttlv.NewTexts),
 		streams: &streams{all: map[string]*stream{}},
@@ -124,6 +126,10 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write(certs+"/sign", e.sign, engine.ID("kmip-sign-client-certificate-request"), engine.Help("Issue a certificate for a request.")),
 		engine.Read(certs+"/lookup", e.lookup, engine.ID("kmip-retrieve-client-certificate"), engine.Help("Show a certificate.")),
 		engine.Write(certs+"/revoke", e.revoke, engine.ID("kmip-revoke-client-certificate"), engine.Help("Revoke a certificate.")),
+		engine.List("template", e.listTemplates, engine.Help("List the messages that the client API has ready.")),
+		engine.Read("template/{name}", e.readTemplate, engine.Help("Show a message that the client API has ready.")),
+		engine.Write(role+"/client", e.clientMessage, engine.NoParamWarn, engine.Help("Send a message on behalf of a role.")),
+		engine.Write(role+"/client/{operations...}", e.clientMessage, engine.NoParamWarn, engine.Help("Send a message of these operations on behalf of a role.")),
 		engine.Read(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message that only reads.")),
 		engine.Write(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message.")),
 		engine.Write(tidyPath, e.tidy, engine.ForRunner, engine.Help("Forget what is over.")),

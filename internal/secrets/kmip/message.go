@@ -243,6 +243,12 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 	if err := b.identify(); err != nil {
 		return nil, err
 	}
+	return b.serve(m)
+}
+
+// serve answers a message on behalf of a role.
+func (b *batch) serve(m *message) (*engine.Response, error) {
+	ctx := b.ctx
 	if err := b.prepared(m); err != nil {
 		return nil, err
 	}

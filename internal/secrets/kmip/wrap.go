@@ -307,7 +307,7 @@ func (b *batch) proven(info *ttlv.Node, data []byte, proof *ttlv.Node) error {
 		return err
 	}
 	u.data = data
-	valid := false
+	var valid bool
 	if u.o.Type == ttlv.ObjectTypePublicKey || u.o.Type == ttlv.ObjectTypeCertificate {
 		valid, err = u.verify(proof.Bytes)
 	} else {

@@ -92,10 +92,9 @@ func TestWrapping(t *testing.T) {
 			// Under the keys that undo it.
 			back := ttlv.Struct(ttlv.TagKeyWrappingData)
 			for _, f := range data.Children {
-				switch f.Tag {
-				case ttlv.TagEncryptionKeyInformation:
+				if f.Tag == ttlv.TagEncryptionKeyInformation {
 					f = by(f.Tag, x.dec, x.params)
-				case ttlv.TagMACSignatureKeyInformation:
+				} else if f.Tag == ttlv.TagMACSignatureKeyInformation {
 					f = by(f.Tag, x.verify, nil)
 				}
 				back.Add(f)
@@ -177,7 +176,7 @@ func TestCurveFormats(t *testing.T) {
 		parts := ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, number), ttlv.Big(ttlv.TagD, new(big.Int).SetBytes(d)))
 		private := c.must(ttlv.OperationRegister, ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypePrivateKey), masked(ttlv.MaskSign),
 			ttlv.Struct(ttlv.TagPrivateKey, block(ttlv.KeyFormatTypeTransparentECDSAPrivateKey, parts, ttlv.CryptographicAlgorithmECDSA, bits))).Get(ttlv.TagUniqueIdentifier).Text()
-		compressed := ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, number), ttlv.Bytes(ttlv.TagQString, elliptic.MarshalCompressed(curve, key.X, key.Y))) //nolint:staticcheck // SA1019: there is no other
+		compressed := ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, number), ttlv.Bytes(ttlv.TagQString, elliptic.MarshalCompressed(curve, key.X, key.Y)))
 		public := c.must(ttlv.OperationRegister, ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypePublicKey), masked(ttlv.MaskVerify),
 			ttlv.Struct(ttlv.TagPublicKey, block(ttlv.KeyFormatTypeTransparentECPublicKey, compressed, ttlv.CryptographicAlgorithmECDSA, bits))).Get(ttlv.TagUniqueIdentifier).Text()
 		sig := c.must(ttlv.OperationSign, uid(private), ttlv.Bytes(ttlv.TagData, []byte("x"))).Get(ttlv.TagSignatureData)
