@@ -382,6 +382,8 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		lease.QueueKind:     a.expireLease,
 		lease.TokenGoneKind: a.tokenGone,
 		PrefixKind:          a.revokeMore,
+		LeasesKind:          a.revokeLeases,
+		EndKind:             a.endMount,
 		MoveKind:            forgetMove,
 		NamespaceKind:       a.endNamespace,
 		AssignKind:          a.assign,

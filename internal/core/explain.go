@@ -82,7 +82,7 @@ func (a *Active) Explain(tx storage.Tx, acl *policy.ACL, own string, q *Query) (
 // policies see it.
 func (a *Active) routeOf(tx storage.Tx, ns string, op engine.Operation, path string) (*engine.Route, string, error) {
 	e, rest, err := a.Mounts.Route(tx, ns, path)
-	if errors.Is(err, storage.ErrNotFound) {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && e.Ending {
 		return nil, path, nil
 	}
 	if err != nil {

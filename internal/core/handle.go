@@ -398,7 +398,7 @@ func (h *handling) find(tx storage.Tx) error {
 		Asked: h.asked, SentNamespace: h.orig.Namespace,
 	}
 	e, rest, err := h.a.Mounts.Route(tx, h.ns.ID, h.req.Path)
-	if errors.Is(err, storage.ErrNotFound) {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && e.Ending {
 		return errs.New(errs.NotFound, "no handler for route %q. route entry not found.", h.req.Path)
 	}
 	if err != nil {

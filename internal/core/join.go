@@ -134,7 +134,7 @@ func (h *handling) makeLease(tx storage.Tx, res *engine.Response) error {
 		id += "." + h.ns.ID
 	}
 	e := &lease.Entry{
-		ID: id, MountID: m.ID, Kind: l.Kind, Internal: l.Internal,
+		ID: id, MountID: m.ID, Accessor: m.Accessor, Kind: l.Kind, Internal: l.Internal,
 		Issued: h.now, Expires: h.now.Add(ttl), MaxTTL: l.MaxTTL, Renewable: l.Renewable, NamespaceID: h.ns.ID,
 	}
 	if h.tok != nil {

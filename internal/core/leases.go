@@ -71,11 +71,11 @@ func (a *Active) leaseFailed(_ context.Context, tx storage.Tx, it lease.Item, ca
 // of the engine is ignored.
 func (a *Active) RevokeLease(ctx context.Context, tx storage.Tx, e *lease.Entry, force bool) error {
 	defer a.core.meters.takenBack.Since(a.core.meters.clock())
-	m, _, err := a.Mounts.Route(tx, e.NamespaceID, e.ID)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	m, err := a.mountOf(tx, e)
+	if err != nil {
 		return err
 	}
-	if err == nil && m.ID == e.MountID {
+	if m != nil {
 		if m.Engine == nil && !force {
 			return errs.New(errs.Unsupported, "this program has no engine of type %q, which could revoke the lease", m.Type)
 		}
@@ -89,6 +89,21 @@ func (a *Active) RevokeLease(ctx context.Context, tx storage.Tx, e *lease.Entry,
 	return lease.Delete(tx, e)
 }
 
+// mountOf finds the mount of a lease, also where it was moved since, or nil.
+func (a *Active) mountOf(tx storage.Tx, e *lease.Entry) (*mount.Entry, error) {
+	m, _, err := a.Mounts.Route(tx, e.NamespaceID, e.ID)
+	if err == nil && m.ID == e.MountID {
+		return m, nil
+	}
+	if err == nil || errors.Is(err, storage.ErrNotFound) {
+		m, err = a.Mounts.ByAccessor(tx, e.NamespaceID, e.Accessor)
+	}
+	if errors.Is(err, storage.ErrNotFound) || err == nil && m.ID != e.MountID {
+		return nil, nil //nolint:nilnil // no mount is an answer
+	}
+	return m, err
+}
+
 // RenewLease extends a lease by increment (0: the mount's default) and returns
 // the engine's answer with the lease as it now is.
 func (a *Active) RenewLease(ctx context.Context, tx storage.Tx, e *lease.Entry, increment time.Duration, now time.Time) (*engine.Response, error) {
@@ -99,12 +114,15 @@ func (a *Active) RenewLease(ctx context.Context, tx storage.Tx, e *lease.Entry, 
 	case !e.Renewable:
 		return nil, errs.New(errs.Invalid, "lease is not renewable")
 	}
-	m, _, err := a.Mounts.Route(tx, e.NamespaceID, e.ID)
+	m, err := a.mountOf(tx, e)
 	if err != nil {
 		return nil, err
 	}
+	if m == nil || m.Ending {
+		return nil, errs.New(errs.Invalid, "lease is not renewable")
+	}
 	r, ok := m.Engine.(engine.Renewer)
-	if !ok || m.ID != e.MountID {
+	if !ok {
 		return nil, errs.New(errs.Invalid, "lease is not renewable")
 	}
 	l := leaseOf(e)
@@ -217,27 +235,135 @@ const (
 	maxInlineTokens = 4096
 )
 
-// RevokeBelow revokes the leases and tokens whose ids begin with prefix. Tokens
-// beyond a bounded number are revoked in the background; leases are not, as
-// taking them back may take long, so that too many are refused.
-func (a *Active) RevokeBelow(ctx context.Context, tx storage.Tx, ns, prefix string, force bool, now time.Time) error {
-	ids, more, err := lease.IDs(tx, ns, prefix, maxInlineLeases)
+// RevokeBelow revokes the leases and tokens whose ids begin with prefix. So many leases
+// that taking them back would take long are revoked in the background, all of them, and
+// queued is true: whoever ends what they belong to must leave it there until then. Of
+// tokens the first are revoked at once and the rest in the background.
+func (a *Active) RevokeBelow(ctx context.Context, tx storage.Tx, ns, prefix string, force bool, now time.Time) (queued bool, err error) {
+	ids, queued, err := lease.IDs(tx, ns, prefix, maxInlineLeases)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if more {
-		return errs.New(errs.Conflict, "there are more than %d leases below %q: revoke them in smaller parts first", maxInlineLeases, prefix)
+	b := token.Below{Prefix: prefix, Until: time.Now()}
+	if queued {
+		if err := lease.Schedule(tx, leasesItem(ns, b, force, now)); err != nil {
+			return false, err
+		}
+		ids = nil
 	}
 	for _, id := range ids {
 		e, err := lease.Get(tx, ns, id)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if err := a.RevokeLease(ctx, tx, e, force); err != nil {
+			return false, err
+		}
+	}
+	return queued, a.revokeTokens(tx, ns, b, maxInlineTokens, now)
+}
+
+// LeasesKind are due items that go on revoking leases below a prefix. Their id is that
+// of PrefixKind behind "f/" where failures of the engine are ignored, else behind "d/".
+const LeasesKind = "rl"
+
+func leasesItem(ns string, b token.Below, force bool, due time.Time) lease.Item {
+	how := "d/"
+	if force {
+		how = "f/"
+	}
+	return lease.Item{Due: due, Kind: LeasesKind, NS: ns, ID: how + prefixID(b)}
+}
+
+// revokeLeases is the lease.Handler for LeasesKind: it makes leases due, a bounded number
+// at a time, so that each is taken back, and tried again, like one whose time is over.
+func (a *Active) revokeLeases(ctx context.Context, tx storage.Tx, it lease.Item) error {
+	if err := lease.Cancel(tx, it); err != nil {
+		return err
+	}
+	how, rest, _ := strings.Cut(it.ID, "/")
+	b, err := parsePrefixID(rest)
+	if err != nil {
+		return err
+	}
+	ids, next, err := lease.Below(tx, it.NS, b.Prefix, b.After, leaseBatch)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	for _, id := range ids {
+		e, err := lease.Get(tx, it.NS, id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.Issued.After(b.Until): // of who took the path since
+		case how == "f":
+			err = a.RevokeLease(ctx, tx, e, true)
+		default:
+			err = lease.End(tx, e, now)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return a.revokeTokens(tx, ns, token.Below{Prefix: prefix, Until: time.Now()}, maxInlineTokens, now)
+	if next == "" {
+		return nil
+	}
+	b.After = next
+	return lease.Schedule(tx, leasesItem(it.NS, b, how == "f", now))
+}
+
+// EndKind are due items that remove a mount once its leases are gone. Their id is the
+// mount's accessor.
+const EndKind = "me"
+
+// endAgain is when it is looked again whether a mount has leases.
+const endAgain = 5 * time.Second
+
+// EndMount removes a mount with its data, its leases and the tokens that it gave. With
+// very many leases it answers nobody any more from this commit on, and is removed in the
+// background when the last is taken back; queued says so.
+func (a *Active) EndMount(ctx context.Context, tx storage.Tx, m *mount.Entry, now time.Time) (queued bool, err error) {
+	if m.Ending {
+		return true, nil
+	}
+	if queued, err = a.RevokeBelow(ctx, tx, m.NamespaceID, m.Path, false, now); err != nil {
+		return false, err
+	}
+	if !queued {
+		return false, a.Mounts.Delete(tx, m)
+	}
+	r := m.Row
+	r.Ending = true
+	if _, err := a.Mounts.Update(tx, r); err != nil {
+		return false, err
+	}
+	return true, lease.Schedule(tx, lease.Item{Due: now, Kind: EndKind, NS: m.NamespaceID, ID: m.Accessor})
+}
+
+// endMount is the lease.Handler for EndKind. Leases that cannot be taken back keep the
+// mount, as only its engine can: until somebody revokes them with force.
+func (a *Active) endMount(_ context.Context, tx storage.Tx, it lease.Item) error {
+	if err := lease.Cancel(tx, it); err != nil {
+		return err
+	}
+	m, err := a.Mounts.ByAccessor(tx, it.NS, it.ID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !m.Ending {
+		return nil // it went with its namespace
+	}
+	if err != nil {
+		return err
+	}
+	ids, _, err := lease.IDs(tx, it.NS, m.Path, 1)
+	if err != nil {
+		return err
+	}
+	if len(ids) > 0 {
+		it.Due = time.Now().Add(endAgain)
+		return lease.Schedule(tx, it)
+	}
+	return a.Mounts.Delete(tx, m)
 }
 
 // revokeTokens revokes up to limit tokens and leaves the rest to revokeMore.

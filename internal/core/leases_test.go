@@ -285,16 +285,108 @@ func TestLeasesAfterSeal(t *testing.T) {
 	})
 }
 
-// Many leases cost a request nothing.
+// Many leases cost a request nothing: they are taken back in the background.
 func TestManyLeases(t *testing.T) {
+	lending(t, func(t *testing.T, s *arcatest.Server, l *lender) {
+		lend := func(n int) {
+			for range n {
+				give(s, s.Root, "r")
+			}
+		}
+		lend(600)
+		l.set(func() { l.tried = 0; l.broken = true })
+		code, out := s.Do("PUT", "sys/leases/revoke-prefix/db", s.Root, nil)
+		expect(t, "answer", code, 202)
+		expect(t, "warnings", len(out["warnings"].([]any)), 1)
+		time.Sleep(time.Microsecond)     // the time of the bubble
+		later := give(s, s.Root, "late") // is not meant
+		pass(time.Second)
+		expect(t, "tried, and left", fmt.Sprint(l.tried >= 600, l.users()), "true 601")
+		l.set(func() { l.broken = false })
+		pass(time.Minute)
+		expect(t, "users", l.users(), 1)
+		s.Must("PUT", "sys/leases/revoke", s.Root, object{"lease_id": later})
+
+		// What nobody could revoke is tried once more.
+		lend(600)
+		l.set(func() { l.broken = true })
+		pass(3 * time.Hour)
+		got := s.Must("GET", "sys/leases/count?type=irrevocable", s.Root, nil)
+		expect(t, "irrevocable", arcatest.Dig(got, "data", "lease_count"), 600)
+		s.Must("PUT", "sys/leases/revoke-prefix/db", s.Root, nil)
+		pass(time.Minute)
+		got = s.Must("GET", "sys/leases/count?type=irrevocable", s.Root, nil)
+		expect(t, "irrevocable again", arcatest.Dig(got, "data", "lease_count"), 600)
+		l.set(func() { l.broken = false })
+		s.Must("PUT", "sys/leases/revoke-prefix/db", s.Root, nil)
+		pass(time.Minute)
+		expect(t, "users", l.users(), 0)
+
+		lend(600)
+		l.set(func() { l.broken = true })
+		code, _ = s.Do("PUT", "sys/leases/revoke-force/db", s.Root, nil)
+		expect(t, "answer with force", code, 202)
+		pass(time.Second)
+		code, _ = s.Do("LIST", "sys/leases/lookup/db/creds/", s.Root, nil)
+		expect(t, "leases after force", code, 404)
+	})
+}
+
+// A mount with many leases ends with the request that disables it, and is there for its
+// engine until the last is taken back.
+func TestMountOfManyLeases(t *testing.T) {
 	lending(t, func(t *testing.T, s *arcatest.Server, l *lender) {
 		for range 600 {
 			give(s, s.Root, "r")
 		}
-		if code, out := s.Do("PUT", "sys/leases/revoke-prefix/db", s.Root, nil); code != 400 {
-			t.Errorf("more than one request can revoke: %d %v", code, out)
+		id := give(s, s.Root, "r")
+		l.set(func() { l.broken = true })
+		code, _ := s.Do("DELETE", "sys/mounts/db", s.Root, nil)
+		expect(t, "answer", code, 202)
+		code, _ = s.Do("DELETE", "sys/mounts/db", s.Root, nil)
+		expect(t, "once more", code, 202)
+		for _, c := range []struct {
+			method, path string
+			body         object
+			want         int
+		}{
+			{"GET", "db/creds/r", nil, 404},
+			{"PUT", "sys/leases/renew", object{"lease_id": id}, 400},
+			{"POST", "sys/mounts/db", object{"type": "kv"}, 400},
+			{"POST", "sys/remount", object{"from": "db", "to": "db2"}, 400},
+			{"GET", "sys/mounts/db", nil, 200},
+		} {
+			if code, out := s.Do(c.method, c.path, s.Root, c.body); code != c.want {
+				t.Errorf("%s %s of a mount that ends: %d %v, want %d", c.method, c.path, code, out, c.want)
+			}
 		}
-		pass(time.Hour + time.Minute)
+		pass(3 * time.Hour) // longer than it is tried
+		expect(t, "users", l.users(), 601)
+		code, _ = s.Do("GET", "sys/mounts/db", s.Root, nil)
+		expect(t, "a mount whose leases cannot be taken back", code, 200)
+		l.set(func() { l.broken = false })
+		s.Must("PUT", "sys/leases/revoke-prefix/db", s.Root, nil)
+		pass(time.Minute)
 		expect(t, "users", l.users(), 0)
+		code, _ = s.Do("GET", "sys/mounts/db", s.Root, nil)
+		expect(t, "the mount", code, 400)
+		s.Must("POST", "sys/mounts/db", s.Root, object{"type": "kv"})
+	})
+}
+
+// The leases of a mount that was moved are taken back by it, wherever it is, and not
+// those of who took its path since.
+func TestMoveOfManyLeases(t *testing.T) {
+	lending(t, func(t *testing.T, s *arcatest.Server, l *lender) {
+		for range 600 {
+			give(s, s.Root, "r")
+		}
+		s.Must("POST", "sys/remount", s.Root, object{"from": "db", "to": "moved"})
+		s.Must("POST", "sys/mounts/db", s.Root, object{"type": "lender"})
+		time.Sleep(time.Microsecond) // the time of the bubble
+		give(s, s.Root, "new")
+		s.Must("GET", "moved/creds/r", s.Root, nil)
+		pass(time.Minute)
+		expect(t, "users", l.users(), 2)
 	})
 }

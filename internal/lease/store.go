@@ -28,7 +28,8 @@ type Entry struct {
 	Version     int            `json:"v"`
 	ID          string         `json:"id"` // <path>/<random>
 	MountID     string         `json:"m"`
-	Kind        string         `json:"k"` // the engine's name of the secret's type
+	Accessor    string         `json:"ma,omitempty"` // of the mount, by which it is found when it was moved
+	Kind        string         `json:"k"`            // the engine's name of the secret's type
 	Internal    map[string]any `json:"i,omitempty"`
 	TokenKey    string         `json:"tk,omitempty"`
 	TokenNS     string         `json:"tn,omitempty"`
@@ -165,6 +166,34 @@ func Some(tx storage.Tx, ns, after string, limit int) (ids []string, next string
 		ids = append(ids, id)
 	}
 	return ids, "", nil
+}
+
+// Below returns up to limit ids that begin with prefix, behind after, which is one of
+// them, and where to go on, "" at the end.
+func Below(tx storage.Tx, ns, prefix, after string, limit int) (ids []string, next string, err error) {
+	for id, err := range tx.Sub(dir(ns)).Keys(prefix, after) {
+		if err != nil {
+			return nil, "", err
+		}
+		if len(ids) == limit {
+			return ids, ids[limit-1], nil
+		}
+		ids = append(ids, id)
+	}
+	return ids, "", nil
+}
+
+// End makes a lease due. One that nobody could revoke is tried once more.
+func End(tx storage.Tx, e *Entry, now time.Time) error {
+	was := e.Expires
+	e.Expires = now
+	if e.Irrevocable() {
+		e.Attempts = MaxAttempts - 1
+		if err := tx.Delete(irrevocableDir(e.NamespaceID) + e.ID); err != nil {
+			return err
+		}
+	}
+	return Put(tx, e, was)
 }
 
 // OfToken returns up to limit leases of a token as namespace and id.

@@ -51,6 +51,9 @@ type Row struct {
 	NamespaceID    string            `json:"-"`
 	Seq            int               `json:"seq,omitempty"` // counts changes, for tests and audit
 	CreatedSeconds int64             `json:"created,omitempty"`
+	// Ending says that the mount is disabled: it is there only until its leases are
+	// taken back.
+	Ending bool `json:"ending,omitempty"`
 }
 
 // Config is what can be tuned.
@@ -227,15 +230,15 @@ func (t *Table) ByAccessor(tx storage.Tx, ns, accessor string) (*Entry, error) {
 func (t *Table) Holds(tx storage.Tx, ns, accessor, path string) (bool, error) {
 	e, _, err := t.Route(tx, ns, path)
 	if err == nil && e.Accessor == accessor {
-		return true, nil
+		return !e.Ending, nil
 	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return false, err
 	}
-	if _, err = tx.Get(accessorKey(ns, accessor)); errors.Is(err, storage.ErrNotFound) {
+	if e, err = t.ByAccessor(tx, ns, accessor); errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil, err // it was moved
+	return err == nil && !e.Ending, err // it was moved
 }
 
 func accessorKey(ns, accessor string) string {
@@ -395,7 +398,9 @@ func (t *Table) Running(tx storage.Tx, typ string) (out []*Entry, err error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, e)
+		if !e.Ending {
+			out = append(out, e)
+		}
 	}
 	return out, nil
 }

@@ -218,18 +218,22 @@ func (e *Engine) revokeLease(ctx context.Context, call *engine.Call, in leaseIn)
 }
 
 func (e *Engine) revokePrefix(ctx context.Context, call *engine.Call, in prefixIn) (*engine.Response, error) {
-	return nil, revokeBelow(ctx, call, in.Prefix, false)
+	return revokeBelow(ctx, call, in.Prefix, false)
 }
 
 func (e *Engine) revokeForce(ctx context.Context, call *engine.Call, in prefixIn) (*engine.Response, error) {
-	return nil, revokeBelow(ctx, call, in.Prefix, true)
+	return revokeBelow(ctx, call, in.Prefix, true)
 }
 
-func revokeBelow(ctx context.Context, call *engine.Call, prefix string, force bool) error {
+func revokeBelow(ctx context.Context, call *engine.Call, prefix string, force bool) (*engine.Response, error) {
 	if prefix == "" {
-		return errs.New(errs.Invalid, "prefix must be specified")
+		return nil, errs.New(errs.Invalid, "prefix must be specified")
 	}
-	return desks(call).RevokeBelow(ctx, call.Tx, ns(call), strings.TrimSuffix(prefix, "/")+"/", force, call.Now)
+	queued, err := desks(call).RevokeBelow(ctx, call.Tx, ns(call), strings.TrimSuffix(prefix, "/")+"/", force, call.Now)
+	if err != nil || !queued {
+		return nil, err
+	}
+	return &engine.Response{Accepted: true, Warnings: []string{"There are very many leases; they are revoked in the background."}}, nil
 }
 
 const tidyStarted = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs."

@@ -432,7 +432,7 @@ func (e *Engine) disableMount(ctx context.Context, call *engine.Call, in pathIn)
 			return nil, errs.New(errs.Invalid, "cannot unmount %q", path)
 		}
 	}
-	return nil, e.disable(ctx, call, path)
+	return e.disable(ctx, call, path)
 }
 
 func (e *Engine) disableAuth(ctx context.Context, call *engine.Call, in pathIn) (*engine.Response, error) {
@@ -440,22 +440,25 @@ func (e *Engine) disableAuth(ctx context.Context, call *engine.Call, in pathIn) 
 	if path == "auth/token/" {
 		return nil, errs.New(errs.Invalid, "token credential backend cannot be disabled")
 	}
-	return nil, e.disable(ctx, call, path)
+	return e.disable(ctx, call, path)
 }
 
 // disable removes a mount with its data, its leases and the tokens that it
 // gave. A mount that is not there is gone already.
-func (e *Engine) disable(ctx context.Context, call *engine.Call, path string) error {
+func (e *Engine) disable(ctx context.Context, call *engine.Call, path string) (*engine.Response, error) {
 	d := desks(call)
 	m, err := d.Mounts.Get(call.Tx, ns(call), path)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := d.RevokeBelow(ctx, call.Tx, m.NamespaceID, m.Path, false, call.Now); err != nil {
-		return err
+	queued, err := d.EndMount(ctx, call.Tx, m, call.Now)
+	if err != nil || !queued {
+		return nil, err
 	}
-	return d.Mounts.Delete(call.Tx, m)
+	return &engine.Response{Accepted: true, Warnings: []string{
+		"The mount has very many leases. It answers no more; it is removed, and its path is free, when they are revoked in the background.",
+	}}, nil
 }

@@ -47,7 +47,7 @@ func (e *Engine) remount(ctx context.Context, call *engine.Call, in remountIn) (
 	}
 	d := desks(call)
 	m, err := d.Mounts.Get(call.Tx, ns(call), from)
-	if errors.Is(err, storage.ErrNotFound) {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && m.Ending {
 		return nil, errs.New(errs.Invalid, "no matching mount at %q", from)
 	}
 	if err != nil {
@@ -63,7 +63,7 @@ func (e *Engine) remount(ctx context.Context, call *engine.Call, in remountIn) (
 	if used != "" {
 		return nil, errs.New(errs.Invalid, "path already in use at %q", used)
 	}
-	if err := d.RevokeBelow(ctx, call.Tx, m.NamespaceID, m.Path, false, call.Now); err != nil {
+	if _, err := d.RevokeBelow(ctx, call.Tx, m.NamespaceID, m.Path, false, call.Now); err != nil {
 		return nil, err
 	}
 	if err := d.Mounts.Move(call.Tx, m, to); err != nil {
