@@ -22,14 +22,28 @@ func (h *handling) saw() {
 		})
 		return
 	}
-	who := func() activity.Client {
-		return activity.WithoutEntity(ns, slices.Sorted(slices.Values(policies)), tok.Mount)
-	}
+	who := func() activity.Client { return withoutEntity(ns, policies, tok.Mount) }
 	key := tok.Key
 	if key == "" { // a batch token has no record by which it would be known again
 		key = who().ID
 	}
 	h.a.Activity.Saw(key, who)
+}
+
+func withoutEntity(ns string, policies []string, mount string) activity.Client {
+	return activity.WithoutEntity(ns, slices.Sorted(slices.Values(policies)), mount)
+}
+
+// clientID names the client with a token as the counts of clients do; a wrapping token
+// is nobody's.
+func clientID(tok *token.Entry) string {
+	switch {
+	case tok.Wrapped != nil:
+		return ""
+	case tok.EntityID != "":
+		return tok.EntityID
+	}
+	return withoutEntity(tok.NamespaceID, tok.Policies, tok.Mount).ID
 }
 
 // roleOf is the role by which a token was made, as far as it tells.

@@ -225,6 +225,8 @@ type Active struct {
 	starting sync.Mutex // held while work is added to
 	over     bool       // nothing starts any more; guarded by starting
 	work     sync.WaitGroup
+
+	tidying sync.Map // namespaces whose records are tidied just now, by id
 }
 
 // Done is closed when the node leaves this state.
@@ -238,6 +240,23 @@ func (a *Active) Go(fn func(ctx context.Context)) {
 	if !a.over {
 		a.work.Go(func() { fn(a.ctx) })
 	}
+}
+
+// Tidying reports whether the records of a namespace are tidied just now.
+func (a *Active) Tidying(ns string) bool {
+	_, running := a.tidying.Load(ns)
+	return running
+}
+
+// Tidy runs fn as Go does, unless the records of the namespace are tidied already.
+func (a *Active) Tidy(ns string, fn func(ctx context.Context)) {
+	if _, running := a.tidying.LoadOrStore(ns, true); running {
+		return
+	}
+	a.Go(func(ctx context.Context) {
+		defer a.tidying.Delete(ns)
+		fn(ctx)
+	})
 }
 
 // stop ends the background work, and returns when it has ended.

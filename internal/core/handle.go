@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"arca/internal/audit"
@@ -38,7 +39,8 @@ type handling struct {
 	ns   *namespace.Namespace
 	now  time.Time
 
-	prev, next *handling // in the list of requests in flight
+	prev, next *handling                   // in the list of requests in flight
+	client     atomic.Pointer[token.Entry] // who asks, for who looks at that list; nil until it is known
 
 	// Of the current attempt.
 	call   *engine.Call
@@ -453,6 +455,7 @@ func (h *handling) identify(tx storage.Tx) error {
 		return err
 	}
 	h.tok = tok
+	h.client.Store(tok)
 	if err := h.reach(tx, tok); err != nil {
 		return err
 	}

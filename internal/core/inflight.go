@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"arca/internal/engine"
+	"arca/internal/token"
 )
 
 // Flying tells of a request that is being served.
@@ -92,13 +93,17 @@ func (c *Core) InFlight() []Flying {
 		s := &c.flights.shards[i]
 		s.mu.Lock()
 		for h := s.first; h != nil; h = h.next {
-			out = append(out, flyingOf(h.orig, h.now))
+			out = append(out, flyingOf(h.orig, h.now, h.client.Load()))
 		}
 		s.mu.Unlock()
 	}
 	return out
 }
 
-func flyingOf(req *engine.Request, start time.Time) Flying {
-	return Flying{ID: req.ID, Start: start, Remote: req.Remote.String(), Path: "/v1/" + req.Path, Operation: req.Op.String()}
+func flyingOf(req *engine.Request, start time.Time, tok *token.Entry) Flying {
+	f := Flying{ID: req.ID, Start: start, Remote: req.Remote.String(), Path: "/v1/" + req.Path, Operation: req.Op.String()}
+	if tok != nil {
+		f.ClientID = clientID(tok)
+	}
+	return f
 }

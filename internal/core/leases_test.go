@@ -234,6 +234,30 @@ func TestIrrevocableLease(t *testing.T) {
 		if code, _ := s.Do("PUT", "sys/leases/renew", s.Root, object{"lease_id": id}); code != 400 {
 			t.Errorf("an irrevocable lease was renewed: %d", code)
 		}
+		mounts := s.Must("GET", "sys/mounts", s.Root, nil)
+		accessor := fmt.Sprint(arcatest.Dig(mounts, "data", "db/", "accessor"))
+		expect(t, "counts", arcatest.Dig(s.Must("GET", "sys/leases/count?type=irrevocable", s.Root, nil), "data", "counts"), object{accessor: 2})
+		for _, c := range []struct {
+			query              string
+			code, listed, warn int
+		}{
+			{"", 200, 2, 0},
+			{"&limit=none", 200, 2, 0},
+			{"&force=true&limit=1", 200, 2, 0},
+			{"&limit=1", 200, 1, 1},
+			{"&limit=2", 200, 2, 0},
+			{"&limit=0", 400, 0, 0},
+			{"&limit=x", 400, 0, 0},
+		} {
+			code, out := s.Do("GET", "sys/leases?type=irrevocable"+c.query, s.Root, nil)
+			leases, _ := arcatest.Dig(out, "data", "leases").([]any)
+			warnings, _ := out["warnings"].([]any)
+			expect(t, "list"+c.query, fmt.Sprint(code, len(leases), len(warnings)), fmt.Sprint(c.code, c.listed, c.warn))
+			if c.code == 200 {
+				expect(t, "count of the list"+c.query, arcatest.Dig(out, "data", "lease_count"), 2)
+				expect(t, "mount", leases[0].(object)["mount_id"], accessor)
+			}
+		}
 		l.set(func() { l.broken = false })
 		s.Must("PUT", "sys/leases/revoke", s.Root, object{"lease_id": id})
 		s.Must("PUT", "sys/leases/revoke", s.Root, object{"lease_id": other})
@@ -388,5 +412,30 @@ func TestMoveOfManyLeases(t *testing.T) {
 		s.Must("GET", "moved/creds/r", s.Root, nil)
 		pass(time.Minute)
 		expect(t, "users", l.users(), 2)
+	})
+}
+
+// Those of namespaces below are told of when they are asked for.
+func TestIrrevocableBelow(t *testing.T) {
+	lending(t, func(t *testing.T, s *arcatest.Server, l *lender) {
+		const ns = "X-Vault-Namespace"
+		give(s, s.Root, "r")
+		for _, path := range []string{"a", "b"} {
+			s.Must("POST", "sys/namespaces/"+path, s.Root, nil)
+		}
+		s.Must("POST", "sys/namespaces/c", s.Root, nil, ns, "a")
+		s.Must("POST", "sys/mounts/db", s.Root, object{"type": "lender"}, ns, "a/c")
+		s.Must("GET", "db/creds/r", s.Root, nil, ns, "a/c")
+		l.set(func() { l.broken = true })
+		pass(3 * time.Hour)
+		for _, c := range []struct {
+			in, query string
+			want      int
+		}{{"", "", 1}, {"", "&include_child_namespaces=true", 2}, {"a", "", 0}, {"a", "&include_child_namespaces=true", 1}, {"b", "&include_child_namespaces=true", 0}} {
+			for _, path := range []string{"sys/leases", "sys/leases/count"} {
+				out := s.Must("GET", path+"?type=irrevocable"+c.query, s.Root, nil, ns, c.in)
+				expect(t, path+" of "+c.in+c.query, arcatest.Dig(out, "data", "lease_count"), c.want)
+			}
+		}
 	})
 }

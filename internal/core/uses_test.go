@@ -53,6 +53,12 @@ func TestUsesOfFailingRequests(t *testing.T) {
 		if g.inside.Load() < 4 {
 			t.Fatalf("only %d requests are inside at once", g.inside.Load())
 		}
+		out := s.Must("GET", "sys/in-flight-req", s.Root, nil)
+		clients := map[string]int{}
+		for _, r := range out {
+			clients[fmt.Sprint(len(r.(object)["client_id"].(string)), r.(object)["request_path"])]++
+		}
+		expect(t, "who is inside", clients, map[string]int{"64/v1/gate/pass": int(g.inside.Load()), "64/v1/sys/in-flight-req": 1})
 		close(g.open)
 		codes := map[int]int{}
 		for range n {

@@ -469,9 +469,14 @@ func TestStore(t *testing.T) {
 		t.Errorf("irrevocable: %s", got)
 	}
 	do(func(tx storage.Tx) error {
-		list, err := ListIrrevocable(tx, "root", 10)
-		if err != nil || len(list) != 1 || list[0].Error != "no" {
-			t.Errorf("irrevocable: %v, %v", list, err)
+		n := 0
+		for id, err := range Irrevocable(tx, "root") {
+			if n++; err != nil || id != e.ID {
+				t.Errorf("irrevocable: %q, %v", id, err)
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d are irrevocable", n)
 		}
 		return Delete(tx, e)
 	})

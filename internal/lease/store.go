@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -211,21 +212,7 @@ func OfToken(tx storage.Tx, ns, tokenKey string, limit int) (refs [][2]string, m
 	return refs, false, nil
 }
 
-// ListIrrevocable returns up to limit irrevocable leases.
-func ListIrrevocable(tx storage.Tx, ns string, limit int) ([]*Entry, error) {
-	var out []*Entry
-	for id, err := range tx.Sub(irrevocableDir(ns)).Keys("", "") {
-		if err != nil {
-			return nil, err
-		}
-		if limit > 0 && len(out) == limit {
-			break
-		}
-		e, err := Get(tx, ns, id)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, e)
-	}
-	return out, nil
+// Irrevocable goes over the ids of the leases of a namespace that nobody could revoke.
+func Irrevocable(tx storage.Tx, ns string) iter.Seq2[string, error] {
+	return tx.Sub(irrevocableDir(ns)).Keys("", "")
 }

@@ -203,6 +203,29 @@ func (s *Store) List(tx storage.Tx, parent *Namespace, after string, limit int) 
 	return out, nil
 }
 
+// Subtree calls fn with a namespace and with all below it, each before its children.
+func (s *Store) Subtree(tx storage.Tx, n *Namespace, fn func(*Namespace) error) error {
+	if err := fn(n); err != nil {
+		return err
+	}
+	for after := ""; ; {
+		const page = 256
+		list, err := s.List(tx, n, after, page)
+		if err != nil {
+			return err
+		}
+		for _, child := range list {
+			if err := s.Subtree(tx, child, fn); err != nil {
+				return err
+			}
+			after = child.Name()
+		}
+		if len(list) < page {
+			return nil
+		}
+	}
+}
+
 // reserved are the names that mean something else in a path.
 var reserved = [...]string{"root", "sys", "auth", "audit", "cubbyhole", "identity"}
 

@@ -77,9 +77,10 @@ type subject struct {
 	token *token.Entry
 	// refused says why the token is no good, whatever it asks.
 	refused string
-	// shown is the path of the namespace whose policies, with those below, the
-	// asker may see.
+	// shown is the path of the namespace whose policies, with those below unless only
+	// is set, the asker may see.
 	shown string
+	only  bool
 	// proposed are texts in place of stored ones, nil for none.
 	proposed map[string]*policy.Policy
 }
@@ -89,7 +90,11 @@ func (e *Engine) explainSelf(_ context.Context, call *engine.Call, in explainSel
 	if err != nil {
 		return nil, err
 	}
-	return in.answer(call, subject{token: t})
+	own, err := desks(call).Namespaces.ByID(call.Tx, t.NamespaceID)
+	if err != nil {
+		return nil, err
+	}
+	return in.answer(call, subject{token: t, shown: own.Path, only: true})
 }
 
 func (e *Engine) explain(_ context.Context, call *engine.Call, in explainIn) (*engine.Response, error) {
@@ -270,9 +275,10 @@ func account(x *core.Account, q *core.Query, s subject) map[string]any {
 	if q.Write {
 		op = "write"
 	}
+	open := s.seesAll(x.Rules)
 	out := map[string]any{
 		"allowed": x.Allowed, "reason": x.Reason, "operation": op, "path": x.Path, "namespace": x.Namespace,
-		"message": message(x, q), "rules": s.sources(x.Rules), "overridden": s.sources(x.Passed), "unresolved": s.sources(x.Void),
+		"message": message(x, q, open), "rules": s.sources(x.Rules), "overridden": s.sources(x.Passed), "unresolved": s.sources(x.Void),
 	}
 	if q.Write && len(x.As) > 0 {
 		as := make([]string, len(x.As))
@@ -287,13 +293,28 @@ func account(x *core.Account, q *core.Query, s subject) map[string]any {
 	case "sudo_required":
 		out["missing"] = policy.Sudo.Names()
 	}
-	if x.Param != "" {
+	if x.Param != "" && open {
 		out["parameter"] = x.Param
 	}
-	if x.Why == policy.WrapTTL {
+	if x.Why == policy.WrapTTL && open {
 		out["min_wrapping_ttl"], out["max_wrapping_ttl"] = int64(x.Rule.MinWrap.Seconds()), int64(x.Rule.MaxWrap.Seconds())
 	}
 	return out
+}
+
+// sees reports whether the asker may see more of a rule than the name of its policy. Who
+// asks for their own token has no right to read anything, and sees what their own
+// namespace gives them; who may ask for others' reads the policies of theirs and below.
+func (s *subject) sees(src policy.Source) bool {
+	if s.only {
+		return src.Namespace == s.shown
+	}
+	return strings.HasPrefix(src.Namespace, s.shown)
+}
+
+// seesAll reports whether the asker may see all of the rules.
+func (s *subject) seesAll(list []policy.Source) bool {
+	return !slices.ContainsFunc(list, func(src policy.Source) bool { return !s.sees(src) })
 }
 
 // sources shows rules. Of a namespace that is not the asker's it shows the names
@@ -302,7 +323,7 @@ func (s *subject) sources(list []policy.Source) []map[string]any {
 	out := make([]map[string]any, len(list))
 	for i, src := range list {
 		m := map[string]any{"policy": src.Policy, "namespace": src.Namespace}
-		if strings.HasPrefix(src.Namespace, s.shown) {
+		if s.sees(src) {
 			m["path"], m["capabilities"] = src.Pattern, src.Capabilities.Names()
 			if src.Line > 0 {
 				m["line"] = src.Line
@@ -317,7 +338,8 @@ func (s *subject) sources(list []policy.Source) []map[string]any {
 }
 
 // message says in a sentence what the other members say in words.
-func message(x *core.Account, q *core.Query) string {
+// Of rules that the asker does not see it names no parameter.
+func message(x *core.Account, q *core.Query, open bool) string {
 	switch x.Reason {
 	case "token_invalid":
 		return "no valid token is known by this: it was revoked, has expired, or never existed in this namespace or below"
@@ -337,6 +359,9 @@ func message(x *core.Account, q *core.Query) string {
 		return "the path needs no token"
 	case "sudo_required":
 		return "the path is protected: its rule must give sudo, too"
+	}
+	if x.Param != "" && !open {
+		return "the rule has conditions on parameters that the request does not meet"
 	}
 	return verdictMessage(x, q)
 }

@@ -3,6 +3,7 @@ package sys_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"arca/internal/arcatest"
@@ -128,4 +129,53 @@ func TestExplainSubjects(t *testing.T) {
 	must(t, s, 400, "POST", "sys/policies/explain", s.Root, object{"token": tok, "accessor": "a", "operation": "read", "path": "x"})
 	must(t, s, 400, "POST", "sys/policies/explain", s.Root, object{"policies": "root", "operation": "read", "path": "x"}, nsHeader, "team")
 	must(t, s, 400, "POST", "sys/policies/explain-self", low, object{"operation": "fly", "path": "x"})
+}
+
+// Who asks for their own token sees rules of the token's own namespace; of others, which
+// give something by their groups, only the names of policies.
+func TestExplainSelfElsewhere(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/namespaces/team", s.Root, nil)
+	s.Must("POST", "sys/auth/userpass", s.Root, object{"type": "userpass"})
+	s.Must("POST", "auth/userpass/users/ann", s.Root, object{"password": "p", "token_policies": "own"})
+	login := s.Must("POST", "auth/userpass/login/ann", "", object{"password": "p"})
+	tok := arcatest.Dig(login, "auth", "client_token").(string)
+	s.Must("PUT", "sys/policies/acl/own", s.Root, object{"policy": `path "team/kv/own" { capabilities = ["read"] }`})
+	s.Must("PUT", "sys/policies/acl/theirs", s.Root, object{"policy": `path "kv/secret-name" {
+  capabilities        = ["read"]
+  min_wrapping_ttl    = "77s"
+}
+path "kv/with" {
+  capabilities        = ["update"]
+  required_parameters = ["hidden"]
+}`}, nsHeader, "team")
+	s.Must("POST", "identity/group", s.Root, object{"name": "g", "policies": "theirs", "member_entity_ids": arcatest.Dig(login, "auth", "entity_id")}, nsHeader, "team")
+	ask := func(path, as string, in object) map[string]any {
+		t.Helper()
+		out := s.Must("POST", path, as, in)
+		return out["data"].(map[string]any)
+	}
+	own := ask("sys/policies/explain-self", tok, object{"operation": "read", "path": "team/kv/own"})
+	if rule := own["rules"].([]any)[0].(map[string]any); rule["path"] != "team/kv/own" || rule["line"] == nil {
+		t.Errorf("a rule of one's own namespace: %v", own)
+	}
+	for _, c := range []struct{ op, path, reason string }{
+		{"read", "team/kv/secret-name", "wrap_ttl"},
+		{"update", "team/kv/with", "parameter_required"},
+	} {
+		in := object{"operation": c.op, "path": c.path}
+		got := ask("sys/policies/explain-self", tok, in)
+		rules, _ := got["rules"].([]any)
+		if got["reason"] != c.reason || len(rules) != 1 || fmt.Sprint(rules[0]) != "map[namespace:team/ policy:theirs]" {
+			t.Errorf("%s: %v", c.path, got)
+		}
+		if text := fmt.Sprint(got); strings.Contains(text, "hidden") || strings.Contains(text, "77") {
+			t.Errorf("a rule of another namespace shows: %v", got)
+		}
+		in["token"] = tok
+		if rule := ask("sys/policies/explain", s.Root, in)["rules"].([]any)[0].(map[string]any); rule["line"] == nil {
+			t.Errorf("%s, for who may read it: %v", c.path, rule)
+		}
+	}
 }

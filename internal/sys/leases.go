@@ -18,7 +18,7 @@ import (
 func (e *Engine) leaseRoutes() []engine.Route {
 	tidied := engine.Help("Remove records that nothing refers to any more.")
 	return []engine.Route{
-		engine.Read("leases", e.listIrrevocable, engine.ID("leases-list"), engine.Help("List leases of a kind (type=irrevocable).")),
+		engine.Read("leases", e.listIrrevocable, engine.Sudo, engine.ID("leases-list"), engine.Help("List leases of a kind (type=irrevocable).")),
 		engine.Read("leases/count", e.countLeases, engine.ID("leases-count"), engine.Help("Count leases of a kind (type=irrevocable).")),
 		engine.Write("leases/lookup", e.lookupLease, engine.ID("leases-read-lease"), engine.Help("Tell about a lease.")),
 		engine.List("leases/lookup/{prefix...}", e.listLeases, engine.Sudo, engine.ID("leases-look-up"), engine.Help("List leases below a path.")),
@@ -40,46 +40,6 @@ func (e *Engine) leaseRoutes() []engine.Route {
 		engine.Write("revoke-force/{prefix...}", e.revokeForce, engine.Sudo, engine.ID("leases-force-revoke-lease-with-prefix2"),
 			engine.Help("Revoke all leases below a path, whatever their engine says.")),
 	}
-}
-
-type leaseTypeIn struct {
-	Type          string `api:"type" help:"irrevocable"`
-	Limit         string `api:"limit" help:"At most so many; \"none\" for all."`
-	IncludeChilds bool   `api:"include_child_namespaces"`
-	Force         bool   `api:"force"`
-}
-
-func (e *Engine) listIrrevocable(_ context.Context, call *engine.Call, in leaseTypeIn) (*engine.Response, error) {
-	if in.Type != "irrevocable" {
-		return nil, errNotFound
-	}
-	list, err := lease.ListIrrevocable(call.Tx, ns(call), 10_000)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]map[string]any, 0, len(list))
-	for _, l := range list {
-		out = append(out, map[string]any{"lease_id": l.ID, "error": l.Error})
-	}
-	return data(map[string]any{"lease_count": len(out), "leases": out}), nil
-}
-
-func (e *Engine) countLeases(_ context.Context, call *engine.Call, in leaseTypeIn) (*engine.Response, error) {
-	if in.Type != "irrevocable" {
-		return nil, errNotFound
-	}
-	list, err := lease.ListIrrevocable(call.Tx, ns(call), 0)
-	if err != nil {
-		return nil, err
-	}
-	counts := map[string]int{}
-	for _, l := range list {
-		m, _, err := desks(call).Mounts.Route(call.Tx, ns(call), l.ID)
-		if err == nil {
-			counts[m.Accessor]++
-		}
-	}
-	return data(map[string]any{"lease_count": len(list), "counts": counts}), nil
 }
 
 type leaseIn struct {
@@ -236,19 +196,26 @@ func revokeBelow(ctx context.Context, call *engine.Call, prefix string, force bo
 	return &engine.Response{Accepted: true, Warnings: []string{"There are very many leases; they are revoked in the background."}}, nil
 }
 
-const tidyStarted = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs."
+const (
+	tidyStarted = "Tidy operation successfully started. Any information from the operation will be printed to Vault's server logs."
+	tidyRunning = "Tidy operation already in progress."
+)
 
 func (e *Engine) tidyLeases(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	e.tidy(call)
-	return &engine.Response{Accepted: true, Warnings: []string{tidyStarted}}, nil
+	return e.tidy(call), nil
 }
 
-// tidy starts the background's look for records that nothing refers to.
-func (e *Engine) tidy(call *engine.Call) {
+// tidy starts the background's look for records that nothing refers to, of which a
+// namespace has one at a time.
+func (e *Engine) tidy(call *engine.Call) *engine.Response {
 	d := desks(call)
+	id := ns(call)
+	if d.Tidying(id) {
+		return &engine.Response{Bare: true, Warnings: []string{tidyRunning}}
+	}
 	call.After(func() {
-		d.Go(func(ctx context.Context) {
-			removed, err := token.TidyAll(ctx, d.DB, d.Tokens, ns(call))
+		d.Tidy(id, func(ctx context.Context) {
+			removed, err := token.TidyAll(ctx, d.DB, d.Tokens, id)
 			if err != nil && ctx.Err() == nil {
 				e.core.Config().Log.Error("tidy", "error", err)
 				return
@@ -256,4 +223,5 @@ func (e *Engine) tidy(call *engine.Call) {
 			e.core.Config().Log.Info("tidy done", "removed", fmt.Sprint(removed))
 		})
 	})
+	return &engine.Response{Accepted: true, Warnings: []string{tidyStarted}}
 }

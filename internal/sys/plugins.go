@@ -15,7 +15,7 @@ import (
 func (e *Engine) pluginRoutes() []engine.Route {
 	return []engine.Route{
 		engine.Read("plugins/catalog", e.catalog, engine.ID("plugins-catalog-list-plugins"), engine.Help("List the engines of all types.")),
-		engine.List("plugins/catalog/{type}", e.catalogOf, engine.ID("plugins-catalog-list-plugins-with-type"), engine.Help("List the engines of a type.")),
+		engine.List("plugins/catalog/{type}", e.catalogOf, engine.Sudo, engine.ID("plugins-catalog-list-plugins-with-type"), engine.Help("List the engines of a type.")),
 		engine.Read("plugins/catalog/{type}/{name}", e.readPlugin, engine.Sudo, engine.ID("plugins-catalog-read-plugin-configuration-with-type"),
 			engine.Help("Tell about an engine.")),
 		engine.Write("plugins/catalog/{type}/{name}", e.registerPlugin, engine.Sudo, engine.RootOnly, engine.ID("plugins-catalog-register-plugin-with-type"),

@@ -371,6 +371,5 @@ func (e *Tokens) revokeOrphan(_ context.Context, call *engine.Call, in tokenIn) 
 }
 
 func (e *Tokens) tidy(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
-	(&Engine{core: e.core}).tidy(call)
-	return &engine.Response{Accepted: true, Warnings: []string{tidyStarted}}, nil
+	return (&Engine{core: e.core}).tidy(call), nil
 }
