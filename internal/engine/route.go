@@ -160,31 +160,53 @@ func Delete[In any](pattern string, h Handler[In], opts ...Option) Route {
 }
 
 func route[In any](op Operation, pattern string, h Handler[In], opts []Option) Route {
-	schema := param.NewSchema(reflect.TypeFor[In]())
-	r := Route{Pattern: pattern, Op: op, Schema: schema}
+	r := declare(op, pattern, reflect.TypeFor[In](), opts)
+	schema, quiet := r.Schema, r.NoParamWarn
+	r.run = func(ctx context.Context, call *Call) (*Response, error) {
+		var in In
+		odd, err := decode(schema, call, &in)
+		if err != nil {
+			return nil, err
+		}
+		res, err := h(ctx, call, in)
+		return odd.warn(call, quiet, res, err)
+	}
+	return r
+}
+
+// What of route does not depend on the type of the input stands outside it: it is
+// there once in the binary, and not for each of some hundred types.
+
+func declare(op Operation, pattern string, in reflect.Type, opts []Option) Route {
+	r := Route{Pattern: pattern, Op: op, Schema: param.NewSchema(in)}
 	for _, o := range opts {
 		o(&r)
 	}
-	quiet := r.NoParamWarn
-	r.run = func(ctx context.Context, call *Call) (*Response, error) {
-		var in In
-		ignored, replaced, err := schema.Decode(call.input(), &in)
-		if err != nil {
-			return nil, errs.New(errs.Invalid, "Field validation failed: %s", err.Error())
-		}
-		res, err := h(ctx, call, in)
-		if err != nil || res == nil {
-			return res, err
-		}
-		if len(ignored) > 0 && !quiet {
-			call.Warn("Endpoint ignored these unrecognized parameters: [%s]", strings.Join(ignored, " "))
-		}
-		if len(replaced) > 0 && !quiet {
-			call.Warn("Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [%s]", strings.Join(replaced, " "))
-		}
-		return res, nil
-	}
 	return r
+}
+
+// An odd is what of a request's parameters a caller may not expect.
+type odd struct{ ignored, replaced []string }
+
+func decode(schema *param.Schema, call *Call, in any) (o odd, err error) {
+	if o.ignored, o.replaced, err = schema.Decode(call.input(), in); err != nil {
+		return o, errs.New(errs.Invalid, "Field validation failed: %s", err.Error())
+	}
+	return o, nil
+}
+
+// warn passes on how a handler has ended, with warnings beside an answer.
+func (o *odd) warn(call *Call, quiet bool, res *Response, err error) (*Response, error) {
+	if err != nil || res == nil || quiet {
+		return res, err
+	}
+	if len(o.ignored) > 0 {
+		call.Warn("Endpoint ignored these unrecognized parameters: [%s]", strings.Join(o.ignored, " "))
+	}
+	if len(o.replaced) > 0 {
+		call.Warn("Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [%s]", strings.Join(o.replaced, " "))
+	}
+	return res, nil
 }
 
 // Run serves the call. Warnings of the call are moved to the answer.
