@@ -75,11 +75,14 @@ func (*batch) request(p *ttlv.Node) (*x509.CertificateRequest, error) {
 	if n == nil {
 		return nil, nil
 	}
+	if n.Type == ttlv.Structure { // the object of KMIP 2
+		p, n = n, n.Get(ttlv.TagCertificateRequestValue)
+	}
 	typ, err := enum(p, ttlv.TagCertificateRequestType)
 	if err != nil {
 		return nil, err
 	}
-	if n.Type != ttlv.ByteString {
+	if n == nil || n.Type != ttlv.ByteString {
 		return nil, newer(invalid("Certificate Request is a byte string"), ttlv.ResultReasonInvalidCSR)
 	}
 	return parseRequest(typ, n.Bytes)

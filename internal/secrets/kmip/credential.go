@@ -28,12 +28,17 @@ type credential struct {
 	Expires time.Time `json:"exp"`
 }
 
-func (e *Engine) listCredentials(_ context.Context, call *engine.Call, in roleIn) (*engine.Response, error) {
-	s, r, err := e.findRole(call.Tx, in)
+type listCredentialsIn struct {
+	roleIn
+	Detail bool `api:"detail" help:"Show also how long each is valid."`
+}
+
+func (e *Engine) listCredentials(_ context.Context, call *engine.Call, in listCredentialsIn) (*engine.Response, error) {
+	s, r, err := e.findRole(call.Tx, in.roleIn)
 	if err != nil {
 		return nil, err
 	}
-	serials := []string{}
+	serials, info := []string{}, map[string]any{}
 	for kv, err := range call.Tx.Scan(credDir(s.ID, r.ID), "") {
 		if err != nil {
 			return nil, err
@@ -43,13 +48,19 @@ func (e *Engine) listCredentials(_ context.Context, call *engine.Call, in roleIn
 			return nil, err
 		}
 		if call.Now.Before(c.Expires) {
-			serials = append(serials, kv.Key[strings.LastIndexByte(kv.Key, '/')+1:])
+			serial := kv.Key[strings.LastIndexByte(kv.Key, '/')+1:]
+			serials = append(serials, serial)
+			info[serial] = map[string]any{"expiration": c.Expires.UTC().Format(time.RFC3339), "expires_in": int64(c.Expires.Sub(call.Now) / time.Second)}
 		}
 	}
 	if len(serials) == 0 {
 		return nil, errNotFound
 	}
-	return data(map[string]any{"keys": serials}), nil
+	out := map[string]any{"keys": serials}
+	if in.Detail {
+		out["key_info"] = info
+	}
+	return data(out), nil
 }
 
 type generateIn struct {
@@ -107,6 +118,9 @@ func (e *Engine) generate(_ context.Context, call *engine.Call, in generateIn) (
 	if !ok { // making an RSA key takes long: not in the transaction
 		return nil, engine.Ask(func(context.Context) (any, error) { return newKey(kind) })
 	}
+	if in.TTL == nil && r.TTL == 0 && life < shortLife {
+		call.Warn("The certificate is valid for %s, as nothing else was asked for (ttl, tls_client_ttl of the role, default_tls_client_ttl of config). credential/renew and Re-Provision replace it without a break.", life)
+	}
 	return e.issueTo(call, s, r, key.Public(), key, life, format)
 }
 
@@ -125,7 +139,20 @@ func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode([]byte(in.CSR))
+	kind, life, err := kindFor(call.Tx, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	pub, err := requestedKey(in.CSR, kind)
+	if err != nil {
+		return nil, err
+	}
+	return e.issueTo(call, s, r, pub, nil, life, format)
+}
+
+// requestedKey is the key of a request for a client's certificate, in PEM.
+func requestedKey(text string, kind keyKind) (crypto.PublicKey, error) {
+	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		return nil, errs.New(errs.Invalid, "csr must be a request for a certificate in PEM")
 	}
@@ -133,17 +160,13 @@ func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "csr cannot be read as a request for a certificate")
 	}
-	if csr.CheckSignature() != nil {
-		return nil, errs.New(errs.Invalid, "the signature of csr is not that of its key")
-	}
-	kind, life, err := kindFor(call.Tx, r, nil)
-	if err != nil {
-		return nil, err
-	}
 	if have := kindOf(csr.PublicKey); have != kind {
 		return nil, errs.New(errs.Invalid, "the role's certificates have %s keys of %d bits, that of csr is %s of %d", kind.Type, kind.Bits, have.Type, have.Bits)
 	}
-	return e.issueTo(call, s, r, csr.PublicKey, nil, life, format)
+	if csr.CheckSignature() != nil {
+		return nil, errs.New(errs.Invalid, "the signature of csr is not that of its key")
+	}
+	return csr.PublicKey, nil
 }
 
 func kindOf(pub crypto.PublicKey) keyKind {
@@ -158,30 +181,36 @@ func kindOf(pub crypto.PublicKey) keyKind {
 
 // issueTo makes a certificate for a key. What is in it is the role's alone.
 func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format string) (*engine.Response, error) {
-	a, err := issuer(call.Tx, r.CA, nil)
+	a, cert, err := newCredential(call.Tx, call.Now, s.ID, r, pub, life)
 	if err != nil {
 		return nil, err
 	}
-	der, err := a.issue(&x509.Certificate{
-		Subject:     pkix.Name{OrganizationalUnit: []string{s.ID}, CommonName: r.ID},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, pub, call.Now, life)
+	out, err := showCredential(a, cert.Raw, key, format)
+	return data(out), err
+}
+
+// newCredential issues a certificate to a role.
+func newCredential(tx storage.Tx, now time.Time, scope string, r *role, pub crypto.PublicKey, life time.Duration) (*authority, *x509.Certificate, error) {
+	a, err := issuer(tx, r.CA, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	der, err := a.issue(&x509.Certificate{
+		Subject:     pkix.Name{OrganizationalUnit: []string{scope}, CommonName: r.ID},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, pub, now, life)
+	if err != nil {
+		return nil, nil, err
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	serial := cert.SerialNumber.String()
-	if err := storage.PutJSON(call.Tx, credDir(s.ID, r.ID)+serial, credential{Version: 1, Cert: der, CA: r.CA, Expires: cert.NotAfter}); err != nil {
-		return nil, err
+	if err := storage.PutJSON(tx, credDir(scope, r.ID)+serial, credential{Version: 1, Cert: der, CA: r.CA, Expires: cert.NotAfter}); err != nil {
+		return nil, nil, err
 	}
-	if err := call.Tx.Put(dueKey(cert.NotAfter.Add(credentialKept), "c", s.ID, r.ID+"."+serial), nil); err != nil {
-		return nil, err
-	}
-	out, err := showCredential(a, der, key, format)
-	return data(out), err
+	return a, cert, tx.Put(dueKey(cert.NotAfter.Add(credentialKept), "c", scope, r.ID+"."+serial), nil)
 }
 
 // issuer is the authority with a name, "" for the mount's own: as it is now, or as it

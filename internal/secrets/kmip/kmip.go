@@ -124,6 +124,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.List(certs, e.listCredentials, engine.ID("kmip-list-client-certificates"), engine.Help("List the serial numbers of certificates.")),
 		engine.Write(certs+"/generate", e.generate, engine.ID("kmip-generate-client-certificate"), engine.Help("Issue a certificate with a key.")),
 		engine.Write(certs+"/sign", e.sign, engine.ID("kmip-sign-client-certificate-request"), engine.Help("Issue a certificate for a request.")),
+		engine.Write(certs+"/renew", e.renew, engine.Help("Issue a certificate in place of another, which stays valid for a while.")),
 		engine.Read(certs+"/lookup", e.lookup, engine.ID("kmip-retrieve-client-certificate"), engine.Help("Show a certificate.")),
 		engine.Write(certs+"/revoke", e.revoke, engine.ID("kmip-revoke-client-certificate"), engine.Help("Revoke a certificate.")),
 		engine.List("template", e.listTemplates, engine.Help("List the messages that the client API has ready.")),

@@ -75,6 +75,7 @@ func table() []operation {
 		{ttlv.OperationSetEndpointRole, "Set Endpoint Role", "", v2, true, true, false, (*batch).setEndpointRole},
 		{ttlv.OperationPKCS_11, "PKCS #11", "query", v2, true, false, false, (*batch).pkcs11},
 		{ttlv.OperationInterop, "Interop", "", v2, true, true, false, (*batch).interop},
+		{ttlv.OperationReProvision, "Re-Provision", "reprovision", v2, false, false, false, (*batch).reProvision},
 		{ttlv.OperationPing, "Ping", "", v2, true, true, false, (*batch).ping},
 	}
 }

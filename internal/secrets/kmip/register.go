@@ -270,7 +270,7 @@ func (b *batch) keepCertificate(attrs []attribute, node *ttlv.Node) (*object, er
 	}
 	cert, err := x509.ParseCertificate(value.Bytes)
 	if err != nil {
-		cert = nil
+		cert = looseCertificate(value.Bytes)
 	}
 	return b.make(ttlv.ObjectTypeCertificate, attrs, node, func(o *object) error {
 		b.certificateIs(o, typ, value.Bytes, cert)

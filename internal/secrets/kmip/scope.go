@@ -228,7 +228,7 @@ func operations() []string {
 		"activate", "add_attribute", "adjust_attribute", "archive", "cancel", "certify", "check", "create", "create_keypair", "create_split_key", "decrypt",
 		"delete_attribute", "derive_key", "destroy", "discover_versions", "encrypt", "export", "get", "get_attribute_list", "get_attributes",
 		"get_usage_allocation", "hash", "import", "join_split_key", "locate", "log", "login", "mac", "mac_verify", "modify_attribute", "obtain_lease", "poll", "query",
-		"recertify", "recover", "register", "rekey", "rekey_keypair", "revoke", "rng_retrieve", "rng_seed", "set_attribute", "sign",
+		"recertify", "recover", "register", "rekey", "rekey_keypair", "reprovision", "revoke", "rng_retrieve", "rng_seed", "set_attribute", "sign",
 		"signature_verify", "validate",
 	}
 }
