@@ -119,7 +119,7 @@ func (e *Engine) generate(_ context.Context, call *engine.Call, in generateIn) (
 		return nil, engine.Ask(func(context.Context) (any, error) { return newKey(kind) })
 	}
 	if in.TTL == nil && r.TTL == 0 && life < shortLife {
-		call.Warn("The certificate is valid for %s, as nothing else was asked for (ttl, tls_client_ttl of the role, default_tls_client_ttl of config). credential/renew and Re-Provision replace it without a break.", life)
+		call.Warn("The certificate is valid for %s, because no time was chosen (ttl, tls_client_ttl of the role, default_tls_client_ttl of config). credential/renew and Re-Provision replace it without a break.", life)
 	}
 	return e.issueTo(call, s, r, key.Public(), key, life, format)
 }

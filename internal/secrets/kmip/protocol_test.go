@@ -568,7 +568,7 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	if strings.Contains(plain, id) || strings.Contains(plain, "nothing") {
-		t.Error("an identifier is in the log in clear")
+		t.Errorf("an identifier is in the log in clear: %s", plain)
 	}
 	for _, text := range []string{log, plain} {
 		if strings.Contains(text, fmt.Sprintf("%x", key)) {

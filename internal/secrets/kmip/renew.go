@@ -81,11 +81,11 @@ func (e *Engine) renew(_ context.Context, call *engine.Call, in renewIn) (*engin
 			return nil, err
 		}
 	} else {
-		ok := false
-		if key, ok = call.Asked.(crypto.Signer); !ok { // making an RSA key takes long: not in the transaction
+		made, ok := call.Asked.(crypto.Signer)
+		if !ok { // making an RSA key takes long: not in the transaction
 			return nil, engine.Ask(func(context.Context) (any, error) { return newKey(kind) })
 		}
-		pub = key.Public()
+		key, pub = made, made.Public()
 	}
 	if err := ending(call.Tx, credDir(s.ID, r.ID)+in.Serial, call.Now, overlap); err != nil {
 		return nil, err
