@@ -115,6 +115,59 @@ func TestClusterSealMigration(t *testing.T) {
 	}
 }
 
+// A node that was down while the others migrated opens with -migrate and the shares of
+// before, under the new configuration, and has what it missed; the next time it opens by
+// itself.
+func TestClusterSealMigrationMissesANode(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.leader().must("POST", "sys/mounts/kv", map[string]any{"type": "kv"})
+	base := map[*node]string{}
+	for _, n := range c.nodes {
+		base[n] = n.config
+	}
+	for i, stanzas := range []string{staticSeal("one", "a1", false), staticSeal("one", "a1", true) + staticSeal("two", "b2", false)} {
+		missing, other := c.standbys()[0], c.standbys()[1]
+		last := c.leader()
+		missing.kill()
+		other.kill()
+		other.config = base[other] + stanzas
+		other.start()
+		other.migrate()
+		// There were too few nodes for a leader meanwhile: either of the two is it now.
+		await(t, "a leader", func() bool { return other.get("kv/none").code == 404 })
+		if c.leader() == last {
+			last.must("PUT", "sys/step-down", nil)
+		}
+		await(t, "the migration", func() bool {
+			typ, migrating, whole := other.sealedBy()
+			return typ == "static" && !migrating && whole
+		})
+		secret := fmt.Sprint("kv/", i)
+		await(t, "a write", func() bool {
+			a, err := other.call(t.Context(), "POST", secret, other.root, map[string]any{"b": "c"})
+			return err == nil && a.code == 204
+		})
+		last.kill()
+		last.config = base[last] + stanzas
+		last.start()
+
+		missing.config = base[missing] + stanzas
+		missing.start()
+		missing.migrate()
+		c.await(3)
+		await(t, "what it missed", func() bool { return missing.get(secret).text("data", "b") == "c" })
+		await(t, "the end of its migration", func() bool {
+			typ, migrating, whole := missing.sealedBy()
+			return typ == "static" && !migrating && whole
+		})
+		missing.kill()
+		missing.start()
+		c.await(3)
+		await(t, "the missing node, which opens by itself", func() bool { return missing.get(secret).text("data", "b") == "c" })
+	}
+}
+
 // Two servers on a database migrate one after the other, and one that shares it with nobody
 // does so as soon as it is opened.
 func TestDatabaseSealMigration(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,35 @@ func counter(ctx context.Context, db *storage.DB) (n int, err error) {
 		return err
 	})
 	return n, err
+}
+
+// A leader that steps down has one take over that answers, whoever else is a voter.
+func TestStepDownToOneThatAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		for i := range 6 {
+			l := c.leader()
+			out := slices.IndexFunc(c.members, func(m *member) bool { return m != l })
+			if i%2 == 1 {
+				out = slices.IndexFunc(c.members, func(m *member) bool { return m != l && m != c.members[out] })
+			}
+			if _, err := increment(t.Context(), l.db); err != nil {
+				t.Fatal(err)
+			}
+			c.connect(func(from, to int) bool { return from != out && to != out })
+			time.Sleep(2 * time.Second)
+			start := time.Now()
+			if err := l.store.StepDown(""); err != nil {
+				t.Fatal(err)
+			}
+			if next := c.leader(); next == l || time.Since(start) > 500*time.Millisecond {
+				t.Errorf("%s leads after %v; %s stepped down, and %s is cut off", next.id, time.Since(start), l.id, c.members[out].id)
+			}
+			c.connect(func(int, int) bool { return true })
+			time.Sleep(5 * time.Second)
+		}
+	})
 }
 
 // TestCluster cuts nodes off, hands leadership over, and lets clients write and read through all nodes meanwhile: no write

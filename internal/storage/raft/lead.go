@@ -468,7 +468,7 @@ func (s *Store) Leader() (id, address string) {
 	return string(i), string(a)
 }
 
-// StepDown gives the leadership to another voter, to that with an id or, if that is "", to the one that is furthest. It
+// StepDown gives the leadership to another voter, to that with an id or, if that is "", to one of those that answer. It
 // returns when this node does not lead any more; when nobody takes over it leads on, with an error.
 func (s *Store) StepDown(id string) error {
 	r := s.running.Load()
@@ -478,19 +478,17 @@ func (s *Store) StepDown(id string) error {
 	if s.alone(r) {
 		return errs.New(errs.Precondition, "there is no other voter that could take over")
 	}
+	to, furthest := s.successor(r, id)
+	if to == nil {
+		return errs.New(errs.Precondition, "no other voter answers, that could take over")
+	}
 	s.drain()
 	s.follow() // first: the lease must not outlive the leader
 	var f raft.Future
-	if id == "" {
+	if furthest {
 		f = r.raft.LeadershipTransfer()
 	} else {
-		address := ""
-		for _, srv := range r.raft.GetConfiguration().Configuration().Servers {
-			if string(srv.ID) == id {
-				address = string(srv.Address)
-			}
-		}
-		f = r.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(address))
+		f = r.raft.LeadershipTransferToServer(to.ID, to.Address)
 	}
 	err := f.Error()
 	s.askAgain()
@@ -498,6 +496,30 @@ func (s *Store) StepDown(id string) error {
 		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)
 	}
 	return nil
+}
+
+// successor chooses who takes over: the voter with an id or, if that is "", one that has answered of late; nil is nobody.
+// When all have, raft knows better which is furthest. It does not know who is down, and tries for seconds.
+func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool) {
+	servers := s.servers(r)
+	since := time.Now().Add(-2 * beatTime * time.Duration(s.cfg.Multiplier))
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	furthest = id == ""
+	for i, srv := range servers {
+		switch {
+		case id != "":
+			if string(srv.ID) == id {
+				return &servers[i], false
+			}
+		case srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID:
+		case s.lease.acks[srv.ID].Before(since):
+			furthest = false
+		case to == nil || s.lease.acks[srv.ID].After(s.lease.acks[to.ID]):
+			to = &servers[i]
+		}
+	}
+	return to, furthest
 }
 
 // drainTime is how long a leader that hands over waits for the write under way.
