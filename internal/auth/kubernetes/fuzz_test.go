@@ -32,6 +32,41 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
+// What a cluster answers vouches for one account at most, and for no audience that it
+// does not name.
+func FuzzReview(f *testing.F) {
+	for _, s := range []string{
+		`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","status":{"authenticated":true,"user":{"username":"system:serviceaccount:a:b","uid":"c"}}}`,
+		`{"status":{"authenticated":true,"audiences":["x"],"user":{"username":"system:serviceaccount:a:b","uid":"c","groups":["g"]}}}`,
+		`{"status":{"authenticated":true,"error":"no","user":{"username":"system:serviceaccount:a:b","uid":"c"}}}`,
+		`{"status":{"authenticated":true,"user":{"username":"system:serviceaccount:a:b:c"}},"status":{"user":{"uid":"c"}}}`,
+		`{"kind":"Status","status":"Failure"}`, `{"status":{"authenticated":"true"}}`, `null`, `[]`, `{`, "",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		said, err := parseReview(raw)
+		if err != nil {
+			return
+		}
+		ask := func(namespace, name, uid string, audiences ...string) bool {
+			return said.vouches(&question{audiences: audiences, account: account{namespace: namespace, name: name, uid: uid}}) == nil
+		}
+		if !ask("a", "b", "c") {
+			return
+		}
+		if !said.Status.Authenticated || said.Status.Error != "" {
+			t.Errorf("%q vouches for an account", raw)
+		}
+		if ask("a", "b", "d") || ask("a", "b", "") || ask("a", "", "c") || ask("", "a:b", "c") {
+			t.Errorf("%q vouches for two accounts", raw)
+		}
+		if len(said.Status.Audiences) > 0 && ask("a", "b", "c", strings.Join(said.Status.Audiences, "")+"?") {
+			t.Errorf("%q vouches for any audience", raw)
+		}
+	})
+}
+
 func TestMatch(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -192,6 +192,11 @@ func (k *clusters) review(ctx context.Context, c *config, q *question) error {
 	if err != nil {
 		return err
 	}
+	return said.vouches(q)
+}
+
+// vouches refuses what is no word for the account and one of the audiences.
+func (said *tokenReview) vouches(q *question) error {
 	switch {
 	case !said.Status.Authenticated, said.Status.Error != "", said.Status.User.Username != q.account.user(), said.Status.User.UID != q.account.uid,
 		!common(q.audiences, said.Status.Audiences):
@@ -233,6 +238,11 @@ func (c *cluster) ask(ctx context.Context, host, bearer, token string, audiences
 	if err != nil {
 		return nil, err
 	}
+	return parseReview(raw)
+}
+
+// parseReview reads the cluster's answer.
+func parseReview(raw []byte) (*tokenReview, error) {
 	out := &tokenReview{}
 	if json.Unmarshal(raw, out) != nil {
 		return nil, errDenied

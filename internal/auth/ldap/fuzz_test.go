@@ -1,11 +1,103 @@
 package ldap
 
 import (
+	"net"
 	"strings"
 	"testing"
+	"time"
 
+	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 )
+
+// message is a packet of a server (RFC 4511, section 4.1.1).
+func message(id int64, op *ber.Packet) []byte {
+	p := ber.Encode(ber.ClassUniversal, ber.TypeConstructed, ber.TagSequence, nil, "")
+	p.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagInteger, id, ""))
+	p.AppendChild(op)
+	return p.Bytes()
+}
+
+func ldapOp(tag ber.Tag) *ber.Packet {
+	return ber.Encode(ber.ClassApplication, ber.TypeConstructed, tag, nil, "")
+}
+
+func text(s string) *ber.Packet {
+	return ber.NewString(ber.ClassUniversal, ber.TypePrimitive, ber.TagOctetString, s, "")
+}
+
+// found is an entry of a search with one attribute.
+func found(id int64, dn, attr string, values ...string) []byte {
+	op := ldapOp(ldap.ApplicationSearchResultEntry)
+	op.AppendChild(text(dn))
+	list := ber.NewSequence("")
+	one := ber.NewSequence("")
+	one.AppendChild(text(attr))
+	set := ber.Encode(ber.ClassUniversal, ber.TypeConstructed, ber.TagSet, nil, "")
+	for _, v := range values {
+		set.AppendChild(text(v))
+	}
+	one.AppendChild(set)
+	list.AppendChild(one)
+	op.AppendChild(list)
+	return message(id, op)
+}
+
+// end ends a search, with a code.
+func end(id int64, code int64) []byte {
+	op := ldapOp(ldap.ApplicationSearchResultDone)
+	op.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagEnumerated, code, ""))
+	op.AppendChild(text(""))
+	op.AppendChild(text(""))
+	return message(id, op)
+}
+
+// play is a server that answers each request with what comes next, and then, or when
+// the next request does not come soon, hangs up.
+func play(conn net.Conn, answers ...[]byte) {
+	defer conn.Close()
+	buf := make([]byte, 64<<10)
+	for i, a := range answers {
+		if i > 0 {
+			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond)) // of a pipe
+		}
+		if _, err := conn.Read(buf); err != nil {
+			return
+		}
+		if _, err := conn.Write(a); err != nil {
+			return
+		}
+	}
+}
+
+// Whatever a server answers, an account is refused or has a name and groups within
+// bounds.
+func FuzzAnswers(f *testing.F) {
+	ops := append(found(1, "cn=Ops,ou=groups", "cn", "Ops"), end(1, 0)...)
+	f.Add(ops, append(found(2, "uid=ann", "uid", "ann"), end(2, 0)...))
+	f.Add(end(1, 32), append(found(2, "uid=ann", "uid", "ann", "anna"), end(2, 0)...))
+	f.Add(append(found(1, "", "cn", "", strings.Repeat("a", 600)), end(1, 0)...), append(found(2, "uid=ann", "uid"), end(2, 0)...))
+	f.Add(found(1, "cn=a", "cn", "a"), []byte{})
+	f.Add([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff}, []byte("HTTP/1.1 200 OK"))
+	f.Add(message(1, ldapOp(ldap.ApplicationSearchResultEntry)), []byte{0x30, 0})
+	f.Add(message(1, ldapOp(ldap.ApplicationSearchResultDone)), []byte{0x30, 0})
+	boundPackets()
+	f.Fuzz(func(t *testing.T, groups, user []byte) {
+		got, err := answered(groups, user)
+		if err != nil {
+			return
+		}
+		a := got.(account)
+		if a.name == "" || len(a.name) > 512 || len(a.groups) > maxGroups {
+			t.Errorf("the account %q in %d groups", a.name, len(a.groups))
+		}
+		for _, g := range a.groups {
+			if g == "" || len(g) > maxGroupName {
+				t.Errorf("the group %q", g)
+			}
+		}
+	})
+}
 
 // What people type never becomes part of a filter's structure, and what a server
 // calls a group is a name.

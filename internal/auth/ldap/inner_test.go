@@ -1,8 +1,14 @@
 package ldap
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
 )
 
 // As many logins as may wait at one mount keep none of another away.
@@ -53,5 +59,48 @@ func TestFilters(t *testing.T) {
 	}
 	if got, err := filter("groupfilter", standard().GroupFilter, groupFields(), values); err != nil || strings.Count(got, "(") != 4 {
 		t.Errorf("the standard filter for groups: %q, %v", got, err)
+	}
+}
+
+// answered is what comes of an account when a server answers so.
+func answered(answers ...[]byte) (any, error) {
+	c := standard()
+	c.UserAttr, c.GroupDN = "uid", "ou=groups"
+	here, there := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		play(there, answers...)
+	}()
+	conn := ldap.NewConn(&boundedConn{Conn: here, left: maxBytes, until: time.Now().Add(time.Minute)}, false)
+	conn.Start()
+	conn.SetTimeout(time.Minute)
+	defer func() {
+		conn.Close()
+		<-done
+	}()
+	return guard(conn, func(conn *ldap.Conn) (any, error) { return c.account(conn, "uid=ann", "ann") })
+}
+
+// What a server answers costs time in proportion to its length, and one that answers
+// nonsense fails the login.
+func TestServersAnswers(t *testing.T) {
+	t.Parallel()
+	boundPackets()
+	user := append(found(2, "uid=ann", "uid", "ann"), end(2, 0)...)
+	names := make([]string, 100_000)
+	for i := range names {
+		names[i] = fmt.Sprint("g", i)
+	}
+	if _, err := answered(append(found(1, "cn=a", "cn", names...), end(1, 0)...), user); err == nil || !strings.Contains(err.Error(), "more than 1000 groups") {
+		t.Errorf("many groups: %v", err)
+	}
+	long := append(found(1, "cn=a", "cn", "a", strings.Repeat("b", 513), "a", ""), end(1, 0)...)
+	if got, err := answered(long, user); err != nil || fmt.Sprint(got.(account).groups) != "[a]" {
+		t.Errorf("long and repeated names: %v, %v", got, err)
+	}
+	empty := message(1, ldapOp(ldap.ApplicationSearchResultEntry))
+	if _, err := answered(empty, user); !errors.Is(err, errNonsense) {
+		t.Errorf("an entry without parts: %v", err)
 	}
 }

@@ -19,11 +19,15 @@ import (
 
 // Bounds on what a server may cost.
 const (
-	maxGroups  = 1000
-	maxEntries = 10_000
+	maxGroups    = 1000
+	maxGroupName = 512 // no group here has a longer one
+	maxEntries   = 10_000
 )
 
-var errReach = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
+var (
+	errReach    = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
+	errNonsense = errs.New(errs.Unavailable, "the LDAP server's answer cannot be read")
+)
 
 // ask finds the user at the server, binds as them, and fetches their groups.
 func (e *Engine) ask(ctx context.Context, mount string, c *config, username, password string) (any, error) {
@@ -85,6 +89,17 @@ func (e *Engine) with(ctx context.Context, mount string, c *config, fn func(conn
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	conn.SetTimeout(c.RequestTime)
+	return guard(conn, fn)
+}
+
+// guard calls fn with a connection. The library takes for granted that answers have all
+// their parts, and panics at one that has not: such a server cannot be spoken with.
+func guard(conn *ldap.Conn, fn func(conn *ldap.Conn) (any, error)) (got any, err error) {
+	defer func() {
+		if recover() != nil {
+			got, err = nil, errNonsense
+		}
+	}()
 	return fn(conn)
 }
 
@@ -307,19 +322,23 @@ func (c *config) groups(conn *ldap.Conn, userDN, username string) ([]string, err
 		return nil, errs.New(errs.Invalid, "ldap operation failed: the search of groups failed")
 	}
 	var out []string
+	seen := map[string]bool{}
 	for _, entry := range entries {
 		values := entry.GetEqualFoldAttributeValues(c.GroupAttr)
 		if len(values) == 0 {
 			values = []string{entry.DN}
 		}
 		for _, v := range values {
-			if name := groupName(v); name != "" && !slices.Contains(out, name) {
-				out = append(out, name)
+			name := groupName(v)
+			if name == "" || len(name) > maxGroupName || seen[name] {
+				continue
 			}
+			if len(out) == maxGroups { // before there are many more to look at
+				return nil, errs.New(errs.Invalid, "ldap operation failed: the user is in more than %d groups", maxGroups)
+			}
+			seen[name] = true
+			out = append(out, name)
 		}
-	}
-	if len(out) > maxGroups {
-		return nil, errs.New(errs.Invalid, "ldap operation failed: the user is in more than %d groups", maxGroups)
 	}
 	return out, nil
 }
