@@ -273,28 +273,8 @@ func runKMIPDecode(c *call, keys bool) error {
 		return failf("Error decoding the message: %w", err)
 	}
 	if !keys {
-		n = withoutKeys(n)
+		n = n.Redacted()
 	}
 	_, err = fmt.Fprintf(c.Stdio.Out, "%s\n", ttlv.NewTexts().EncodeXML(n))
 	return err
-}
-
-// withoutKeys is a message without what opens something.
-func withoutKeys(n *ttlv.Node) *ttlv.Node {
-	secret := []ttlv.Tag{ttlv.TagKeyMaterial, ttlv.TagKeyValue, ttlv.TagPassword, ttlv.TagOpaqueDataValue, ttlv.TagTicketValue, ttlv.TagData}
-	out := *n
-	if n.Type != ttlv.Structure {
-		if slices.Contains(secret, n.Tag) {
-			out.Type, out.Bytes = ttlv.TextString, []byte("(left out)")
-		}
-		return &out
-	}
-	out.Children = nil
-	for _, c := range n.Children {
-		if c.Tag == ttlv.TagKeyMaterial && c.Type == ttlv.Structure { // a transparent key
-			c = ttlv.Text(c.Tag, "(left out)")
-		}
-		out.Children = append(out.Children, withoutKeys(c))
-	}
-	return &out
 }

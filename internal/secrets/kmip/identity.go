@@ -127,6 +127,8 @@ type connection struct {
 	certs []*x509.Certificate // of the client, from the end of the handshake on
 	role  string              // id; "" while, or when, the certificate is not known to be valid
 	names [2]string           // of scope and role
+
+	serial string // of its certificate, decimal
 }
 
 // closer ends a connection whatever it does just now.
@@ -145,6 +147,8 @@ func (v *server) changed(keys, prefixes []string) {
 			settings, touched = true, true
 		case "cred", "role":
 			touched = true
+		case "trace":
+			settings = true
 		}
 	}
 	if touched {
@@ -162,7 +166,7 @@ func (v *server) changed(keys, prefixes []string) {
 // introduce finds out whose a connection is; false when the role has too many. From
 // now on it ends when its certificate does.
 func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
-	c.certs = certs
+	c.certs, c.serial = certs, certs[0].SerialNumber.String()
 	for {
 		at, seen := v.at.Load(), v.generation.Load()
 		var who *identity

@@ -17,6 +17,7 @@
 //	role/<scope id>/<name>       a role; rid/<scope id>/<role id> its name
 //	cred/<scope id>/<role id>/<serial>   a client certificate, not revoked
 //	k/<scope id>/<role id>/<hash>   a ticket; a/… the answer of an operation that is asked for later
+//	seen/<serial>                what is known of a client's use; trace/<serial> that its messages are kept
 //	x/<time>/…                   what is forgotten at a time: certificates, destroyed objects
 //	o/<scope id>/<hash of id>    what is known of an object; m/… its material
 //	t/<scope id>/<order>/<hash>  objects in the order of creation
@@ -133,6 +134,13 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write(role+"/client/{operations...}", e.clientMessage, engine.NoParamWarn, engine.Help("Send a message of these operations on behalf of a role.")),
 		engine.Read(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message that only reads.")),
 		engine.Write(protocolPath, e.message, engine.ForRunner, engine.NoParamWarn, engine.Help("Take a message.")),
+		engine.List("client", e.listClientLog, engine.Help("List the clients that have come, by the serial numbers of their certificates.")),
+		engine.Read("client/{serial}", e.readClientLog, engine.Help("Show what a client uses, when it came last, and what failed.")),
+		engine.List("trace", e.listTraces, engine.Help("List the clients whose messages are kept.")),
+		engine.Write("trace/{serial}", e.startTrace, engine.Help("Keep the messages of a client for a while, without what is secret.")),
+		engine.Read("trace/{serial}", e.readTrace, engine.Help("Show the messages that this node has of a client.")),
+		engine.Delete("trace/{serial}", e.stopTrace, engine.Help("Keep the messages of a client no more.")),
+		engine.Write(seenPath, e.keepSeen, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which clients have come.")),
 		engine.Write(tidyPath, e.tidy, engine.ForRunner, engine.Help("Forget what is over.")),
 	}
 }

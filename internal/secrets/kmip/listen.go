@@ -110,6 +110,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 			case busy <- struct{}{}:
 				tidying.Go(func() {
 					defer func() { <-busy }()
+					s.tell(ctx, host)
 					s.tidyAll(ctx, host)
 				})
 			default: // the last one goes on
@@ -191,8 +192,11 @@ func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 	for _, p := range places {
 		var c *config
 		var sockets []socket
+		var tracing map[string]time.Time
 		err := host.View(ctx, p.Mount, func(tx storage.Tx) (err error) {
-			c, sockets, err = plan(tx)
+			if c, sockets, err = plan(tx); err == nil {
+				tracing, err = tracedClients(tx)
+			}
 			return err
 		})
 		if errors.Is(err, storage.ErrNotFound) {
@@ -200,7 +204,9 @@ func (s *servers) follow(ctx context.Context, host engine.Host) (done bool) {
 		}
 		want[p.Mount.ID] = true
 		if err == nil {
-			err = s.of(p.Mount.ID, host).set(p, c, sockets)
+			v := s.of(p.Mount.ID, host)
+			v.traces.set(tracing)
+			err = v.set(p, c, sockets)
 		}
 		done = done && err == nil
 		if s.told(p.Mount.ID, err) && ctx.Err() == nil {
@@ -266,6 +272,8 @@ type server struct {
 	recheck    chan struct{}      // of capacity 1: certificates or roles have changed
 	generation atomic.Uint64      // counts such changes
 	trouble    string             // guarded by servers.mu: why it does not listen
+	seen       sightings
+	traces     traces
 	work       sync.WaitGroup
 
 	mu        sync.Mutex
@@ -597,6 +605,14 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	ctx, cancel := context.WithTimeout(v.ctx, messageTime)
 	defer cancel()
 	res, err := v.host.Handle(ctx, req)
+	defer func() {
+		if answer != nil {
+			v.seen.note(conn, m, answer, remote.Addr().String(), now)
+			if v.traces.wants(conn.serial, now) {
+				v.traces.note(conn.serial, remote.String(), now, raw, answer)
+			}
+		}
+	}()
 	switch {
 	case errs.Is(err, errs.Sealed), errs.Is(err, errs.NotFound):
 		return failure(m.version, ttlv.ResultReasonGeneralFailure, "the server is not available", now), false

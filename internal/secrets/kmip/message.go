@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ func (v version) atLeast(major, minor int32) bool {
 func supported() []version {
 	return []version{{2, 1}, {2, 0}, {1, 4}, {1, 3}, {1, 2}, {1, 1}, {1, 0}}
 }
+
+func (v version) text() string { return strconv.Itoa(int(v.major)) + "." + strconv.Itoa(int(v.minor)) }
 
 func (v version) node() *ttlv.Node {
 	return ttlv.Struct(ttlv.TagProtocolVersion, ttlv.Int(ttlv.TagProtocolVersionMajor, v.major), ttlv.Int(ttlv.TagProtocolVersionMinor, v.minor))

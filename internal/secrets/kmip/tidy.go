@@ -56,6 +56,10 @@ func (e *Engine) tidy(_ context.Context, call *engine.Call, _ engine.None) (*eng
 			err = call.Tx.Delete(credDir(parts[3], strings.SplitN(parts[4], ".", 2)[0]) + parts[4][strings.IndexByte(parts[4], '.')+1:])
 		case len(parts) > 3 && (parts[2] == "k" || parts[2] == "a"): // a ticket, an answer that nobody asked for
 			err = call.Tx.Delete(strings.Join(parts[3:], "/"))
+		case len(parts) == 4 && parts[2] == "n":
+			err = forgetSeen(call.Tx, parts[3], call.Now)
+		case len(parts) == 4 && parts[2] == "t":
+			err = forgetTrace(call.Tx, parts[3], call.Now)
 		case len(parts) == 5 && parts[2] == "m":
 			err = e.erase(call.Tx, parts[3], parts[4], call.Now)
 		case len(parts) == 5 && parts[2] == "o":

@@ -1,0 +1,70 @@
+package kmip_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"arca/internal/arcatest"
+	"arca/internal/storage/pebble"
+	"arca/internal/ttlv"
+)
+
+// BenchmarkLarge is Get and Locate by name in a scope that grows: with a thousand
+// objects, and with as many as ARCA_KMIP_OBJECTS says.
+func BenchmarkLarge(b *testing.B) {
+	most, err := strconv.Atoi(os.Getenv("ARCA_KMIP_OBJECTS"))
+	if err != nil {
+		b.Skip("ARCA_KMIP_OBJECTS says how many")
+	}
+	store, err := pebble.Open(pebble.Config{Dir: b.TempDir() + "/data"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := arcatest.New(b, arcatest.Config{Backend: store})
+	address := freeAddress(b)
+	s.Must("POST", "sys/mounts/kmip", s.Root, object{"type": "kmip"})
+	s.Must("POST", "kmip/config", s.Root, object{"listen_addrs": address, "tls_ca_key_bits": 256, "default_tls_client_key_bits": 256})
+	cert, _ := certificate(b, s, "kmip", "finance", "accounting", all)
+	c := dial(b, address, settings(b, s, "kmip", cert))
+	var ids []string
+	grow := func(to int) {
+		began, from := time.Now(), len(ids)
+		for len(ids) < to {
+			calls := make([]call, min(500, to-len(ids)))
+			for i := range calls {
+				calls[i] = op(ttlv.OperationCreate, aes(12, name(fmt.Sprint("key-", len(ids)+i)))...)
+			}
+			for _, it := range c.batch(nil, calls...) {
+				out, r := outcome(it)
+				if r != 0 {
+					b.Fatalf("create: %d", r)
+				}
+				ids = append(ids, out.Get(ttlv.TagUniqueIdentifier).Text())
+			}
+		}
+		if to > from {
+			b.Logf("%d more objects in %s: %.0f a second", to-from, time.Since(began).Round(time.Second), float64(to-from)/time.Since(began).Seconds())
+		}
+	}
+	for _, size := range []int{1000, most} {
+		grow(size)
+		for what, message := range map[string]func(i int) []byte{
+			"Get":            func(i int) []byte { return c.message(nil, op(ttlv.OperationGet, uid(ids[i]))) },
+			"Locate by name": func(i int) []byte { return c.message(nil, op(ttlv.OperationLocate, name(fmt.Sprint("key-", i)))) },
+		} {
+			b.Run(fmt.Sprintf("%d/%s", size, what), func(b *testing.B) {
+				began := cpu()
+				for b.Loop() {
+					if _, err := c.send(message(rand.IntN(size))); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(cpu()-began)/float64(b.N)/1e3, "cpu-µs/op")
+			})
+		}
+	}
+}
