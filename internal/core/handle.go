@@ -3,6 +3,8 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -257,13 +259,15 @@ func ask(ctx context.Context, q *engine.Question) (any, error) {
 	type result struct {
 		got   any
 		err   error
-		panic any
+		panic string
 	}
 	done := make(chan result, 1)
 	go func() {
 		var r result
 		defer func() {
-			r.panic = recover()
+			if p := recover(); p != nil {
+				r.panic = fmt.Sprintf("%v, asking outside\n%s", p, debug.Stack())
+			}
 			done <- r
 		}()
 		r.got, r.err = q.Run(ctx)
@@ -280,7 +284,7 @@ func ask(ctx context.Context, q *engine.Question) (any, error) {
 			return nil, errs.New(errs.Unavailable, "what the request asked outside did not answer in time")
 		}
 	}
-	if r.panic != nil {
+	if r.panic != "" {
 		panic(r.panic) // where the request's panics are looked after
 	}
 	return r.got, r.err

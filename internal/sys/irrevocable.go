@@ -2,6 +2,7 @@ package sys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -59,6 +60,9 @@ func (e *Engine) listIrrevocable(ctx context.Context, call *engine.Call, in list
 			return nil
 		}
 		l, err := lease.Get(call.Tx, ns, id)
+		if errors.Is(err, lease.ErrNotFound) {
+			return nil
+		}
 		if err == nil {
 			out = append(out, map[string]any{"lease_id": id, "mount_id": accessor, "error": l.Error})
 		}

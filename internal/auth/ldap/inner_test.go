@@ -9,6 +9,11 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"arca/internal/engine"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/storagetest"
 )
 
 // As many logins as may wait at one mount keep none of another away.
@@ -102,5 +107,46 @@ func TestServersAnswers(t *testing.T) {
 	empty := message(1, ldapOp(ldap.ApplicationSearchResultEntry))
 	if _, err := answered(empty, user); !errors.Is(err, errNonsense) {
 		t.Errorf("an entry without parts: %v", err)
+	}
+}
+
+// The policies of many groups are not collected without bounds, and those that many
+// groups share count once.
+func TestManyGroups(t *testing.T) {
+	t.Parallel()
+	db := storage.Open(storagetest.NewMap(), storage.Config{})
+	defer db.Close()
+	names := func(of string) (out []string) {
+		for i := range engine.MaxPolicies {
+			out = append(out, fmt.Sprint(of, i))
+		}
+		return out
+	}
+	err := db.Update(t.Context(), func(tx storage.Tx) error {
+		var same, other []string
+		for i := range 50 {
+			for dir, list := range map[string]*[]string{"same": &same, "other": &other} {
+				name := fmt.Sprint(dir, i)
+				*list = append(*list, name)
+				p := person{Version: 1, Policies: names("p")}
+				if dir == "other" {
+					p.Policies = names(name + "-")
+				}
+				if err := storage.PutJSON(tx, "group/"+name, p); err != nil {
+					return err
+				}
+			}
+		}
+		c := standard()
+		if got, _, err := c.merge(tx, "ann", same); err != nil || len(got) != engine.MaxPolicies {
+			t.Errorf("of 50 groups alike: %d policies, %v", len(got), err)
+		}
+		if _, _, err := c.merge(tx, "ann", other); !errs.Is(err, errs.Invalid) {
+			t.Errorf("of 50 groups: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -151,6 +151,13 @@ func (c *config) merge(tx storage.Tx, username string, server []string) (policie
 			return nil, nil, err
 		}
 		policies = append(policies, g.Policies...)
+		if len(policies) <= 4*engine.MaxPolicies {
+			continue
+		}
+		policies = grant.Clean(policies) // many groups may give the same
+		if err := engine.CheckPolicies(policies); err != nil {
+			return nil, nil, err
+		}
 	}
 	return grant.Clean(policies), groups, nil
 }

@@ -278,7 +278,7 @@ func (c *config) search(conn *ldap.Conn, base, filter string, most int, attribut
 func (c *config) searchUser(conn *ldap.Conn, username, attr string) (string, error) {
 	text, err := filter("userfilter", c.UserFilter, userFields(), map[string]string{fieldAttr: attr, fieldName: username})
 	if err != nil {
-		return "", errs.New(errs.Invalid, "ldap operation failed: %w", err)
+		return "", errs.New(errs.Invalid, "ldap operation failed: userfilter cannot be filled in") // what it holds is the administrator's
 	}
 	entries, err := c.search(conn, c.UserDN, text, 2, c.UserAttr)
 	switch {
@@ -315,7 +315,7 @@ func (c *config) groups(conn *ldap.Conn, userDN, username string) ([]string, err
 	}
 	text, err := filter("groupfilter", c.GroupFilter, groupFields(), map[string]string{fieldDN: userDN, fieldName: username})
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "ldap operation failed: %w", err)
+		return nil, errs.New(errs.Invalid, "ldap operation failed: groupfilter cannot be filled in")
 	}
 	entries, err := c.search(conn, c.GroupDN, text, 0, c.GroupAttr)
 	if err != nil {
