@@ -131,6 +131,9 @@ func (in *explainIn) subject(call *engine.Call) (subject, error) {
 		}
 		return holder(call, t)
 	case len(in.Policies) > 0:
+		if err := engine.CheckPolicies(in.Policies); err != nil {
+			return subject{}, err
+		}
 		names := make([]string, len(in.Policies))
 		for i, name := range in.Policies {
 			names[i] = strings.ToLower(strings.TrimSpace(name))

@@ -128,6 +128,7 @@ func TestExplainSubjects(t *testing.T) {
 	must(t, s, 403, "POST", "sys/policies/explain", low, object{"token": tok, "operation": "read", "path": "x"})
 	must(t, s, 400, "POST", "sys/policies/explain", s.Root, object{"token": tok, "accessor": "a", "operation": "read", "path": "x"})
 	must(t, s, 400, "POST", "sys/policies/explain", s.Root, object{"policies": "root", "operation": "read", "path": "x"}, nsHeader, "team")
+	must(t, s, 400, "POST", "sys/policies/explain", s.Root, object{"policies": strings.Repeat("p,", 1000) + "p", "operation": "read", "path": "x"})
 	must(t, s, 400, "POST", "sys/policies/explain-self", low, object{"operation": "fly", "path": "x"})
 }
 
