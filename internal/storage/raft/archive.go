@@ -169,7 +169,7 @@ func (a *Archive) member(name string, in io.Reader, sums map[string]string) erro
 			return errs.New(errs.Unavailable, "keep the snapshot: %w", err)
 		}
 		sum := sha256.New()
-		n, err := io.Copy(io.MultiWriter(f, sum), in)
+		n, err := io.Copy(io.MultiWriter(sum, f), in) // in this order: a vfs.File may change what it writes
 		if err := errors.Join(err, f.Close()); err != nil {
 			return broken("read snapshot", err)
 		}
@@ -219,7 +219,10 @@ func (s *Store) Restore(a *Archive) error {
 	meta := a.meta
 	meta.Version = raft.SnapshotVersionMax
 	s.follow()
+	over := make(chan struct{})
+	r.work.Go(func() { r.urge(over) })
 	err = r.raft.Restore(&meta, f, restoreTimeout)
+	close(over)
 	s.askAgain()
 	if err != nil {
 		return errs.New(errs.Failed, "install the snapshot: %w", err)
@@ -228,3 +231,22 @@ func (s *Store) Restore(a *Archive) error {
 }
 
 const restoreTimeout = time.Minute
+
+// urge has followers hear of the log again and again until over is closed. One that learns that it needs a snapshot is
+// sent it, and then nothing before commitTime unless there is more in the log: too long for who waits for it.
+func (r *running) urge(over <-chan struct{}) {
+	t := time.NewTicker(urgePause)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			r.raft.Barrier(0) // an entry without content; raft sees to what comes of it
+		case <-over:
+			return
+		case <-r.done:
+			return
+		}
+	}
+}
+
+const urgePause = 100 * time.Millisecond

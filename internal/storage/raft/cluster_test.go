@@ -1,6 +1,7 @@
 package raft_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -197,6 +198,52 @@ func TestStepDownToOneThatAnswers(t *testing.T) {
 			}
 			if next := c.leader(); next == l || time.Since(start) > 500*time.Millisecond {
 				t.Errorf("%s leads after %v; %s stepped down, and %s is cut off", next.id, time.Since(start), l.id, c.members[out].id)
+			}
+			c.connect(func(int, int) bool { return true })
+			time.Sleep(5 * time.Second)
+		}
+	})
+}
+
+// A snapshot that is restored is at the followers as soon as it is sent, not when raft next looks.
+func TestRestoreIsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		for i := range 3 {
+			l := c.leader()
+			want, err := increment(t.Context(), l.db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var file bytes.Buffer
+			if err := l.store.WriteArchive(&file, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := increment(t.Context(), l.db); err != nil {
+				t.Fatal(err)
+			}
+			archive, err := l.store.ReadArchive(&file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 2 { // most are enough
+				out := slices.IndexFunc(c.members, func(m *member) bool { return m != l })
+				c.connect(func(from, to int) bool { return from != out && to != out })
+			}
+			start := time.Now()
+			if err := l.store.Restore(archive); err != nil {
+				t.Fatal(err)
+			}
+			if err := archive.Close(); err != nil {
+				t.Error(err)
+			}
+			l = c.leader()
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("restored and led again after %v", took)
+			}
+			if n, err := counter(t.Context(), l.db); err != nil || n != want {
+				t.Errorf("the counter is %d (%v), want %d", n, err, want)
 			}
 			c.connect(func(int, int) bool { return true })
 			time.Sleep(5 * time.Second)
