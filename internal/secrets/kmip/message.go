@@ -388,6 +388,9 @@ func (b *batch) operate(it *item) (*ttlv.Node, error) {
 	if !o.always && !b.role.may(o.flag) {
 		return nil, denied("the role may not %s", strings.ReplaceAll(o.flag, "_", " "))
 	}
+	if err := checkFields(o.code, it.payload, b.v); err != nil {
+		return nil, err
+	}
 	if b.ticket != nil && b.ticket.Limited {
 		named := it.payload.All(ttlv.TagUniqueIdentifier) // some operations work on several
 		if len(named) == 0 {
