@@ -68,6 +68,14 @@ const (
 	attrQuantum      = "Quantum Safe"
 	attrNIST         = "NIST Key Type"
 	attrOpaqueType   = "Opaque Data Type"
+
+	attrRotateAuto       = "Rotate Automatic"
+	attrRotateDate       = "Rotate Date"
+	attrRotateGeneration = "Rotate Generation"
+	attrRotateInterval   = "Rotate Interval"
+	attrRotateLatest     = "Rotate Latest"
+	attrRotateName       = "Rotate Name"
+	attrRotateOffset     = "Rotate Offset"
 )
 
 // Who may do what with an attribute.
@@ -155,6 +163,13 @@ var (
 		{attrQuantum, ttlv.TagQuantumSafe, ttlv.Boolean, v20, atMake | add | modify | remove},
 		{attrNIST, ttlv.TagNISTKeyType, ttlv.Enumeration, v20, multi | all},
 		{attrOpaqueType, ttlv.TagOpaqueDataType, ttlv.Enumeration, v20, 0},
+		{attrRotateAuto, ttlv.TagRotateAutomatic, ttlv.Boolean, v20 + 1, all},
+		{attrRotateDate, ttlv.TagRotateDate, ttlv.DateTime, v20 + 1, 0},
+		{attrRotateGeneration, ttlv.TagRotateGeneration, ttlv.Integer, v20 + 1, 0},
+		{attrRotateInterval, ttlv.TagRotateInterval, ttlv.Interval, v20 + 1, all},
+		{attrRotateLatest, ttlv.TagRotateLatest, ttlv.Boolean, v20 + 1, 0},
+		{attrRotateName, ttlv.TagRotateName, ttlv.Structure, v20 + 1, all},
+		{attrRotateOffset, ttlv.TagRotateOffset, ttlv.Interval, v20 + 1, all},
 		{"Certificate Subject CN", ttlv.TagCertificateSubjectCN, ttlv.TextString, v20, multi},
 		{"Certificate Subject O", ttlv.TagCertificateSubjectO, ttlv.TextString, v20, multi},
 		{"Certificate Subject OU", ttlv.TagCertificateSubjectOU, ttlv.TextString, v20, multi},
@@ -322,6 +337,8 @@ func (g *given) check() error {
 		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagApplicationNamespace: ttlv.TextString}
 	case attrLimits:
 		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagUsageLimitsTotal: ttlv.LongInteger, ttlv.TagUsageLimitsUnit: ttlv.Enumeration}
+	case attrRotateName:
+		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagRotateNameValue: ttlv.TextString, ttlv.TagRotateNameType: ttlv.Enumeration}
 	case attrAlternative:
 		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagAlternativeNameValue: ttlv.TextString, ttlv.TagAlternativeNameType: ttlv.Enumeration}
 	}

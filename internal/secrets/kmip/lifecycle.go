@@ -201,6 +201,7 @@ func (b *batch) rekey(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	turned(old, fresh, b.now)
 	if err := b.save(o, old); err != nil {
 		return nil, err
 	}

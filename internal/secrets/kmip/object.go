@@ -287,6 +287,9 @@ func (b *batch) save(old, o *object) error {
 			}
 		}
 	}
+	if err := b.schedule(old, o); err != nil {
+		return err
+	}
 	return storage.PutJSON(b.tx, objectKey(b.scope, hash), o)
 }
 

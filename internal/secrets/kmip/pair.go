@@ -219,6 +219,8 @@ func (b *batch) rekeyKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	turned(oldPriv, fresh.private, b.now)
+	turned(oldPub, fresh.public, b.now)
 	for _, change := range [][2]*object{{priv, oldPriv}, {pub, oldPub}} {
 		if err := b.save(change[0], change[1]); err != nil {
 			return nil, err

@@ -44,7 +44,7 @@ func due(tx storage.Tx, now time.Time, limit int) (keys []string, err error) {
 }
 
 // tidy forgets some of what is over.
-func (e *Engine) tidy(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
+func (e *Engine) tidy(ctx context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	keys, err := due(call.Tx, call.Now, tidyAtOnce)
 	if err != nil {
 		return nil, err
@@ -56,6 +56,9 @@ func (e *Engine) tidy(_ context.Context, call *engine.Call, _ engine.None) (*eng
 			err = call.Tx.Delete(credDir(parts[3], strings.SplitN(parts[4], ".", 2)[0]) + parts[4][strings.IndexByte(parts[4], '.')+1:])
 		case len(parts) > 3 && (parts[2] == "k" || parts[2] == "a"): // a ticket, an answer that nobody asked for
 			err = call.Tx.Delete(strings.Join(parts[3:], "/"))
+		case len(parts) == 5 && parts[2] == "r":
+			b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: version{2, 1}, scope: parts[3], role: &role{Ops: []string{opAll}}}
+			err = e.rotate(b, parts[4])
 		case len(parts) == 4 && parts[2] == "n":
 			err = forgetSeen(call.Tx, parts[3], call.Now)
 		case len(parts) == 4 && parts[2] == "t":
