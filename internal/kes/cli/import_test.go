@@ -159,4 +159,12 @@ func TestMigrate(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// Once more: what is the same is kept, and what is another is told.
+	if err := os.WriteFile(filepath.Join(dir, "from", "good"), stored(t, 2), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, warnings = run(t, "migrate", "--merge", "--from", files["from"], "--to", files["to"])
+	if code != 1 || !strings.Contains(warnings, `"good": it is another there`) || strings.Contains(warnings, "-old") || !strings.Contains(out, "Keys copied: 0\nKeys that existed already: kept\n") {
+		t.Errorf("once more: %d\n%s%s", code, out, warnings)
+	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,7 +67,7 @@ Options:
         --from FILE          configuration of the key store to copy from
         --to FILE            configuration of the key store to copy to
     -f, --force              overwrite keys that exist
-        --merge              keep keys that exist
+        --merge              keep keys that exist; one that is another there is told, and the exit code is 1
     -q, --quiet              print nothing
     -h, --help               print this text
 `
@@ -95,17 +96,20 @@ func (c *call) migrate() error {
 	if len(c.args) == 1 {
 		prefix = strings.TrimSuffix(c.args[0], "*")
 	}
-	copied, kept, misnamed, err := c.copyAll(c.ctx, from, to, prefix)
+	done, err := c.copyAll(c.ctx, from, to, prefix)
 	if err != nil {
-		return fmt.Errorf("%w (%d keys were copied)", err, copied)
+		return fmt.Errorf("%w (%d keys were copied)", err, done.copied)
 	}
 	if !c.is("quiet") {
-		c.printf("Keys copied: %d\n", copied)
-		if kept > 0 {
+		c.printf("Keys copied: %d\n", done.copied)
+		if done.kept > 0 {
 			c.printf("Keys that existed already: kept\n")
 		}
 	}
-	return incomplete(copied, []shortfall{{misnamed, "an entry of the key store with a name that is no key's"}})
+	return incomplete(done.copied, []shortfall{
+		{done.misnamed, "an entry of the key store with a name that is no key's"},
+		{done.others, "a key that is another there"},
+	})
 }
 
 func (c *call) openStore(path string) (store.Store, error) {
@@ -120,45 +124,71 @@ func (c *call) openStore(path string) (store.Store, error) {
 // each page is a look at all names.
 const storePage = 100_000
 
+// counts are what became of the keys that were to be copied.
+type counts struct{ copied, kept, misnamed, others int }
+
 // copyAll copies page after page.
-func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (copied, kept, misnamed int, err error) {
+func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (n counts, err error) {
 	for at := ""; ; {
 		names, next, err := from.List(ctx, prefix, at, storePage)
 		if err != nil {
-			return copied, kept, misnamed, fmt.Errorf("list the keys: %w", err)
+			return n, fmt.Errorf("list the keys: %w", err)
 		}
 		for _, name := range names {
 			if err := key.CheckKnown(name); err != nil { // a store may tell any
 				c.warnf("%q: %v; it is left out", name, err)
-				misnamed++
+				n.misnamed++
 				continue
 			}
-			value, err := from.Get(ctx, name)
-			if err != nil {
-				return copied, kept, misnamed, fmt.Errorf("read the key %q: %w", name, err)
-			}
-			if c.is("force") {
-				err = to.Set(ctx, name, value)
-			} else {
-				err = to.Create(ctx, name, value)
-			}
-			clear(value)
-			switch {
-			case err == nil:
-				copied++
-			case errors.Is(err, store.ErrExists) && c.is("merge"):
-				kept++
-			case errors.Is(err, store.ErrExists):
-				return copied, kept, misnamed, fmt.Errorf("write the key %q: it exists already; overwrite with --force, or keep with --merge", name)
-			default:
-				return copied, kept, misnamed, fmt.Errorf("write the key %q: %w", name, err)
+			if err := c.copyOne(ctx, from, to, name, &n); err != nil {
+				return n, err
 			}
 		}
 		if next == "" {
-			return copied, kept, misnamed, nil
+			return n, nil
 		}
 		at = next
 	}
+}
+
+// copyOne copies a key. One that was deleted meanwhile is none.
+func (c *call) copyOne(ctx context.Context, from, to store.Store, name string, n *counts) error {
+	value, err := from.Get(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the key %q: %w", name, err)
+	}
+	defer clear(value)
+	if c.is("force") {
+		err = to.Set(ctx, name, value)
+	} else {
+		err = to.Create(ctx, name, value)
+	}
+	switch {
+	case err == nil:
+		n.copied++
+		return nil
+	case errors.Is(err, store.ErrExists) && c.is("merge"):
+	case errors.Is(err, store.ErrExists):
+		return fmt.Errorf("write the key %q: it exists already; overwrite with --force, or keep with --merge", name)
+	default:
+		return fmt.Errorf("write the key %q: %w", name, err)
+	}
+	found, err := to.Get(ctx, name)
+	defer clear(found)
+	switch {
+	case errors.Is(err, store.ErrNotFound): // deleted meanwhile
+	case err != nil:
+		return fmt.Errorf("compare the key %q: %w", name, err)
+	case subtle.ConstantTimeCompare(found, value) == 1:
+		n.kept++
+	default:
+		c.warnf("%q: it is another there, and is kept: what it has sealed here will not open there", name)
+		n.others++
+	}
+	return nil
 }
 
 const updateUsage = `Usage:

@@ -88,7 +88,7 @@ func TestHeaderIsOnesOwn(t *testing.T) {
 	r := newRig(t)
 	for told, want := range map[string]bool{"": true, r.id("app"): true, r.id("admin"): false} {
 		req := &engine.Request{
-			ID: "x", Op: engine.OpRead, Path: "kes/v1/identity/self/describe", Header: map[string][]string{},
+			ID: "x", Op: engine.OpRead, Path: "kes/v1/identity/self/describe", Door: true, Header: map[string][]string{},
 			TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.certs["app"]}},
 		}
 		if told != "" {

@@ -32,17 +32,17 @@ const maxBulk = 1000
 // as they do in KES's configuration.
 func (e *Engine) callRoutes() []engine.Route {
 	read := func(pattern, id, help string, h engine.Handler[callIn]) engine.Route {
-		return engine.Read("v1/"+pattern, e.authorized(h), engine.NoToken, engine.NoParamWarn, engine.ID("kes-call-"+id), engine.Help(help))
+		return engine.Read("v1/"+pattern, e.authorized(h), engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-"+id), engine.Help(help))
 	}
 	write := func(pattern, id, help string, h engine.Handler[callIn]) engine.Route {
-		return engine.Write("v1/"+pattern, e.authorized(h), engine.NoToken, engine.NoParamWarn, engine.ID("kes-call-"+id), engine.Help(help))
+		return engine.Write("v1/"+pattern, e.authorized(h), engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-"+id), engine.Help(help))
 	}
 	return []engine.Route{
 		write("key/create/{name}", "create-key", "KES's call: make a key.", e.callCreate),
 		write("key/import/{name}", "import-key", "KES's call: make a key of given bytes.", e.callImport),
 		read("key/describe/{name}", "describe-key", "KES's call: tell about a key.", e.callDescribe),
 		read("key/list/{name...}", "list-keys", "KES's call: list keys.", e.callList),
-		engine.Delete("v1/key/delete/{name}", e.authorized(e.callDelete), engine.NoToken, engine.NoParamWarn, engine.ID("kes-call-delete-key"), engine.Help("KES's call: delete a key.")),
+		engine.Delete("v1/key/delete/{name}", e.authorized(e.callDelete), engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-delete-key"), engine.Help("KES's call: delete a key.")),
 		write("key/encrypt/{name}", "encrypt", "KES's call: encrypt.", e.callEncrypt),
 		write("key/generate/{name}", "generate", "KES's call: encrypt a data key.", e.callEncrypt),
 		write("key/decrypt/{name}", "decrypt", "KES's call: decrypt.", e.callDecrypt),
@@ -53,7 +53,7 @@ func (e *Engine) callRoutes() []engine.Route {
 		read("policy/list/{name...}", "list-policies", "KES's call: list policies.", e.callPolicies),
 		read("identity/describe/{name}", "describe-identity", "KES's call: tell about an identity.", e.callIdentity),
 		read("identity/list/{name...}", "list-identities", "KES's call: list identities.", e.callIdentities),
-		engine.Read("v1/identity/self/describe", e.callSelf, engine.NoToken, engine.NoParamWarn, engine.ID("kes-call-describe-self"), engine.Help("KES's call: tell about the caller.")),
+		engine.Read("v1/identity/self/describe", e.callSelf, engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-describe-self"), engine.Help("KES's call: tell about the caller.")),
 		// What a door serves by itself: whether a caller may have it.
 		read("ready", "ready", "Whether the caller may ask if the server is ready.", nothing),
 		read("status", "status", "Whether the caller may ask for the status.", nothing),
@@ -261,6 +261,7 @@ func (e *Engine) due(call *engine.Call, k *keyring.Key) (*keyring.Key, error) {
 	return e.rotate(call, k)
 }
 
+// callEncrypt encrypts what the door gives, which makes the data keys of generate itself.
 func (e *Engine) callEncrypt(_ context.Context, call *engine.Call, in callIn) (*engine.Response, error) {
 	plaintext, err := bytesOf(call, "plaintext")
 	if err != nil {
@@ -282,27 +283,11 @@ func (e *Engine) callEncrypt(_ context.Context, call *engine.Call, in callIn) (*
 	if err != nil {
 		return nil, err
 	}
-	var fresh []byte
-	if strings.HasPrefix(call.Path, "v1/key/generate/") && !(call.Request.Door && plaintext != nil) {
-		// A door makes the data key itself; what anybody else names would be encrypted by
-		// who may not encrypt.
-		if plaintext != nil {
-			return nil, errs.New(errs.Invalid, "generate makes its plaintext: use encrypt to encrypt one")
-		}
-		if fresh, err = keyring.DataKey(8 * key.Size); err != nil {
-			return nil, err
-		}
-		plaintext = fresh
-	}
-	out := map[string]any{}
-	if fresh != nil {
-		out["plaintext"] = text(fresh)
-	}
 	ciphertext, err := newest.EncryptAs(uint32(k.Latest), plaintext, context)
 	if err != nil {
 		return nil, err
 	}
-	out["ciphertext"] = text(ciphertext)
+	out := map[string]any{"ciphertext": text(ciphertext)}
 	return answer(out)
 }
 

@@ -8,7 +8,9 @@
 package azure
 
 import (
+	"cmp"
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +39,7 @@ type Store struct {
 	client  *rest.Client
 	session rest.Session
 	pause   time.Duration // between tries of what is still being deleted
+	names   store.Turns   // of those that are being created
 }
 
 var _ store.Store = (*Store)(nil)
@@ -106,16 +109,31 @@ func inner(err error) string {
 // Status implements store.Store.
 func (s *Store) Status(ctx context.Context) (time.Duration, error) { return s.client.Ping(ctx, "/") }
 
-// Create implements store.Store. The service has no creation that fails when
-// there is one: it is looked first.
+// Create implements store.Store. The service has no creation that fails when there is
+// one: it is looked first, and afterwards whose is the version that counts. On one server,
+// creations of one name take turns; two servers that make one within the same second can
+// both succeed if the later one looked before the earlier one wrote.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
+	leave, err := s.names.Take(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	switch _, err := s.oldest(ctx, name); {
 	case err == nil:
 		return store.ErrExists
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	return s.put(ctx, name, value)
+	if err := s.put(ctx, name, value); err != nil {
+		return err
+	}
+	found, err := s.Get(ctx, name)
+	defer clear(found)
+	if err == nil && subtle.ConstantTimeCompare(found, value) != 1 {
+		err = store.ErrExists
+	}
+	return err
 }
 
 func (s *Store) put(ctx context.Context, name string, value []byte) error {
@@ -171,7 +189,8 @@ type versions struct {
 }
 
 // oldest returns the path of the oldest version. That of others may follow it,
-// by a race that the service does not prevent.
+// by a race that the service does not prevent. Its times are whole seconds: of those of
+// one second it is the one with the first id.
 func (s *Store) oldest(ctx context.Context, name string) (string, error) {
 	var out versions
 	if err := s.do(ctx, http.MethodGet, secret(name)+"/versions", nil, &out); err != nil {
@@ -185,7 +204,7 @@ func (s *Store) oldest(ctx context.Context, name string) (string, error) {
 	}
 	first := out.Value[0]
 	for _, v := range out.Value[1:] {
-		if v.Attributes.Created < first.Attributes.Created {
+		if c := cmp.Compare(v.Attributes.Created, first.Attributes.Created); c < 0 || c == 0 && v.ID < first.ID {
 			first = v
 		}
 	}

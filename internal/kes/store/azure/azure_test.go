@@ -1,8 +1,14 @@
 package azure
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,9 +97,7 @@ func TestStore(t *testing.T) {
 	}
 	s.pause = time.Millisecond
 	storetest.TestStore(t, s, storetest.Config{NoAtomicCreate: true})
-	if err := s.Create(t.Context(), "off", []byte("x")); err != nil {
-		t.Fatal(err)
-	}
+	f.Create("off", "x")
 	if got, err := s.Get(t.Context(), "off"); err == nil {
 		t.Errorf("a disabled secret is read: %q", got)
 	}
@@ -120,4 +124,66 @@ func TestHostile(t *testing.T) {
 			return Open(t.Context(), Config{Endpoint: url, TenantID: "t", ClientID: "c", ClientSecret: "s"})
 		},
 	})
+}
+
+// TestTurns has many make one key at a time, on one server: one does. The service's times
+// are whole seconds, and it lists versions in any order.
+func TestTurns(t *testing.T) {
+	var values []string
+	f := &storetest.Fake{Serve: func(_ *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
+		at, value := 0, strings.HasPrefix(r.URL.Path, "/secrets/k/")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/oauth2/v2.0/token"):
+			return 200, obj{"access_token": "t", "expires_in": 3600}
+		case r.Method == http.MethodPut:
+			values = append(values, storetest.Text(in, "value"))
+			return 200, obj{}
+		case strings.HasSuffix(r.URL.Path, "/versions"):
+			list := []obj{}
+			for i := range slices.Backward(values) {
+				list = append(list, obj{"id": fmt.Sprintf("https://x/secrets/k/%d", i), "attributes": obj{"enabled": true, "created": 1}})
+			}
+			return 200, obj{"value": list}
+		case value:
+			at, _ = strconv.Atoi(r.URL.Path[len("/secrets/k/"):])
+			return 200, obj{"value": values[at]}
+		}
+		return 401, nil
+	}}
+	url := f.Start(t)
+	t.Setenv("AZURE_AUTHORITY_HOST", url)
+	cfg := Config{Endpoint: url, TenantID: "t", ClientID: "c", ClientSecret: "s"}
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	var made atomic.Int32
+	for i := range 8 {
+		wait.Go(func() {
+			switch err := s.Create(t.Context(), "k", []byte(fmt.Sprint("value", i))); {
+			case err == nil:
+				made.Add(1)
+			case !errors.Is(err, store.ErrExists):
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if made.Load() != 1 || len(values) != 1 {
+		t.Errorf("%d of 8 creations succeeded; there are %q", made.Load(), values)
+	}
+	// Another server was faster, and its version counts.
+	values = nil
+	f.Serve = func(serve func(*storetest.Fake, *http.Request, map[string]any) (int, any)) func(*storetest.Fake, *http.Request, map[string]any) (int, any) {
+		return func(f *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
+			if r.Method == http.MethodPut {
+				values = append(values, "another's")
+			}
+			return serve(f, r, in)
+		}
+	}(f.Serve)
+	if err := s.Create(t.Context(), "k", []byte("mine")); !errors.Is(err, store.ErrExists) {
+		t.Errorf("after another's: %v", err)
+	}
 }

@@ -93,11 +93,16 @@ func (s *Store) again(_ context.Context, status int) bool {
 
 // call asks for one action on the box.
 func (s *Store) call(ctx context.Context, action string, in map[string]any, out any) error {
+	return s.ask(ctx, action, in, out, nil)
+}
+
+// ask is call; again is rest.Request's.
+func (s *Store) ask(ctx context.Context, action string, in map[string]any, out any, again *bool) error {
 	if in == nil {
 		in = map[string]any{}
 	}
 	in["box_id"] = s.cfg.BoxID
-	err := s.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: api + action + "/", In: in, Out: out, Max: rest.MaxPage})
+	err := s.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: api + action + "/", In: in, Out: out, Max: rest.MaxPage, Again: again})
 	switch {
 	case rest.Is(err, http.StatusConflict) && isSecret(err):
 		return store.ErrExists
@@ -122,7 +127,9 @@ func (s *Store) Status(ctx context.Context) (time.Duration, error) {
 
 // Create implements store.Store.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
-	return s.call(ctx, "CreateSecret", map[string]any{"name": name, "secret_data": value}, nil)
+	again := false
+	err := s.ask(ctx, "CreateSecret", map[string]any{"name": name, "secret_data": value}, nil, &again)
+	return rest.Made(ctx, s, name, value, again, err)
 }
 
 // Set implements store.Store.

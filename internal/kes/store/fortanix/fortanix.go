@@ -94,11 +94,12 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 		Value   []byte   `json:"value"`
 		Enabled bool     `json:"enabled"`
 	}{"OPAQUE", name, s.cfg.GroupID, []string{"EXPORT", "APPMANAGEABLE"}, value, true}
-	err := s.client.Do(ctx, rest.Request{Method: http.MethodPut, Path: objects, In: in})
+	again := false
+	err := s.client.Do(ctx, rest.Request{Method: http.MethodPut, Path: objects, In: in, Again: &again})
 	if rest.Is(err, http.StatusConflict) {
-		return store.ErrExists
+		err = store.ErrExists
 	}
-	return err
+	return rest.Made(ctx, s, name, value, again, err)
 }
 
 // Set implements store.Store.

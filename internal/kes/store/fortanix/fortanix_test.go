@@ -1,6 +1,7 @@
 package fortanix
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -78,4 +79,34 @@ func TestHostile(t *testing.T) {
 		},
 		Honest: func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/sys/v1/session") },
 	})
+}
+
+// TestLostAnswer makes a key whose answer is lost on the way: the next question finds
+// the key, which is one's own, and not so one that somebody else has made.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	for _, others := range []bool{false, true} {
+		first := true
+		f := &storetest.Fake{Serve: func(f *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
+			put := r.Method == http.MethodPut
+			if put && first && others {
+				first = false
+				f.Create(storetest.Text(in, "name"), "b3RoZXI=")
+				return 503, nil
+			}
+			code, out := serve(f, r, in)
+			if put && first {
+				first = false
+				return 503, nil
+			}
+			return code, out
+		}}
+		s, err := Open(t.Context(), Config{Endpoint: f.Start(t), Key: "key", GroupID: "g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Create(t.Context(), "k", []byte("x")); (err == nil) == others || others && !errors.Is(err, store.ErrExists) {
+			t.Errorf("another's %v: %v", others, err)
+		}
+	}
 }

@@ -34,6 +34,7 @@ type Store struct {
 	cfg     Config
 	client  *rest.Client
 	session rest.Session
+	pause   time.Duration // between looks for a version that another adds
 }
 
 var _ store.Store = (*Store)(nil)
@@ -57,7 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, pause: usualPause}
 	from, err := findCredentials(cfg, web)
 	if err != nil {
 		return nil, err
@@ -94,32 +95,70 @@ func (s *Store) path(name, more string) string {
 // Status implements store.Store.
 func (s *Store) Status(ctx context.Context) (time.Duration, error) { return s.client.Ping(ctx, "/") }
 
-// Create implements store.Store. The secret is made first, which only one can;
-// its one version follows.
+// Create implements store.Store. The secret is made first, which only one can; its one
+// version follows. A secret without a version is of somebody who is about to add one, or
+// who was cut off: after a while anybody may. Version 1 counts, and that can be one's only.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 	err := s.client.Do(ctx, rest.Request{
 		Method: http.MethodPost, Path: s.path("", ""), Query: url.Values{"secretId": {name}},
 		In: map[string]any{"replication": map[string]any{"automatic": struct{}{}}},
 	})
-	if rest.Is(err, http.StatusConflict) {
-		return store.ErrExists
+	if err != nil && !rest.Is(err, http.StatusConflict) {
+		return err
 	}
+	if err != nil {
+		if there, err := s.awaitVersion(ctx, name); there || err != nil {
+			return or(err, store.ErrExists)
+		}
+	}
+	return s.addFirst(ctx, name, value)
+}
+
+// awaitVersion reports whether a secret has, or gets within a while, a version.
+func (s *Store) awaitVersion(ctx context.Context, name string) (bool, error) {
+	for range tries {
+		value, err := s.Get(ctx, name)
+		clear(value)
+		if !errors.Is(err, store.ErrNotFound) {
+			return err == nil, err
+		}
+		t := time.NewTimer(s.pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false, ctx.Err()
+		}
+	}
+	return false, nil
+}
+
+// tries is how often a secret without a version is looked at, and how long lies between.
+const (
+	tries      = 10
+	usualPause = 500 * time.Millisecond
+)
+
+// addFirst adds a version, which is to be the first.
+func (s *Store) addFirst(ctx context.Context, name string, value []byte) error {
+	again := false
+	var out struct {
+		Name string `json:"name"`
+	}
+	err := s.client.Do(ctx, rest.Request{
+		Method: http.MethodPost, Path: s.path(name, ":addVersion"), In: map[string]any{"payload": map[string]any{"data": value}}, Out: &out, Again: &again,
+	})
+	if err == nil && !strings.HasSuffix(out.Name, "/versions/1") {
+		return rest.Made(ctx, s, name, value, again, store.ErrExists)
+	}
+	return err
+}
+
+func or(err, otherwise error) error {
 	if err != nil {
 		return err
 	}
-	if err := s.addVersion(ctx, name, value); err != nil {
-		// A secret without a version would be in the way of the next try.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		return errors.Join(err, s.Delete(ctx, name))
-	}
-	return nil
-}
-
-func (s *Store) addVersion(ctx context.Context, name string, value []byte) error {
-	return s.client.Do(ctx, rest.Request{
-		Method: http.MethodPost, Path: s.path(name, ":addVersion"), In: map[string]any{"payload": map[string]any{"data": value}},
-	})
+	return otherwise
 }
 
 // Set implements store.Store. Version 1 is the one that is read.

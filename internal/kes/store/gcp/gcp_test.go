@@ -1,6 +1,7 @@
 package gcp
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -9,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"arca/internal/kes/store"
+	"arca/internal/kes/store/rest"
 	"arca/internal/kes/store/storetest"
 )
 
@@ -52,13 +55,16 @@ func serve(f *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
 	name := strings.TrimPrefix(rest, "/")
 	if name, ok := strings.CutSuffix(name, ":addVersion"); ok {
 		payload, _ := in["payload"].(obj)
+		if f.Values[name] != "" {
+			return 200, obj{"name": "projects/1/secrets/" + name + "/versions/2"}
+		}
 		f.Values[name] = storetest.Text(payload, "data")
-		return 200, obj{}
+		return 200, obj{"name": "projects/1/secrets/" + name + "/versions/1"}
 	}
 	name, access := strings.CutSuffix(name, "/versions/1:access")
 	value, there := f.Values[name]
 	switch {
-	case !there:
+	case !there, access && value == "":
 		return 404, obj{"error": obj{"status": "NOT_FOUND"}}
 	case access:
 		return 200, obj{"payload": obj{"data": value}}
@@ -157,4 +163,54 @@ func TestHostile(t *testing.T) {
 			return Open(t.Context(), Config{ProjectID: "p", Endpoint: url})
 		},
 	})
+}
+
+// TestLostAnswers makes a key whose secret was made, or got its version, by a question
+// whose answer was lost, or by a server that was cut off; a second server is none the wiser.
+func TestLostAnswers(t *testing.T) {
+	for _, lost := range []string{"secret", "version", "left empty", "nothing, but another is faster"} {
+		t.Run(lost, func(t *testing.T) {
+			once := true
+			f := &storetest.Fake{Serve: func(f *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
+				if lost[0] == 'n' && strings.HasSuffix(r.URL.Path, ":addVersion") {
+					f.Values["k"] = "b3RoZXI="
+				}
+				code, out := serve(f, r, in)
+				secret := r.Method == http.MethodPost && r.URL.Query().Get("secretId") != ""
+				version := strings.HasSuffix(r.URL.Path, ":addVersion")
+				if once && (lost == "secret" && secret || lost == "version" && version) {
+					once = false
+					return 503, nil
+				}
+				return code, out
+			}}
+			endpoint := f.Start(t)
+			web, err := rest.NewHTTP(rest.TLS{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &Store{cfg: Config{ProjectID: "p", Endpoint: endpoint}, pause: time.Millisecond}
+			s.session.Get = func(context.Context, string) (string, time.Duration, error) { return "t", time.Hour, nil }
+			s.client = &rest.Client{Base: endpoint, HTTP: web, Retries: 2, Prepare: s.prepare, Again: s.again}
+			if lost == "left empty" {
+				f.Create("k", "")
+			}
+			err = s.Create(t.Context(), "k", []byte("value"))
+			if lost[0] == 'n' {
+				if !errors.Is(err, store.ErrExists) {
+					t.Errorf("another's key: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			if got, err := s.Get(t.Context(), "k"); err != nil || string(got) != "value" {
+				t.Errorf("%q, %v", got, err)
+			}
+			if err := s.Create(t.Context(), "k", []byte("value")); !errors.Is(err, store.ErrExists) {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
 }

@@ -86,13 +86,14 @@ func (s *Store) Status(ctx context.Context) (time.Duration, error) { return s.cl
 
 // Create implements store.Store.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
+	again := false
 	err := s.client.Do(ctx, rest.Request{
-		Method: http.MethodPost, Path: resources, In: map[string]string{"dataType": "seed", "material": string(value), "name": name},
+		Method: http.MethodPost, Path: resources, In: map[string]string{"dataType": "seed", "material": string(value), "name": name}, Again: &again,
 	})
 	if rest.Is(err, http.StatusConflict) {
-		return store.ErrExists
+		err = store.ErrExists
 	}
-	return err
+	return rest.Made(ctx, s, name, value, again, err)
 }
 
 // Set implements store.Store.

@@ -56,13 +56,21 @@ func (s *Store) Status(ctx context.Context) (time.Duration, error) { return s.cl
 
 // Create implements store.Store.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
-	err := s.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: path(name), In: map[string][]byte{"bytes": value}})
+	again := false
+	err := s.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: path(name), In: map[string][]byte{"bytes": value}, Again: &again})
 	var refused *rest.StatusError
-	if errors.As(err, &refused) && refused.Code == http.StatusBadRequest &&
-		(strings.Contains(refused.Message, "already exists") || len(refused.Message) == 0) {
-		return store.ErrExists
+	if errors.As(err, &refused) && refused.Code == http.StatusBadRequest {
+		switch {
+		case strings.Contains(refused.Message, "already exists"):
+			err = store.ErrExists
+		case refused.Message == "": // older plugins say nothing; it may be any other refusal
+			if found, getErr := s.Get(ctx, name); getErr == nil {
+				clear(found)
+				err = store.ErrExists
+			}
+		}
 	}
-	return err
+	return rest.Made(ctx, s, name, value, again, err)
 }
 
 // Set implements store.Store.

@@ -6,6 +6,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -86,6 +87,7 @@ type Request struct {
 	Raw          *[]byte    // gets the answer as it came, instead
 	Header       http.Header
 	Max          int64 // bytes of the answer; 0 is a megabyte
+	Again        *bool // set when it was asked more than once: an earlier answer may have been lost
 }
 
 // Do asks. An answer other than 2xx is a *StatusError; no answer at all is a
@@ -120,7 +122,24 @@ func (c *Client) Do(ctx context.Context, q Request) error {
 		if !wait(ctx, 200*time.Millisecond+rand.N(800*time.Millisecond)) { //nolint:gosec // spreads retries
 			return fmt.Errorf("%s %s: %w", q.Method, q.Path, err)
 		}
+		if q.Again != nil {
+			*q.Again = true
+		}
 	}
+}
+
+// Made says how a creation of value ended that answered err. One that was asked again
+// and finds its own value has made it, and lost the answer.
+func Made(ctx context.Context, s store.Store, name string, value []byte, again bool, err error) error {
+	if !again || !errors.Is(err, store.ErrExists) {
+		return err
+	}
+	found, getErr := s.Get(ctx, name)
+	defer clear(found)
+	if getErr == nil && subtle.ConstantTimeCompare(found, value) == 1 {
+		return nil
+	}
+	return err
 }
 
 func wait(ctx context.Context, d time.Duration) bool {

@@ -66,9 +66,8 @@ type Store struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
-	login  sync.Mutex // held while logging in
-	names  sync.Mutex
-	making map[string]chan struct{} // guarded by names: keys that are being created
+	login sync.Mutex  // held while logging in
+	names store.Turns // of keys that are being created
 }
 
 var _ store.Store = (*Store)(nil)
@@ -82,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, making: map[string]chan struct{}{}}
+	s := &Store{cfg: cfg}
 	s.client = &rest.Client{Base: cfg.Endpoint, HTTP: client, Again: s.again, Prepare: s.prepare}
 	if _, err := s.Status(ctx); err != nil {
 		return nil, fmt.Errorf("reach Vault at %s: %w", cfg.Endpoint, err)
@@ -153,7 +152,7 @@ func or(text, otherwise string) string {
 // turns; across servers version 2's check-and-set decides, and for version 1 a
 // policy without update.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
-	leave, err := s.alone(ctx, name)
+	leave, err := s.names.Take(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -385,29 +384,4 @@ func (s *Store) transit(what string) string {
 		path.WriteString("/" + url.PathEscape(p))
 	}
 	return path.String()
-}
-
-// alone waits until nobody else creates the name.
-func (s *Store) alone(ctx context.Context, name string) (leave func(), err error) {
-	for {
-		s.names.Lock()
-		other, busy := s.making[name]
-		if !busy {
-			mine := make(chan struct{})
-			s.making[name] = mine
-			s.names.Unlock()
-			return func() {
-				s.names.Lock()
-				delete(s.making, name)
-				s.names.Unlock()
-				close(mine)
-			}, nil
-		}
-		s.names.Unlock()
-		select {
-		case <-other:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
