@@ -206,13 +206,13 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for pattern, want := range map[string]string{
-		"": "", "*": "", "app": "app", "app*": "app", "app-*": "app-", "app-": "app-", "app~-7": "app", "~x": "", "-a": "-a", "-*": "-",
+		"": "", "*": "", "app": "app", "app*": "app", "app-*": "app-", "app-": "app-", "app~-7": "app", "~x": "",
 	} {
 		if got, _, err := ParsePattern(pattern); err != nil || got != want {
 			t.Errorf("pattern %q: got %q, %v; want %q", pattern, got, err, want)
 		}
 	}
-	for _, pattern := range []string{"a.b", "*a", "a*b", "_", "a/b", "**", "ä", "a~", "~", "a~../b", strings.Repeat("p", 81)} {
+	for _, pattern := range []string{"a.b", "*a", "a*b", "-a", "_", "a/b", "**", "ä", "a~", "~", "a~../b", strings.Repeat("p", 81)} {
 		if _, from, err := ParsePattern(pattern); err == nil && !(pattern == "a~" && from == "a") {
 			t.Errorf("pattern %q is taken", pattern)
 		}

@@ -59,6 +59,8 @@ func ParsePattern(pattern string) (prefix, from string, err error) {
 		return "", "", errs.New(errs.Invalid, "invalid pattern: it may have letters, digits, '-', '_' and one '*' at its end only")
 	case pattern == "_":
 		return "", "", errs.New(errs.Invalid, "invalid pattern: '_' alone is none")
+	case strings.HasPrefix(prefix, "-"): // as the last KES has it; those of 2023 are listed with all others
+		return "", "", errs.New(errs.Invalid, "invalid pattern: names do not begin with a hyphen")
 	}
 	return prefix, from, nil
 }

@@ -131,7 +131,6 @@ func TestHostile(t *testing.T) {
 func TestTurns(t *testing.T) {
 	var values []string
 	f := &storetest.Fake{Serve: func(_ *storetest.Fake, r *http.Request, in map[string]any) (int, any) {
-		at, value := 0, strings.HasPrefix(r.URL.Path, "/secrets/k/")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/oauth2/v2.0/token"):
 			return 200, obj{"access_token": "t", "expires_in": 3600}
@@ -144,8 +143,11 @@ func TestTurns(t *testing.T) {
 				list = append(list, obj{"id": fmt.Sprintf("https://x/secrets/k/%d", i), "attributes": obj{"enabled": true, "created": 1}})
 			}
 			return 200, obj{"value": list}
-		case value:
-			at, _ = strconv.Atoi(r.URL.Path[len("/secrets/k/"):])
+		case strings.HasPrefix(r.URL.Path, "/secrets/k/"):
+			at, err := strconv.Atoi(r.URL.Path[len("/secrets/k/"):])
+			if err != nil {
+				return 400, nil
+			}
 			return 200, obj{"value": values[at]}
 		}
 		return 401, nil
