@@ -124,7 +124,9 @@ func unmarshal(der []byte, into any) error {
 }
 
 // Decode reads a file. Its errors are ErrPassword and ErrFile.
-func Decode(der, password []byte) (*Bundle, error) {
+func Decode(der, password []byte) (*Bundle, error) { return decode(der, password, maxRuns) }
+
+func decode(der, password []byte, runs int) (*Bundle, error) {
 	if len(der) > MaxBytes {
 		return nil, ErrFile
 	}
@@ -132,7 +134,7 @@ func Decode(der, password []byte) (*Bundle, error) {
 	if err := unmarshal(der, &f); err != nil || f.Version != 3 {
 		return nil, ErrFile
 	}
-	r := &reader{password: password, runs: maxRuns}
+	r := &reader{password: password, runs: runs}
 	safe, err := plain(&f.Safe)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"arca/internal/storage"
@@ -25,6 +26,7 @@ type waiting struct {
 	Payload   []byte `json:"p,omitempty"` // of the answer; nil for none
 	Reason    uint32 `json:"r,omitempty"`
 	Text      string `json:"t,omitempty"`
+	At        int64  `json:"at,omitempty"` // when it was asked for, in seconds
 }
 
 func asyncDir(scope, role string) string { return "a/" + scope + "/" + role + "/" }
@@ -58,32 +60,81 @@ func (b *batch) keepAnswer(w waiting) ([]byte, *fault, error) {
 			return nil, nil, err
 		}
 	}
-	w.Version = 1
+	w.Version, w.At = 1, b.now.Unix()
 	if err := storage.PutJSON(b.tx, key, w); err != nil {
 		return nil, nil, err
 	}
 	return value, nil, b.tx.Put(dueKey(b.now.Add(answerKept), "a", key), nil)
 }
 
+// queryAsynchronous lists the operations whose answers wait, all or those that are named
+// (KMIP 2.1, section 6.1.39).
+func (b *batch) queryAsynchronous(p *ttlv.Node) (*ttlv.Node, error) {
+	named := map[string]bool{}
+	for _, n := range p.Get(ttlv.TagAsynchronousCorrelationValues).All(ttlv.TagAsynchronousCorrelationValue) {
+		named[hex.EncodeToString(n.Bytes)] = true
+	}
+	ops := map[uint32]bool{}
+	for _, n := range p.Get(ttlv.TagOperations).All(ttlv.TagOperation) {
+		ops[uint32(n.Int)] = true
+	}
+	out := response()
+	dir := asyncDir(b.scope, b.role.ID)
+	for kv, err := range b.tx.Scan(dir, "") { // bounded by maxWaiting
+		if err != nil {
+			return nil, err
+		}
+		w, _, err := decoded[waiting](kv.Key, kv.Value)
+		if err != nil {
+			return nil, err
+		}
+		text := strings.TrimPrefix(kv.Key, dir)
+		value, err := hex.DecodeString(text)
+		if err != nil {
+			return nil, err
+		}
+		if len(named) > 0 && !named[text] || len(ops) > 0 && !ops[w.Operation] {
+			continue
+		}
+		out.Add(ttlv.Struct(ttlv.TagAsynchronousRequest, ttlv.Bytes(ttlv.TagAsynchronousCorrelationValue, value), ttlv.Enum(ttlv.TagOperation, w.Operation),
+			ttlv.Time(ttlv.TagSubmissionDate, time.Unix(w.At, 0)), ttlv.Enum(ttlv.TagProcessingStage, ttlv.ProcessingStageCompleted)))
+	}
+	return out, nil
+}
+
+// process has an operation done that was asked for: it was done at once.
+func (b *batch) process(p *ttlv.Node) (*ttlv.Node, error) {
+	if _, _, err := b.waitingFor(p); err != nil {
+		return nil, err
+	}
+	return response(), nil
+}
+
 // asked finds the answer that a request means, and removes it.
 func (b *batch) asked(p *ttlv.Node) (*waiting, error) {
-	value := bytesField(p, ttlv.TagAsynchronousCorrelationValue)
-	if value == nil {
-		return nil, missing("Asynchronous Correlation Value")
-	}
-	none := newer(fail(ttlv.ResultReasonItemNotFound, "there is no such operation"), ttlv.ResultReasonInvalidAsynchronousCorrelationValue)
-	if len(value) != asyncBytes {
-		return nil, none
-	}
-	key := asyncDir(b.scope, b.role.ID) + hex.EncodeToString(value)
-	w, err := storage.GetJSON[waiting](b.tx, key)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, none
-	}
+	w, key, err := b.waitingFor(p)
 	if err != nil {
 		return nil, err
 	}
 	return w, b.tx.Delete(key)
+}
+
+// waitingFor finds the answer that a request means.
+func (b *batch) waitingFor(p *ttlv.Node) (*waiting, string, error) {
+	value := bytesField(p, ttlv.TagAsynchronousCorrelationValue)
+	if value == nil {
+		return nil, "", missing("Asynchronous Correlation Value")
+	}
+	none := newer(fail(ttlv.ResultReasonItemNotFound, "there is no such operation"), ttlv.ResultReasonInvalidAsynchronousCorrelationValue)
+	if len(value) != asyncBytes {
+		return nil, "", none
+	}
+	key := asyncDir(b.scope, b.role.ID) + hex.EncodeToString(value)
+	w, err := storage.GetJSON[waiting](b.tx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, "", none
+	}
+	return w, key, err
 }
 
 // poll answers in place of the operation that is asked for.

@@ -82,7 +82,9 @@ func fields(op uint32) []ttlv.Tag {
 		return []ttlv.Tag{ttlv.TagQueryFunction}
 	case ttlv.OperationDiscoverVersions:
 		return []ttlv.Tag{ttlv.TagProtocolVersion}
-	case ttlv.OperationPoll, ttlv.OperationCancel:
+	case ttlv.OperationQueryAsynchronousRequests:
+		return []ttlv.Tag{ttlv.TagAsynchronousCorrelationValues, ttlv.TagOperations}
+	case ttlv.OperationPoll, ttlv.OperationCancel, ttlv.OperationProcess:
 		return []ttlv.Tag{ttlv.TagAsynchronousCorrelationValue}
 	case ttlv.OperationEncrypt, ttlv.OperationDecrypt:
 		return append(stream, ttlv.TagIVCounterNonce, ttlv.TagAuthenticatedEncryptionAdditionalData, ttlv.TagAuthenticatedEncryptionTag)

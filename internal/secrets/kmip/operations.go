@@ -76,6 +76,8 @@ func table() []operation {
 		{ttlv.OperationPKCS_11, "PKCS #11", "query", v2, true, false, false, (*batch).pkcs11},
 		{ttlv.OperationInterop, "Interop", "", v2, true, true, false, (*batch).interop},
 		{ttlv.OperationReProvision, "Re-Provision", "reprovision", v2, false, false, false, (*batch).reProvision},
+		{ttlv.OperationQueryAsynchronousRequests, "Query Asynchronous Requests", "poll", version{2, 1}, true, false, false, (*batch).queryAsynchronous},
+		{ttlv.OperationProcess, "Process", "poll", version{2, 1}, true, false, false, (*batch).process},
 		{ttlv.OperationPing, "Ping", "", v2, true, true, false, (*batch).ping},
 	}
 }

@@ -164,6 +164,20 @@ func TestAsynchronous(t *testing.T) {
 	if got := c.must(ttlv.OperationCancel, value).Get(ttlv.TagCancellationResult).Int; uint32(got) != ttlv.CancellationResultCanceled {
 		t.Errorf("cancelled: %d", got)
 	}
+	value = c.batch(later, op(ttlv.OperationLocate, name("k")))[0].Get(ttlv.TagAsynchronousCorrelationValue)
+	c.batch(later, op(ttlv.OperationArchive, uid(id)))
+	c.fails(ttlv.ResultReasonOperationNotSupported, ttlv.OperationQueryAsynchronousRequests)
+	c.ver = [2]int32{2, 1}
+	if n := len(c.must(ttlv.OperationQueryAsynchronousRequests).All(ttlv.TagAsynchronousRequest)); n != 2 {
+		t.Errorf("%d operations wait", n)
+	}
+	list := c.must(ttlv.OperationQueryAsynchronousRequests, ttlv.Struct(ttlv.TagOperations, ttlv.Enum(ttlv.TagOperation, ttlv.OperationLocate))).All(ttlv.TagAsynchronousRequest)
+	if len(list) != 1 || !bytes.Equal(list[0].Get(ttlv.TagAsynchronousCorrelationValue).Bytes, value.Bytes) || time.Since(time.Unix(list[0].Get(ttlv.TagSubmissionDate).Int, 0)) > time.Minute {
+		t.Errorf("%v", list)
+	}
+	c.must(ttlv.OperationProcess, value)
+	c.must(ttlv.OperationPoll, value)
+	c.fails(ttlv.ResultReasonInvalidAsynchronousCorrelationValue, ttlv.OperationProcess, value)
 }
 
 // What another server exported comes in with its identifier and its dates.
