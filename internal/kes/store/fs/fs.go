@@ -13,6 +13,36 @@
 // servers on the folder, and all on file systems of the network, sync each key for
 // itself. What a crash may leave besides is a file that is not listed, and that a
 // listing removes an hour later.
+//
+// # Several servers on one folder
+//
+// These hold at all times, whoever is killed when:
+//
+//  1. The folder's lock (flock) has one owner. It alone makes journals and drops
+//     them, and only it recovers those of a dead owner. While it lives it holds a
+//     lock on each journal that it has made: one without is what a crash left.
+//  2. A record is durable before its key's file has the name. So a journal that may
+//     bring a key back exists before the key does, and until its file is durable.
+//  3. A server that is not the owner takes a key away (Delete, Set) with every journal
+//     that exists locked for sharing. It moves the file aside, so that it knows what
+//     it was, and appends a tombstone of that content to each journal, before it
+//     answers. When a journal came meanwhile, or the key did, it begins again.
+//     When a journal's owner is dead, it takes the folder over first.
+//  4. Recovery, also that after an error, locks the journals for itself alone before
+//     it reads them, and until they are gone: what was told to a journal before is
+//     read, and what is taken away later sees the files as recovery has made them.
+//     Who waits does so for a bounded time; the error that follows changes nothing.
+//  5. Recovery gives a missing file its name by a link, which fails when there is
+//     one. It replaces a file that is broken, or that a checkpoint could not write,
+//     when it is the very file that was compared; nobody else replaces any by 4. So
+//     creations need no lock. A whole key of other content always stays.
+//  6. Recovery that is killed is done again by the next owner: journals are removed
+//     last, and the one with the older records first.
+//  7. A server that opens the folder waits until what a crash left is recovered: else
+//     it would give names away again whose keys are in the journal only.
+//
+// The locks on journals are of open files and byte ranges (F_OFD_SETLK): they exclude
+// within one process, too, and a file server sees those of its clients.
 package fs
 
 import (
@@ -85,13 +115,8 @@ func Open(dir string) (*Store, error) {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path: %s is not a folder", dir)
 	}
 	s := &Store{dir: dir, making: map[string]chan struct{}{}}
-	for _, name := range []string{journalOld, journalName} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			if _, err := s.owned(); err != nil {
-				return nil, err
-			}
-			break
-		}
+	if err := s.afterCrash(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -104,7 +129,15 @@ func (s *Store) owned() (*journal, error) {
 	}
 	s.locking.Lock()
 	defer s.locking.Unlock()
-	if j := s.journal.Load(); j != nil || s.without || time.Since(s.tried) < lockEvery {
+	if time.Since(s.tried) < lockEvery {
+		return s.journal.Load(), nil
+	}
+	return s.take()
+}
+
+// take is called with locking held.
+func (s *Store) take() (*journal, error) {
+	if j := s.journal.Load(); j != nil || s.without {
 		return j, nil
 	}
 	j, err := openJournal(s.dir)
@@ -198,7 +231,7 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 	if err != nil {
 		return reach(err)
 	}
-	if j == nil || j.hurt.Load() || !soon && s.writing.Load() < many && !j.dirty.Load() {
+	if j == nil || j.hurt.Load() || j.size.Load() > fullJournal || !soon && s.writing.Load() < many && !j.dirty.Load() {
 		return s.createSynced(path, value)
 	}
 	f, err := s.nameless(value, false)
@@ -251,23 +284,9 @@ func (s *Store) createSynced(path string, value []byte) error {
 		_ = f.Close() // it was synced
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
-		err = s.createNamed(path, value, os.Link)
+		_, err = s.createNamed(path, value, onlyLink)
 	}
 	return s.finish(err)
-}
-
-// Set implements store.Store.
-func (s *Store) Set(ctx context.Context, name string, value []byte) error {
-	path, err := s.path(name)
-	if err != nil {
-		return err
-	}
-	leave, err := s.alone(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	return s.finish(s.createNamed(path, value, os.Rename))
 }
 
 // finish makes a new entry of the folder durable.
@@ -285,19 +304,22 @@ func exists(err error) error {
 	return reach(err)
 }
 
-// createNamed writes and syncs a file of another name, and gives it its own.
-func (s *Store) createNamed(path string, value []byte, name func(from, to string) error) error {
+// createNamed writes and syncs a file of another name, and gives it its own. It
+// returns what name does.
+func (s *Store) createNamed(path string, value []byte, name func(from, to string) ([]byte, error)) ([]byte, error) {
 	f, err := os.CreateTemp(s.dir, unfinished) // mode 0600
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone already after a rename
 	_, err = f.Write(value)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return nil, err
 	}
 	return name(f.Name(), path)
 }
+
+func onlyLink(from, to string) ([]byte, error) { return nil, os.Link(from, to) }
 
 // Get implements store.Store. What is being created is there when it is durable.
 func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
@@ -313,7 +335,7 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	value, err := readBounded(path, key.MaxStored)
+	value, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, gone := os.Stat(s.dir); gone != nil {
 			return nil, reach(gone)
@@ -321,56 +343,6 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 		return nil, store.ErrNotFound
 	}
 	return value, err
-}
-
-// Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, name string) error {
-	path, err := s.path(name)
-	if err != nil {
-		return err
-	}
-	leave, err := s.alone(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	if err := s.bury(name, path); err != nil {
-		return err
-	}
-	switch err := os.Remove(path); {
-	case errors.Is(err, fs.ErrNotExist):
-		if s.unsure.Swap(false) {
-			if err := s.syncGone(); err != nil {
-				return err
-			}
-		}
-		return store.ErrNotFound
-	case err != nil:
-		// It stays, but the journal does not say so any more.
-		return errors.Join(err, syncFile(path), s.sync())
-	}
-	return s.syncGone()
-}
-
-// bury sees to it that no journal brings a key back whose file will be removed.
-func (s *Store) bury(name, path string) error {
-	j := s.journal.Load()
-	if j == nil {
-		value, err := readBounded(path, key.MaxStored)
-		defer clear(value)
-		if err != nil { // the owner may be about to make it, or it is none of a journal's
-			return nil //nolint:nilerr // the removal will tell
-		}
-		return tellOwner(s.dir, tombstone(name, value))
-	}
-	if !j.dirty.Load() {
-		return nil
-	}
-	err := j.append(name, tombstoneOfAny(name)) // even if there is no file: there may be a record
-	if err == nil || errors.Is(err, errMoved) { // a folder that is gone brings nothing back
-		return nil
-	}
-	return j.settle()
 }
 
 // syncGone makes durable that a name is gone.
@@ -393,16 +365,19 @@ func syncFile(path string) error {
 // List implements store.Store. It looks at every file of the folder, and keeps no
 // more names than twice the page's.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
+	return s.list(ctx, store.NewPager(prefix, from, n), s.tidy)
+}
+
+func (s *Store) list(ctx context.Context, names *store.Pager, tidy func(fs.DirEntry)) ([]string, string, error) {
 	d, err := os.Open(s.dir)
 	if err != nil {
 		return nil, "", reach(err)
 	}
 	defer d.Close()
-	names := store.NewPager(prefix, from, n)
 	for ctx.Err() == nil {
 		some, err := d.ReadDir(1024)
 		for _, e := range some {
-			s.tidy(e)
+			tidy(e)
 			if name := e.Name(); !e.IsDir() && key.WasName(name) {
 				names.Add(name)
 			}

@@ -118,7 +118,7 @@ func TestPipeInPlace(t *testing.T) {
 		if crash {
 			s.journal.Store(nil)
 			j.timer.Stop()
-			if err := errors.Join(os.Rename(j.file.Name(), filepath.Join(dir, journalOld)), j.lock.Close()); err != nil {
+			if err := errors.Join(os.Rename(j.file.Name(), filepath.Join(dir, journalOld)), j.file.Close(), j.lock.Close()); err != nil {
 				t.Fatal(err)
 			}
 			s = open(t, dir)
@@ -158,7 +158,7 @@ func TestCutDuringDelete(t *testing.T) {
 	for _, part := range []int{0, 10, 1000} {
 		dir := t.TempDir()
 		s := owner(t, dir)
-		if err := errors.Join(s.Create(t.Context(), "k", stored(t)), s.bury("k", filepath.Join(dir, "k"))); err != nil {
+		if err := errors.Join(s.Create(t.Context(), "k", stored(t)), bury(s.journal.Load(), "k")); err != nil {
 			t.Fatal(err)
 		}
 		after := open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v[:min(part, len(v))] }))

@@ -1,13 +1,12 @@
 package fs
 
 import (
-	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,6 +34,9 @@ const (
 	// healEvery is how often it is tried to have a journal again after an error.
 	healEvery  = 5 * time.Second
 	maxJournal = 4 << 20 // bytes: some 12,000 keys, which a start after a crash writes again
+	// fullJournal is when keys are synced each for itself, until a checkpoint that the
+	// disk holds up is done.
+	fullJournal = 4 * maxJournal
 	// maxFiles is up to how many files a checkpoint syncs one by one, rather than
 	// all of the file system, on which others may have written much.
 	maxFiles = 32
@@ -66,13 +68,14 @@ type journal struct {
 
 	turn   sync.Mutex
 	file   *os.File  // guarded by turn; nil until there is a record
-	size   int64     // guarded by turn
 	names  []string  // guarded by turn: of the keys with a record, up to maxFiles+1
 	begun  time.Time // guarded by turn: when the first record was written
 	quiet  bool      // guarded by turn: nothing was written since the last look
 	broken error     // guarded by turn: nothing is written until it is healed
 
 	checking sync.Mutex // held during a checkpoint
+	old      *os.File   // guarded by checking: the one put aside, whose lock says that no crash was
+	size     atomic.Int64
 	timer    *time.Timer
 	dirty    atomic.Bool // there are records
 	hurt     atomic.Bool // broken, and not because the folder is gone
@@ -94,7 +97,7 @@ func openJournal(dir string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := recoverJournal(dir, lock, false); err != nil {
+	if err := recoverJournal(context.Background(), dir, lock, false); err != nil {
 		_ = lock.Close() // the first error says why
 		return nil, fmt.Errorf("the journal of the folder for the keys: %w", err)
 	}
@@ -148,17 +151,18 @@ func (j *journal) write(records []byte) error {
 			j.dirty.Store(before)
 			return err
 		}
-		if err := syncDir(j.dir); err != nil {
+		if err := errors.Join(lockRange(f, true, aliveByte), syncDir(j.dir)); err != nil {
 			_ = f.Close() // nothing is in it
 			j.dirty.Store(before)
 			return errors.Join(err, os.Remove(f.Name()))
 		}
-		j.file, j.size, j.names, j.begun = f, 0, nil, time.Now()
+		j.file, j.names, j.begun = f, nil, time.Now()
+		j.size.Store(0)
 		j.timer.Reset(lookEvery)
 	}
 	j.quiet = false
 	n, err := j.file.Write(records)
-	j.size += int64(n)
+	j.size.Add(int64(n))
 	if err == nil {
 		if err = syncData(j.file); err != nil {
 			// What the system has forgotten to write it does not write later.
@@ -166,7 +170,7 @@ func (j *journal) write(records []byte) error {
 			j.fail(err)
 		}
 	}
-	if j.size > maxJournal {
+	if j.size.Load() > maxJournal {
 		j.timer.Reset(0)
 	}
 	return err
@@ -182,7 +186,7 @@ func (j *journal) fail(err error) {
 // look makes a checkpoint when it is time.
 func (j *journal) look() {
 	j.turn.Lock()
-	due := j.broken != nil || j.quiet || j.size > maxJournal || time.Since(j.begun) > checkpointAfter
+	due := j.broken != nil || j.quiet || j.size.Load() > maxJournal || time.Since(j.begun) > checkpointAfter
 	j.quiet = true
 	again := j.file != nil && !due
 	j.turn.Unlock()
@@ -229,14 +233,16 @@ func (j *journal) heal() {
 		j.fail(errMoved)
 		return
 	}
-	if err := recoverJournal(j.dir, j.lock, true); err != nil {
+	if err := recoverJournal(context.Background(), j.dir, j.lock, true); err != nil {
 		j.fail(fmt.Errorf("write the folder for the keys again: %w", err))
 		return
 	}
 	if j.file != nil {
 		_ = j.file.Close() // nobody needs it
 	}
-	j.file, j.size, j.names, j.broken = nil, 0, nil, nil
+	j.forgetOld()
+	j.file, j.names, j.broken = nil, nil, nil
+	j.size.Store(0)
 	j.dirty.Store(false)
 	j.hurt.Store(false)
 }
@@ -253,6 +259,9 @@ func (j *journal) clean() {
 		if err = os.Remove(filepath.Join(j.dir, journalOld)); err == nil {
 			err = syncDir(j.dir)
 		}
+	}
+	if err == nil {
+		j.forgetOld()
 	}
 	j.turn.Lock()
 	switch {
@@ -301,10 +310,18 @@ func (j *journal) rotate() ([]string, bool) {
 		j.fail(err)
 		return nil, false
 	}
-	_ = j.file.Close() // it was synced
 	names := j.names
-	j.file, j.names = nil, nil
+	j.old, j.file, j.names = j.file, nil, nil
+	j.size.Store(0)
 	return names, true
+}
+
+// forgetOld closes what was put aside. It is called with checking held.
+func (j *journal) forgetOld() {
+	if j.old != nil {
+		_ = j.old.Close() // it was synced
+		j.old = nil
+	}
 }
 
 // moved reports whether the folder, or the journal in it, is no longer there: then
@@ -339,6 +356,7 @@ func (j *journal) close() error {
 		err = errors.Join(err, j.file.Close())
 		j.file = nil
 	}
+	j.forgetOld()
 	return errors.Join(err, j.lock.Close())
 }
 
@@ -389,174 +407,4 @@ func readRecord(b []byte) (kind byte, name string, value, rest []byte, ok bool) 
 		return 0, "", nil, nil, false
 	}
 	return kind, string(b[recordHead : recordHead+names]), b[recordHead+names : end], b[end+recordSum:], true
-}
-
-// replay returns the keys that a journal says there are, and the names of those that
-// are gone. What is no record, as a crash or a full disk leaves it, is skipped.
-func replay(b []byte) (keys map[string][]byte, gone map[string]bool) {
-	keys, gone = map[string][]byte{}, map[string]bool{}
-	for len(b) > 0 {
-		kind, name, value, rest, ok := readRecord(b)
-		if !ok {
-			next := bytes.Index(b[1:], []byte(recordMagic))
-			if next < 0 {
-				break
-			}
-			b = b[1+next:]
-			continue
-		}
-		b = rest
-		switch kind {
-		case kindCreate:
-			keys[name] = value
-			delete(gone, name)
-		case kindDelete:
-			if sum := sha256.Sum256(keys[name]); len(value) == 0 || bytes.Equal(sum[:], value) {
-				delete(keys, name)
-				gone[name] = true
-			}
-		}
-	}
-	return keys, gone
-}
-
-// recoverJournal makes files of what a journal holds where they are missing or
-// broken, and removes it. The lock is held. With alive, no crash was in between: what
-// is missing was deleted, or never acknowledged, and all else is written again.
-func recoverJournal(dir string, lock *os.File, alive bool) error {
-	var all []byte
-	// What a checkpoint could not write, the system may have forgotten while it still
-	// shows it: then all is written again.
-	_, err := os.Lstat(filepath.Join(dir, journalOld))
-	failed := err == nil || alive
-	for _, name := range []string{journalOld, journalName} {
-		b, err := readBounded(filepath.Join(dir, name), 16*maxJournal)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		all = append(all, b...)
-	}
-	if all == nil && !alive {
-		return removeJournals(dir)
-	}
-	defer clear(all)
-	temporary := map[string]string{}
-	defer func() {
-		for _, path := range temporary {
-			_ = os.Remove(path) // gone already after a rename
-		}
-	}()
-	keys, gone := replay(all)
-	if !alive {
-		if err := removeBroken(dir, gone); err != nil {
-			return err
-		}
-	}
-	for name, value := range keys {
-		path, err := pathOf(dir, name)
-		if err != nil {
-			return err
-		}
-		there, err := readBounded(path, key.MaxStored)
-		if errors.Is(err, errNotRegular) || alive && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			if bytes.Equal(there, value) && !failed {
-				continue // it is on the disk, or will be with all that the system has to write
-			}
-			if _, err := key.Decode(there); err == nil && !bytes.Equal(there, value) {
-				continue // another key was made under the name, by another program
-			}
-		}
-		f, err := os.CreateTemp(dir, unfinished) // mode 0600
-		if err != nil {
-			return err
-		}
-		temporary[path] = f.Name()
-		_, err = f.Write(value)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-	}
-	if err := syncFS(lock); err != nil {
-		return err
-	}
-	for path, from := range temporary {
-		if err := os.Rename(from, path); err != nil {
-			return err
-		}
-	}
-	if err := syncDir(dir); err != nil {
-		return err
-	}
-	return removeJournals(dir)
-}
-
-// removeBroken removes what a crash in the middle of a deletion has left of a key's
-// file. One that is whole stays: that deletion was not acknowledged.
-func removeBroken(dir string, gone map[string]bool) error {
-	for name := range gone {
-		path, err := pathOf(dir, name)
-		if err != nil {
-			return err
-		}
-		there, err := readBounded(path, key.MaxStored)
-		if err != nil {
-			continue // gone, or not the journal's
-		}
-		if _, err := key.Decode(there); err == nil {
-			continue
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-func removeJournals(dir string) error {
-	removed := false
-	for _, name := range []string{journalOld, journalName} {
-		switch err := os.Remove(filepath.Join(dir, name)); {
-		case err == nil:
-			removed = true
-		case !errors.Is(err, fs.ErrNotExist):
-			return err
-		}
-	}
-	if !removed {
-		return nil
-	}
-	return syncDir(dir)
-}
-
-// readBounded reads a regular file of at most so many bytes, and one more.
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, most+1))
-}
-
-// tellOwner appends a tombstone to the journal of the server that has the folder's
-// lock, if there is one: else a crash of the machine could bring the key back. The
-// newer comes first: it may become the old one meanwhile.
-func tellOwner(dir string, record []byte) error {
-	for _, name := range []string{journalName, journalOld} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_APPEND|noFollow, 0) //nolint:gosec // the configured folder
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(record)
-		if err = errors.Join(err, syncData(f), f.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"arca/internal/kes/key"
@@ -313,16 +314,12 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		j := s.journal.Swap(nil)
-		j.timer.Stop()
 		if checking {
-			if _, ok := j.rotate(); !ok {
+			if _, ok := s.journal.Load().rotate(); !ok {
 				t.Fatal("nothing to rotate")
 			}
 		}
-		if err := j.lock.Close(); err != nil {
-			t.Fatal(err)
-		}
+		kill(t, s)
 		again := open(t, dir)
 		after, err := os.Stat(filepath.Join(dir, "k"))
 		if err != nil || os.SameFile(before, after) == checking {
@@ -364,11 +361,13 @@ func FuzzReplay(f *testing.F) {
 	f.Add([]byte(recordMagic+"c\x01\xff\xff\xff\xff"), one[3:])
 	f.Fuzz(func(t *testing.T, before, behind []byte) {
 		whole := newRecord(kindCreate, "mine", []byte("kept"))
-		got, _ := replay(slices.Concat(before, whole))
-		if !bytes.Equal(got["mine"], []byte("kept")) {
+		got, _, err := replay(iotest.OneByteReader(bytes.NewReader(slices.Concat(before, whole))))
+		if err != nil || !bytes.Equal(got["mine"], []byte("kept")) {
 			t.Errorf("lost behind %q", before)
 		}
-		replay(slices.Concat(before, whole, behind))
+		if _, _, err := replay(bytes.NewReader(slices.Concat(before, whole, behind))); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package fs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,10 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	var about unix.Statfs_t
 	if err := unix.Fstatfs(int(d.Fd()), &about); err != nil || !isLocal(about.Type) {
+		_ = d.Close() // read only
+		return nil, errors.ErrUnsupported
+	}
+	if _, err := isLocked(d, aliveByte); err != nil { // without these there is no recovery
 		_ = d.Close() // read only
 		return nil, errors.ErrUnsupported
 	}
@@ -46,8 +51,69 @@ func isLocal(kind int64) bool {
 
 const zfsMagic = 0x2fc12fc1
 
-// noFollow opens no symbolic link.
-const noFollow = unix.O_NOFOLLOW
+// openJournalFile opens a journal: a regular file, and no link to one.
+func openJournalFile(path string, flags int) (*os.File, error) {
+	fd, err := unix.Open(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	var about unix.Stat_t
+	if err := unix.Fstat(fd, &about); err != nil || about.Mode&unix.S_IFMT != unix.S_IFREG {
+		_ = f.Close() // nothing was written
+		return nil, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
+	}
+	return f, nil
+}
+
+// lockRange locks a byte of a file against all who have opened it otherwise; errBusy
+// when one of those has it.
+func lockRange(f *os.File, alone bool, at int64) error {
+	kind := int16(unix.F_RDLCK)
+	if alone {
+		kind = unix.F_WRLCK
+	}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: at, Len: 1})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return errBusy
+	}
+	return err
+}
+
+func unlockRange(f *os.File, at int64) error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart, Start: at, Len: 1})
+}
+
+// isLocked reports whether somebody has a byte for itself alone.
+func isLocked(f *os.File, at int64) (bool, error) {
+	is := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: at, Len: 1}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &is)
+	return is.Type == unix.F_WRLCK, err
+}
+
+// isHere reports whether a file is on a file system of this machine.
+func isHere(f *os.File) bool {
+	var about unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &about) == nil && isLocal(about.Type)
+}
+
+// place gives a file a name that is free; fs.ErrExist when it is not.
+func place(from, to string) error {
+	err := os.Link(from, to)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) { // no links here
+		err = unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	}
+	return err
+}
+
+// exchange swaps two files.
+func exchange(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return errors.ErrUnsupported
+	}
+	return err
+}
 
 // syncFS writes all of the folder's file system.
 func syncFS(d *os.File) error { return unix.Syncfs(int(d.Fd())) }
