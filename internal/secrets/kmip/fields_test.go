@@ -2,7 +2,9 @@ package kmip_test
 
 import (
 	"testing"
+	"time"
 
+	"arca/internal/arcatest"
 	"arca/internal/ttlv"
 )
 
@@ -35,4 +37,34 @@ func TestFields(t *testing.T) {
 	if n := len(old.must(ttlv.OperationLocate).All(ttlv.TagUniqueIdentifier)); n != 1 {
 		t.Errorf("%d objects: what was refused has left something behind", n)
 	}
+}
+
+// In a scope that is frozen, clients read and use what is there, and change nothing.
+func TestFrozen(t *testing.T) {
+	t.Parallel()
+	s, address := mounted(t)
+	cert, _ := certificate(t, s, "kmip", "finance", "accounting", all)
+	c := dial(t, address, settings(t, s, "kmip", cert))
+	id := c.create(attr("Activation Date", ttlv.Time(0, time.Now().Add(-time.Minute))))
+	s.Must("POST", "kmip/scope/finance", s.Root, object{"frozen": true})
+	if out := arcatest.Dig(s.Must("GET", "kmip/scope/finance", s.Root, nil), "data").(object); out["frozen"] != true {
+		t.Errorf("%v", out)
+	}
+	for _, x := range []call{
+		op(ttlv.OperationCreate, aes(12)...), op(ttlv.OperationRevoke, uid(id), reason(1)), op(ttlv.OperationAddAttribute, uid(id), attr("x-a", ttlv.Text(0, "b"))),
+		op(ttlv.OperationReKey, uid(id)),
+	} {
+		if _, r := c.do(x.op, x.payload...); r != ttlv.ResultReasonPermissionDenied {
+			t.Errorf("operation %d: %d", x.op, r)
+		}
+	}
+	c.must(ttlv.OperationGet, uid(id))
+	c.must(ttlv.OperationLocate)
+	c.must(ttlv.OperationEncrypt, uid(id), params(mode(ttlv.BlockCipherModeGCM)), ttlv.Bytes(ttlv.TagData, []byte("x")))
+	s.Must("POST", "kmip/scope/finance", s.Root, nil)
+	if _, r := c.do(ttlv.OperationCreate, aes(12)...); r != ttlv.ResultReasonPermissionDenied {
+		t.Errorf("a write that says nothing of it has thawed the scope: %d", r)
+	}
+	s.Must("POST", "kmip/scope/finance", s.Root, object{"frozen": false})
+	c.create()
 }

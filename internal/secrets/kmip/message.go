@@ -227,6 +227,7 @@ type batch struct {
 	ids       []string           // of what the items were about, so far
 	byOp      map[uint32]string  // what the latest operation of a kind made
 	pairs     *pairs             // of RSA, made beforehand
+	within    *scope             // once it was read
 }
 
 // serve answers a message.
@@ -387,6 +388,9 @@ func (b *batch) operate(it *item) (*ttlv.Node, error) {
 	}
 	if !o.always && !b.role.may(o.flag) {
 		return nil, denied("the role may not %s", strings.ReplaceAll(o.flag, "_", " "))
+	}
+	if err := b.thawed(o); err != nil {
+		return nil, err
 	}
 	if err := checkFields(o.code, it.payload, b.v); err != nil {
 		return nil, err

@@ -218,21 +218,46 @@ func (b *batch) restore(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(o)), b.save(o, c)
 }
 
+// settings are those of the scope; none for one that is gone.
+func (b *batch) settings() (*scope, error) {
+	if b.within != nil {
+		return b.within, nil
+	}
+	name, err := nameOf(b.tx, scopeIDKey(b.scope))
+	if errors.Is(err, errStranger) {
+		return &scope{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.within, err = get[scope](b.tx, scopeKey(name))
+	return b.within, err
+}
+
 // retention is how long the scope keeps the material of destroyed objects; 0 is not at
 // all.
 func (b *batch) retention() (time.Duration, error) {
-	name, err := nameOf(b.tx, scopeIDKey(b.scope))
-	if errors.Is(err, errStranger) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	s, err := get[scope](b.tx, scopeKey(name))
+	s, err := b.settings()
 	if err != nil {
 		return 0, err
 	}
 	return s.Retention, nil
+}
+
+// thawed refuses an operation that changes objects while the scope is frozen.
+func (b *batch) thawed(o *operation) error {
+	tickets := o.flag == "login" || o.flag == "poll" || o.flag == "cancel" // which are no objects
+	if o.reads || o.always || tickets {
+		return nil
+	}
+	s, err := b.settings()
+	if err != nil {
+		return err
+	}
+	if s.Frozen {
+		return denied("the scope is frozen: its objects are used, and not changed")
+	}
+	return nil
 }
 
 // stats counts the objects of a scope by type and state.

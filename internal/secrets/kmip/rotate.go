@@ -69,6 +69,13 @@ func (e *Engine) rotate(b *batch, hash string) error {
 	if !due || b.now.Before(at) || o.state(b.now) != ttlv.StateActive {
 		return nil
 	}
+	s, err := b.settings()
+	if err != nil {
+		return err
+	}
+	if s.Frozen { // later
+		return b.tx.Put(dueKey(b.now.Add(time.Hour), "r", b.scope, hash), nil)
+	}
 	p := ttlv.Struct(ttlv.TagRequestPayload, ttlv.Text(ttlv.TagUniqueIdentifier, o.ID))
 	if n := o.get(attrRotateOffset); n != nil {
 		p.Add(n.Retag(ttlv.TagOffset))

@@ -23,6 +23,8 @@ type scope struct {
 	// Retention is how long the material of destroyed objects is kept, so that an
 	// operator may restore them.
 	Retention time.Duration `json:"retention,omitempty"`
+	// Frozen says that clients change nothing.
+	Frozen bool `json:"frozen,omitempty"`
 }
 
 // A role is what its certificates may do.
@@ -115,6 +117,9 @@ func (e *Engine) readScope(_ context.Context, call *engine.Call, in scopeIn) (*e
 	if s.Retention > 0 {
 		out["retention"] = int64(s.Retention / time.Second)
 	}
+	if s.Frozen {
+		out["frozen"] = true
+	}
 	return data(out), nil
 }
 
@@ -133,6 +138,7 @@ func count(tx storage.Tx, dir string, limit int) (n int, err error) {
 type writeScopeIn struct {
 	scopeIn
 	Retention *time.Duration `api:"retention" help:"How long the material of destroyed objects is kept, so that they can be restored; 0 is not at all."`
+	Frozen    *bool          `api:"frozen" help:"Clients may use and read objects, and neither make nor change any."`
 }
 
 func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeIn) (*engine.Response, error) {
@@ -143,11 +149,16 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeI
 		return nil, errs.New(errs.Invalid, "retention must be at most ten years")
 	}
 	s, err := get[scope](call.Tx, scopeKey(in.Scope))
-	if err == nil && in.Retention != nil && *in.Retention != s.Retention {
-		s.Retention = *in.Retention
+	if err == nil {
+		before := *s
+		param.Take(&s.Retention, in.Retention)
+		param.Take(&s.Frozen, in.Frozen)
+		if *s == before {
+			return nil, nil
+		}
 		return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), s)
 	}
-	if err == nil || !errors.Is(err, errNotFound) {
+	if !errors.Is(err, errNotFound) {
 		return nil, err
 	}
 	id, err := newID(call.Tx, scopeIDKey(""))
@@ -159,6 +170,7 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeI
 	}
 	made := scope{Version: 1, ID: id}
 	param.Take(&made.Retention, in.Retention)
+	param.Take(&made.Frozen, in.Frozen)
 	return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), made)
 }
 
