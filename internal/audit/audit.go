@@ -83,6 +83,7 @@ type Broker struct {
 	set     atomic.Pointer[set]
 	work    sync.WaitGroup // writers, and devices on their way out
 	timers  sync.Pool
+	drafts  sync.Pool
 	crowd   crowd       // of those who wait for room in a device's queue
 	stale   atomic.Bool // the store could not be read when it had changed
 
@@ -109,6 +110,7 @@ func NewBroker(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{cfg: cfg, log: cfg.Log, version: "v" + version.Compat(cfg.CompatVersion) + ".builtin.vault", held: map[string]*device{}}
 	b.timers.New = func() any { return time.NewTimer(cfg.Wait) }
+	b.drafts.New = func() any { return &draft{} }
 	b.set.Store(&set{})
 	b.cancel = cfg.DB.Watch(dir, func(storage.Change) { b.follow() })
 	if err := b.load(ctx); err != nil {
@@ -372,11 +374,19 @@ func (b *Broker) offer(s *set, r *Record) error {
 	}
 	e := &entry{done: make(chan error, 1)}
 	e.left.Store(int32(len(chosen)))
+	var shared *draft
+	if len(chosen) > 1 {
+		shared = b.drafts.Get().(*draft)
+	}
 	full := chosen[:0] // those that were not offered it yet
 	for _, d := range chosen {
-		if !d.offer(e, r, s.headers) {
+		if !d.offer(e, r, s.headers, shared) {
 			full = append(full, d)
 		}
+	}
+	if shared != nil {
+		shared.reset()
+		b.drafts.Put(shared)
 	}
 	t := b.timers.Get().(*time.Timer)
 	t.Reset(b.cfg.Wait)
@@ -396,7 +406,7 @@ func (b *Broker) await(e *entry, r *Record, s *set, full []*device, t *time.Time
 		var room <-chan struct{}
 		if len(full) > 0 {
 			room = b.crowd.join() // before the look: what gets free from now on is told
-			full = slices.DeleteFunc(full, func(d *device) bool { return d.offer(e, r, s.headers) })
+			full = slices.DeleteFunc(full, func(d *device) bool { return d.offer(e, r, s.headers, nil) })
 		}
 		var err error
 		select {

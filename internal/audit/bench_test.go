@@ -56,8 +56,8 @@ func BenchmarkEncode(b *testing.B) {
 	request, response := sample()
 	b.ReportAllocs()
 	for b.Loop() {
-		e.free(e.encode(request, nil))
-		e.free(e.encode(response, nil))
+		e.free(e.encode(request, nil, nil))
+		e.free(e.encode(response, nil, nil))
 	}
 }
 

@@ -109,8 +109,9 @@ func (d *device) blocked(now time.Time) bool {
 
 // offer gives the device a record. The entry has its answer later, or at once
 // if the device cannot take it. It reports false, and has done nothing, if the
-// queue is full and the device is at work, so that there will be room.
-func (d *device) offer(e *entry, r *Record, headers []header) bool {
+// queue is full and the device is at work, so that there will be room. shared is of
+// the devices that the record is given to at a time; nil where there is only one.
+func (d *device) offer(e *entry, r *Record, headers []header, shared *draft) bool {
 	err := d.room()
 	if errors.Is(err, errFull) && !d.blocked(time.Now()) {
 		return false
@@ -119,7 +120,7 @@ func (d *device) offer(e *entry, r *Record, headers []header) bool {
 		d.refuse(e, err)
 		return true
 	}
-	it := item{entry: e, line: d.enc.encode(r, headers), late: d.blocked(time.Now())}
+	it := item{entry: e, line: d.enc.encode(r, headers, shared), late: d.blocked(time.Now())}
 	if err := d.push(it); err != nil {
 		d.enc.free(it.line)
 		e.answer(err)

@@ -63,7 +63,7 @@ func newEncoder(s style, salt []byte, version string) *encoder {
 func (e *encoder) hash(value string) string {
 	m := e.hasher.pool.Get().(*mac)
 	defer e.hasher.put(m)
-	return string(m.appendHash(nil, []byte(value)))
+	return string(m.appendSum(nil, []byte(value)))
 }
 
 // A line is one record on its way to be written, with the newline behind it.
@@ -75,12 +75,20 @@ func (e *encoder) free(l line) {
 	}
 }
 
-// encode makes the line of a record.
-func (e *encoder) encode(r *Record, headers []header) line {
+// encode makes the line of a record. d, if not nil, is what another device has left of
+// the same record, or takes what this one leaves.
+func (e *encoder) encode(r *Record, headers []header, d *draft) line {
 	buf := e.lines.Get().(*[]byte)
 	m := e.hasher.pool.Get().(*mac)
 	w := writer{e: e, r: r, m: m, b: (*buf)[:0]}
-	w.record(headers)
+	if d.fits(e) {
+		w.b = d.fill(w.b, m)
+	} else {
+		m.draft = d
+		w.record(headers)
+		m.draft = nil
+		d.keep(e, w.b)
+	}
 	if len(e.exclude) > 0 {
 		w.b = excluded(e.exclude, w.b)
 	}
@@ -112,6 +120,7 @@ type span struct{ from, to int }
 // again appends what stands at s, or what put appends, whose place s becomes.
 func (w *writer) again(s *span, put func()) {
 	if s.to > 0 {
+		w.m.draft.again(*s, len(w.b))
 		w.b = append(w.b, w.b[s.from:s.to]...)
 		return
 	}
@@ -153,9 +162,8 @@ func (w *writer) hashed(value string) {
 		w.b = appendText(w.b, value)
 		return
 	}
-	w.m.in = append(w.m.in[:0], value...)
 	w.b = append(w.b, '"')
-	w.b = w.m.appendHash(w.b, w.m.in)
+	w.b = w.m.appendHashOf(w.b, value)
 	w.b = append(w.b, '"')
 }
 
@@ -253,5 +261,5 @@ func (e *encoder) test(id string, now time.Time) line {
 	return e.encode(&Record{
 		Kind: Request, Time: now, Op: engine.OpUpdate, Namespace: namespace.Root(),
 		Request: &engine.Request{ID: id, Path: "sys/audit/test"},
-	}, nil)
+	}, nil, nil)
 }

@@ -19,7 +19,7 @@ import (
 func encoded(t *testing.T, s style, r *Record, headers ...header) (string, map[string]any) {
 	t.Helper()
 	encodeData(r)
-	l := newEncoder(s, []byte("salt"), "v1").encode(r, headers)
+	l := newEncoder(s, []byte("salt"), "v1").encode(r, headers, nil)
 	text := string(*l.b)
 	if !strings.HasSuffix(text, "}\n") || strings.Count(text, "\n") != 1 {
 		t.Fatalf("not one line: %q", text)
@@ -159,7 +159,7 @@ func TestStyles(t *testing.T) {
 	})
 	t.Run("jsonx", func(t *testing.T) {
 		r := write("kv/<a>")
-		l := newEncoder(style{jsonx: true}, []byte("salt"), "v1").encode(r, nil)
+		l := newEncoder(style{jsonx: true}, []byte("salt"), "v1").encode(r, nil, nil)
 		text := string(*l.b)
 		d := xml.NewDecoder(strings.NewReader(text))
 		for {
@@ -342,7 +342,7 @@ func TestPrefix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newEncoder(s, []byte("salt"), "v1").encode(write("kv/a"), nil)
+	l := newEncoder(s, []byte("salt"), "v1").encode(write("kv/a"), nil, nil)
 	if text := string(*l.b); !strings.HasPrefix(text, `<13>arca: {"time":`) || !strings.HasSuffix(text, "}\n") {
 		t.Errorf("got %q", text)
 	}

@@ -99,7 +99,7 @@ func FuzzRecord(f *testing.F) {
 		keyJSON, _ := json.Marshal(key)
 		answer.Response.Data = json.RawMessage(`{` + string(keyJSON) + `:` + string(value) + `}`)
 		for _, r := range []*Record{r, answer} {
-			l := *e.encode(r, nil).b
+			l := *e.encode(r, nil, nil).b
 			if !json.Valid(l) {
 				t.Fatalf("not JSON: %s", l)
 			}

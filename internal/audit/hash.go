@@ -26,8 +26,9 @@ type hasher struct{ pool sync.Pool }
 
 type mac struct {
 	hash.Hash
-	in  []byte // the string that is being hashed
-	sum []byte
+	in    []byte // the string that is being hashed
+	sum   []byte
+	draft *draft // gets what is hashed, and where; nil for nobody
 }
 
 func newHasher(salt []byte) *hasher {
@@ -47,7 +48,24 @@ func (h *hasher) put(m *mac) {
 	h.pool.Put(m)
 }
 
+// appendHash appends the hash of value, which stays what it is until the record is made.
 func (m *mac) appendHash(dst []byte, value []byte) []byte {
+	if m.draft != nil {
+		m.draft.holes = append(m.draft.holes, hole{at: len(dst), bytes: value})
+	}
+	return m.appendSum(dst, value)
+}
+
+// appendHashOf appends the hash of a string.
+func (m *mac) appendHashOf(dst []byte, value string) []byte {
+	if m.draft != nil {
+		m.draft.holes = append(m.draft.holes, hole{at: len(dst), text: value})
+	}
+	m.in = append(m.in[:0], value...)
+	return m.appendSum(dst, m.in)
+}
+
+func (m *mac) appendSum(dst []byte, value []byte) []byte {
 	m.Reset()
 	m.Write(value)
 	m.sum = m.Sum(m.sum[:0])
@@ -243,8 +261,7 @@ func (w *walker) text(clear bool) bool {
 		if json.Unmarshal(text, &s) != nil {
 			return false
 		}
-		w.mac.in = append(w.mac.in[:0], s...)
-		w.dst = w.mac.appendHash(w.dst, w.mac.in)
+		w.dst = w.mac.appendHashOf(w.dst, s)
 	}
 	w.dst = append(w.dst, '"')
 	return true
@@ -272,6 +289,9 @@ func (w *walker) scalar() bool {
 // appendTooLarge stands for data that is beyond the bound, or is not JSON: one
 // hash of the whole.
 func appendTooLarge(dst []byte, m *mac, raw []byte) []byte {
+	if m != nil {
+		m.draft.forget(len(dst))
+	}
 	dst = append(dst, `{"omitted":`...)
 	if m == nil {
 		dst = append(dst, "true"...)
