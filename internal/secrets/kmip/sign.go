@@ -34,6 +34,12 @@ func hashOf(alg uint32) (func() hash.Hash, crypto.Hash) {
 		return sha512.New384, crypto.SHA384
 	case ttlv.HashingAlgorithmSHA_512:
 		return sha512.New, crypto.SHA512
+	case ttlv.HashingAlgorithmSHA_512_224:
+		return sha512.New512_224, crypto.SHA512_224
+	case ttlv.HashingAlgorithmSHA_512_256:
+		return sha512.New512_256, crypto.SHA512_256
+	case ttlv.HashingAlgorithmSHA3_224:
+		return func() hash.Hash { return sha3.New224() }, crypto.SHA3_224
 	case ttlv.HashingAlgorithmSHA3_256:
 		return func() hash.Hash { return sha3.New256() }, crypto.SHA3_256
 	case ttlv.HashingAlgorithmSHA3_384:
@@ -60,6 +66,14 @@ func hmacOf(alg uint32) func() hash.Hash {
 		return sha512.New384
 	case ttlv.CryptographicAlgorithmHMACSHA512:
 		return sha512.New
+	case ttlv.CryptographicAlgorithmHMACSHA3_224:
+		return func() hash.Hash { return sha3.New224() }
+	case ttlv.CryptographicAlgorithmHMACSHA3_256:
+		return func() hash.Hash { return sha3.New256() }
+	case ttlv.CryptographicAlgorithmHMACSHA3_384:
+		return func() hash.Hash { return sha3.New384() }
+	case ttlv.CryptographicAlgorithmHMACSHA3_512:
+		return func() hash.Hash { return sha3.New512() }
 	}
 	return nil
 }

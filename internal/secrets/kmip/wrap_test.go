@@ -6,6 +6,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha3"
+	"crypto/sha512"
 	"crypto/x509"
 	"fmt"
 	"math/big"
@@ -358,4 +360,44 @@ func TestPKCS12(t *testing.T) {
 	if err != nil || !bytes.Equal(b.Key, raw) || b.Name != "alias" || len(b.Certs) != 2 || !b.Certs[0].Equal(leaf) || !b.Certs[1].Equal(theirs.cert) {
 		t.Errorf("%+v %v", b, err)
 	}
+}
+
+// Hashes and MACs of the whole families, as the standard library has them.
+func TestHashes(t *testing.T) {
+	t.Parallel()
+	c, _ := v2(t, all)
+	data := []byte("abc")
+	for alg, want := range map[uint32][]byte{
+		ttlv.HashingAlgorithmSHA_512_224: first(sha512.Sum512_224(data)), ttlv.HashingAlgorithmSHA_512_256: first(sha512.Sum512_256(data)),
+		ttlv.HashingAlgorithmSHA3_224: first(sha3.Sum224(data)), ttlv.HashingAlgorithmSHA3_512: first(sha3.Sum512(data)),
+	} {
+		got := c.must(ttlv.OperationHash, params(ttlv.Enum(ttlv.TagHashingAlgorithm, alg)), ttlv.Bytes(ttlv.TagData, data)).Get(ttlv.TagData).Bytes
+		if !bytes.Equal(got, want) {
+			t.Errorf("hash %d: %x", alg, got)
+		}
+	}
+	for alg, size := range map[uint32]int{
+		ttlv.CryptographicAlgorithmHMACSHA3_224: 28, ttlv.CryptographicAlgorithmHMACSHA3_256: 32, ttlv.CryptographicAlgorithmHMACSHA3_384: 48, ttlv.CryptographicAlgorithmHMACSHA3_512: 64,
+	} {
+		id := c.must(ttlv.OperationCreate, ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypeSymmetricKey), ttlv.Struct(ttlv.TagAttributes, ttlv.Enum(ttlv.TagCryptographicAlgorithm, alg),
+			ttlv.Int(ttlv.TagCryptographicLength, 256), ttlv.Int(ttlv.TagCryptographicUsageMask, int32(ttlv.MaskMACGenerate|ttlv.MaskMACVerify)),
+			ttlv.Time(ttlv.TagActivationDate, time.Now().Add(-time.Minute)))).Get(ttlv.TagUniqueIdentifier)
+		sum := c.must(ttlv.OperationMAC, id, ttlv.Bytes(ttlv.TagData, data)).Get(ttlv.TagMACData)
+		if len(sum.Bytes) != size || uint32(c.must(ttlv.OperationMACVerify, id, ttlv.Bytes(ttlv.TagData, data), sum).Get(ttlv.TagValidityIndicator).Int) != ttlv.ValidityIndicatorValid {
+			t.Errorf("HMAC %d: %d bytes", alg, len(sum.Bytes))
+		}
+	}
+}
+
+func first[A [28]byte | [32]byte | [64]byte](a A) []byte {
+	var out []byte
+	switch a := any(a).(type) {
+	case [28]byte:
+		out = a[:]
+	case [32]byte:
+		out = a[:]
+	case [64]byte:
+		out = a[:]
+	}
+	return out
 }
