@@ -143,7 +143,7 @@ type tally struct {
 // meanwhile: what is deleted there is left out. So is what cannot be copied, one by one.
 func (i *importer) keys(cfg *config.Config) (*tally, error) {
 	t := &tally{}
-	from, err := cfg.KeyStore.Open(i.ctx, nil)
+	from, err := cfg.KeyStore.OpenReadOnly(i.ctx, nil)
 	if err != nil {
 		return t, err
 	}

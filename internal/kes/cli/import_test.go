@@ -167,4 +167,27 @@ func TestMigrate(t *testing.T) {
 	if code != 1 || !strings.Contains(warnings, `"good": it is another there`) || strings.Contains(warnings, "-old") || !strings.Contains(out, "Keys copied: 0\nKeys that existed already: kept\n") {
 		t.Errorf("once more: %d\n%s%s", code, out, warnings)
 	}
+	// What is the same is not written again, and a store not onto itself.
+	old, err := os.Stat(filepath.Join(dir, "to", "-old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, out, warnings = run(t, "migrate", "--force", "--from", files["from"], "--to", files["to"])
+	if code != 0 || warnings != "" || out != "Keys copied: 1\nKeys that existed already: kept\n" {
+		t.Errorf("by force: %d\n%s%s", code, out, warnings)
+	}
+	if now, err := os.Stat(filepath.Join(dir, "to", "-old")); err != nil || !os.SameFile(old, now) {
+		t.Errorf("it was written again: %v", err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "from"), filepath.Join(dir, "also")); err != nil {
+		t.Fatal(err)
+	}
+	also := filepath.Join(dir, "also.yml")
+	text := fmt.Sprintf("admin: {identity: disabled}\ntls: {key: k, cert: c}\nkeystore:\n  fs: {path: %s}\n", filepath.Join(dir, "also"))
+	if err := os.WriteFile(also, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, warnings = run(t, "migrate", "--force", "--from", files["from"], "--to", also); code != 1 || !strings.Contains(warnings, "the same key store") {
+		t.Errorf("onto itself: %d\n%s%s", code, out, warnings)
+	}
 }

@@ -82,15 +82,11 @@ func (c *call) migrate() error {
 	if c.text("from") == "" || c.text("to") == "" {
 		return errors.New("--from and --to are needed: the configuration files of the two key stores")
 	}
-	from, err := c.openStore(c.text("from"))
+	from, to, err := c.openStores()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = from.Close() }()
-	to, err := c.openStore(c.text("to"))
-	if err != nil {
-		return err
-	}
 	defer func() { _ = to.Close() }()
 	prefix := ""
 	if len(c.args) == 1 {
@@ -112,12 +108,28 @@ func (c *call) migrate() error {
 	})
 }
 
-func (c *call) openStore(path string) (store.Store, error) {
-	cfg, err := config.Read(path, c.lookup)
+// openStores opens the two stores of a copy. They are not one: keys that were replaced
+// there would be deleted first.
+func (c *call) openStores() (from, to store.Store, err error) {
+	source, err := config.Read(c.text("from"), c.lookup)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return cfg.KeyStore.Open(c.ctx, nil)
+	target, err := config.Read(c.text("to"), c.lookup)
+	if err != nil {
+		return nil, nil, err
+	}
+	if source.KeyStore.IsSame(&target.KeyStore) {
+		return nil, nil, errors.New("--from and --to name the same key store: nothing is to be copied")
+	}
+	if from, err = source.KeyStore.OpenReadOnly(c.ctx, nil); err != nil {
+		return nil, nil, err
+	}
+	if to, err = target.KeyStore.Open(c.ctx, nil); err != nil {
+		_ = from.Close() // nothing was written
+		return nil, nil, err
+	}
+	return from, to, nil
 }
 
 // storePage is how many names of a key store are listed at a time: to most stores,
@@ -162,6 +174,10 @@ func (c *call) copyOne(ctx context.Context, from, to store.Store, name string, n
 	}
 	defer clear(value)
 	if c.is("force") {
+		if isThere(ctx, to, name, value) {
+			n.kept++
+			return nil
+		}
 		err = to.Set(ctx, name, value)
 	} else {
 		err = to.Create(ctx, name, value)
@@ -189,6 +205,14 @@ func (c *call) copyOne(ctx context.Context, from, to store.Store, name string, n
 		n.others++
 	}
 	return nil
+}
+
+// isThere reports whether a store has that very value; then it is not replaced, which
+// may be to delete it first.
+func isThere(ctx context.Context, s store.Store, name string, value []byte) bool {
+	found, err := s.Get(ctx, name)
+	defer clear(found)
+	return err == nil && subtle.ConstantTimeCompare(found, value) == 1
 }
 
 const updateUsage = `Usage:

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -254,6 +256,26 @@ func (k *KeyStore) Open(ctx context.Context, log *slog.Logger) (store.Store, err
 		})
 	}
 	return k.openOther(ctx)
+}
+
+// OpenReadOnly opens the store to copy keys from it. Of a folder, it leaves alone what
+// a server would recover.
+func (k *KeyStore) OpenReadOnly(ctx context.Context, log *slog.Logger) (store.Store, error) {
+	if k.KES == nil && k.FS != nil {
+		return fs.OpenReadOnly(k.FS.Path)
+	}
+	return k.Open(ctx, log)
+}
+
+// IsSame reports whether two sections name one store in the same way; folders may have
+// several names.
+func (k *KeyStore) IsSame(other *KeyStore) bool {
+	if k.FS != nil && other.FS != nil {
+		a, errA := os.Stat(k.FS.Path)
+		b, errB := os.Stat(other.FS.Path)
+		return errA == nil && errB == nil && os.SameFile(a, b)
+	}
+	return reflect.DeepEqual(k, other)
 }
 
 // Upstream returns another KES server that has the keys; false when a store has

@@ -169,10 +169,7 @@ func (s *Store) wait(ctx context.Context) bool {
 
 // Set implements store.Store.
 func (s *Store) Set(ctx context.Context, name string, value []byte) error {
-	if err := s.Delete(ctx, name); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return s.put(ctx, name, value)
+	return store.Replace(ctx, s, name, value)
 }
 
 type versions struct {

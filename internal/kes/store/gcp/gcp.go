@@ -163,10 +163,7 @@ func or(err, otherwise error) error {
 
 // Set implements store.Store. Version 1 is the one that is read.
 func (s *Store) Set(ctx context.Context, name string, value []byte) error {
-	if err := s.Delete(ctx, name); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return s.Create(ctx, name, value)
+	return store.Replace(ctx, s, name, value)
 }
 
 // Get implements store.Store.

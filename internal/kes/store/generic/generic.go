@@ -75,10 +75,7 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 
 // Set implements store.Store.
 func (s *Store) Set(ctx context.Context, name string, value []byte) error {
-	if err := s.Delete(ctx, name); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return s.Create(ctx, name, value)
+	return store.Replace(ctx, s, name, value)
 }
 
 // Get implements store.Store.

@@ -191,14 +191,12 @@ func casRefused(err error) bool {
 
 // Set implements store.Store.
 func (s *Store) Set(ctx context.Context, name string, value []byte) error {
+	if s.cfg.Version == "v2" { // version 1 of the entry is the one that is read
+		return store.Replace(ctx, s, name, value)
+	}
 	text, err := s.wrap(ctx, value)
 	if err != nil {
 		return err
-	}
-	if s.cfg.Version == "v2" { // version 1 of the entry is the one that is read
-		if err := s.Delete(ctx, name); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
 	}
 	return s.put(ctx, name, text, false)
 }
