@@ -47,8 +47,13 @@ func TestDraft(t *testing.T) {
 	with("refused", func(r *Record) { r.Error = errs.New(errs.Invalid, "no %w", errors.New("such")) })
 	headers := []header{newHeader("X-A", true), newHeader("X-B", false)}
 	styles := []style{
-		{accessor: true}, {}, {raw: true}, {accessor: true, elide: true}, {accessor: true, jsonx: true},
-		{accessor: true, prefix: "p: "}, {accessor: true, exclude: mustExclude(t)},
+		{accessor: true},
+		{},
+		{raw: true},
+		{accessor: true, elide: true},
+		{accessor: true, jsonx: true},
+		{accessor: true, prefix: "p: "},
+		{accessor: true, exclude: mustExclude(t)},
 	}
 	for name, r := range records {
 		req := *r.Request

@@ -114,11 +114,13 @@ func TestChunkedRequests(t *testing.T) {
 		"too much":  {"POST /unread" + chunked + large + next, []string{"/unread"}, []string{"/next"}},
 		"twice encoded": {
 			"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + next,
-			[]string{"HTTP/1.1 "}, []string{"/next"},
+			[]string{"HTTP/1.1 "},
+			[]string{"/next"},
 		},
 		"otherwise": {
 			"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + next,
-			[]string{"HTTP/1.1 "}, []string{"/next"},
+			[]string{"HTTP/1.1 "},
+			[]string{"/next"},
 		},
 	} {
 		conn, err := net.Dial("tcp", addr)
