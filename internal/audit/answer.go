@@ -134,7 +134,7 @@ func (w *writer) rawAnswer(raw *engine.Raw) {
 			w.b = append(w.b, '"')
 			w.b = w.m.appendHash(w.b, raw.Body)
 			w.b = append(w.b, '"')
-		case len(raw.Body) > w.r.dataBytes(len(raw.Body)):
+		case len(raw.Body) > w.r.dataBytes(len(raw.Body), true):
 			w.b = appendTooLarge(w.b, nil, raw.Body)
 		default:
 			w.b = appendText(w.b, string(raw.Body))

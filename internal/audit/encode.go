@@ -19,10 +19,14 @@ const (
 	dataGrowth        = 4        // times what was sent, beyond strangerDataBytes
 )
 
-// dataBytes bounds what tells of size bytes.
-func (r *Record) dataBytes(size int) int {
-	if r.Token == nil {
+// dataBytes bounds what tells of size bytes. The answers to valid tokens are not the
+// caller's to choose, and their names are to be found by their hashes.
+func (r *Record) dataBytes(size int, answer bool) int {
+	switch {
+	case r.Token == nil:
 		return strangerDataBytes
+	case answer:
+		return maxDataBytes
 	}
 	return min(maxDataBytes, strangerDataBytes+dataGrowth*size)
 }

@@ -320,7 +320,10 @@ func TestGrowth(t *testing.T) {
 			r.Request.Params = param.Object{{Key: "k", Value: json.RawMessage(c.value)}}
 			text, m := encoded(t, style{}, r)
 			whole := at(m, "request", "data", "omitted") != nil
-			if limit := r.dataBytes(len(c.value) + 1); len(text) > limit+4096 || whole == c.hashes {
+			if answer := r.dataBytes(1, true); c.stranger != (answer == strangerDataBytes) || !c.stranger && answer != maxDataBytes {
+				t.Errorf("an answer may take %d bytes", answer)
+			}
+			if limit := r.dataBytes(len(c.value)+1, false); len(text) > limit+4096 || whole == c.hashes {
 				t.Errorf("the line has %d bytes, of at most %d; one hash of all: %v", len(text), limit, whole)
 			}
 		})

@@ -211,7 +211,7 @@ func (w *writer) params(p param.Object) {
 	for i := range p {
 		size += len(p[i].Key) + len(p[i].Value)
 	}
-	limit := from + w.r.dataBytes(size)
+	limit := from + w.r.dataBytes(size, false)
 	w.b = append(w.b, '{')
 	for i := range p {
 		if i > 0 {
@@ -239,7 +239,7 @@ func (w *writer) clearMac() *mac {
 }
 
 func (w *writer) walker(src []byte, clear []string, from int) walker {
-	return walker{src: src, dst: w.b, mac: w.clearMac(), clear: clear, limit: from + w.r.dataBytes(len(src))}
+	return walker{src: src, dst: w.b, mac: w.clearMac(), clear: clear, limit: from + w.r.dataBytes(len(src), true)}
 }
 
 // headers appends the configured request headers.

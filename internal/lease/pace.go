@@ -19,6 +19,7 @@ type pace struct {
 	came     uint64        // at the last look
 	last     time.Time     // when more had come
 	slow     bool          // the last batch was one that waits
+	late     bool          // the last batch was later than patience
 }
 
 // yield reports whether requests have come of late.
@@ -29,7 +30,7 @@ func (p *pace) yield(now time.Time) bool {
 	if n := p.requests(); n != p.came {
 		p.came, p.last = n, now
 	}
-	busy := now.Sub(p.last) < quiet && !p.slow
+	busy := now.Sub(p.last) < quiet && !p.slow && !p.late
 	p.slow = false
 	return busy
 }

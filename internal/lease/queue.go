@@ -216,6 +216,7 @@ func (q *Queue) pass(ctx context.Context) (time.Duration, error) {
 		if err != nil || len(batch) == 0 {
 			return wait, err
 		}
+		q.pace.late = start.Sub(batch[0].Due) >= patience
 		if err := q.handle(ctx, batch); err != nil {
 			return 0, err
 		}

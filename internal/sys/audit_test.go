@@ -1,11 +1,16 @@
 package sys_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"arca/internal/arcatest"
@@ -226,4 +231,33 @@ func TestAuditRecordsKeyCeremonies(t *testing.T) {
 	if _, records := auditLines(t, file, `"path":"sys/generate-root/update"`); len(records) == 2 && records[1]["error"] == nil {
 		t.Errorf("how it ended is missing: %v", records[1])
 	}
+}
+
+// A rekey that is done is answered, though no device takes the record of its answer: the
+// new shares are nowhere else. What is not done yet is not begun, but can be cancelled.
+func TestAuditLosesNoKeyShares(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	var refuse atomic.Value // the text of records that are not taken
+	refuse.Store("none")
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil || strings.Contains(string(raw), refuse.Load().(string)) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	defer sink.Close()
+	must(t, s, 204, "PUT", "sys/audit/http", s.Root, object{"type": "http", "options": object{"uri": sink.URL}})
+	begun := must(t, s, 200, "PUT", "sys/rekey/init", "", object{"secret_shares": 1, "secret_threshold": 1})
+	refuse.Store(`"type":"response"`)
+	out := must(t, s, 200, "PUT", "sys/rekey/update", "", object{"key": hex.EncodeToString(s.Shares[0]), "nonce": begun["nonce"]})
+	if keys, _ := out["keys"].([]any); out["complete"] != true || len(keys) != 1 {
+		t.Fatalf("the new shares are lost: %v", out)
+	}
+	refuse.Store("sys/rekey/init")
+	must(t, s, 500, "PUT", "sys/rekey/init", "", object{"secret_shares": 1, "secret_threshold": 1})
+	if out := must(t, s, 200, "GET", "sys/rekey/init", "", nil); out["started"] != false {
+		t.Errorf("begun without a record: %v", out)
+	}
+	must(t, s, 204, "DELETE", "sys/rekey/init", "", nil)
 }
