@@ -63,8 +63,12 @@ func (e *Engine) remount(ctx context.Context, call *engine.Call, in remountIn) (
 	if used != "" {
 		return nil, errs.New(errs.Invalid, "path already in use at %q", used)
 	}
-	if _, err := d.RevokeBelow(ctx, call.Tx, m.NamespaceID, m.Path, false, call.Now); err != nil {
+	queued, err := d.RevokeBelow(ctx, call.Tx, m.NamespaceID, m.Path, false, call.Now)
+	if err != nil {
 		return nil, err
+	}
+	if queued { // their ids tell the old path: whoever disables the mount later would not find them
+		return nil, errs.New(errs.Conflict, "%q has very many leases, which end with a move: revoke them first (lease revoke -prefix %s), and move it when they are gone", m.Path, m.Path)
 	}
 	if err := d.Mounts.Move(call.Tx, m, to); err != nil {
 		return nil, err
