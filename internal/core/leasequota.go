@@ -202,7 +202,7 @@ func (a *Active) assignTokens(tx storage.Tx, ns, after string) (next string, err
 }
 
 func (a *Active) assignLeases(tx storage.Tx, ns, after string) (next string, err error) {
-	ids, next, err := lease.Some(tx, ns, after, assignBatch)
+	ids, next, err := lease.Below(tx, ns, "", after, assignBatch)
 	if err != nil {
 		return "", err
 	}

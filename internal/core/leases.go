@@ -240,10 +240,11 @@ const (
 // queued is true: whoever ends what they belong to must leave it there until then. Of
 // tokens the first are revoked at once and the rest in the background.
 func (a *Active) RevokeBelow(ctx context.Context, tx storage.Tx, ns, prefix string, force bool, now time.Time) (queued bool, err error) {
-	ids, queued, err := lease.IDs(tx, ns, prefix, maxInlineLeases)
+	ids, next, err := lease.Below(tx, ns, prefix, "", maxInlineLeases)
 	if err != nil {
 		return false, err
 	}
+	queued = next != ""
 	b := token.Below{Prefix: prefix, Until: time.Now()}
 	if queued {
 		if err := lease.Schedule(tx, leasesItem(ns, b, force, now)); err != nil {
@@ -318,21 +319,25 @@ func (a *Active) revokeLeases(ctx context.Context, tx storage.Tx, it lease.Item)
 // mount's accessor.
 const EndKind = "me"
 
-// endAgain is when it is looked again whether a mount has leases.
-const endAgain = 5 * time.Second
+// endAgain is when it is looked again whether a mount has leases, and endStuck how much
+// later when one of them could not be taken back.
+const (
+	endAgain = 5 * time.Second
+	endStuck = time.Minute
+)
 
 // EndMount removes a mount with its data, its leases and the tokens that it gave. With
 // very many leases it answers nobody any more from this commit on, and is removed in the
 // background when the last is taken back; queued says so.
 func (a *Active) EndMount(ctx context.Context, tx storage.Tx, m *mount.Entry, now time.Time) (queued bool, err error) {
-	if m.Ending {
-		return true, nil
-	}
 	if queued, err = a.RevokeBelow(ctx, tx, m.NamespaceID, m.Path, false, now); err != nil {
 		return false, err
 	}
 	if !queued {
 		return false, a.Mounts.Delete(tx, m)
+	}
+	if m.Ending { // all that could not be taken back is tried once more
+		return true, nil
 	}
 	r := m.Row
 	r.Ending = true
@@ -355,12 +360,19 @@ func (a *Active) endMount(_ context.Context, tx storage.Tx, it lease.Item) error
 	if err != nil {
 		return err
 	}
-	ids, _, err := lease.IDs(tx, it.NS, m.Path, 1)
+	ids, _, err := lease.Below(tx, it.NS, m.Path, "", 1)
 	if err != nil {
 		return err
 	}
 	if len(ids) > 0 {
+		e, err := lease.Get(tx, it.NS, ids[0])
+		if err != nil {
+			return err
+		}
 		it.Due = time.Now().Add(endAgain)
+		if e.Irrevocable() { // somebody has to do something first
+			it.Due = it.Due.Add(endStuck)
+		}
 		return lease.Schedule(tx, it)
 	}
 	return a.Mounts.Delete(tx, m)

@@ -53,7 +53,7 @@ func (a *Active) endNamespace(ctx context.Context, tx storage.Tx, it lease.Item)
 	if err := lease.Cancel(tx, it); err != nil {
 		return err
 	}
-	ids, more, err := lease.IDs(tx, it.NS, "", leaseBatch)
+	ids, next, err := lease.Below(tx, it.NS, "", "", leaseBatch)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,7 @@ func (a *Active) endNamespace(ctx context.Context, tx storage.Tx, it lease.Item)
 			return err
 		}
 	}
+	more := next != ""
 	if !more {
 		more, err = a.Tokens.RemoveSome(tx, it.NS, leaseBatch)
 	}

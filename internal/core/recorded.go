@@ -33,6 +33,9 @@ func (c *Core) note(ctx context.Context, call *engine.Call, kind audit.Kind, cau
 		return nil //nolint:nilerr // sealed: the devices are closed
 	}
 	defer a.leave()
+	if c.cfg.Cluster != nil && !a.Leads() {
+		return nil // the active node serves it, and has it on record
+	}
 	req := *call.Request
 	req.Params = nil
 	h := &handling{c: c, a: a, orig: &req, req: &req, ns: namespace.Root(), call: call, now: time.Now().UTC()}

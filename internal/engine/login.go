@@ -47,6 +47,7 @@ func (*Question) Error() string { return "the handler asks outside of the transa
 const (
 	MaxPolicies    = 1000
 	maxPolicyBytes = 512
+	MaxPrefixes    = 1000 // addresses and CIDR blocks that each use of a token, or each login, is compared with
 )
 
 // CheckPolicies refuses, with kind Invalid, more names of policies than a token can have,

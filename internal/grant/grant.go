@@ -153,13 +153,10 @@ func (g *Grant) check() error {
 	return engine.CheckPolicies(g.Policies)
 }
 
-// maxPrefixes bounds what each use of a token is compared with.
-const maxPrefixes = 1000
-
 // ParsePrefixes reads addresses and CIDR blocks.
 func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
-	if len(texts) > maxPrefixes {
-		return nil, errs.New(errs.Invalid, "at most %d addresses and CIDR blocks can bind tokens, these are %d", maxPrefixes, len(texts))
+	if len(texts) > engine.MaxPrefixes {
+		return nil, errs.New(errs.Invalid, "at most %d addresses and CIDR blocks can bind tokens, these are %d", engine.MaxPrefixes, len(texts))
 	}
 	out := make([]netip.Prefix, 0, len(texts))
 	for _, text := range texts {

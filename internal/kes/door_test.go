@@ -24,6 +24,7 @@ import (
 	"arca/internal/kes/policy"
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/memory"
+	"arca/internal/logging"
 )
 
 // testKeys are keys in memory, whose store may fail.
@@ -327,7 +328,7 @@ func TestAudit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	out := &bytes.Buffer{}
-	sink := NewSink(out, nil)
+	sink := logging.NewSink(out, nil)
 	r.door.cfg.Audit.SetOutput(sink)
 	secret := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("s"), 32))
 	r.do("user", "PUT", "/v1/key/import/k", `{"key":"`+secret+`","cipher":"AES256"}`)

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"arca/internal/errs"
+	"arca/internal/logging"
 )
 
 // Bounds of streams: how many listeners, how many bytes of events one may be behind
 // before it misses some, and how much of a path an event tells: clients choose it.
 const (
 	maxListeners = 64
-	maxBehind    = maxWaiting
+	maxBehind    = logging.MaxWaiting
 	maxTold      = 1 << 10 // bytes
 	writeTime    = 10 * time.Second
 	// A blank now and then, which is nothing to readers of JSON, tells whether the
@@ -33,7 +34,7 @@ type Stream struct {
 	listeners map[*listener]struct{} // guarded by mu
 	closed    bool                   // guarded by mu
 
-	out atomic.Pointer[Sink]
+	out atomic.Pointer[logging.Sink]
 }
 
 // A listener is one who follows a stream. What waits for it takes no more than
@@ -80,7 +81,7 @@ func (l *listener) take() (event []byte, last bool) {
 const eventCost = 64
 
 // SetOutput makes the stream write every event to a sink as a line; nil ends that.
-func (s *Stream) SetOutput(to *Sink) { s.out.Store(to) }
+func (s *Stream) SetOutput(to *logging.Sink) { s.out.Store(to) }
 
 // Lost returns how many events its output has lost.
 func (s *Stream) Lost() uint64 {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"arca/internal/kes/policy"
+	"arca/internal/logging"
 )
 
 // TestStalledOutput makes requests while nobody reads the audit log: none waits for
@@ -29,7 +30,7 @@ func TestStalledOutput(t *testing.T) {
 	r := newRig(t)
 	read, write := io.Pipe()
 	told := make(chan uint64, 1)
-	sink := NewSink(write, func(lost uint64) { told <- lost })
+	sink := logging.NewSink(write, func(lost uint64) { told <- lost })
 	r.door.cfg.Audit.SetOutput(sink)
 	long := strings.Repeat("x", maxTold)
 	n := 0
@@ -37,7 +38,7 @@ func TestStalledOutput(t *testing.T) {
 		if code, _ := r.do("user", "GET", "/v1/key/describe/"+long, ""); code != 400 {
 			t.Fatal(code)
 		}
-		if n > 2*maxWaiting/len(long) {
+		if n > 2*logging.MaxWaiting/len(long) {
 			t.Fatal("nothing is lost, and nothing is read")
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"arca/internal/kes/policy"
 	"arca/internal/kes/store/memory"
 	"arca/internal/kes/store/rest"
+	"arca/internal/logging"
 )
 
 // far is another KES server, and how to reach it with an API key.
@@ -294,7 +295,7 @@ func TestUnknownPathsAreAudited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var out bytes.Buffer
-	sink := NewSink(&out, nil)
+	sink := logging.NewSink(&out, nil)
 	r.door.cfg.Audit.SetOutput(sink)
 	r.do("user", "GET", "/v1/enclave/list", "")
 	sink.Flush(time.Minute)

@@ -441,9 +441,9 @@ func TestStore(t *testing.T) {
 		if _, err := Get(tx, "root", "other"); !errors.Is(err, ErrNotFound) || !errs.Is(err, errs.Invalid) {
 			t.Errorf("a lease that is not there: %v", err)
 		}
-		ids, more, err := IDs(tx, "root", "db/", 1)
-		if len(ids) != 1 || more || err != nil {
-			t.Errorf("ids %q, %t, %v", ids, more, err)
+		ids, next, err := Below(tx, "root", "db/", "", 1)
+		if len(ids) != 1 || next != "" || err != nil {
+			t.Errorf("ids %q, %q, %v", ids, next, err)
 		}
 		refs, more, err := OfToken(tx, "root", "tk", 1)
 		if len(refs) != 1 || refs[0] != [2]string{"root", e.ID} || more || err != nil {

@@ -140,35 +140,6 @@ func List(tx storage.Tx, ns, prefix, after string, limit int) ([]string, error) 
 	return tx.List(dir(ns)+prefix, after, limit)
 }
 
-// IDs returns up to limit ids that begin with prefix, and whether there are more.
-func IDs(tx storage.Tx, ns, prefix string, limit int) (ids []string, more bool, err error) {
-	root := dir(ns)
-	for key, err := range tx.Keys(root+prefix, "") {
-		if err != nil {
-			return nil, false, err
-		}
-		if len(ids) == limit {
-			return ids, true, nil
-		}
-		ids = append(ids, key[len(root):])
-	}
-	return ids, false, nil
-}
-
-// Some returns up to limit ids behind after, and where to go on, "" at the end.
-func Some(tx storage.Tx, ns, after string, limit int) (ids []string, next string, err error) {
-	for id, err := range tx.Sub(dir(ns)).Keys("", after) {
-		if err != nil {
-			return nil, "", err
-		}
-		if len(ids) == limit {
-			return ids, ids[limit-1], nil
-		}
-		ids = append(ids, id)
-	}
-	return ids, "", nil
-}
-
 // Below returns up to limit ids that begin with prefix, behind after, which is one of
 // them, and where to go on, "" at the end.
 func Below(tx storage.Tx, ns, prefix, after string, limit int) (ids []string, next string, err error) {

@@ -39,7 +39,7 @@ type node struct {
 
 	shown     atomic.Pointer[config.Config] // as it was read last
 	log       *logging.Log
-	errOut    *kes.Sink // what the log writes to standard error: nobody may read it, and no request waits for that
+	errOut    *logging.Sink // what the log writes to standard error: nobody may read it, and no request waits for that
 	store     storage.Backend
 	maxEntry  int // max_entry_size; 0 if not set
 	core      *core.Core
@@ -83,7 +83,7 @@ func open(ctx context.Context, o *options, env Env) (n *node, err error) {
 	}
 	n.cfg = cfg
 	n.shown.Store(cfg)
-	n.errOut = kes.NewSink(env.Err, func(lost uint64) {
+	n.errOut = logging.NewSink(env.Err, func(lost uint64) {
 		n.log.Named("server").Warn("lines of this log were lost: nobody read standard error", "lines", lost)
 	})
 	if n.log, err = logging.New(n.logConfig()); err != nil {

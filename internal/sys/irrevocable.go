@@ -46,7 +46,7 @@ func (in *listIn) limit() (int, error) {
 }
 
 func (e *Engine) listIrrevocable(ctx context.Context, call *engine.Call, in listIn) (*engine.Response, error) {
-	if in.Type != "irrevocable" {
+	if !strings.EqualFold(in.Type, "irrevocable") {
 		return nil, errNotFound
 	}
 	limit, err := in.limit()
@@ -79,7 +79,7 @@ func (e *Engine) listIrrevocable(ctx context.Context, call *engine.Call, in list
 }
 
 func (e *Engine) countLeases(ctx context.Context, call *engine.Call, in countIn) (*engine.Response, error) {
-	if in.Type != "irrevocable" {
+	if !strings.EqualFold(in.Type, "irrevocable") {
 		return nil, errNotFound
 	}
 	counts := map[string]int{}

@@ -172,8 +172,6 @@ func (e *Tokens) writeRole(_ context.Context, call *engine.Call, in roleIn) (*en
 	return nil, call.Tx.Put(roleKey(ns(call), in.Name), raw)
 }
 
-const maxRoleCIDRs = 1000
-
 func (r *role) apply(in *roleIn) error {
 	for to, from := range map[*[]string]*[]string{
 		&r.AllowedPolicies: in.AllowedPolicies, &r.Disallowed: in.Disallowed,
@@ -201,8 +199,8 @@ func (r *role) apply(in *roleIn) error {
 		in.BoundCIDRs = in.OldCIDRs
 	}
 	if in.BoundCIDRs != nil {
-		if len(*in.BoundCIDRs) > maxRoleCIDRs {
-			return errs.New(errs.Invalid, "at most %d addresses and CIDR blocks can bind tokens", maxRoleCIDRs)
+		if len(*in.BoundCIDRs) > engine.MaxPrefixes {
+			return errs.New(errs.Invalid, "at most %d addresses and CIDR blocks can bind tokens", engine.MaxPrefixes)
 		}
 		r.BoundCIDRs = nil
 		for _, text := range *in.BoundCIDRs {

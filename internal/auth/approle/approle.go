@@ -323,13 +323,10 @@ func (r *role) bound() error {
 	return nil
 }
 
-// maxBlocks bounds what each login is compared with.
-const maxBlocks = 1000
-
 // parseBlocks reads CIDR blocks; an address alone is none.
 func parseBlocks(texts []string) ([]netip.Prefix, error) {
-	if len(texts) > maxBlocks {
-		return nil, errs.New(errs.Invalid, "at most %d CIDR blocks can be given, these are %d", maxBlocks, len(texts))
+	if len(texts) > engine.MaxPrefixes {
+		return nil, errs.New(errs.Invalid, "at most %d CIDR blocks can be given, these are %d", engine.MaxPrefixes, len(texts))
 	}
 	out := make([]netip.Prefix, 0, len(texts))
 	for _, text := range texts {

@@ -1,6 +1,7 @@
 package ldap
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/go-ldap/ldap/v3"
@@ -42,28 +43,42 @@ func parseFilter(what, text string, fields []string) ([]piece, error) {
 	var out []piece
 	for text != "" {
 		before, behind, open := strings.Cut(text, "{{")
-		if before != "" {
-			out = append(out, piece{text: before})
-		}
 		if !open {
-			break
+			return append(out, piece{text: before}), nil
 		}
 		inner, rest, closed := strings.Cut(behind, "}}")
 		if !closed {
 			return nil, errs.New(errs.Invalid, "%s: {{ without }}; it is a filter of LDAP in which %s may stand", what, known)
 		}
-		name, dotted := strings.CutPrefix(strings.Trim(inner, " \t\r\n"), ".")
-		found := false
-		for _, f := range fields {
-			found = found || dotted && f == name
+		inner, before, rest = trimmed(inner, before, rest)
+		if before != "" {
+			out = append(out, piece{text: before})
 		}
-		if !found {
+		text = rest
+		inner = strings.Trim(inner, space)
+		if strings.HasPrefix(inner, "/*") && strings.HasSuffix(inner, "*/") && len(inner) >= len("/**/") {
+			continue // a comment
+		}
+		name, dotted := strings.CutPrefix(inner, ".")
+		if !dotted || !slices.Contains(fields, name) {
 			return nil, errs.New(errs.Invalid, "%s: {{%s}} is not supported; it is a filter of LDAP in which %s may stand", what, shorten(inner), known)
 		}
 		out = append(out, piece{text: name, field: true})
-		text = rest
 	}
 	return out, nil
+}
+
+const space = " \t\r\n"
+
+// trimmed follows the marks by which a template trims the text around what is in braces.
+func trimmed(inner, before, rest string) (string, string, string) {
+	if s, ok := strings.CutPrefix(inner, "-"); ok && s != "" && strings.Contains(space, s[:1]) {
+		inner, before = s, strings.TrimRight(before, space)
+	}
+	if s, ok := strings.CutSuffix(inner, "-"); ok && s != "" && strings.Contains(space, s[len(s)-1:]) {
+		inner, rest = s, strings.TrimLeft(rest, space)
+	}
+	return inner, before, rest
 }
 
 // shorten keeps an error readable.

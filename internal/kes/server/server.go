@@ -34,6 +34,7 @@ import (
 	"arca/internal/kes/policy"
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/memory"
+	"arca/internal/logging"
 	process "arca/internal/memory"
 	"arca/internal/mlock"
 	"arca/internal/version"
@@ -72,8 +73,8 @@ type node struct {
 	log  *slog.Logger
 
 	level  slog.LevelVar // of the error log
-	out    *kes.Sink     // standard output: the banner and the audit log
-	err    *kes.Sink     // standard error: the error log
+	out    *logging.Sink // standard output: the banner and the audit log
+	err    *logging.Sink // standard error: the error log
 	audit  *kes.Stream
 	errors *kes.Stream
 	door   *kes.Door
@@ -124,10 +125,10 @@ func Run(ctx context.Context, opts Options, env Env) error {
 // newNode makes a server that does not serve yet; its parts are to be closed.
 func newNode(ctx context.Context, opts Options, env Env) (*node, error) {
 	n := &node{opts: opts, env: env, audit: &kes.Stream{}, errors: &kes.Stream{}}
-	n.out = kes.NewSink(env.Out, func(lost uint64) {
+	n.out = logging.NewSink(env.Out, func(lost uint64) {
 		n.log.Warn("standard output was not read in time: audit events are lost", "events", lost)
 	})
-	n.err = kes.NewSink(env.Err, func(lost uint64) {
+	n.err = logging.NewSink(env.Err, func(lost uint64) {
 		n.log.Warn("standard error was not read in time: events of the error log are lost", "events", lost)
 	})
 	n.log = slog.New(kes.NewTee(slog.NewTextHandler(n.err, &slog.HandlerOptions{Level: &n.level}), n.errors))

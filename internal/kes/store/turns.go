@@ -38,3 +38,10 @@ func (t *Turns) Take(ctx context.Context, name string) (leave func(), err error)
 		}
 	}
 }
+
+// Busy is closed when whoever has the name now leaves it; nil when nobody has.
+func (t *Turns) Busy(name string) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken[name]
+}

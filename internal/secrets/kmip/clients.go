@@ -330,11 +330,12 @@ func (e *Engine) listClientLog(_ context.Context, call *engine.Call, in engine.P
 	}
 	if v := e.servers.ofMount(call.Mount.ID); v != nil {
 		for _, serial := range v.seen.serials() {
-			if serial > in.After && !slices.Contains(names, serial) {
+			if serial > in.After {
 				names = append(names, serial)
 			}
 		}
 		slices.Sort(names)
+		names = slices.Compact(names)
 	}
 	if in.Limit > 0 && len(names) > in.Limit {
 		names = names[:in.Limit]

@@ -70,9 +70,10 @@ const unfinished = ".new-"
 type Store struct {
 	dir string
 
+	names store.Turns // that are being made or deleted
+
 	mu      sync.Mutex
-	making  map[string]chan struct{} // guarded by mu: names that are being made or deleted
-	syncing *dirSync                 // guarded by mu; the sync that has not begun yet, if any
+	syncing *dirSync // guarded by mu; the sync that has not begun yet, if any
 	turn    sync.Mutex
 	begun   [manySoon]time.Time // guarded by mu: when the last creations began
 	oldest  int                 // guarded by mu: of begun
@@ -114,7 +115,7 @@ func Open(dir string) (*Store, error) {
 	if !info.IsDir() {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path: %s is not a folder", dir)
 	}
-	s := &Store{dir: dir, making: map[string]chan struct{}{}}
+	s := &Store{dir: dir}
 	if err := s.afterCrash(); err != nil {
 		return nil, err
 	}
@@ -164,27 +165,13 @@ func (s *Store) giveUp(j *journal, err error) {
 	}
 }
 
-// alone waits until nobody else makes or deletes a key of the name.
-func (s *Store) alone(ctx context.Context, name string) (leave func(), err error) {
-	for {
-		s.mu.Lock()
-		other, busy := s.making[name]
-		if !busy {
-			mine := make(chan struct{})
-			s.making[name] = mine
-			s.mu.Unlock()
-			return func() {
-				s.mu.Lock()
-				delete(s.making, name)
-				s.mu.Unlock()
-				close(mine)
-			}, nil
-		}
-		s.mu.Unlock()
-		if err := await(ctx, other); err != nil {
-			return nil, err
-		}
+// claim checks a name, and waits until nobody else makes or deletes a key of it.
+func (s *Store) claim(ctx context.Context, name string) (path string, leave func(), err error) {
+	if path, err = s.path(name); err != nil {
+		return "", nil, err
 	}
+	leave, err = s.names.Take(ctx, name)
+	return path, leave, err
 }
 
 func await(ctx context.Context, done <-chan struct{}) error {
@@ -207,14 +194,10 @@ func (s *Store) Status(context.Context) (time.Duration, error) {
 
 // Create implements store.Store.
 func (s *Store) Create(ctx context.Context, name string, value []byte) error {
-	path, err := s.path(name)
-	if err != nil {
-		return err
-	}
 	if len(value) > key.MaxStored {
 		return errs.New(errs.Invalid, "a stored key has at most %d bytes", key.MaxStored)
 	}
-	leave, err := s.alone(ctx, name)
+	path, leave, err := s.claim(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -327,10 +310,7 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	busy := s.making[name]
-	s.mu.Unlock()
-	if busy != nil {
+	if busy := s.names.Busy(name); busy != nil {
 		if err := await(ctx, busy); err != nil {
 			return nil, err
 		}

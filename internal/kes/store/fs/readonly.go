@@ -38,7 +38,7 @@ func OpenReadOnly(dir string) (store.Store, error) {
 	if !info.IsDir() {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path: %s is not a folder", dir)
 	}
-	r := &readOnly{s: &Store{dir: dir, making: map[string]chan struct{}{}, without: true}}
+	r := &readOnly{s: &Store{dir: dir, without: true}}
 	keys, err := readJournals(dir)
 	if err != nil || !r.lacks(keys) {
 		return r, err

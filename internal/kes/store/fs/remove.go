@@ -16,11 +16,7 @@ import (
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, name string) error {
-	path, err := s.path(name)
-	if err != nil {
-		return err
-	}
-	leave, err := s.alone(ctx, name)
+	path, leave, err := s.claim(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -186,11 +182,7 @@ func wipe(values [][]byte) {
 // Set implements store.Store. No journal brings back what was there before, also when
 // the new key is deleted.
 func (s *Store) Set(ctx context.Context, name string, value []byte) error {
-	path, err := s.path(name)
-	if err != nil {
-		return err
-	}
-	leave, err := s.alone(ctx, name)
+	path, leave, err := s.claim(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -107,8 +107,11 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 		return err
 	}
 	if err != nil {
-		if there, err := s.awaitVersion(ctx, name); there || err != nil {
-			return or(err, store.ErrExists)
+		switch there, err := s.awaitVersion(ctx, name); {
+		case err != nil:
+			return err
+		case there:
+			return store.ErrExists
 		}
 	}
 	return s.addFirst(ctx, name, value)
@@ -152,13 +155,6 @@ func (s *Store) addFirst(ctx context.Context, name string, value []byte) error {
 		return rest.Made(ctx, s, name, value, again, store.ErrExists)
 	}
 	return err
-}
-
-func or(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 // Set implements store.Store. Version 1 is the one that is read.

@@ -1,4 +1,4 @@
-package kes
+package logging
 
 import (
 	"io"
@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// maxWaiting bounds in bytes what waits for a log's reader: some 15,000 events.
-const maxWaiting = 4 << 20
+// MaxWaiting bounds in bytes what waits for a log's reader: some 15,000 events.
+const MaxWaiting = 4 << 20
 
 // A Sink hands the lines of a log on to a writer, and never lets whoever logs wait
 // for it: behind a pipe that nobody reads any more, requests would stand still one
@@ -34,7 +34,7 @@ func NewSink(w io.Writer, told func(lost uint64)) *Sink { return &Sink{out: w, t
 func (s *Sink) Write(lines []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiting)+len(lines) > maxWaiting {
+	if len(s.waiting)+len(lines) > MaxWaiting {
 		s.lost.Add(1)
 		s.untold++
 		return len(lines), nil
