@@ -58,10 +58,10 @@ race: ## run all tests with the race detector, ten times, in random order
 check: format vet lint test ## what every change must pass: format, vet, lint, test
 
 format: ## list files that are not in gofumpt's form
-	@bad=$$($(GO) tool gofumpt -l cmd internal test) && { [ -z "$$bad" ] || { echo "not formatted (make fmt):"; echo "$$bad"; exit 1; }; }
+	@bad=$$($(GO) tool gofumpt -l cmd internal test third_party) && { [ -z "$$bad" ] || { echo "not formatted (make fmt):"; echo "$$bad"; exit 1; }; }
 
 fmt: ## bring all files into gofumpt's form
-	$(GO) tool gofumpt -l -w cmd internal test
+	$(GO) tool gofumpt -l -w cmd internal test third_party
 
 vet:
 	$(GO) vet ./...

@@ -63,7 +63,7 @@ var parse = sync.OnceValues(func() ([]*pkg, error) {
 		rel := filepath.ToSlash(strings.TrimPrefix(filepath.Clean(path), filepath.Clean(root)+string(filepath.Separator)))
 		if d.IsDir() {
 			hidden := strings.HasPrefix(d.Name(), ".") && path != root
-			if hidden || d.Name() == "testdata" || slices.Contains([]string{"tools", "bin", "dist", "docs"}, rel) {
+			if hidden || d.Name() == "testdata" || slices.Contains([]string{"tools", "bin", "dist", "docs", "third_party"}, rel) {
 				return fs.SkipDir
 			}
 			return nil
