@@ -23,10 +23,12 @@
 //     lock on each journal that it has made: one without is what a crash left.
 //  2. A record is durable before its key's file has the name. So a journal that may
 //     bring a key back exists before the key does, and until its file is durable.
-//  3. A server that is not the owner takes a key away (Delete, Set) with every journal
-//     that exists locked for sharing. It moves the file aside, so that it knows what
-//     it was, and appends a tombstone of that content to each journal, before it
-//     answers. When a journal came meanwhile, or the key did, it begins again.
+//  3. Who takes a key away (Set, and Delete by who is not the owner) holds every journal
+//     that exists, locked for sharing. It makes the key's file durable, appends a
+//     tombstone of its content to each journal, and only then moves the file aside or
+//     swaps the new one in: whoever is killed in between leaves a file that needs no
+//     record, or no record that could bring the old one back. When what it has taken
+//     is another, or a journal came meanwhile, it tells that as well.
 //     When a journal's owner is dead, it takes the folder over first.
 //  4. Recovery, also that after an error, locks the journals for itself alone before
 //     it reads them, and until they are gone: what was told to a journal before is
@@ -77,7 +79,6 @@ type Store struct {
 	turn    sync.Mutex
 	begun   [manySoon]time.Time // guarded by mu: when the last creations began
 	oldest  int                 // guarded by mu: of begun
-	unsure  atomic.Bool         // a name is gone from the folder, but a sync of that failed
 
 	locking sync.Mutex
 	journal atomic.Pointer[journal]
@@ -323,15 +324,6 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 		return nil, store.ErrNotFound
 	}
 	return value, err
-}
-
-// syncGone makes durable that a name is gone.
-func (s *Store) syncGone() error {
-	err := s.sync()
-	if err != nil {
-		s.unsure.Store(true)
-	}
-	return err
 }
 
 func syncFile(path string) error {

@@ -32,16 +32,15 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if s.unsure.Swap(false) {
-			if err := s.syncGone(); err != nil {
-				return err
-			}
+		// Whoever removed it may have been killed before that was durable.
+		if err := s.sync(); err != nil {
+			return reach(err)
 		}
 		return store.ErrNotFound
 	case err != nil:
 		return reach(err)
 	}
-	return s.syncGone()
+	return s.sync()
 }
 
 // deleteOwned removes a key's file while nobody else can have records of it.
@@ -73,20 +72,11 @@ func bury(j *journal, name string) error {
 // deleteShared removes a key's file while another server may have records of it. After
 // an error, the file is there again.
 func (s *Store) deleteShared(ctx context.Context, name, path string) error {
-	var gone [][]byte // what was there; more than one if others make and delete it, too
-	defer func() { wipe(gone) }()
-	err := s.tellAll(ctx, name, &gone, func() error {
-		value, err := s.moveAside(path, gone)
-		if value != nil {
-			gone = append(gone, value)
-		}
-		if len(gone) > 0 && errors.Is(err, fs.ErrNotExist) {
-			return nil // that was before
-		}
-		return err
-	}, func() bool { return isOneOf(path, gone) })
-	if err != nil && len(gone) > 0 {
-		_, again := s.createNamed(path, gone[len(gone)-1], onlyLink)
+	t := taking{name: name, path: path, change: func() ([]byte, error) { return s.moveAside(path, nil) }}
+	defer t.wipe()
+	err := s.takeAway(ctx, &t)
+	if err != nil && t.done && len(t.gone) > 0 {
+		_, again := s.createNamed(path, t.gone[len(t.gone)-1], onlyLink)
 		if errors.Is(again, fs.ErrExist) {
 			again = nil // another was made
 		}
@@ -95,14 +85,28 @@ func (s *Store) deleteShared(ctx context.Context, name, path string) error {
 	return err
 }
 
-// tellAll changes what the folder holds of a name, with all journals held, and tells
-// each of what change has added to gone. It does so again until no journal has come
-// meanwhile, and back is false.
-func (s *Store) tellAll(ctx context.Context, name string, gone *[][]byte, change func() error, back func() bool) error {
+// A taking is a change that takes away what a key's file holds.
+type taking struct {
+	name, path string
+	change     func() ([]byte, error) // returns what it has taken, if anything
+	done       bool
+	gone       [][]byte // what was taken; more than one if others make and delete it, too
+}
+
+func (t *taking) wipe() {
+	for _, v := range t.gone {
+		clear(v)
+	}
+}
+
+// takeAway changes what the folder holds of a name, after all journals were told of
+// it: however that ends, none brings back what is gone. What others did meanwhile is
+// told of as well, with all journals held that there are then.
+func (s *Store) takeAway(ctx context.Context, t *taking) error {
 	ctx, cancel := context.WithTimeout(ctx, waitOthers)
 	defer cancel()
 	for {
-		again, err := s.tellOnce(ctx, name, gone, change, back)
+		again, err := s.takeOnce(ctx, t)
 		if err != nil || !again {
 			return err
 		}
@@ -112,24 +116,73 @@ func (s *Store) tellAll(ctx context.Context, name string, gone *[][]byte, change
 	}
 }
 
-func (s *Store) tellOnce(ctx context.Context, name string, gone *[][]byte, change func() error, back func() bool) (again bool, err error) {
+func (s *Store) takeOnce(ctx context.Context, t *taking) (again bool, err error) {
 	h, err := holdJournals(ctx, s.dir, false)
 	if err != nil {
 		return false, err
 	}
 	defer h.release()
-	if err := change(); err != nil {
+	there, err := readBounded(t.path)
+	defer clear(there)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotRegular): // no journal's
+		there = nil
+	case err != nil:
+		return false, err
+	case t.done && !isOneOf(there, t.gone): // another has made a key since
+		there = nil
+	}
+	if err := s.tell(h, t, there); err != nil {
 		return false, err
 	}
 	if all, err := h.isAll(); err != nil || !all {
 		return true, err
 	}
-	for _, value := range *gone {
-		if err := h.tell(tombstone(name, value)); err != nil {
+	var old []byte
+	switch {
+	case !t.done:
+		if old, err = t.change(); err != nil {
+			return false, err
+		}
+		t.done = true
+	case there == nil:
+		return false, nil
+	default: // recovery has brought back what was not told yet
+		if old, err = s.moveAside(t.path, t.gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
 	}
-	return back(), nil
+	if old == nil {
+		return false, nil
+	}
+	t.gone = append(t.gone, old)
+	all, err := h.isAll()
+	return !all || !bytes.Equal(old, there), err
+}
+
+// tell says in the journals what is gone, and what will be: the file of that is made
+// durable before, since it has no record any more if the change does not come about.
+func (s *Store) tell(h *hold, t *taking, there []byte) error {
+	if len(h.files) == 0 {
+		return nil
+	}
+	if there != nil {
+		if err := syncFile(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := s.sync(); err != nil {
+			return err
+		}
+		if err := h.tell(tombstone(t.name, there)); err != nil {
+			return err
+		}
+	}
+	for _, value := range t.gone {
+		if err := h.tell(tombstone(t.name, value)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moveAside removes a file, and returns what was in it. If something was removed
@@ -140,7 +193,7 @@ func (s *Store) moveAside(path string, before [][]byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case len(before) > 0 && !isOneOf(path, before):
+	case len(before) > 0 && !holdsOneOf(path, before):
 		return nil, nil // another has made a key since
 	case !info.Mode().IsRegular(): // no journal's
 		return nil, os.Remove(path)
@@ -167,16 +220,14 @@ func removeIf(path string) error {
 	return nil
 }
 
-func isOneOf(path string, values [][]byte) bool {
+func holdsOneOf(path string, values [][]byte) bool {
 	there, err := readBounded(path)
 	defer clear(there)
-	return err == nil && slices.ContainsFunc(values, func(v []byte) bool { return bytes.Equal(v, there) })
+	return err == nil && isOneOf(there, values)
 }
 
-func wipe(values [][]byte) {
-	for _, v := range values {
-		clear(v)
-	}
+func isOneOf(value []byte, values [][]byte) bool {
+	return slices.ContainsFunc(values, func(v []byte) bool { return bytes.Equal(v, value) })
 }
 
 // Set implements store.Store. No journal brings back what was there before, also when
@@ -187,44 +238,15 @@ func (s *Store) Set(ctx context.Context, name string, value []byte) error {
 		return err
 	}
 	defer leave()
-	j, err := s.mine()
-	if err != nil {
+	if _, err := s.mine(); err != nil { // a dead server's records are not added to
 		return reach(err)
 	}
-	var gone [][]byte
-	defer func() { wipe(gone) }()
-	done := false
-	put := func() error {
-		if done {
-			return nil
-		}
-		old, err := s.createNamed(path, value, swapIn)
-		if err != nil {
-			return err
-		}
-		done = true
-		if old != nil {
-			gone = append(gone, old)
-		}
-		return syncDir(s.dir) // before the old one is buried
+	t := taking{name: name, path: path, change: func() ([]byte, error) { return s.createNamed(path, value, swapIn) }}
+	defer t.wipe()
+	if err := s.takeAway(ctx, &t); err != nil {
+		return exists(err)
 	}
-	if j == nil {
-		return exists(s.tellAll(ctx, name, &gone, put, func() bool { return false }))
-	}
-	h, err := holdJournals(ctx, s.dir, false) // a journal that heals does not write the old one again
-	if err != nil {
-		return err
-	}
-	err = put()
-	h.release()
-	if err != nil || len(gone) == 0 || !j.dirty.Load() {
-		return reach(err)
-	}
-	err = j.append(name, tombstone(name, gone[0]))
-	if err == nil || errors.Is(err, errMoved) {
-		return nil
-	}
-	return j.settle()
+	return s.sync()
 }
 
 // swapIn gives a file a name, and returns what had it before, if anything.

@@ -370,6 +370,115 @@ func TestSetIsFinal(t *testing.T) {
 	}
 }
 
+// TestSetKilled replaces a key and is killed before it does, or right behind: the key is
+// the old or the new one, and when it is deleted by another, neither comes back.
+func TestSetKilled(t *testing.T) {
+	t.Parallel()
+	for _, own := range []bool{false, true} {
+		for _, swapped := range []bool{false, true} {
+			dir := t.TempDir()
+			a, b, c := owner(t, dir), open(t, dir), open(t, dir)
+			set := b
+			if own {
+				set = a
+			}
+			old, anew := stored(t), stored(t)
+			if err := a.Create(t.Context(), "k", old); err != nil {
+				t.Fatal(err)
+			}
+			killed, want := errors.New("killed"), old
+			if swapped {
+				want = anew
+			}
+			path := filepath.Join(dir, "k")
+			err := set.takeAway(t.Context(), &taking{name: "k", path: path, change: func() ([]byte, error) {
+				if swapped {
+					if _, err := set.createNamed(path, anew, swapIn); err != nil {
+						return nil, err
+					}
+				}
+				return nil, killed
+			}})
+			if !errors.Is(err, killed) {
+				t.Fatal(err)
+			}
+			after := open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))
+			if got, err := after.Get(t.Context(), "k"); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("set by the owner %v, swapped %v: another key, %v", own, swapped, err)
+			}
+			if err := c.Delete(t.Context(), "k"); err != nil {
+				t.Fatal(err)
+			}
+			after = open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))
+			if got := contents(t, after); len(got) != 0 {
+				t.Errorf("set by the owner %v, swapped %v: it is back", own, swapped)
+			}
+		}
+	}
+}
+
+// TestDeleteKilled deletes a key and is killed before it answers: who is told then that
+// the key does not exist does not see it come back.
+func TestDeleteKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, b, c := owner(t, dir), open(t, dir), open(t, dir)
+	if err := a.Create(t.Context(), "k", stored(t)); err != nil {
+		t.Fatal(err)
+	}
+	killed := errors.New("killed")
+	path := filepath.Join(dir, "k")
+	err := b.takeAway(t.Context(), &taking{name: "k", path: path, change: func() ([]byte, error) {
+		_, err := b.moveAside(path, nil)
+		return nil, errors.Join(err, killed)
+	}})
+	if !errors.Is(err, killed) {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	after := open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))
+	if got := contents(t, after); len(got) != 0 {
+		t.Error("it is back")
+	}
+}
+
+// TestMadeAnewMeanwhile tells of a key that another made while one of the name was taken
+// away, and lets those stay that come later.
+func TestMadeAnewMeanwhile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, b := owner(t, dir), open(t, dir)
+	first, second := stored(t), stored(t)
+	path := filepath.Join(dir, "k")
+	if err := a.Create(t.Context(), "k", first); err != nil {
+		t.Fatal(err)
+	}
+	tk := taking{name: "k", path: path, change: func() ([]byte, error) {
+		if err := errors.Join(a.Delete(t.Context(), "k"), a.Create(t.Context(), "k", second)); err != nil {
+			return nil, err
+		}
+		return b.moveAside(path, nil)
+	}}
+	if err := b.takeAway(t.Context(), &tk); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents(t, open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))); len(got) != 0 {
+		t.Errorf("it is back")
+	}
+	third := stored(t)
+	if err := a.Create(t.Context(), "k", third); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.takeOnce(t.Context(), &tk); again || err != nil {
+		t.Errorf("%v, %v", again, err)
+	}
+	if got := contents(t, open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))); got["k"] != string(third) {
+		t.Errorf("the new one is lost")
+	}
+}
+
 // TestNotTold leaves a key where it is when the journal's server cannot be told of its
 // deletion.
 func TestNotTold(t *testing.T) {
