@@ -23,7 +23,7 @@ type layer struct {
 func layers() []layer {
 	return []layer{
 		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "pkcs12", "ttlv", "bounded"}, among: true},
-		{name: "clouds", packages: []string{"aws", "aws/..."}, among: true},
+		{name: "clouds", packages: []string{"aws", "aws/...", "consul"}, among: true},
 		{name: "storage", packages: []string{"storage", "storage/..."}, among: true, may: []string{"clouds"}},
 		{name: "barrier", packages: []string{"barrier"}, may: []string{"storage"}},
 		{name: "seal", packages: []string{"seal", "seal/...", "cluster", "cluster/..."}, may: []string{"storage", "barrier"}, among: true},

@@ -181,6 +181,11 @@ var storageKeys = map[string][]string{
 		"type", "bucket", "region", "endpoint", "access_key", "secret_key", "session_token", "path", "max_parallel", "s3_force_path_style",
 		"disable_ssl", "kms_key_id", "disable_clustering",
 	},
+	"consul": {
+		"type", "address", "scheme", "path", "token", "session_ttl", "lock_wait_time", "consistency_mode", "max_parallel", "tls_ca_file", "tls_cert_file",
+		"tls_key_file", "tls_min_version", "tls_skip_verify", "ha_enabled", "disable_clustering",
+		"check_timeout", "disable_registration", "service", "service_tags", "service_address",
+	},
 	"etcd": {
 		"type", "address", "path", "username", "password", "tls_ca_file", "tls_cert_file", "tls_key_file", "etcd_api", "discovery_srv",
 		"discovery_srv_name", "sync", "request_timeout", "lock_timeout", "max_receive_size", "ha_enabled", "disable_clustering",
@@ -450,15 +455,15 @@ func (c *Config) Check() error {
 
 // laterStorage are the types of storage that are to come.
 var laterStorage = []string{
-	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "consul", "couchdb", "dynamodb",
+	"aerospike", "alicloudoss", "azure", "cassandra", "cockroachdb", "couchdb", "dynamodb",
 	"foundationdb", "gcs", "manta", "mssql", "oci", "spanner", "swift", "zookeeper",
 }
 
 // storageNames are the types of storage that there are.
-const storageNames = "file, raft, inmem, postgresql, mysql, etcd and s3"
+const storageNames = "file, raft, inmem, postgresql, mysql, etcd, consul and s3"
 
 // shareable are those that have a lock for nodes that share data.
-var shareable = []string{"postgresql", "mysql", "etcd"}
+var shareable = []string{"postgresql", "mysql", "etcd", "consul"}
 
 // checkHA reports what is wrong with an ha_storage stanza.
 func (c *Config) checkHA() error {
@@ -485,7 +490,7 @@ func (s *Storage) check() error {
 			return source.Errorf(s.Pos, `storage %q needs a path, as in path = "/var/lib/vault"`, s.Type)
 		}
 		return nil
-	case "postgresql", "mysql", "etcd", "s3":
+	case "postgresql", "mysql", "etcd", "consul", "s3":
 		return nil // its driver checks the rest, where it connects
 	}
 	for _, t := range laterStorage {

@@ -312,7 +312,7 @@ func TestCheck(t *testing.T) {
 		{"no listener", storage, "no listener is configured"},
 		{"ha_storage", "storage \"file\" { path = \"x\" }\nha_storage \"postgresql\" {}\n" + plain, `a.hcl:2:1: ha_storage cannot be used with storage "file"`},
 		{"ha_storage without a lock", "storage \"postgresql\" {}\nha_storage \"file\" { path = \"x\" }\n" + plain, `a.hcl:2:1: ha_storage "file" has no lock`},
-		{"later storage", "storage \"consul\" {}\n" + plain, "a.hcl:1:1: storage \"consul\" comes with a later version"},
+		{"later storage", "storage \"cassandra\" {}\n" + plain, "a.hcl:1:1: storage \"cassandra\" comes with a later version"},
 		{"misspelt storage", "storage \"fille\" { path = \"x\" }\n" + plain, `did you mean "file"?`},
 		{"no path", "storage \"file\" {}\n" + plain, "needs a path"},
 		{"shamir", storage + plain + "seal \"shamir\" {}", ""},

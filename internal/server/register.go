@@ -3,14 +3,20 @@ package server
 import (
 	"context"
 
+	"arca/internal/config"
 	"arca/internal/server/registration"
 	"arca/internal/version"
 )
 
-// openRegistration reads the stanza service_registration. Nothing is registered before register.
+// openRegistration reads the stanza service_registration; without one, storage in Consul registers there. Nothing is
+// registered before register.
 func (n *node) openRegistration() error {
+	stanza := n.cfg.Registration
+	if s := n.cfg.Storage; stanza == nil && s != nil && s.Type == "consul" {
+		stanza = &config.Registration{Pos: s.Pos, Type: s.Type, Options: s.Options}
+	}
 	s, err := registration.New(registration.Config{
-		Stanza: n.cfg.Registration, Getenv: n.env.Getenv, APIAddr: n.apiAddr(), Version: version.Compat(n.cfg.CompatVersion),
+		Stanza: stanza, Getenv: n.env.Getenv, APIAddr: n.apiAddr(), Version: version.Compat(n.cfg.CompatVersion),
 		State: n.state, Log: n.log.Named("registration"),
 	})
 	if s != nil {

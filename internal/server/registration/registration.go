@@ -8,6 +8,7 @@ package registration
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"arca/internal/config"
@@ -68,7 +69,10 @@ func New(cfg Config) (*Service, error) {
 		s.to, err = newPod(&cfg)
 	case "consul":
 		if cfg.Stanza.Options["disable_registration"] != "" {
-			off, err := boolean(cfg.Stanza, "disable_registration")
+			off, err := strconv.ParseBool(cfg.Stanza.Options["disable_registration"])
+			if err != nil {
+				err = errs.New(errs.Invalid, "%s: disable_registration must be true or false, not %q", cfg.Stanza.Pos, cfg.Stanza.Options["disable_registration"])
+			}
 			if off || err != nil {
 				return nil, err
 			}

@@ -13,11 +13,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"arca/internal/aws"
-	objects "arca/internal/aws/s3"
+	"arca/internal/aws/s3"
 	"arca/internal/errs"
 	"arca/internal/kes/store/rest"
+	"arca/internal/storage/objects"
 	"arca/internal/storage/remote"
-	"arca/internal/storage/s3"
 )
 
 const (
@@ -25,12 +25,12 @@ const (
 	answerTime = 2 * time.Minute
 	// loadTime bounds how long a start reads what is in a bucket.
 	loadTime = time.Hour
-	// copyPrefix begins the folders that hold copies of buckets.
-	copyPrefix = "arca-s3-"
+	// copyPrefix begins the folders that hold copies of what lies in buckets, or in Consul.
+	copyPrefix = "arca-copy-"
 )
 
 // OpenBucket opens a bucket with a client of its own. AWS_CA_BUNDLE may name certificates to trust.
-func OpenBucket(cfg objects.Config) (*objects.Bucket, error) {
+func OpenBucket(cfg s3.Config) (*s3.Bucket, error) {
 	web, err := rest.NewHTTP(rest.TLS{CA: os.Getenv("AWS_CA_BUNDLE")})
 	if err != nil {
 		return nil, err
@@ -41,13 +41,13 @@ func OpenBucket(cfg objects.Config) (*objects.Bucket, error) {
 	}
 	cfg.HTTP = web
 	cfg.Metadata = func(r *http.Request) (*http.Response, error) { return rest.Metadata(web, r).Do(r) } //nolint:gosec // the operator's own environment names it
-	return objects.Open(cfg)
+	return s3.Open(cfg)
 }
 
 func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, error) {
 	region := cmp.Or(os.Getenv("AWS_S3_REGION"), os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), o.text("region"), "us-east-1")
 	key := o.text("kms_key_id")
-	cfg := objects.Config{
+	cfg := s3.Config{
 		Bucket: o.text("bucket"), Region: region, Endpoint: o.text("endpoint"), PathStyle: o.boolean("s3_force_path_style"),
 		DisableTLS: o.boolean("disable_ssl"), KMS: key != "", KMSKey: key,
 		Keys: aws.Keys{Access: o.text("access_key"), Secret: o.text("secret_key"), Token: o.text("session_token")},
@@ -66,7 +66,7 @@ func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, e
 	// What is in the bucket may be a lot.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTime)
 	defer cancel()
-	return s3.Open(ctx, s3.Config{Bucket: b, Path: strings.Trim(o.text("path"), "/"), Dir: dir, Log: log})
+	return objects.Open(ctx, objects.Config{Store: objects.Bucket{Bucket: b}, Path: strings.Trim(o.text("path"), "/"), Dir: dir, Log: log})
 }
 
 // copyDir makes a folder for a copy: in the service's cache (of systemd) or the user's, as tidy programs remove what lies in the
@@ -94,7 +94,7 @@ func dropOldCopies(parent string, log *slog.Logger) {
 		if !ownFolder(dir) {
 			continue
 		}
-		lock, err := vfs.Default.Lock(filepath.Join(dir, s3.LockName))
+		lock, err := vfs.Default.Lock(filepath.Join(dir, objects.LockName))
 		if err != nil {
 			continue // somebody's, or it cannot be told
 		}

@@ -13,11 +13,12 @@ import (
 	"arca/internal/errs"
 	"arca/internal/param"
 	"arca/internal/storage"
+	"arca/internal/storage/consul"
 	"arca/internal/storage/etcd"
 	"arca/internal/storage/mysql"
+	"arca/internal/storage/objects"
 	"arca/internal/storage/postgres"
 	"arca/internal/storage/remote"
-	"arca/internal/storage/s3"
 )
 
 // openTime bounds how long a start waits for a database.
@@ -29,6 +30,7 @@ type kind struct {
 	lock func(ctx context.Context, o *options, log *slog.Logger) (remote.Lock, error)
 	// limits bound what a transaction writes.
 	limits storage.Config
+	share  bool // nodes share the data unless ha_enabled says otherwise
 }
 
 func kinds(typ string) (kind, bool) {
@@ -59,8 +61,14 @@ func kinds(typ string) (kind, bool) {
 			lock:   func(ctx context.Context, o *options, _ *slog.Logger) (remote.Lock, error) { return lockEtcd(ctx, o) },
 			limits: storage.Config{MaxKeyBytes: etcd.MaxKeyBytes, MaxBatchOps: etcd.MaxOps, MaxBatchBytes: etcd.MaxBytes / 2},
 		}, true
+	case "consul":
+		return kind{
+			open:   openConsul,
+			lock:   func(ctx context.Context, o *options, _ *slog.Logger) (remote.Lock, error) { return lockConsul(ctx, o) },
+			limits: storage.Config{MaxBatchOps: consul.MaxOps, MaxBatchBytes: consul.MaxBytes}, share: true,
+		}, true
 	case "s3":
-		return kind{open: openS3, limits: storage.Config{MaxBatchOps: s3.MaxOps, MaxBatchBytes: s3.MaxBytes}}, true
+		return kind{open: openS3, limits: storage.Config{MaxBatchOps: objects.MaxOps, MaxBatchBytes: objects.MaxBytes}}, true
 	}
 	return kind{}, false
 }
@@ -80,6 +88,9 @@ func Limits(s *config.Storage) storage.Config {
 // Shared reports whether a stanza wants several nodes to share its database.
 func Shared(s *config.Storage) (bool, error) {
 	o := options{s: s}
+	if k, _ := kinds(s.Type); k.share && o.text("ha_enabled") == "" {
+		return true, nil
+	}
 	ha := o.boolean("ha_enabled")
 	return ha, o.err
 }

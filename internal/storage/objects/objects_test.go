@@ -1,4 +1,4 @@
-package s3
+package objects
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"arca/internal/aws"
-	objects "arca/internal/aws/s3"
+	buckets "arca/internal/aws/s3"
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/remote"
@@ -89,13 +89,13 @@ var folders atomic.Int64
 
 func (s *service) config(t *testing.T, path string) Config {
 	t.Helper()
-	b, err := objects.Open(objects.Config{
+	b, err := buckets.Open(buckets.Config{
 		Bucket: "b", Region: "us-east-1", Endpoint: s.url, PathStyle: true, Keys: aws.Keys{Access: "AK", Secret: "SK"}, HTTP: &http.Client{},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Bucket: b, Path: path, Dir: filepath.Join(t.TempDir(), fmt.Sprint(folders.Add(1))), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return Config{Store: Bucket{b}, Path: path, Dir: filepath.Join(t.TempDir(), fmt.Sprint(folders.Add(1))), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 func open(t *testing.T, cfg Config) *Driver {
@@ -126,7 +126,7 @@ func TestS3(t *testing.T) {
 	path := func() string { return fmt.Sprint("arca/", paths.Add(1)) }
 	lead := func(t *testing.T) storage.Backend {
 		cfg := s.config(t, path())
-		cfg.every = saved{20, 1 << 20}
+		cfg.Records, cfg.Bytes = 20, 1<<20
 		return remotetest.Lead(t, remote.Config{Driver: open(t, cfg)})
 	}
 	t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
@@ -136,7 +136,7 @@ func TestS3(t *testing.T) {
 			p, l := path(), &lock{}
 			return func() (remote.Driver, remote.Lock) {
 				cfg := s.config(t, p)
-				cfg.every = saved{20, 1 << 20}
+				cfg.Records, cfg.Bytes = 20, 1<<20
 				return open(t, cfg), l
 			}
 		})
@@ -232,7 +232,7 @@ func TestStates(t *testing.T) {
 	s := newService(t)
 	small := func() Config {
 		cfg := s.config(t, "p")
-		cfg.every = saved{10, 1 << 30}
+		cfg.Records, cfg.Bytes = 10, 1<<30
 		return cfg
 	}
 	cfg := small()
@@ -303,7 +303,7 @@ func TestFalseRecord(t *testing.T) {
 	mustClaim(t, a, "a")
 	mustWrite(t, a, "a", "k", "a1")
 	cfg := s.config(t, "p")
-	cfg.every = saved{10, 1 << 30}
+	cfg.Records, cfg.Bytes = 10, 1<<30
 	b := open(t, cfg)
 	mustClaim(t, b, "b")
 	s.ahead.Add(int64(removeAfter + time.Minute))
@@ -342,7 +342,7 @@ func TestTakeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := s.config(t, "p")
-	cfg.every = saved{10, 1 << 30}
+	cfg.Records, cfg.Bytes = 10, 1<<30
 	b := open(t, cfg)
 	var blocked atomic.Bool
 	gate := make(chan struct{})
@@ -383,7 +383,7 @@ func TestStartWhileSwept(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	cfg := s.config(t, "p")
-	cfg.every = saved{10, 1 << 30}
+	cfg.Records, cfg.Bytes = 10, 1<<30
 	b := open(t, cfg)
 	mustClaim(t, b, "b")
 	write := func(n int) {
@@ -507,7 +507,7 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"record of the log in the bucket is damaged": func(t *testing.T, s *service) {
+		"record of the log is damaged": func(t *testing.T, s *service) {
 			if _, err := s.backend.PutObject("b", "p/log/"+name("", 2), map[string]string{}, strings.NewReader("x"), 1, nil); err != nil {
 				t.Fatal(err)
 			}

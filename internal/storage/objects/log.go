@@ -1,7 +1,8 @@
-package s3
+package objects
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -14,7 +15,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
-	objects "arca/internal/aws/s3"
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
@@ -28,12 +28,12 @@ const (
 )
 
 const (
-	logDir    = "log/"
-	stateDir  = "state/"
-	probeName = "conditional-writes"
-	fetching  = 16  // records at once, and in memory
-	downloads = 3   // attempts at a state
-	maxStates = 100 // that lie about; older ones go with each new one
+	logDir       = "log/"
+	stateDir     = "state/"
+	probeName    = "conditional-writes"
+	unknownBytes = maxRecordBytes / 8 // what a record of unknown size is taken for
+	fetching     = 16                 // records at once, and in memory
+	downloads    = 3                  // attempts at a state
 )
 
 // name is an object's: numbers in hexadecimal, of one length, so that they are in order.
@@ -51,18 +51,18 @@ func (d *Driver) extend(ctx context.Context, body []byte) error {
 	n := d.at + 1
 	key := d.prefix + name(logDir, n)
 	began := d.cfg.now()
-	made, err := d.cfg.Bucket.PutNew(ctx, key, body)
-	if objects.IsTaken(err) { // perhaps by an attempt of this very request
+	made, err := d.cfg.Store.PutNew(ctx, key, body)
+	if d.cfg.Store.IsTaken(err) { // perhaps by an attempt of this very request
 		made = time.Time{}
 		var there []byte
-		there, err = d.cfg.Bucket.Get(ctx, key, maxRecordBytes)
+		there, err = d.cfg.Store.Get(ctx, key, maxRecordBytes)
 		switch {
 		case err == nil && !bytes.Equal(there, body):
 			return remote.ErrFenced
-		case objects.IsNotFound(err): // it was about to be made, and was not
+		case d.cfg.Store.IsNotFound(err): // it was about to be made, and was not
 			return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
 		}
-	} else if objects.IsRefused(err) {
+	} else if d.cfg.Store.IsRefused(err) {
 		return err
 	}
 	if err != nil {
@@ -90,7 +90,7 @@ func within(from, to time.Time, most time.Duration) bool {
 	return !from.IsZero() && !to.IsZero() && d >= 0 && d < most
 }
 
-var errBroken = errs.New(errs.Failed, "a record of the log in the bucket does not follow the one before it")
+var errBroken = errs.New(errs.Failed, "a record of the log does not follow the one before it")
 
 // apply brings a record into the copy. turn is held.
 func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
@@ -123,10 +123,10 @@ func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
 	return nil
 }
 
-// newestState finds the newest state in the bucket, 0 for none; now is when, by the service's clock.
+// newestState finds the newest state, 0 for none; now is when, by the service's clock.
 func (d *Driver) newestState(ctx context.Context) (n uint64, size int64, now time.Time, err error) {
 	for after := ""; ; {
-		page, err := d.cfg.Bucket.Page(ctx, d.prefix+stateDir, after)
+		page, err := d.cfg.Store.Page(ctx, d.prefix+stateDir, after)
 		if err != nil {
 			return 0, 0, now, err
 		}
@@ -151,7 +151,7 @@ func (d *Driver) follow(ctx context.Context) error {
 	for try := 1; ; try++ {
 		err := d.followOnce(ctx)
 		// Records may have been removed meanwhile, behind a state that is newer than the one that was found.
-		if err == nil || try == downloads || ctx.Err() != nil || !errors.Is(err, errGap) && !errors.Is(err, errBroken) && !objects.IsNotFound(err) {
+		if err == nil || try == downloads || ctx.Err() != nil || !errors.Is(err, errGap) && !errors.Is(err, errBroken) && !d.cfg.Store.IsNotFound(err) {
 			return err
 		}
 	}
@@ -178,7 +178,7 @@ func (d *Driver) followOnce(ctx context.Context) error {
 		d.state = saved{newest, size}
 	}
 	for {
-		page, err := d.cfg.Bucket.Page(ctx, d.prefix+logDir, d.prefix+name(logDir, d.at))
+		page, err := d.cfg.Store.Page(ctx, d.prefix+logDir, d.prefix+name(logDir, d.at))
 		if err != nil {
 			return err
 		}
@@ -198,25 +198,25 @@ func (d *Driver) followOnce(ctx context.Context) error {
 	}
 }
 
-var errGap = errs.New(errs.Failed, "the log in the bucket lacks a record")
+var errGap = errs.New(errs.Failed, "the log lacks a record")
 
 // read fetches records, some at once, and applies them in order.
-func (d *Driver) read(ctx context.Context, list []objects.Object) error {
+func (d *Driver) read(ctx context.Context, list []Object) error {
 	for len(list) > 0 {
 		some, size := 0, int64(0)
-		for some < min(fetching, len(list)) && (some == 0 || size+list[some].Size <= maxRecordBytes) {
+		for some < min(fetching, len(list)) && (some == 0 || size+cmp.Or(list[some].Size, unknownBytes) <= maxRecordBytes) {
 			o := list[some]
 			if n, ok := parseName(o.Key, d.prefix+logDir); !ok || n != d.at+1+uint64(some) {
 				return errs.New(errs.Failed, "%w: number %d; there is %q instead", errGap, d.at+1+uint64(some), o.Key)
 			}
-			size += o.Size
+			size += cmp.Or(o.Size, unknownBytes)
 			some++
 		}
 		bodies := make([][]byte, some)
 		g, fetch := errgroup.WithContext(ctx)
 		for i := range some {
 			g.Go(func() (err error) {
-				bodies[i], err = d.cfg.Bucket.Get(fetch, list[i].Key, maxRecordBytes)
+				bodies[i], err = d.cfg.Store.Get(fetch, list[i].Key, maxRecordBytes)
 				return err
 			})
 		}
@@ -237,7 +237,7 @@ func (d *Driver) read(ctx context.Context, list []objects.Object) error {
 	return nil
 }
 
-// load makes the copy that of the newest state in the bucket. Another server may put a newer one in its place meanwhile.
+// load makes the copy that of the newest state. Another server may put a newer one in its place meanwhile.
 func (d *Driver) load(ctx context.Context) error {
 	var n uint64
 	var size int64
@@ -253,14 +253,14 @@ func (d *Driver) load(ctx context.Context) error {
 		if try == downloads || ctx.Err() != nil {
 			return err
 		}
-		d.cfg.Log.Warn("fetch a state from the bucket; once more", "state", n, "error", err)
+		d.cfg.Log.Warn("fetch a state; once more", "state", n, "error", err)
 	}
 	at, tip, last, err := readPosition(ctx, d.db)
 	if err != nil {
 		return err
 	}
 	if at != n {
-		return errs.New(errs.Failed, "the state %d in the bucket is that of the record %d", n, at)
+		return errs.New(errs.Failed, "the state %d is that of the record %d", n, at)
 	}
 	d.at, d.tip, d.last, d.made, d.seen, d.gone = at, tip, last, false, time.Time{}, 0
 	d.state, d.behind = saved{n, size}, saved{}
@@ -268,7 +268,7 @@ func (d *Driver) load(ctx context.Context) error {
 }
 
 func (d *Driver) download(ctx context.Context, n uint64, dir string) error {
-	in, err := d.cfg.Bucket.Open(ctx, d.prefix+name(stateDir, n))
+	in, err := d.cfg.Store.Open(ctx, d.prefix+name(stateDir, n))
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,11 @@
-package s3
+package objects
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -22,10 +23,10 @@ const (
 
 // due reports whether a state is to be saved. turn is held.
 func (d *Driver) due() bool {
-	if d.saving || d.failed > 0 && d.at < d.failed+d.cfg.every.n/10 {
+	if d.saving || d.failed > 0 && d.at < d.failed+d.cfg.Records/10 {
 		return false
 	}
-	return d.behind.bytes >= max(d.cfg.every.bytes, d.state.bytes) || d.behind.n >= d.cfg.every.n+uint64(d.state.bytes)/bytesPerRecord
+	return d.behind.bytes >= max(d.cfg.Bytes, d.state.bytes) || d.behind.n >= d.cfg.Records+uint64(d.state.bytes)/bytesPerRecord
 }
 
 // save has a state saved in the background if it is time. turn is held.
@@ -36,7 +37,7 @@ func (d *Driver) save() {
 	dir := vfs.Default.PathJoin(d.cfg.Dir, fmt.Sprint("saving-", d.at))
 	if err := d.db.Checkpoint(dir); err != nil {
 		d.failed = d.at
-		d.cfg.Log.Warn("save a state to the bucket", "error", err)
+		d.cfg.Log.Warn("save a state", "error", err)
 		return
 	}
 	d.saving = true
@@ -57,18 +58,18 @@ func (d *Driver) save() {
 		}
 		if err != nil && d.ctx.Err() == nil {
 			d.failed = n
-			d.cfg.Log.Warn("save a state to the bucket", "error", err)
+			d.cfg.Log.Warn("save a state", "error", err)
 		}
 	})
 }
 
-// upload returns the state's size once it is in the bucket.
+// upload returns the state's size once it is stored.
 func (d *Driver) upload(n uint64, dir string) (size int64, err error) {
 	c, err := pebble.Pack(vfs.Default, dir)
 	if err != nil {
 		return 0, err
 	}
-	up := d.cfg.Bucket.Upload(d.ctx, d.prefix+name(stateDir, n))
+	up := d.cfg.Store.Upload(d.ctx, d.prefix+name(stateDir, n))
 	_, err = io.Copy(up, c)
 	if err = errors.Join(err, c.Close()); err == nil {
 		err = up.Commit()
@@ -81,29 +82,33 @@ func (d *Driver) upload(n uint64, dir string) (size int64, err error) {
 
 // sweep removes what the state n stands for: records and states before it, the records not before a good while has passed.
 func (d *Driver) sweep(n uint64) error {
-	states, err := d.cfg.Bucket.List(d.ctx, d.prefix+stateDir, maxStates)
+	err := d.each(stateDir, func(o Object, v uint64, _ time.Time) (bool, error) {
+		if v >= n {
+			return false, nil
+		}
+		return true, d.cfg.Store.Delete(d.ctx, o.Key)
+	})
 	if err != nil {
 		return err
 	}
-	for _, o := range states {
-		if v, ok := parseName(o.Key, d.prefix+stateDir); ok && v < n {
-			if err := d.cfg.Bucket.Delete(d.ctx, o.Key); err != nil {
-				return err
-			}
+	return d.each(logDir, func(o Object, v uint64, now time.Time) (bool, error) {
+		if v > n || now.IsZero() || now.Sub(o.LastModified) < removeAfter {
+			return false, nil // and what comes after is younger
 		}
-	}
+		return true, d.cfg.Store.Delete(d.ctx, o.Key)
+	})
+}
+
+// each calls fn for the objects of a folder in order, as long as it wants more.
+func (d *Driver) each(dir string, fn func(o Object, n uint64, now time.Time) (bool, error)) error {
 	for after := ""; ; {
-		page, err := d.cfg.Bucket.Page(d.ctx, d.prefix+logDir, after)
+		page, err := d.cfg.Store.Page(d.ctx, d.prefix+dir, after)
 		if err != nil {
 			return err
 		}
 		for _, o := range page.Objects {
-			v, ok := parseName(o.Key, d.prefix+logDir)
-			if ok && (v > n || page.Now.IsZero() || page.Now.Sub(o.LastModified) < removeAfter) {
-				return nil // and what comes after is younger
-			}
-			if ok {
-				if err := d.cfg.Bucket.Delete(d.ctx, o.Key); err != nil {
+			if n, ok := parseName(o.Key, d.prefix+dir); ok {
+				if more, err := fn(o, n, page.Now); !more || err != nil {
 					return err
 				}
 			}

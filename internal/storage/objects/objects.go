@@ -1,12 +1,13 @@
-// Package s3 keeps storage in a bucket of S3, or of a service that speaks its protocol and has conditional writes.
+// Package objects keeps storage in a service that keeps objects and knows conditional writes: S3 (package s3) and the like, or Consul.
 //
-// The bucket holds a log, an object for each batch, and now and then the whole state. A node has a copy of the state in a
+// There lies a log, an object for each batch, and now and then the whole state. A node has a copy of the state in a
 // local folder, from which it reads; it is made anew at each start. A batch is written by one request that succeeds only if there is
 // no object of its number yet, so that there is one history, and who has not read all of it cannot write.
 // DESIGN.md beside this file tells how.
-package s3
+package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	objects "arca/internal/aws/s3"
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
@@ -45,16 +45,62 @@ const (
 	followEvery = 20 * time.Second
 )
 
+// A Store keeps objects. What it has stored it finds at once, and lists.
+type Store interface {
+	// PutNew stores an object unless there is one of that key: see IsTaken. As requests are repeated after errors, what is found may be what
+	// an earlier attempt of the same call has stored. It tells when that was by the service's clock; the zero time if it does not know.
+	PutNew(ctx context.Context, key string, body []byte) (at time.Time, err error)
+	// Get fetches an object of at most most bytes. See IsNotFound.
+	Get(ctx context.Context, key string, most int64) ([]byte, error)
+	// Open begins to fetch an object of any length.
+	Open(ctx context.Context, key string) (io.ReadCloser, error)
+	// Upload begins to store an object of any length, which may replace one.
+	Upload(ctx context.Context, key string) Upload
+	// Page lists the objects whose keys begin with prefix and come after another key, in order; "" is all.
+	Page(ctx context.Context, prefix, after string) (Page, error)
+	// Delete removes an object; one that does not exist is none the less. Those of a folder are removed in the order of their keys.
+	Delete(ctx context.Context, key string) error
+
+	// IsNotFound, IsTaken and IsRefused tell errors apart: that there is no such object; that PutNew found one, or another's request to make
+	// one; and that certainly nothing was written, by no attempt.
+	IsNotFound(err error) bool
+	IsTaken(err error) bool
+	IsRefused(err error) bool
+}
+
+// An Upload is an object that is being stored: it is there after Commit, whole, and not before. Commit or Abort end it.
+type Upload interface {
+	io.Writer
+	Commit() error
+	Abort() error
+}
+
+// An Object is one of a listing.
+type Object struct {
+	Key          string
+	Size         int64     // bytes; 0 if the service does not tell
+	LastModified time.Time // by the service's clock; the zero time if it does not tell
+}
+
+// A Page is a part of a listing, in order of the keys.
+type Page struct {
+	Objects []Object
+	More    bool
+	Now     time.Time // by the service's clock; the zero time if it does not tell
+}
+
 // Config of a Driver.
 type Config struct {
-	Bucket *objects.Bucket
-	Path   string // what the keys of all objects begin with
-	Dir    string // folder for the local copy; it is made, and removed by Close
-	Log    *slog.Logger
+	Store Store
+	Path  string // what the keys of all objects begin with
+	Dir   string // folder for the local copy; it is made, and removed by Close
+	Log   *slog.Logger
+	// Records and Bytes are how much is written between two states, at least; 0 is what is good for S3.
+	Records uint64
+	Bytes   int64
 
 	// For tests; the zero values are good.
 	now   func() time.Time
-	every saved         // how much is written between two states, at least
 	often time.Duration // how often one that does not write follows
 }
 
@@ -82,7 +128,7 @@ type Driver struct {
 	sure  time.Time // when it was known that there is nothing behind at
 	known time.Time // the same by the service's clock
 
-	state  saved  // the newest in the bucket, and up to which record
+	state  saved  // the newest that is stored, and up to which record
 	behind saved  // how many records were read or written since
 	saving bool   // a state is under way
 	failed uint64 // at, when saving failed last
@@ -96,7 +142,7 @@ func (t turn) take(ctx context.Context) error {
 	case t <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return errs.New(errs.Unavailable, "the copy of the bucket is being brought up to date: %w", context.Cause(ctx))
+		return errs.New(errs.Unavailable, "the copy of what is stored is being brought up to date: %w", context.Cause(ctx))
 	}
 }
 
@@ -109,7 +155,7 @@ type saved struct {
 
 var _ remote.Driver = (*Driver)(nil)
 
-// Open reads what is in the bucket.
+// Open reads what is stored.
 func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -120,9 +166,7 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if cfg.often == 0 {
 		cfg.often = followEvery
 	}
-	if cfg.every == (saved{}) {
-		cfg.every = saved{minRecords, minSavedBytes}
-	}
+	cfg.Records, cfg.Bytes = cmp.Or(cfg.Records, minRecords), cmp.Or(cfg.Bytes, minSavedBytes)
 	d := &Driver{cfg: cfg, turn: make(turn, 1)}
 	if cfg.Path != "" {
 		d.prefix = cfg.Path + "/"
@@ -152,15 +196,15 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 // probe makes sure that the service keeps the promise that all rests upon: a conditional write replaces nothing.
 func (d *Driver) probe(ctx context.Context) error {
 	for range 2 {
-		_, err := d.cfg.Bucket.PutNew(ctx, d.prefix+probeName, []byte("This object is there so that arca can find out whether conditional writes work.\n"))
+		_, err := d.cfg.Store.PutNew(ctx, d.prefix+probeName, []byte("This object is there so that arca can find out whether conditional writes work.\n"))
 		if err != nil {
-			if objects.IsTaken(err) {
+			if d.cfg.Store.IsTaken(err) {
 				return nil
 			}
 			return err
 		}
 	}
-	return errs.New(errs.Unsupported, "the service does not know conditional writes (If-None-Match): it replaced an object that was there; arca cannot keep its storage there safely")
+	return errs.New(errs.Unsupported, "the service does not know conditional writes: it replaced an object that was there; arca cannot keep its storage there safely")
 }
 
 // Close implements remote.Lock.
@@ -342,7 +386,7 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		d.made = true
 		return mine, nil
 	}
-	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to the bucket all the time")
+	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to this storage all the time")
 }
 
 // Release implements remote.Lock.
@@ -405,7 +449,7 @@ func (d *Driver) keepUp() {
 		}
 		if !d.made || d.at == 0 {
 			if err := d.follow(d.ctx); err != nil && d.ctx.Err() == nil {
-				d.cfg.Log.Warn("follow the log in the bucket", "error", err)
+				d.cfg.Log.Warn("follow the log", "error", err)
 			}
 		}
 		d.turn.give()

@@ -1,4 +1,4 @@
-package s3
+package objects
 
 import (
 	"bytes"
@@ -66,7 +66,7 @@ func encodeClaim(after tag, c claim) []byte {
 	return append(head(after, claimKind, c.ID, len(text)), text...)
 }
 
-var errRecord = errs.New(errs.Failed, "a record of the log in the bucket is damaged, or was written by a newer version of arca")
+var errRecord = errs.New(errs.Failed, "a record of the log is damaged, or was written by a newer version of arca")
 
 func decodeRecord(data []byte) (*record, error) {
 	data, ok := bytes.CutPrefix(data, []byte(recordMagic))

@@ -1,0 +1,181 @@
+package consul
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	api "arca/internal/consul"
+	"arca/internal/errs"
+	"arca/internal/storage/remote"
+)
+
+const (
+	// Sessions live as long as they are renewed within this time, and up to twice of it: Consul takes no less.
+	leastTTL   = 10 * time.Second
+	defaultTTL = 15 * time.Second
+	mostTTL    = 24 * time.Hour
+)
+
+// A Lock is a key that a session holds; it goes with the session. It is safe for concurrent use.
+type Lock struct {
+	kv  *kv
+	key string
+	ttl time.Duration // of sessions, at least
+
+	mu       sync.Mutex
+	sessions map[string]string // of our claims
+}
+
+type lockValue struct {
+	ID     string `json:"id"`
+	Holder string `json:"holder"`
+}
+
+// OpenLock connects.
+func OpenLock(ctx context.Context, cfg Config) (*Lock, error) {
+	s, ttl, err := connect(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lock{kv: s, key: s.path + "lock", ttl: ttl, sessions: map[string]string{}}
+	if _, err := l.Holder(ctx); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Close implements remote.Lock.
+func (l *Lock) Close() error {
+	l.kv.c.Close()
+	return nil
+}
+
+func (l *Lock) session(id string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sessions[id]
+}
+
+// Claim implements remote.Lock.
+func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	mine := remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+	if session := l.session(c.ID); session != "" {
+		alive, err := l.renew(ctx, session)
+		switch {
+		case err != nil:
+			return remote.Holder{}, err
+		case alive:
+			return l.kept(ctx, mine, session)
+		}
+	}
+	if err := l.Release(ctx, c.After); err != nil {
+		return remote.Holder{}, err
+	}
+	if !c.Steal { // a session is a write of Consul's: not for everyone who only looks
+		if h, err := l.Holder(ctx); err != nil || h.ID != "" {
+			return h, err
+		}
+	}
+	session, err := l.create(ctx, max(c.TTL, l.ttl))
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	taken, err := l.acquire(ctx, session, lockValue{c.ID, c.Value})
+	if err == nil && !taken && c.Steal {
+		if err = l.kv.remove(ctx, l.key, false); err == nil {
+			taken, err = l.acquire(ctx, session, lockValue{c.ID, c.Value})
+		}
+	}
+	if err == nil && taken {
+		l.mu.Lock()
+		l.sessions = map[string]string{c.ID: session} // one claim at a time
+		l.mu.Unlock()
+		return mine, nil
+	}
+	_ = l.destroy(ctx, session) // else it ends by itself
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	return l.Holder(ctx)
+}
+
+// kept checks that the key is still that of the session, which lives.
+func (l *Lock) kept(ctx context.Context, mine remote.Holder, session string) (remote.Holder, error) {
+	e, _, err := l.kv.entry(ctx, l.key)
+	switch {
+	case err == nil && e.Session == session:
+		return mine, nil
+	case err != nil && !l.kv.IsNotFound(err):
+		return remote.Holder{}, err
+	}
+	return l.Holder(ctx)
+}
+
+func (l *Lock) create(ctx context.Context, ttl time.Duration) (string, error) {
+	// Without a delay after a lock is lost: whoever has it next takes the fence, and the one before can write no more.
+	raw, err := l.kv.do(ctx, api.Request{Method: api.Put, Path: "/v1/session/create", Body: marshal(map[string]string{
+		"Name": "arca", "TTL": ttl.String(), "LockDelay": "0s", "Behavior": "delete",
+	})})
+	if err != nil {
+		return "", err
+	}
+	var made struct{ ID string }
+	if json.Unmarshal(raw, &made) != nil || made.ID == "" {
+		return "", errs.New(errs.Unavailable, "Consul's answer of a session is not one")
+	}
+	return made.ID, nil
+}
+
+func (l *Lock) acquire(ctx context.Context, session string, v lockValue) (bool, error) {
+	raw, err := l.kv.do(ctx, api.Request{Method: api.Put, Path: address(l.key), Query: url.Values{"acquire": {session}}, Body: marshal(v)})
+	return strings.TrimSpace(string(raw)) == "true", err
+}
+
+// renew lengthens a session, if it lives.
+func (l *Lock) renew(ctx context.Context, session string) (alive bool, err error) {
+	_, err = l.kv.do(ctx, api.Request{Method: api.Put, Path: "/v1/session/renew/" + url.PathEscape(session)})
+	if l.kv.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (l *Lock) destroy(ctx context.Context, session string) error {
+	_, err := l.kv.do(ctx, api.Request{Method: api.Put, Path: "/v1/session/destroy/" + url.PathEscape(session)})
+	return err
+}
+
+// Holder implements remote.Lock.
+func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
+	e, value, err := l.kv.entry(ctx, l.key)
+	if l.kv.IsNotFound(err) || err == nil && e.Session == "" {
+		return remote.Holder{}, nil
+	}
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	var v lockValue
+	if err := json.Unmarshal(value, &v); err != nil {
+		return remote.Holder{}, errs.New(errs.Failed, "the entry %q in Consul was not written by arca", l.key)
+	}
+	return remote.Holder{ID: v.ID, Value: v.Holder, Left: l.ttl}, nil
+}
+
+// Release implements remote.Lock.
+func (l *Lock) Release(ctx context.Context, id string) error {
+	session := l.session(id)
+	if session == "" {
+		return nil
+	}
+	if err := l.destroy(ctx, session); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	delete(l.sessions, id)
+	l.mu.Unlock()
+	return nil
+}
