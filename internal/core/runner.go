@@ -11,6 +11,7 @@ import (
 	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/storage"
+	"arca/internal/telemetry"
 )
 
 // listen starts the engines that listen by themselves. They do so on every node of
@@ -156,3 +157,6 @@ func (h *host) View(ctx context.Context, m *engine.Mount, fn func(tx storage.Tx)
 
 // Log implements engine.Host.
 func (h *host) Log() *slog.Logger { return h.log }
+
+// Metrics implements engine.Host.
+func (h *host) Metrics() *telemetry.Registry { return h.a.core.meters.registry }

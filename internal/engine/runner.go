@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"arca/internal/storage"
+	"arca/internal/telemetry"
 )
 
 // A Runner works for its mounts beside requests: it listens for a protocol of its
@@ -35,6 +36,9 @@ type Host interface {
 	Watch(m *Mount, fn func(keys, prefixes []string)) (cancel func())
 	// Log takes what somebody should know.
 	Log() *slog.Logger
+	// Metrics keeps what is measured; nil, which takes everything and keeps nothing,
+	// where that is not wanted.
+	Metrics() *telemetry.Registry
 }
 
 // A Place is a mount and the path of its namespace.

@@ -23,6 +23,7 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/telemetry"
 	"arca/internal/storage/storagetest"
 )
 
@@ -34,6 +35,8 @@ type hall struct {
 
 func (h *hall) Leads() bool              { return true }
 func (h *hall) Changed() <-chan struct{} { return nil }
+
+func (h *hall) Metrics() *telemetry.Registry { return nil }
 func (h *hall) Log() *slog.Logger        { return slog.New(slog.DiscardHandler) }
 
 func (h *hall) Mounts(context.Context) ([]engine.Place, error) {

@@ -57,11 +57,10 @@ type sightings struct {
 }
 
 // note counts a message and its answer.
-func (s *sightings) note(conn *connection, m *message, answer []byte, address string, now time.Time) {
+func (s *sightings) note(conn *connection, m *message, failures []outcome, address string, now time.Time) {
 	if conn.role == "" || len(conn.certs) == 0 {
 		return
 	}
-	op, reason, text, failures := failuresIn(answer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one := s.all[conn.serial]
@@ -77,7 +76,7 @@ func (s *sightings) note(conn *connection, m *message, answer []byte, address st
 	}
 	one.Last, one.Address = now, address
 	one.Messages++
-	one.Failures += failures
+	one.Failures += int64(len(failures))
 	if v := m.version.text(); !slices.Contains(one.Versions, v) && len(one.Versions) < 16 {
 		one.Versions = append(one.Versions, v)
 	}
@@ -90,34 +89,46 @@ func (s *sightings) note(conn *connection, m *message, answer []byte, address st
 			one.Operations[name]++
 		}
 	}
-	if failures > 0 {
-		one.LastError = &seenError{now, ttlv.EnumName(ttlv.TagOperation, op), ttlv.EnumName(ttlv.TagResultReason, reason), text}
+	if len(failures) > 0 {
+		last := failures[len(failures)-1]
+		one.LastError = &seenError{now, ttlv.EnumName(ttlv.TagOperation, last.op), ttlv.EnumName(ttlv.TagResultReason, last.reason), last.text}
 	}
 }
 
-// failuresIn counts what has failed in an answer, and tells the last of it. An answer
-// without the tag of Result Reason, as most are, is not taken apart.
-func failuresIn(answer []byte) (op, reason uint32, text string, n int64) {
+// An outcome is how an operation ended, as the answer has it.
+type outcome struct {
+	op, status, reason uint32 // op is 0 where the answer names none, reason where nothing failed
+	text               string
+}
+
+// outcomesIn tells how the operations of an answer ended, where some failed; failures are
+// those. An answer without the tag of Result Reason, as most are, is not taken apart.
+func outcomesIn(answer []byte) (every, failures []outcome) {
 	if len(answer) > 64<<10 || !bytes.Contains(answer, []byte{0x42, 0x00, 0x7e, byte(ttlv.Enumeration)}) { // what failed is short
-		return 0, 0, "", 0
+		return nil, nil
 	}
 	root, err := ttlv.Decode(answer)
 	if err != nil {
-		return 0, 0, "", 0
+		return nil, nil
+	}
+	number := func(n *ttlv.Node) uint32 {
+		if n == nil {
+			return 0
+		}
+		return uint32(n.Int)
 	}
 	for _, it := range root.All(ttlv.TagBatchItem) {
 		r := it.Get(ttlv.TagResultReason)
-		if r == nil {
-			continue
+		e := outcome{number(it.Get(ttlv.TagOperation)), number(it.Get(ttlv.TagResultStatus)), number(r), it.Get(ttlv.TagResultMessage).Text()}
+		every = append(every, e)
+		if r != nil {
+			failures = append(failures, e)
 		}
-		n++
-		reason = uint32(r.Int)
-		if o := it.Get(ttlv.TagOperation); o != nil {
-			op = uint32(o.Int)
-		}
-		text = it.Get(ttlv.TagResultMessage).Text()
 	}
-	return op, reason, text, n
+	if len(failures) == 0 { // the bytes of the tag lay in a value
+		return nil, nil
+	}
+	return every, failures
 }
 
 // taken are all sightings; others begin.

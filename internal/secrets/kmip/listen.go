@@ -41,6 +41,8 @@ const (
 // servers listen for the mounts while the node is unsealed.
 type servers struct {
 	engine *Engine
+	meters *meters
+	census census
 	syncs  chan chan struct{}
 	pokes  chan struct{} // of capacity 1: settings have changed
 
@@ -54,7 +56,7 @@ type servers struct {
 
 func newServers(e *Engine) *servers {
 	return &servers{
-		engine: e, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
+		engine: e, meters: &meters{}, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
 	}
 }
 
@@ -71,6 +73,7 @@ func (e *Engine) Run(ctx context.Context, host engine.Host) { e.servers.run(ctx,
 func (s *servers) run(ctx context.Context, host engine.Host) {
 	s.runs.Lock()
 	defer s.runs.Unlock()
+	s.meter(host.Metrics())
 	over := make(chan struct{})
 	s.mu.Lock()
 	s.running = over
@@ -112,6 +115,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 					defer func() { <-busy }()
 					s.tell(ctx, host)
 					s.tidyAll(ctx, host)
+					s.count(ctx, host, time.Now())
 				})
 			default: // the last one goes on
 			}
@@ -250,7 +254,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 	v := s.byMount[mount]
 	if v == nil {
 		v = &server{
-			host: host, engine: s.engine, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]*opened{},
+			host: host, engine: s.engine, meters: s.meters, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]*opened{},
 			conns: map[*connection]struct{}{}, byAddress: map[string]int{}, byRole: map[string]int{},
 		}
 		v.ctx, v.cancel = context.WithCancel(context.Background())
@@ -264,6 +268,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 type server struct {
 	host       engine.Host
 	engine     *Engine
+	meters     *meters
 	poke       func() // has the settings looked at again
 	at         atomic.Pointer[place]
 	ctx        context.Context    // of the messages that are served
@@ -460,9 +465,17 @@ func (v *server) add(raw net.Conn) *connection {
 	c := &connection{raw: raw, from: addressOf(remote)}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.over || len(v.conns) >= at.maxConns || v.byAddress[c.from] >= at.maxByAddr {
+	switch {
+	case v.over:
+		return nil
+	case len(v.conns) >= at.maxConns:
+		v.meters.event(at, connectionRefused, "max_connections")
+		return nil
+	case v.byAddress[c.from] >= at.maxByAddr:
+		v.meters.event(at, connectionRefused, "max_connections_per_address")
 		return nil
 	}
+	v.meters.event(at, connectionAccepted, "")
 	v.conns[c] = struct{}{}
 	v.byAddress[c.from]++
 	return c
@@ -493,12 +506,17 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 	v.gate.leave(conn)
 	cancel()
 	if err != nil {
+		v.meters.event(at, handshakeFailed, whyNoHandshake(c, err))
 		return
 	}
 	defer c.Close()
 	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
 	state := c.ConnectionState()
-	if len(state.PeerCertificates) == 0 || !v.introduce(conn, state.PeerCertificates) {
+	if len(state.PeerCertificates) == 0 {
+		return
+	}
+	if !v.introduce(conn, state.PeerCertificates) {
+		v.meters.event(at, connectionRefused, "max_connections_per_role")
 		return
 	}
 	until := state.PeerCertificates[0].NotAfter
@@ -518,6 +536,7 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 		message, answer := v.read(c, header[:], &buf)
 		if message == nil {
 			if answer != nil {
+				v.meters.event(at, malformed, "")
 				v.write(c, answer)
 			}
 			return
@@ -586,15 +605,17 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 			answer, goOn = failure(version{1, 0}, ttlv.ResultReasonGeneralFailure, "the server could not answer; its log has the request "+id, now), false
 		}
 	}()
+	at := v.at.Load()
 	root, err := ttlv.Decode(raw)
 	if err != nil {
+		v.meters.event(at, malformed, "")
 		return failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, err.Error(), now), false
 	}
 	m, f := parseMessage(v.engine.ops, root)
 	if f != nil {
+		v.meters.event(at, malformed, "")
 		return failure(m.version, f.reason, f.text, now), true
 	}
-	at := v.at.Load()
 	req := &engine.Request{
 		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m, Raw: raw,
 		Remote: remote, TLS: state, Params: m.params(state, conn.names), ClearParams: clearParams(),
@@ -607,7 +628,9 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	res, err := v.host.Handle(ctx, req)
 	defer func() {
 		if answer != nil {
-			v.seen.note(conn, m, answer, remote.Addr().String(), now)
+			every, failures := outcomesIn(answer)
+			v.meters.request(at, conn, m, every, now)
+			v.seen.note(conn, m, failures, remote.Addr().String(), now)
 			if v.traces.wants(conn.serial, now) {
 				v.traces.note(conn.serial, remote.String(), now, raw, answer)
 			}
@@ -617,6 +640,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	case errs.Is(err, errs.Sealed), errs.Is(err, errs.NotFound):
 		return failure(m.version, ttlv.ResultReasonGeneralFailure, "the server is not available", now), false
 	case errs.Is(err, errs.Denied):
+		v.meters.event(at, unauthenticated, "")
 		return failure(m.version, ttlv.ResultReasonPermissionDenied, "the certificate is not, or no longer, valid here", now), false
 	case err != nil || res == nil || res.Raw == nil:
 		return failure(m.version, ttlv.ResultReasonGeneralFailure, "the server could not answer; its log has the request "+req.ID, now), true
