@@ -29,11 +29,12 @@
 //     swaps the new one in: whoever is killed in between leaves a file that needs no
 //     record, or no record that could bring the old one back. When what it has taken
 //     is another, or a journal came meanwhile, it tells that as well.
-//     When a journal's owner is dead, it takes the folder over first.
+//     When a journal's owner is dead, it takes the folder over first, if it can.
 //  4. Recovery, also that after an error, locks the journals for itself alone before
 //     it reads them, and until they are gone: what was told to a journal before is
 //     read, and what is taken away later sees the files as recovery has made them.
-//     Who waits does so for a bounded time; the error that follows changes nothing.
+//     Who waits does so for a bounded time, and no longer than who asked for it; the
+//     error that follows changes nothing. Creations do not wait: they sync each key.
 //  5. Recovery gives a missing file its name by a link, which fails when there is
 //     one. It replaces a file that is broken, or that a checkpoint could not write,
 //     when it is the very file that was compared; nobody else replaces any by 4. So
@@ -80,12 +81,18 @@ type Store struct {
 	begun   [manySoon]time.Time // guarded by mu: when the last creations began
 	oldest  int                 // guarded by mu: of begun
 
-	locking sync.Mutex
+	locking store.Turns // of one name, onlyOne
 	journal atomic.Pointer[journal]
-	writing atomic.Int64 // creations that are under way
-	without bool         // guarded by locking: this file system has no journal
-	tried   time.Time    // guarded by locking: when another server had the lock
+	writing atomic.Int64       // creations that are under way
+	without bool               // guarded by locking: this file system has no journal
+	tried   time.Time          // guarded by locking: when another server had the lock
+	failed  time.Time          // guarded by locking: when a recovery failed
+	closed  bool               // guarded by mu
+	cancel  context.CancelFunc // guarded by mu: of a recovery that is under way, or was
 }
+
+// onlyOne is the name of a store.Turns that is a lock whose wait ends with a context.
+const onlyOne = ""
 
 // many is how many creations at a time are worth a journal, which other programs
 // see in the folder: a few keys are synced each for itself. So are manySoon within a
@@ -95,14 +102,19 @@ const (
 	manySoon = 16
 )
 
-// lockEvery is how often a server looks whether the folder's lock is free.
-const lockEvery = time.Second
+const (
+	// lockEvery is how often a server looks whether the folder's lock is free.
+	lockEvery = time.Second
+	// waitToTake is how long a request waits to take a dead server's folder over: it
+	// can do without.
+	waitToTake = time.Second
+)
 
 var _ store.Store = (*Store)(nil)
 
 // Open makes the folder, with its parents, if it does not exist, and makes files
 // of what a crash has left in the journal.
-func Open(dir string) (*Store, error) {
+func Open(ctx context.Context, dir string) (*Store, error) {
 	if dir == "" {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path is missing: name the folder for the keys")
 	}
@@ -117,32 +129,64 @@ func Open(dir string) (*Store, error) {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path: %s is not a folder", dir)
 	}
 	s := &Store{dir: dir}
-	if err := s.afterCrash(); err != nil {
+	if err := s.afterCrash(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// owned returns the journal, or nil while another server has it or where there
-// can be none.
-func (s *Store) owned() (*journal, error) {
-	if j := s.journal.Load(); j != nil {
-		return j, nil
+// owned returns the journal, or nil while another server has it, where there can be
+// none, and while somebody tries to take it.
+func (s *Store) owned(ctx context.Context) *journal {
+	if j := s.journal.Load(); j != nil || s.locking.Busy(onlyOne) != nil {
+		return j
 	}
-	s.locking.Lock()
-	defer s.locking.Unlock()
-	if time.Since(s.tried) < lockEvery {
-		return s.journal.Load(), nil
-	}
-	return s.take()
+	return s.takeSoon(ctx, lockEvery)
 }
 
-// take is called with locking held.
-func (s *Store) take() (*journal, error) {
+// mine returns the journal if this server has it, or takes it over from one that is
+// dead. Where that fails, others hold the folder, and are told of what is changed.
+func (s *Store) mine(ctx context.Context) *journal {
+	if j := s.journal.Load(); j != nil || !isLeft(s.dir) {
+		return j
+	}
+	return s.takeSoon(ctx, 0)
+}
+
+// takeSoon takes the journal if that can be done at once, and was not tried just now.
+func (s *Store) takeSoon(ctx context.Context, every time.Duration) *journal {
+	ctx, cancel := context.WithTimeout(ctx, waitToTake)
+	defer cancel()
+	leave, err := s.locking.Take(ctx, onlyOne)
+	if err != nil {
+		return nil
+	}
+	defer leave()
+	if time.Since(s.tried) < every || time.Since(s.failed) < healEvery {
+		return s.journal.Load()
+	}
+	j, err := s.take(ctx)
+	if err != nil {
+		return nil
+	}
+	return j
+}
+
+// take is called with locking held. It ends when the store is closed.
+func (s *Store) take(ctx context.Context) (*journal, error) {
 	if j := s.journal.Load(); j != nil || s.without {
 		return j, nil
 	}
-	j, err := openJournal(s.dir)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.cancel = cancel
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, nil
+	}
+	j, err := openJournal(ctx, s.dir)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		s.without = true
@@ -151,6 +195,7 @@ func (s *Store) take() (*journal, error) {
 		s.tried = time.Now()
 		return nil, nil
 	case err != nil:
+		s.failed = time.Now()
 		return nil, err
 	}
 	s.journal.Store(j)
@@ -209,12 +254,9 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 	j := s.journal.Load()
 	soon := s.isSoon(time.Now())
 	if (s.writing.Add(1) >= many || soon) && j == nil {
-		j, err = s.owned()
+		j = s.owned(ctx)
 	}
 	defer s.writing.Add(-1)
-	if err != nil {
-		return reach(err)
-	}
 	if j == nil || j.hurt.Load() || j.size.Load() > fullJournal || !soon && s.writing.Load() < many && !j.dirty.Load() {
 		return s.createSynced(path, value)
 	}
@@ -380,9 +422,17 @@ func (s *Store) String() string { return "Filesystem: " + s.dir }
 
 // Close implements store.Store.
 func (s *Store) Close() error {
-	s.locking.Lock()
-	defer s.locking.Unlock()
-	s.without = true
+	s.mu.Lock()
+	s.closed = true
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.mu.Unlock()
+	leave, err := s.locking.Take(context.Background(), onlyOne)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if j := s.journal.Swap(nil); j != nil {
 		return j.close()
 	}

@@ -158,7 +158,7 @@ func TestCutDuringDelete(t *testing.T) {
 	for _, part := range []int{0, 10, 1000} {
 		dir := t.TempDir()
 		s := owner(t, dir)
-		if err := errors.Join(s.Create(t.Context(), "k", stored(t)), bury(s.journal.Load(), "k")); err != nil {
+		if err := errors.Join(s.Create(t.Context(), "k", stored(t)), bury(t.Context(), s.journal.Load(), "k")); err != nil {
 			t.Fatal(err)
 		}
 		after := open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v[:min(part, len(v))] }))

@@ -26,7 +26,7 @@ const (
 	// changes: a recovery writes some 100 MB at most, with what others have the disk
 	// write.
 	waitOthers = time.Minute
-	// waitToHeal is short, since creations wait meanwhile.
+	// waitToHeal is short, since it is tried again, and a server that ends waits for it.
 	waitToHeal = 5 * time.Second
 	lookAgain  = 2 * time.Millisecond
 )
@@ -196,19 +196,20 @@ func isLeft(dir string) bool {
 	return false
 }
 
-// afterCrash sees to it that no key is in a journal only which a crash has left.
-func (s *Store) afterCrash() error {
+// afterCrash sees to it that no key is in a journal only which a crash has left. It is
+// called with locking held, or before anybody else has the store.
+func (s *Store) afterCrash(ctx context.Context) error {
 	if !anyJournal(s.dir) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), waitOthers)
+	ctx, cancel := context.WithTimeout(ctx, waitOthers)
 	defer cancel()
 	for {
-		j, err := s.takeNow()
+		j, err := s.take(ctx)
 		if j != nil || err != nil {
 			return err
 		}
-		if s.isWithout() || !isLeft(s.dir) {
+		if s.without || !isLeft(s.dir) {
 			return nil
 		}
 		if err := pause(ctx); err != nil {
@@ -224,25 +225,4 @@ func anyJournal(dir string) bool {
 		}
 	}
 	return false
-}
-
-func (s *Store) takeNow() (*journal, error) {
-	s.locking.Lock()
-	defer s.locking.Unlock()
-	return s.take()
-}
-
-func (s *Store) isWithout() bool {
-	s.locking.Lock()
-	defer s.locking.Unlock()
-	return s.without
-}
-
-// mine returns the journal if this server has it, or takes it over from one that is
-// dead.
-func (s *Store) mine() (*journal, error) {
-	if j := s.journal.Load(); j != nil || !isLeft(s.dir) {
-		return j, nil
-	}
-	return s.takeNow()
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"arca/internal/kes/key"
+	"arca/internal/kes/store"
 )
 
 // Files of the journal. Between two rotations there is one; old is what is being
@@ -73,8 +74,8 @@ type journal struct {
 	quiet  bool      // guarded by turn: nothing was written since the last look
 	broken error     // guarded by turn: nothing is written until it is healed
 
-	checking sync.Mutex // held during a checkpoint
-	old      *os.File   // guarded by checking: the one put aside, whose lock says that no crash was
+	checking store.Turns // of one name, onlyOne: held during a checkpoint
+	old      *os.File    // guarded by checking: the one put aside, whose lock says that no crash was
 	size     atomic.Int64
 	timer    *time.Timer
 	dirty    atomic.Bool // there are records
@@ -92,12 +93,12 @@ type batch struct {
 
 // openJournal takes the folder's lock, and first makes files of what a crash left
 // in the journal. It returns errLocked while another server has the lock.
-func openJournal(dir string) (*journal, error) {
+func openJournal(ctx context.Context, dir string) (*journal, error) {
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := recoverJournal(context.Background(), dir, lock, false); err != nil {
+	if err := recoverJournal(ctx, dir, lock); err != nil {
 		_ = lock.Close() // the first error says why
 		return nil, fmt.Errorf("the journal of the folder for the keys: %w", err)
 	}
@@ -198,21 +199,17 @@ func (j *journal) look() {
 }
 
 // checkpoint has all files written, and drops the records that say the same.
-func (j *journal) checkpoint() {
-	j.checking.Lock()
-	defer j.checking.Unlock()
-	if j.closed {
-		return
-	}
-	j.clean()
-}
+func (j *journal) checkpoint() { _ = j.settle(context.Background()) } // an error is tried again
 
 // settle makes the records superfluous at once.
-func (j *journal) settle() error {
-	j.checking.Lock()
-	defer j.checking.Unlock()
+func (j *journal) settle(ctx context.Context) error {
+	leave, err := j.checking.Take(ctx, onlyOne)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if !j.closed {
-		j.clean()
+		j.clean(ctx)
 	}
 	j.turn.Lock()
 	defer j.turn.Unlock()
@@ -220,20 +217,29 @@ func (j *journal) settle() error {
 }
 
 // heal writes the files again from the records after an error, and drops these. It
-// is called with checking held.
-func (j *journal) heal() {
+// is called with checking held. While it waits for others, creations do not.
+func (j *journal) heal(ctx context.Context) {
+	if !j.hurt.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitToHeal)
+	defer cancel()
+	h, err := holdJournals(ctx, j.dir, true) // all that there are: none is made until it is healed
+	if err == nil {
+		defer h.release()
+	}
 	j.busy.Lock()
 	defer j.busy.Unlock()
 	j.turn.Lock()
 	defer j.turn.Unlock()
-	switch {
-	case j.broken == nil, errors.Is(j.broken, errMoved):
-		return
-	case j.moved():
+	if j.moved() {
 		j.fail(errMoved)
 		return
 	}
-	if err := recoverJournal(context.Background(), j.dir, j.lock, true); err != nil {
+	if err == nil {
+		err = h.recover(j.lock, true)
+	}
+	if err != nil {
 		j.fail(fmt.Errorf("write the folder for the keys again: %w", err))
 		return
 	}
@@ -248,10 +254,10 @@ func (j *journal) heal() {
 }
 
 // clean is called with checking held.
-func (j *journal) clean() {
+func (j *journal) clean(ctx context.Context) {
 	names, ok := j.rotate()
 	if !ok {
-		j.heal()
+		j.heal(ctx)
 		return
 	}
 	err := j.syncFiles(names)
@@ -272,7 +278,7 @@ func (j *journal) clean() {
 	}
 	j.turn.Unlock()
 	if err != nil {
-		j.heal()
+		j.heal(ctx)
 	}
 }
 
@@ -338,17 +344,20 @@ func (j *journal) moved() bool {
 // close makes the journal superfluous and gives up the lock.
 func (j *journal) close() error {
 	j.timer.Stop()
-	j.checking.Lock()
-	defer j.checking.Unlock()
+	leave, err := j.checking.Take(context.Background(), onlyOne)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if j.closed {
 		return nil
 	}
-	j.clean()
+	j.clean(context.Background())
 	j.closed = true
 	j.timer.Stop() // an error may have set it
 	j.turn.Lock()
 	defer j.turn.Unlock()
-	err := j.broken
+	err = j.broken
 	if j.broken == nil {
 		j.broken = errors.New("the key store is closed")
 	}

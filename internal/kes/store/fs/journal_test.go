@@ -19,7 +19,7 @@ import (
 
 func open(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	s, err := Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,8 +31,8 @@ func open(t *testing.T, dir string) *Store {
 func owner(t *testing.T, dir string) *Store {
 	t.Helper()
 	s := open(t, dir)
-	if j, err := s.owned(); err != nil || j == nil {
-		t.Skip("this file system has no journal", err)
+	if s.owned(t.Context()) == nil {
+		t.Skip("this file system has no journal")
 	}
 	s.writing.Add(many) // as if others were creating, too
 	return s
@@ -97,7 +97,10 @@ func TestPowerCut(t *testing.T) {
 	dir := t.TempDir()
 	s := owner(t, dir)
 	j := s.journal.Load()
-	j.checking.Lock() // no checkpoint, after which files may not be spoilt
+	leave, err := j.checking.Take(t.Context(), onlyOne) // no checkpoint, after which files may not be spoilt
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := map[string]string{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -145,7 +148,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	// With a checkpoint, the files are all there is.
-	j.checking.Unlock()
+	leave()
 	j.checkpoint()
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 {
 		t.Errorf("left after a checkpoint: %v", left)
@@ -194,8 +197,8 @@ func TestOtherServers(t *testing.T) {
 	if err := errors.Join(b.Delete(t.Context(), "gone"), b.Delete(t.Context(), "k"), b.Create(t.Context(), "k", anew)); err != nil {
 		t.Fatal(err)
 	}
-	if j, err := b.owned(); j != nil || err != nil {
-		t.Fatalf("two have the lock: %v", err)
+	if b.owned(t.Context()) != nil {
+		t.Fatal("two have the lock")
 	}
 	after := powerCut(t, dir, func(_ string, v []byte) []byte { return v })
 	if got := contents(t, open(t, after)); !maps.Equal(got, map[string]string{"k": string(anew)}) {
@@ -205,8 +208,8 @@ func TestOtherServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.tried = time.Time{}
-	if j, err := b.owned(); j == nil || err != nil {
-		t.Errorf("the lock is not handed on: %v", err)
+	if b.owned(t.Context()) == nil {
+		t.Error("the lock is not handed on")
 	}
 }
 
@@ -379,8 +382,8 @@ func FuzzReplay(f *testing.F) {
 func TestManySoon(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
-	if j, err := s.owned(); err != nil || j == nil {
-		t.Skip("this file system has no journal", err)
+	if s.owned(t.Context()) == nil {
+		t.Skip("this file system has no journal")
 	}
 	now := time.Now()
 	for i := range manySoon {

@@ -85,29 +85,31 @@ type rewrite struct {
 	was        os.FileInfo // nil if it was missing
 }
 
-// recoverJournal makes files of what a journal holds where they are missing or
-// broken, and removes it. The folder's lock is held. With alive, no crash was in
-// between: what is missing was deleted, or never acknowledged, and all else is written
-// again. It takes the journals for itself alone, and returns an error when it cannot
-// for some time.
-func recoverJournal(ctx context.Context, dir string, lock *os.File, alive bool) error {
-	wait := waitOthers
-	if alive {
-		wait = waitToHeal
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+// recoverJournal makes files of what a crash has left in the journals, and removes
+// them. It takes them for itself alone, and returns an error when it cannot for some
+// time. The folder's lock is held.
+func recoverJournal(ctx context.Context, dir string, lock *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, waitOthers)
 	defer cancel()
 	h, err := holdJournals(ctx, dir, true)
 	if err != nil {
 		return err
 	}
 	defer h.release()
+	return h.recover(lock, false)
+}
+
+// recover makes files of what the journals hold where they are missing or broken, and
+// removes these, which are held alone. With alive, no crash was in between: what is
+// missing was deleted, or never acknowledged, and all else is written again.
+func (h *hold) recover(lock *os.File, alive bool) error {
+	dir := h.dir
 	if len(h.files) == 0 && !alive {
 		return nil
 	}
 	// What a checkpoint could not write, the system may have forgotten while it still
 	// shows it: then all is written again.
-	_, err = os.Lstat(filepath.Join(dir, journalOld))
+	_, err := os.Lstat(filepath.Join(dir, journalOld))
 	failed := err == nil || alive
 	keys, gone, err := replay(h.records())
 	if err != nil {

@@ -21,14 +21,10 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer leave()
-	j, err := s.mine()
-	switch {
-	case err != nil:
-		return reach(err)
-	case j == nil:
+	if j := s.mine(ctx); j != nil {
+		err = s.deleteOwned(ctx, j, name, path)
+	} else {
 		err = s.deleteShared(ctx, name, path)
-	default:
-		err = s.deleteOwned(j, name, path)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -44,8 +40,8 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 }
 
 // deleteOwned removes a key's file while nobody else can have records of it.
-func (s *Store) deleteOwned(j *journal, name, path string) error {
-	if err := bury(j, name); err != nil {
+func (s *Store) deleteOwned(ctx context.Context, j *journal, name, path string) error {
+	if err := bury(ctx, j, name); err != nil {
 		return err
 	}
 	err := os.Remove(path)
@@ -58,7 +54,7 @@ func (s *Store) deleteOwned(j *journal, name, path string) error {
 
 // bury sees to it that the journal does not bring a key back whose file will be
 // removed.
-func bury(j *journal, name string) error {
+func bury(ctx context.Context, j *journal, name string) error {
 	if !j.dirty.Load() {
 		return nil
 	}
@@ -66,7 +62,7 @@ func bury(j *journal, name string) error {
 	if err == nil || errors.Is(err, errMoved) { // a folder that is gone brings nothing back
 		return nil
 	}
-	return j.settle()
+	return j.settle(ctx)
 }
 
 // deleteShared removes a key's file while another server may have records of it. After
@@ -238,9 +234,7 @@ func (s *Store) Set(ctx context.Context, name string, value []byte) error {
 		return err
 	}
 	defer leave()
-	if _, err := s.mine(); err != nil { // a dead server's records are not added to
-		return reach(err)
-	}
+	s.mine(ctx) // a dead server's records are not added to
 	t := taking{name: name, path: path, change: func() ([]byte, error) { return s.createNamed(path, value, swapIn) }}
 	defer t.wipe()
 	if err := s.takeAway(ctx, &t); err != nil {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -69,7 +70,7 @@ func TestRecoveryAmongOthers(t *testing.T) {
 				for range 2 {
 					wg.Go(func() {
 						<-start
-						a, err := Open(dir)
+						a, err := Open(t.Context(), dir)
 						if err != nil {
 							t.Error(err)
 							return
@@ -142,14 +143,14 @@ func TestRecoveryWaits(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := recoverJournal(short, dir, lock, false); !store.IsUnreachable(err) {
+	if err := recoverJournal(short, dir, lock); !store.IsUnreachable(err) {
 		t.Errorf("it does not wait: %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("there is %v, %v", entries, err)
 	}
 	done := make(chan error)
-	go func() { done <- recoverJournal(t.Context(), dir, lock, false) }()
+	go func() { done <- recoverJournal(t.Context(), dir, lock) }()
 	if err := h.tell(tombstone(names[0], value)); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +244,7 @@ func TestOpenWaits(t *testing.T) {
 	}
 	made := make(chan error)
 	go func() {
-		s, err := Open(dir)
+		s, err := Open(t.Context(), dir)
 		if err == nil {
 			err = errors.Join(s.Create(context.Background(), names[0], []byte("x")), s.Close())
 		}
@@ -254,7 +255,7 @@ func TestOpenWaits(t *testing.T) {
 		t.Fatalf("it does not wait: %v", err)
 	case <-time.After(30 * time.Millisecond):
 	}
-	if err := errors.Join(recoverJournal(t.Context(), dir, lock, false), lock.Close()); err != nil {
+	if err := errors.Join(recoverJournal(t.Context(), dir, lock), lock.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-made; !errors.Is(err, store.ErrExists) {
@@ -344,7 +345,7 @@ func TestFullJournal(t *testing.T) {
 	if err := s.Create(t.Context(), "b", stored(t)); err != nil || j.size.Load() != fullJournal+1 {
 		t.Errorf("%d bytes, %v", j.size.Load(), err)
 	}
-	if err := j.settle(); err != nil || j.size.Load() != 0 {
+	if err := j.settle(t.Context()); err != nil || j.size.Load() != 0 {
 		t.Errorf("%d bytes, %v", j.size.Load(), err)
 	}
 }
@@ -441,6 +442,132 @@ func TestDeleteKilled(t *testing.T) {
 	after := open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))
 	if got := contents(t, after); len(got) != 0 {
 		t.Error("it is back")
+	}
+}
+
+// stopped makes a folder that a dead server has left, with one key, and with another
+// server on it that has stopped in the middle of a change.
+func stopped(t *testing.T, alone bool) (s *Store, name string) {
+	t.Helper()
+	dir := t.TempDir()
+	s = open(t, dir)
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Skip("this file system has no journal", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name = left(t, dir, journalName, 1)[0]
+	h, err := holdJournals(t.Context(), dir, alone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.release)
+	return s, name
+}
+
+// TestStoppedServer holds up neither creations and deletions, nor who closes the store.
+func TestStoppedServer(t *testing.T) {
+	t.Parallel()
+	s, name := stopped(t, false)
+	s.writing.Add(many)
+	start := time.Now()
+	if err := errors.Join(s.Create(t.Context(), "new", stored(t)), s.Delete(t.Context(), name)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+	if got := contents(t, s); len(got) != 1 {
+		t.Errorf("there is %v", slices.Sorted(maps.Keys(got)))
+	}
+	after := open(t, powerCut(t, s.dir, func(_ string, v []byte) []byte { return v }))
+	if got := contents(t, after); len(got) != 1 {
+		t.Errorf("after a crash there is %v", slices.Sorted(maps.Keys(got)))
+	}
+}
+
+// TestStoppedInRecovery lets deletions wait as long as those who ask do, and closing not
+// at all.
+func TestStoppedInRecovery(t *testing.T) {
+	t.Parallel()
+	s, name := stopped(t, true)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if err := s.Delete(ctx, name); err == nil {
+		t.Error("deleted, while another brings it back")
+	}
+	done := make(chan error, 1)
+	go func() {
+		leave, err := s.locking.Take(context.Background(), onlyOne)
+		if err == nil {
+			_, err = s.take(context.Background())
+			leave()
+		}
+		done <- err
+	}()
+	for s.locking.Busy(onlyOne) == nil {
+		runtime.Gosched()
+	}
+	if j := s.owned(t.Context()); j != nil {
+		t.Error("two have it")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it takes %v", took)
+	}
+}
+
+// TestHealWaits for another server that takes a key away; those who create keys, or have
+// no more time, do not.
+func TestHealWaits(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := owner(t, dir)
+	if err := errors.Join(s.Create(t.Context(), "k", stored(t)), s.Create(t.Context(), "stays", stored(t))); err != nil {
+		t.Fatal(err)
+	}
+	j := s.journal.Load()
+	h, err := holdJournals(t.Context(), dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.turn.Lock()
+	j.fail(errors.New("the disk failed"))
+	j.turn.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Delete(ctx, "k") }()
+	for j.checking.Busy(onlyOne) == nil {
+		runtime.Gosched()
+	}
+	if err := s.Create(t.Context(), "new", stored(t)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("a creation waits for it: %v", err)
+	default:
+	}
+	short, cancelShort := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancelShort()
+	if err := s.Delete(short, "stays"); err == nil {
+		t.Error("deleted, though the journal has it still")
+	}
+	h.release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := contents(t, s); len(got) != 2 {
+		t.Errorf("there is %v", slices.Sorted(maps.Keys(got)))
 	}
 }
 
