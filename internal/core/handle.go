@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -504,7 +505,7 @@ func (a *Active) Caller(tx storage.Tx, req *engine.Request, now time.Time) (*tok
 	if err != nil {
 		return nil, err
 	}
-	if len(tok.BoundCIDRs) > 0 && !fromOneOf(req, tok) {
+	if !within(tok.BoundCIDRs, req) {
 		return nil, token.ErrBad
 	}
 	return tok, nil
@@ -522,9 +523,13 @@ func (a *Active) callersToken(tx storage.Tx, text string, now time.Time) (*token
 	return tok, err
 }
 
-func fromOneOf(req *engine.Request, tok *token.Entry) bool {
+// within reports whether a request comes from one of the prefixes; with none, all do.
+func within(prefixes []netip.Prefix, req *engine.Request) bool {
+	if len(prefixes) == 0 {
+		return true
+	}
 	addr := req.Remote.Addr().Unmap().WithZone("")
-	for _, p := range tok.BoundCIDRs {
+	for _, p := range prefixes {
 		if p.Contains(addr) {
 			return true
 		}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -69,6 +70,9 @@ func (h *handling) admit(ctx context.Context, tx storage.Tx, res *engine.Respons
 		return false, err
 	}
 	l := &login{auth: *auth, policies: policies, accessor: m.Accessor, path: h.req.Path, ns: h.ns}
+	if seen := h.req.TLS; seen != nil && len(seen.PeerCertificates) > 0 {
+		l.tls = &tls.ConnectionState{PeerCertificates: seen.PeerCertificates}
+	}
 	if h.a.Quotas.AnyLeases() {
 		if l.role, err = h.route.LoginRole(ctx, h.call); err != nil {
 			return false, err

@@ -1,7 +1,10 @@
 package core
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/identity"
 	"arca/internal/mfa"
+	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/policy"
 	"arca/internal/quota"
@@ -31,6 +35,7 @@ type login struct {
 	path     string
 	role     string // where quotas want to know it
 	ns       *namespace.Namespace
+	tls      *tls.ConnectionState // the certificates that the client showed with its first factor; nil for none
 }
 
 // enforced lists the enforcements that a login is subject to.
@@ -207,8 +212,9 @@ func (a *Active) show(tx storage.Tx, call *engine.Call, list []*mfa.Enforcement,
 }
 
 // FinishLogin makes the token of a login that has waited for its second factor,
-// which are codes by method. The error is of kind Denied when these do not do.
-func (a *Active) FinishLogin(tx storage.Tx, call *engine.Call, id string, codes map[string][]string) (*engine.Response, error) {
+// which are codes by method. The error is of kind Denied when these do not do, or
+// when the request comes from where the token may not be used.
+func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Call, id string, codes map[string][]string) (*engine.Response, error) {
 	bad := errs.New(errs.Invalid, "invalid request ID")
 	w := a.MFA.Waiter(id, call.Now)
 	if w == nil {
@@ -226,6 +232,13 @@ func (a *Active) FinishLogin(tx storage.Tx, call *engine.Call, id string, codes 
 	if err != nil {
 		return nil, err
 	}
+	auth, err := a.again(ctx, tx, call, m, l) // before the codes, which it would count twice
+	if errors.Is(err, engine.ErrNotRenewed) {
+		return nil, bad
+	}
+	if err != nil {
+		return nil, err
+	}
 	list, err := a.enforced(tx, l.ns.ID, m.Mount, w.EntityID)
 	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrDisabled) {
 		return nil, bad
@@ -237,9 +250,83 @@ func (a *Active) FinishLogin(tx storage.Tx, call *engine.Call, id string, codes 
 		return nil, err
 	}
 	call.After(func() { a.MFA.Done(id) })
-	auth := l.auth // the login may be finished again when this attempt is not the last
-	res := &engine.Response{Auth: &auth}
+	res := &engine.Response{Auth: auth}
 	return res, a.makeToken(tx, call, res, l, m.Mount)
+}
+
+// again lets the method judge a login that has waited as it would a renewal: a user
+// or role that is gone, or gives other policies by now, makes no token, and what it
+// says of the token's life and addresses holds as it is now. Vault makes the token
+// that was granted before the wait.
+func (a *Active) again(ctx context.Context, tx storage.Tx, call *engine.Call, m *mount.Entry, l *login) (*engine.Auth, error) {
+	auth := l.auth // the login may be finished again when this attempt is not the last
+	auth.Policies, auth.GroupAliases = l.policies, nil
+	req := *call.Request
+	req.TLS = l.tls
+	if err := a.Judge(ctx, tx, call, &req, m, &auth); err != nil {
+		return nil, err
+	}
+	if !slices.Equal(Sanitize(auth.Policies, !auth.NoDefaultPolicy), l.policies) {
+		return nil, errs.New(errs.Invalid, "policies have changed since the login began: log in again")
+	}
+	var none bool
+	if auth.BoundCIDRs, none = narrow(l.auth.BoundCIDRs, auth.BoundCIDRs); none || !within(auth.BoundCIDRs, call.Request) {
+		return nil, errNoToken
+	}
+	return &auth, nil
+}
+
+// Judge asks the auth method of a token, or of a login that has waited, whether it
+// still stands by it, and brings the entity's groups up to date where the method
+// tells them. req is what the method is shown as the request. A method that does not
+// judge agrees. The error is engine.ErrNotRenewed when the user or role is gone.
+func (a *Active) Judge(ctx context.Context, tx storage.Tx, call *engine.Call, req *engine.Request, m *mount.Entry, auth *engine.Auth) error {
+	r, ok := m.Engine.(engine.AuthRenewer)
+	if !ok {
+		return nil
+	}
+	to := a.CallFor(tx, m)
+	to.Request, to.Asked = req, call.Asked
+	if err := r.RenewAuth(ctx, to, auth); err != nil {
+		return err
+	}
+	if auth.GroupAliases == nil || auth.EntityID == "" {
+		return nil
+	}
+	groups := make([]identity.Alias, 0, len(auth.GroupAliases))
+	for _, g := range auth.GroupAliases {
+		groups = append(groups, identity.Alias{Name: g.Name, MountAccessor: m.Accessor, MountType: m.Type})
+	}
+	return a.Identity.RefreshGroups(tx, m.NamespaceID, auth.EntityID, m.Accessor, groups)
+}
+
+// narrow is what lies in both of two lists of prefixes, of which an empty one is
+// everything; none reports that nothing does.
+func narrow(a, b []netip.Prefix) (both []netip.Prefix, none bool) {
+	switch {
+	case len(a) == 0 || slices.Equal(a, b):
+		return b, false
+	case len(b) == 0:
+		return a, false
+	}
+	seen := map[netip.Prefix]bool{}
+	for _, p := range a {
+		for _, q := range b {
+			if !p.Overlaps(q) {
+				continue
+			}
+			if q.Bits() > p.Bits() { // of two that overlap, one holds the other
+				seen[q] = true
+			} else {
+				seen[p] = true
+			}
+		}
+	}
+	for p := range seen {
+		both = append(both, p)
+	}
+	slices.SortFunc(both, netip.Prefix.Compare)
+	return both, len(both) == 0
 }
 
 // makeToken makes the token of a login.

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -232,4 +233,103 @@ func TestMFABelow(t *testing.T) {
 	if tok, _ := arcatest.Dig(out, "auth", "client_token").(string); tok == "" {
 		t.Errorf("no token without an enforcement: %v", out)
 	}
+}
+
+// What a login was granted before it waited for its second factor is judged once
+// more: no token is made of what the method would not grant any more.
+func TestMFAJudgedAgain(t *testing.T) {
+	t.Parallel()
+	user := func(g *guarded, more map[string]any) {
+		body := map[string]any{"password": "correct", "token_policies": "p"}
+		for k, v := range more {
+			body[k] = v
+		}
+		g.Must("POST", "auth/userpass/users/ann", g.Root, body)
+	}
+	for _, c := range []struct {
+		name      string
+		meanwhile func(g *guarded)
+		want      int
+	}{
+		{"nothing", func(*guarded) {}, 200},
+		{"the user is gone", func(g *guarded) { g.Must("DELETE", "auth/userpass/users/ann", g.Root, nil) }, 400},
+		{"other policies", func(g *guarded) { user(g, map[string]any{"token_policies": "q"}) }, 400},
+		{"fewer policies", func(g *guarded) { user(g, map[string]any{"token_no_default_policy": true}) }, 400},
+		{"other addresses", func(g *guarded) { user(g, map[string]any{"token_bound_cidrs": "10.0.0.0/8"}) }, 403},
+		{"addresses that hold the client's", func(g *guarded) { user(g, map[string]any{"token_bound_cidrs": "192.0.2.0/24"}) }, 200},
+		{"a shorter life", func(g *guarded) { user(g, map[string]any{"token_ttl": "90s", "token_num_uses": 3}) }, 200},
+		{"the method is gone", func(g *guarded) { g.Must("DELETE", "sys/auth/userpass", g.Root, nil) }, 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuarded(t)
+				id := g.begin()
+				c.meanwhile(g)
+				status, out := g.validate(id, g.code(time.Now()))
+				if status != c.want {
+					t.Fatalf("status %d: %v", status, out)
+				}
+				tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+				if (tok != "") != (status == 200) {
+					t.Fatalf("token %q: %v", tok, out)
+				}
+				if tok == "" {
+					return
+				}
+				data, _ := g.Must("GET", "auth/token/lookup-self", tok, nil)["data"].(map[string]any)
+				switch c.name {
+				case "a shorter life":
+					if fmt.Sprintf("%v %v", data["creation_ttl"], data["num_uses"]) != "90 2" {
+						t.Errorf("token %v", data)
+					}
+				case "addresses that hold the client's":
+					if got := fmt.Sprint(arcatest.Dig(data, "bound_cidrs")); got != "[192.0.2.0/24]" {
+						t.Errorf("bound to %s", got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The addresses of a secret id stay with a login that waits, within those of its role.
+func TestMFAJudgedAgainRole(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		g.Must("POST", "sys/auth/approle", g.Root, map[string]any{"type": "approle"})
+		g.Must("POST", "auth/approle/role/r", g.Root, map[string]any{"token_policies": "p"})
+		role := arcatest.Dig(g.Must("GET", "auth/approle/role/r/role-id", g.Root, nil), "data", "role_id")
+		secret := arcatest.Dig(g.Must("POST", "auth/approle/role/r/secret-id", g.Root, map[string]any{"token_bound_cidrs": "192.0.0.0/16,::1/128"}), "data", "secret_id")
+		login := func() map[string]any {
+			return g.Must("POST", "auth/approle/login", "", map[string]any{"role_id": role, "secret_id": secret})
+		}
+		entity, _ := arcatest.Dig(login(), "auth", "entity_id").(string)
+		validate := g.SecondFactor("approle", entity)
+		begin := func() string {
+			id, _ := arcatest.Dig(login(), "auth", "mfa_requirement", "mfa_request_id").(string)
+			return id
+		}
+		id := begin()
+		g.Must("POST", "auth/approle/role/r", g.Root, map[string]any{"token_bound_cidrs": "192.0.2.0/24,10.0.0.0/8"})
+		status, out := validate(id)
+		tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+		if status != 200 {
+			t.Fatalf("status %d: %v", status, out)
+		}
+		out = g.Must("GET", "auth/token/lookup-self", tok, nil)
+		if got := fmt.Sprint(arcatest.Dig(out, "data", "bound_cidrs")); got != "[192.0.2.0/24]" {
+			t.Errorf("bound to %s", got)
+		}
+		time.Sleep(time.Minute)
+		for _, change := range []map[string]any{{"token_policies": "q"}, {"token_bound_cidrs": "10.0.0.0/8"}} {
+			g.Must("POST", "auth/approle/role/r", g.Root, map[string]any{"token_policies": "p", "token_bound_cidrs": ""})
+			id = begin()
+			g.Must("POST", "auth/approle/role/r", g.Root, change)
+			if status, out := validate(id); status != 400 && status != 403 {
+				t.Errorf("%v: status %d: %v", change, status, out)
+			}
+		}
+	})
 }

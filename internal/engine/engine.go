@@ -57,8 +57,9 @@ type (
 	Counter interface {
 		Count(ctx context.Context, call *Call, limit int) (int, error)
 	}
-	// An AuthRenewer checks the renewal of a token made by a login: an error
-	// refuses it. It may change auth's TTLs and policies.
+	// An AuthRenewer checks the renewal of a token made by a login, and a login that
+	// waited for its second factor: an error refuses it. It sets auth to what it would
+	// grant now; of a renewal, the TTLs count, of a login all, but not other policies.
 	AuthRenewer interface {
 		RenewAuth(ctx context.Context, call *Call, auth *Auth) error
 	}

@@ -232,9 +232,12 @@ func (g *Grant) Auth() *engine.Auth {
 	}
 }
 
-// Renew sets what the renewal of a token by this grant is held to.
+// Renew sets what the renewal of a token by this grant is held to, and all that a
+// login which waited for its second factor is given.
 func (g *Grant) Renew(auth *engine.Auth) {
 	auth.TTL, auth.MaxTTL, auth.Period = g.TTL, g.MaxTTL, g.Period
+	auth.Policies, auth.NoDefaultPolicy, auth.BoundCIDRs = slices.Clone(g.Policies), g.NoDefaultPolicy, slices.Clone(g.BoundCIDRs)
+	auth.ExplicitMaxTTL, auth.NumUses, auth.Type = g.ExplicitMaxTTL, g.NumUses, g.Type
 }
 
 // Covers reports whether a token with these policies is still what the grant

@@ -21,7 +21,7 @@ type mfaIn struct {
 }
 
 // S3-50
-func (e *Engine) validateMFA(_ context.Context, call *engine.Call, in mfaIn) (*engine.Response, error) {
+func (e *Engine) validateMFA(ctx context.Context, call *engine.Call, in mfaIn) (*engine.Response, error) {
 	if in.ID == "" {
 		return nil, errs.New(errs.Invalid, "missing request ID")
 	}
@@ -45,5 +45,5 @@ func (e *Engine) validateMFA(_ context.Context, call *engine.Call, in mfaIn) (*e
 			codes[id] = append(codes[id], text)
 		}
 	}
-	return desks(call).FinishLogin(call.Tx, call, in.ID, codes)
+	return desks(call).FinishLogin(ctx, call.Tx, call, in.ID, codes)
 }

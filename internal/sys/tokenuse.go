@@ -10,7 +10,6 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/errs"
-	"arca/internal/identity"
 	"arca/internal/namespace"
 	"arca/internal/param"
 	"arca/internal/token"
@@ -293,28 +292,15 @@ func (e *Tokens) askMethod(ctx context.Context, call *engine.Call, t *token.Entr
 		return errs.New(errs.Invalid, "the auth method that gave this token is gone, not renewing")
 	}
 	q.SystemDefault, q.SystemMax = m.Mount.DefaultTTL, m.Mount.MaxTTL
-	r, ok := m.Engine.(engine.AuthRenewer)
-	if !ok {
-		return nil
-	}
 	auth := &engine.Auth{
 		Policies: t.Policies, Metadata: t.Meta, InternalData: t.Internal, TTL: t.CreationTTL, MaxTTL: t.MaxTTL, Period: t.Period,
 		ExplicitMaxTTL: t.ExplicitMax, DisplayName: t.DisplayName, EntityID: t.EntityID,
 	}
-	to := d.CallFor(call.Tx, m)
-	to.Request, to.Asked = call.Request, call.Asked
-	if err := r.RenewAuth(ctx, to, auth); err != nil {
+	if err := d.Judge(ctx, call.Tx, call, call.Request, m, auth); err != nil {
 		return err
 	}
 	q.Backend, q.BackendMax, q.Period = auth.TTL, auth.MaxTTL, auth.Period
-	if auth.GroupAliases == nil || t.EntityID == "" {
-		return nil
-	}
-	groups := make([]identity.Alias, 0, len(auth.GroupAliases))
-	for _, g := range auth.GroupAliases {
-		groups = append(groups, identity.Alias{Name: g.Name, MountAccessor: m.Mount.Accessor, MountType: m.Mount.Type})
-	}
-	return d.Identity.RefreshGroups(call.Tx, t.NamespaceID, t.EntityID, m.Mount.Accessor, groups)
+	return nil
 }
 
 var errBatchRevoke = errs.New(errs.Invalid, "batch tokens cannot be revoked")

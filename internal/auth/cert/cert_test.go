@@ -492,6 +492,30 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
+// A login that waits for its second factor is judged by the certificate with which it
+// began, which need not come along again.
+func TestSecondFactor(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := issue(t, "ca", nil, authority)
+	a := issue(t, "a", ca, nil)
+	s.Must("POST", "auth/cert/certs/all", s.Root, map[string]any{"certificate": pemOf(ca), "token_policies": "p"})
+	entity, _ := arcatest.Dig(s.login(200, "a", nil, a), "auth", "entity_id").(string)
+	validate := s.SecondFactor("cert", entity)
+	begin := func() string {
+		id, _ := arcatest.Dig(s.login(200, "a", nil, a), "auth", "mfa_requirement", "mfa_request_id").(string)
+		return id
+	}
+	if code, out := validate(begin()); code != 200 {
+		t.Errorf("status %d: %v", code, out)
+	}
+	id := begin()
+	s.Must("DELETE", "auth/cert/certs/all", s.Root, nil)
+	if code, out := validate(id); code != 403 && code != 400 {
+		t.Errorf("after the entry's end: status %d: %v", code, out)
+	}
+}
+
 // A quota of an entry binds who logs in by it, whether it is named or found.
 func TestQuotaOfEntry(t *testing.T) {
 	t.Parallel()

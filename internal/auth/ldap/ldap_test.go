@@ -315,6 +315,54 @@ func TestRenewal(t *testing.T) {
 	renew(s, ann, 503, "no server")
 }
 
+// A login that waits for its second factor is held to what the server says of its user
+// when the token is made.
+func TestSecondFactor(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	admin := d.admin(t)
+	begin := func(s *site, name, password string) string {
+		id, _ := arcatest.Dig(s.login(200, name, password), "auth", "mfa_requirement", "mfa_request_id").(string)
+		return id
+	}
+	for _, lookup := range []bool{true, false} {
+		config := map[string]any{"url": d.url}
+		if !lookup {
+			config["binddn"], config["bindpass"] = "", ""
+		}
+		s := newSite(t, config)
+		s.Must("POST", "auth/ldap/groups/ops", s.Root, map[string]any{"policies": "operators"})
+		entity, _ := arcatest.Dig(s.login(200, "ann", "correct"), "auth", "entity_id").(string)
+		validate := s.SecondFactor("ldap", entity)
+		code, out := validate(begin(s, "ann", "correct"))
+		if code != 200 || policies(out) != "[base default operators]" {
+			t.Errorf("looked up %v: status %d: %v", lookup, code, out)
+		}
+		id := begin(s, "ann", "correct")
+		s.Must("POST", "auth/ldap/groups/ops", s.Root, map[string]any{"policies": "fewer"})
+		if code, out := validate(id); code != 400 {
+			t.Errorf("looked up %v, after a change of policies: status %d: %v", lookup, code, out)
+		}
+		if !lookup {
+			continue
+		}
+		id = begin(s, "ann", "correct")
+		move := goldap.NewModifyRequest("cn=Ops,ou=groups,dc=example,dc=org", nil)
+		move.Replace("member", []string{"uid=bob,ou=people,dc=example,dc=org"})
+		if err := admin.Modify(move); err != nil {
+			t.Fatal(err)
+		}
+		if code, out := validate(id); code != 400 {
+			t.Errorf("out of a group: status %d: %v", code, out)
+		}
+		move.Changes = nil
+		move.Replace("member", []string{"uid=ann,ou=people,dc=example,dc=org"})
+		if err := admin.Modify(move); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A user has one spelling, so that too many wrong passwords lock it out, and what
 // is said of a user who is not there is what is said of a wrong password.
 func TestSpellings(t *testing.T) {

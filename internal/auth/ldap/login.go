@@ -198,11 +198,15 @@ func (e *Engine) RenewAuth(_ context.Context, call *engine.Call, auth *engine.Au
 		return errs.New(errs.Invalid, "policies have changed, not renewing")
 	}
 	c.Renew(auth)
+	auth.Policies = policies
 	return nil
 }
 
-// strs are the texts of a list that was stored.
+// strs are the texts of a list, as a login gave it or as it was stored.
 func strs(v any) []string {
+	if list, ok := v.([]string); ok {
+		return list
+	}
 	list, _ := v.([]any)
 	var out []string
 	for _, x := range list {
