@@ -23,8 +23,8 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/storage"
-	"arca/internal/telemetry"
 	"arca/internal/storage/storagetest"
+	"arca/internal/telemetry"
 )
 
 // A hall of one mount, which does what the real one does for a Runner.
@@ -37,7 +37,7 @@ func (h *hall) Leads() bool              { return true }
 func (h *hall) Changed() <-chan struct{} { return nil }
 
 func (h *hall) Metrics() *telemetry.Registry { return nil }
-func (h *hall) Log() *slog.Logger        { return slog.New(slog.DiscardHandler) }
+func (h *hall) Log() *slog.Logger            { return slog.New(slog.DiscardHandler) }
 
 func (h *hall) Mounts(context.Context) ([]engine.Place, error) {
 	return []engine.Place{{Mount: &engine.Mount{ID: "id", Path: "auth/cert/"}}}, nil

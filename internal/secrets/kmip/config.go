@@ -36,6 +36,7 @@ type config struct {
 	OfAddress   int           `json:"of_address,omitempty"`
 	MaxMessage  int           `json:"max_message,omitempty"` // bytes
 	Kept        time.Duration `json:"kept,omitempty"`        // destroyed objects
+	Rates       rates         `json:"rates,omitzero"`
 
 	CertifyCA  string        `json:"certify_ca,omitempty"` // name of the authority of objects' certificates; "": none are issued
 	CertifyTTL time.Duration `json:"certify_ttl,omitempty"`
@@ -93,6 +94,8 @@ type configIn struct {
 	OfAddress   *int           `api:"max_connections_per_address" help:"How many of them come from one address at most."`
 	MaxMessage  *int           `api:"max_message_size" help:"How large a message may be, in bytes."`
 	Kept        *time.Duration `api:"destroyed_object_retention" help:"How long the attributes of destroyed objects are kept."`
+	OfRoleRate  *int           `api:"max_operations_per_second_per_role" help:"How many operations clients of one role may ask for in a second, at each node; a role may have its own limit. 0 is no limit."`
+	EachRate    *int           `api:"max_operations_per_second_per_client" help:"... and each certificate."`
 
 	CertifyCA  *string        `api:"certify_ca" help:"Name of the generated authority that issues certificates for objects (Certify, Re-certify). It can be no listener's."`
 	CertifyTTL *time.Duration `api:"certify_ttl" help:"How long these certificates are valid."`
@@ -119,7 +122,8 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	for name, n := range map[string]int64{
 		"max_connections": int64(c.Connections), "max_connections_per_role": int64(c.OfRole), "max_connections_per_address": int64(c.OfAddress),
 		"max_message_size": int64(c.MaxMessage), "destroyed_object_retention": int64(c.Kept / time.Second),
-		"certify_ttl": int64(c.CertifyTTL / time.Second),
+		"certify_ttl": int64(c.CertifyTTL / time.Second), "max_operations_per_second_per_role": int64(c.Rates.Role),
+		"max_operations_per_second_per_client": int64(c.Rates.Client),
 	} {
 		if n != 0 {
 			out[name] = n
@@ -225,6 +229,8 @@ func (c *config) apply(call *engine.Call, in *configIn) error {
 	take(&c.OfAddress, in.OfAddress, null("max_connections_per_address"), 0)
 	take(&c.MaxMessage, in.MaxMessage, null("max_message_size"), 0)
 	take(&c.Kept, in.Kept, null("destroyed_object_retention"), 0)
+	take(&c.Rates.Role, in.OfRoleRate, null("max_operations_per_second_per_role"), 0)
+	take(&c.Rates.Client, in.EachRate, null("max_operations_per_second_per_client"), 0)
 	take(&c.CertifyCA, in.CertifyCA, null("certify_ca"), "")
 	take(&c.CertifyTTL, in.CertifyTTL, null("certify_ttl"), 0)
 	var err error
@@ -289,6 +295,9 @@ func (c *config) check(in *configIn) error {
 	}
 	if c.CertifyTTL != 0 && (c.CertifyTTL < time.Minute || c.CertifyTTL > caLife) {
 		return errs.New(errs.Invalid, "certify_ttl must be from one minute to ten years, or 0 for a year")
+	}
+	if err := c.Rates.check("max_operations_per_second_per_role", "max_operations_per_second_per_client"); err != nil {
+		return err
 	}
 	_, err := c.tls()
 	return err

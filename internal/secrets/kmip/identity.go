@@ -129,6 +129,11 @@ type connection struct {
 	names [2]string           // of scope and role
 
 	serial string // of its certificate, decimal
+
+	// Of the goroutine that serves it:
+	rates   rates  // of the role
+	rated   bool   // they were read,
+	ratedAt uint64 // when server.generation was so
 }
 
 // closer ends a connection whatever it does just now.

@@ -23,6 +23,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
 	"arca/internal/ttlv"
 )
@@ -279,6 +280,7 @@ type server struct {
 	trouble    string             // guarded by servers.mu: why it does not listen
 	seen       sightings
 	traces     traces
+	limits     throttle
 	work       sync.WaitGroup
 
 	mu        sync.Mutex
@@ -297,6 +299,7 @@ type place struct {
 	timeout                        time.Duration
 	maxConns, maxByRole, maxByAddr int
 	maxMessage                     int
+	rates                          rates
 }
 
 // listens reports whether the mount holds the port of an address, at whichever host:
@@ -327,6 +330,7 @@ func (v *server) set(p engine.Place, c *config, sockets []socket) error {
 		next.timeout = defaultHandshake
 	}
 	next.maxConns, next.maxByRole, next.maxByAddr, next.maxMessage = c.bounds()
+	next.rates = c.Rates
 	v.at.Store(next)
 	var failures []error
 	v.mu.Lock()
@@ -620,7 +624,12 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m, Raw: raw,
 		Remote: remote, TLS: state, Params: m.params(state, conn.names), ClearParams: clearParams(),
 	}
-	if m.onlyReads() {
+	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.role, conn.serial, len(m.items), now)
+	if m.limited {
+		v.meters.limited(at, conn)
+		req.Params = append(req.Params, param.Member{Key: limitedName, Value: []byte("true")})
+	}
+	if m.limited || m.onlyReads() {
 		req.Op = engine.OpRead
 	}
 	ctx, cancel := context.WithTimeout(v.ctx, messageTime)

@@ -69,6 +69,7 @@ type message struct {
 	async       bool   // answers may come later
 	option      uint32 // what to do when an item fails
 	items       []item
+	limited     bool // it is above the rate of its role or client
 }
 
 type item struct {
@@ -242,10 +243,14 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 		if m, f = parseMessage(e.ops, root); f != nil {
 			return nil, errs.New(errs.Invalid, "%s", f.text)
 		}
+		m.limited = string(call.Request.Params.Get(limitedName)) == "true" // as the node that it came to has found
 	}
 	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
 	if err := b.identify(); err != nil {
 		return nil, err
+	}
+	if m.limited {
+		return b.answered(m, b.refused(m, errLimited())), nil
 	}
 	return b.serve(m)
 }
@@ -262,11 +267,7 @@ func (b *batch) serve(m *message) (*engine.Response, error) {
 			return nil, err
 		}
 		if f != nil {
-			var answers []*ttlv.Node
-			for i := range m.items {
-				answers = append(answers, m.items[i].answer(ttlv.ResultStatusOperationFailed, f))
-			}
-			return b.answered(m, answers), nil
+			return b.answered(m, b.refused(m, f)), nil
 		}
 	}
 	var answers []*ttlv.Node

@@ -81,6 +81,16 @@ func (m *meters) event(at *place, name, reason string) {
 	m.count(id)
 }
 
+// limited counts a message that was above a rate.
+func (m *meters) limited(at *place, conn *connection) {
+	if m.registry == nil {
+		return
+	}
+	id := m.id("request.limited", at)
+	id.scope, id.role = conn.names[0], conn.names[1]
+	m.count(id)
+}
+
 // request counts the operations of a message that was answered, by how they ended, and
 // notes how long it took as a whole. outcomes are those of the answer, nil where all is
 // well.

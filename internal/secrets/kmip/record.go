@@ -22,7 +22,7 @@ func newRequestID() string { return uuid.NewString() }
 // others, identifiers above all, are hashed like those of other engines.
 func clearParams() []string {
 	return []string{
-		"operations", "protocol_version", "scope", "role", "serial_number", "client_certificate_fingerprint", "operation", "status", "reason", "log_messages",
+		"operations", "protocol_version", "scope", "role", "serial_number", "client_certificate_fingerprint", "operation", "status", "reason", "log_messages", limitedName,
 	}
 }
 

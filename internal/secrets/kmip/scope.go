@@ -35,6 +35,7 @@ type role struct {
 	Key     keyKind       `json:"key,omitzero"`
 	TTL     time.Duration `json:"ttl,omitempty"`
 	CA      string        `json:"ca,omitempty"` // name of the authority; "" is the mount's own
+	Rates   rates         `json:"rates,omitzero"`
 }
 
 const idLength = 5
@@ -268,6 +269,8 @@ type writeRoleIn struct {
 	KeyBits *int           `api:"tls_client_key_bits" help:"Length of the certificates' keys."`
 	TTL     *time.Duration `api:"tls_client_ttl" help:"How long the certificates are valid."`
 	CA      *string        `api:"ca" help:"Name of the generated authority that issues the certificates, in place of the mount's own."`
+	Rate    *int           `api:"max_operations_per_second" help:"How many operations clients of the role may ask for in a second, at each node; 0 is what config says."`
+	Each    *int           `api:"max_operations_per_second_per_client" help:"... and each of its certificates."`
 	Rest    param.Object   `api:"*,rest"`
 }
 
@@ -299,6 +302,11 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in writeRoleIn)
 	param.Take(&r.TTL, in.TTL)
 	if r.TTL < 0 || r.TTL > caLife {
 		return nil, errs.New(errs.Invalid, "tls_client_ttl must be at most ten years")
+	}
+	param.Take(&r.Rates.Role, in.Rate)
+	param.Take(&r.Rates.Client, in.Each)
+	if err := r.Rates.check("max_operations_per_second", "max_operations_per_second_per_client"); err != nil {
+		return nil, err
 	}
 	if in.CA != nil && *in.CA != r.CA {
 		if *in.CA != "" {
@@ -396,6 +404,12 @@ func (e *Engine) readRole(_ context.Context, call *engine.Call, in roleIn) (*eng
 	out := map[string]any{"tls_client_key_type": r.Key.Type, "tls_client_key_bits": r.Key.Bits, "tls_client_ttl": int64(r.TTL / time.Second)}
 	if r.CA != "" {
 		out["ca"] = r.CA
+	}
+	if r.Rates.Role != 0 {
+		out["max_operations_per_second"] = r.Rates.Role
+	}
+	if r.Rates.Client != 0 {
+		out["max_operations_per_second_per_client"] = r.Rates.Client
 	}
 	for _, op := range r.Ops {
 		out[op] = true
