@@ -174,6 +174,12 @@ func (c *consulAgent) serve(w http.ResponseWriter, r *http.Request) {
 		id, _ := body["ID"].(string)
 		check, _ := body["Check"].(map[string]any)
 		checkID, _ := check["CheckID"].(string)
+		for field := range check { // Consul refuses what it does not know
+			if !slices.Contains([]string{"CheckID", "Name", "Notes", "Status", "TTL"}, field) {
+				refuse(400, `Request decode failed: json: unknown field "`+field+`"`)
+				return
+			}
+		}
 		if ttl, err := time.ParseDuration(fmt.Sprint(check["TTL"])); err != nil || ttl <= 0 || id == "" || checkID == "" {
 			refuse(400, "a check needs a TTL")
 			return

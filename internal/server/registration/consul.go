@@ -40,7 +40,7 @@ type service struct {
 
 // check is the service's, by time to live: it is critical when nothing is heard.
 type check struct {
-	CheckID, Name, Notes, Status, Output, TTL string
+	CheckID, Name, Notes, Status, TTL string
 }
 
 const (
@@ -133,7 +133,7 @@ func (c *consul) tell(ctx context.Context, s State, changed bool) error {
 		reg.Tags = append(reg.Tags, "initialized")
 	}
 	reg.Check = &check{
-		CheckID: c.check, Name: "Vault Sealed Status", Status: status, Output: output, TTL: c.timeout.String(),
+		CheckID: c.check, Name: "Vault Sealed Status", Status: status, TTL: c.timeout.String(),
 		Notes: "Vault service is healthy when Vault is in an unsealed status and can become an active Vault server",
 	}
 	if err := c.put(ctx, "/v1/agent/service/register", reg); err != nil {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,8 @@ type Config struct {
 // connect makes the client; sessions live for ttl.
 func connect(cfg *Config) (s *kv, ttl time.Duration, err error) {
 	path := strings.Trim(cmp.Or(cfg.Path, defaultPath), "/")
-	if path == "" || strings.Contains(path, "//") || strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	parts := strings.Split(path, "/")
+	if path == "" || slices.Contains(parts, ".") || slices.Contains(parts, "..") || strings.Contains(path, "//") || strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return nil, 0, errs.New(errs.Invalid, "path %q is none for keys of Consul, such as vault", cfg.Path)
 	}
 	ttl = cmp.Or(cfg.Session, defaultTTL)

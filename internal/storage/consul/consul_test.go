@@ -248,7 +248,7 @@ func TestHostile(t *testing.T) {
 		}
 		srv.Close()
 	}
-	for _, cfg := range []Config{{Path: "/"}, {Path: "a//b"}, {Path: "a\x00"}, {Session: time.Second}, {Session: 48 * time.Hour}} {
+	for _, cfg := range []Config{{Path: "/"}, {Path: "a//b"}, {Path: "a/../b"}, {Path: "a\x00"}, {Session: time.Second}, {Session: 48 * time.Hour}} {
 		cfg.API = api.Config{Getenv: func(string) string { return "" }}
 		if _, err := OpenLock(t.Context(), cfg); errs.KindOf(err) != errs.Invalid {
 			t.Errorf("%+v: %v", cfg, err)

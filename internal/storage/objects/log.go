@@ -189,6 +189,14 @@ func (d *Driver) followOnce(ctx context.Context) error {
 			return err
 		}
 		if !page.More {
+			if known.IsZero() {
+				// Without a clock, records may go at once: what was read may be of a number that was used again meanwhile.
+				if newest, _, _, err := d.newestState(ctx); err != nil {
+					return err
+				} else if newest > d.at {
+					return errGap
+				}
+			}
 			if !page.Now.IsZero() && !d.seen.IsZero() {
 				d.gone = page.Now.Sub(d.seen)
 			}

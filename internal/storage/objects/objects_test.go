@@ -331,6 +331,76 @@ func TestFalseRecord(t *testing.T) {
 	}
 }
 
+// A clockless Store does not know when anything was.
+type clockless struct{ Store }
+
+func (c clockless) PutNew(ctx context.Context, key string, body []byte) (time.Time, error) {
+	_, err := c.Store.PutNew(ctx, key, body)
+	return time.Time{}, err
+}
+
+func (c clockless) Page(ctx context.Context, prefix, after string) (Page, error) {
+	p, err := c.Store.Page(ctx, prefix, after)
+	p.Now = time.Time{}
+	for i := range p.Objects {
+		p.Objects[i].LastModified = time.Time{}
+	}
+	return p, err
+}
+
+// TestClockless: without a clock records go as soon as a state has them. A number that is free again is written by one that slept while another
+// node is between looking for a state and reading the log: neither takes it for history.
+func TestClockless(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	config := func() Config {
+		cfg := s.config(t, "p")
+		cfg.Store, cfg.often = clockless{cfg.Store}, time.Hour
+		return cfg
+	}
+	a := open(t, config())
+	mustClaim(t, a, "a")
+	mustWrite(t, a, "a", "k", "a1")
+	c := open(t, config()) // follows when it is told to
+	cfg := config()
+	cfg.Records, cfg.Bytes = 10, 1<<30
+	b := open(t, cfg)
+
+	// With two records of a's, a claim and seven writes a state is due, and there is nothing behind it.
+	var once atomic.Bool
+	hook := func(r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Query().Get("prefix"), "p/log/") && once.CompareAndSwap(false, true) {
+			mustClaim(t, b, "b")
+			for i := range 7 {
+				mustWrite(t, b, "b", fmt.Sprint("acked", i), "yes")
+			}
+			settle(t, b)
+			if keys := s.objects(t, "p/log/"+name("", 3)); len(keys) != 0 {
+				t.Errorf("the number that the first would use is not free: %q", keys)
+			}
+			if err := a.Write(t.Context(), "a", put("k", "refused"), nil); !errors.Is(err, remote.ErrFenced) {
+				t.Errorf("who slept wrote: %v", err)
+			}
+			if keys := s.objects(t, "p/log/"+name("", 3)); len(keys) != 1 {
+				t.Errorf("what it wrote is not there: the test tests nothing")
+			}
+		}
+		return false
+	}
+	s.before.Store(&hook)
+	if h, err := c.Holder(t.Context()); err != nil || h.ID != "b" {
+		t.Errorf("the claim of %q, %v", h.ID, err)
+	}
+	for i := range 7 {
+		if value(t, c, fmt.Sprint("acked", i)) != "yes" {
+			t.Errorf("the acknowledged write %d is missing", i)
+		}
+	}
+	if got := value(t, c, "k"); got != "a1" {
+		t.Errorf("k is %q", got)
+	}
+}
+
 // TestTakeOver: a claim waits for no state that takes longer to fetch, and succeeds once it is there.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()

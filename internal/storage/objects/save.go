@@ -92,7 +92,8 @@ func (d *Driver) sweep(n uint64) error {
 		return err
 	}
 	return d.each(logDir, func(o Object, v uint64, now time.Time) (bool, error) {
-		if v > n || now.IsZero() || now.Sub(o.LastModified) < removeAfter {
+		clock := !now.IsZero() || !o.LastModified.IsZero() // else nothing here goes by it, and a record may go at once
+		if v > n || clock && (now.IsZero() || now.Sub(o.LastModified) < removeAfter) {
 			return false, nil // and what comes after is younger
 		}
 		return true, d.cfg.Store.Delete(d.ctx, o.Key)
