@@ -72,7 +72,7 @@ func New() *Engine {
 		streams: &streams{all: map[string]*stream{}},
 		roles:   storage.NewShared(1<<20, decoded[role]),
 		creds:   storage.NewShared(4<<20, decoded[credential]),
-		objects: storage.NewShared(8<<20, decodeObject),
+		objects: storage.NewShared(16<<20, decodeObject),
 	}
 	_, _ = rand.Read(e.secret[:]) // never fails
 	e.servers = newServers(e)
