@@ -624,7 +624,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m, Raw: raw,
 		Remote: remote, TLS: state, Params: m.params(state, conn.names), ClearParams: clearParams(),
 	}
-	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.role, conn.serial, len(m.items), now)
+	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.names[0]+"/"+conn.role, conn.serial, len(m.items), now)
 	if m.limited {
 		v.meters.limited(at, conn)
 		req.Params = append(req.Params, param.Member{Key: limitedName, Value: []byte("true")})
