@@ -245,7 +245,7 @@ func (k *KeyStore) Open(ctx context.Context, log *slog.Logger) (store.Store, err
 	case k.KES != nil:
 		return nil, errs.New(errs.Invalid, "keystore.kes: keys do not leave a KES server: name the key store that the other one has")
 	case k.FS != nil:
-		return fs.Open(ctx, k.FS.Path)
+		return fs.Open(ctx, k.FS.Path, log)
 	case k.Vault != nil:
 		return vault.Open(ctx, k.Vault.config(log))
 	case k.AWS != nil && k.AWS.SecretsManager != nil:

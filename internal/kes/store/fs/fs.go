@@ -38,11 +38,14 @@
 //  5. Recovery gives a missing file its name by a link, which fails when there is
 //     one. It replaces a file that is broken, or that a checkpoint could not write,
 //     when it is the very file that was compared; nobody else replaces any by 4. So
-//     creations need no lock. A whole key of other content always stays.
+//     creations need no lock. A whole key of other content always stays. What is
+//     equal is written once more in place, where it may not be on the disk.
 //  6. Recovery that is killed is done again by the next owner: journals are removed
 //     last, and the one with the older records first.
 //  7. A server that opens the folder waits until what a crash left is recovered: else
 //     it would give names away again whose keys are in the journal only.
+//     Where there is no room to recover it, it reads these from the journal, and
+//     refuses changes.
 //
 // The locks on journals are of open files and byte ranges (F_OFD_SETLK): they exclude
 // within one process, too, and a file server sees those of its clients.
@@ -54,6 +57,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,11 +87,13 @@ type Store struct {
 
 	locking store.Turns // of one name, onlyOne
 	journal atomic.Pointer[journal]
-	writing atomic.Int64       // creations that are under way
-	without bool               // guarded by locking: this file system has no journal
-	tried   time.Time          // guarded by locking: when another server had the lock
-	failed  time.Time          // guarded by locking: when a recovery failed
-	closed  bool               // guarded by mu
+	writing atomic.Int64 // creations that are under way
+	without bool         // guarded by locking: this file system has no journal
+	tried   time.Time    // guarded by locking: when another server had the lock
+	failed  time.Time    // guarded by locking: when a recovery failed
+	closed  bool         // guarded by mu
+	again   *time.Timer  // guarded by mu: tries again to recover the folder; nil if that went well
+	frozen  atomic.Pointer[frozen]
 	cancel  context.CancelFunc // guarded by mu: of a recovery that is under way, or was
 }
 
@@ -113,8 +119,9 @@ const (
 var _ store.Store = (*Store)(nil)
 
 // Open makes the folder, with its parents, if it does not exist, and makes files
-// of what a crash has left in the journal.
-func Open(ctx context.Context, dir string) (*Store, error) {
+// of what a crash has left in the journal. Where there is no room for these, keys are
+// read, and changes are refused until there is; the log, which may be nil, says so.
+func Open(ctx context.Context, dir string, log *slog.Logger) (*Store, error) {
 	if dir == "" {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path is missing: name the folder for the keys")
 	}
@@ -129,7 +136,11 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 		return nil, errs.New(errs.Invalid, "keystore.fs.path: %s is not a folder", dir)
 	}
 	s := &Store{dir: dir}
-	if err := s.afterCrash(ctx); err != nil {
+	err = s.afterCrash(ctx)
+	if isNoRoom(err) {
+		err = s.openFull(err, log)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -184,7 +195,7 @@ func (s *Store) take(ctx context.Context) (*journal, error) {
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
-		return nil, nil
+		return nil, errClosed
 	}
 	j, err := openJournal(ctx, s.dir)
 	switch {
@@ -211,9 +222,15 @@ func (s *Store) giveUp(j *journal, err error) {
 	}
 }
 
-// claim checks a name, and waits until nobody else makes or deletes a key of it.
+var errClosed = errors.New("the key store is closed")
+
+// claim checks a name, and waits until nobody else makes or deletes a key of it. It
+// refuses while the folder is only read.
 func (s *Store) claim(ctx context.Context, name string) (path string, leave func(), err error) {
 	if path, err = s.path(name); err != nil {
+		return "", nil, err
+	}
+	if err := s.refuse(); err != nil {
 		return "", nil, err
 	}
 	leave, err = s.names.Take(ctx, name)
@@ -358,6 +375,9 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if value, ok := s.frozen.Load().get(name); ok {
+		return value, nil
+	}
 	value, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, gone := os.Stat(s.dir); gone != nil {
@@ -379,10 +399,11 @@ func syncFile(path string) error {
 // List implements store.Store. It looks at every file of the folder, and keeps no
 // more names than twice the page's.
 func (s *Store) List(ctx context.Context, prefix, from string, n int) ([]string, string, error) {
-	return s.list(ctx, store.NewPager(prefix, from, n), s.tidy)
-}
-
-func (s *Store) list(ctx context.Context, names *store.Pager, tidy func(fs.DirEntry)) ([]string, string, error) {
+	names := store.NewPager(prefix, from, n)
+	f := s.frozen.Load()
+	if f != nil {
+		f.list(names)
+	}
 	d, err := os.Open(s.dir)
 	if err != nil {
 		return nil, "", reach(err)
@@ -391,7 +412,9 @@ func (s *Store) list(ctx context.Context, names *store.Pager, tidy func(fs.DirEn
 	for ctx.Err() == nil {
 		some, err := d.ReadDir(1024)
 		for _, e := range some {
-			tidy(e)
+			if f == nil {
+				s.tidy(e)
+			}
 			if name := e.Name(); !e.IsDir() && key.WasName(name) {
 				names.Add(name)
 			}
@@ -427,12 +450,18 @@ func (s *Store) Close() error {
 	if s.cancel != nil {
 		s.cancel()
 	}
+	if s.again != nil {
+		s.again.Stop()
+	}
 	s.mu.Unlock()
 	leave, err := s.locking.Take(context.Background(), onlyOne)
 	if err != nil {
 		return err
 	}
 	defer leave()
+	if f := s.frozen.Load(); f != nil {
+		f.close()
+	}
 	if j := s.journal.Swap(nil); j != nil {
 		return j.close()
 	}

@@ -12,7 +12,7 @@ import (
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "a", "b"))
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "a", "b"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +33,11 @@ func TestStore(t *testing.T) {
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	a, err := Open(t.Context(), dir)
+	a, err := Open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Open(t.Context(), dir)
+	b, err := Open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestLeftovers(t *testing.T) {
 	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), dir)
+	s, err := Open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestLeftovers(t *testing.T) {
 
 func TestNamesStayInside(t *testing.T) {
 	t.Parallel()
-	s, err := Open(t.Context(), t.TempDir())
+	s, err := Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestNamesStayInside(t *testing.T) {
 func TestMissingFolder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "keys")
-	s, err := Open(t.Context(), dir)
+	s, err := Open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestMissingFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), file); err == nil {
+	if _, err := Open(t.Context(), file, nil); err == nil {
 		t.Error("a file is taken for a folder")
 	}
 }

@@ -359,7 +359,7 @@ func (j *journal) close() error {
 	defer j.turn.Unlock()
 	err = j.broken
 	if j.broken == nil {
-		j.broken = errors.New("the key store is closed")
+		j.broken = errClosed
 	}
 	if j.file != nil { // an error left it; the next start reads it
 		err = errors.Join(err, j.file.Close())

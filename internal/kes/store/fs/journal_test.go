@@ -19,7 +19,7 @@ import (
 
 func open(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), dir)
+	s, err := Open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestNoKeys(t *testing.T) {
 }
 
 // TestKilled starts soon after a server was killed: files that are whole stay as they
-// are, unless a checkpoint had begun.
+// are, and are written once more if a checkpoint had begun.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	for _, checking := range []bool{false, true} {
@@ -316,8 +316,13 @@ func TestKilled(t *testing.T) {
 		if err := s.Create(t.Context(), "k", stored(t)); err != nil {
 			t.Fatal(err)
 		}
-		before, err := os.Stat(filepath.Join(dir, "k"))
+		path := filepath.Join(dir, "k")
+		before, err := os.Stat(path)
 		if err != nil {
+			t.Fatal(err)
+		}
+		long := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(path, long, long); err != nil {
 			t.Fatal(err)
 		}
 		if checking {
@@ -327,9 +332,11 @@ func TestKilled(t *testing.T) {
 		}
 		kill(t, s)
 		again := open(t, dir)
-		after, err := os.Stat(filepath.Join(dir, "k"))
-		if err != nil || os.SameFile(before, after) == checking {
-			t.Errorf("written again: %v, %v", !os.SameFile(before, after), err)
+		after, err := os.Stat(path)
+		if err != nil || !os.SameFile(before, after) {
+			t.Errorf("another file: %v", err)
+		} else if written := after.ModTime().After(long.Add(time.Minute)); written != checking {
+			t.Errorf("written again: %v", written)
 		}
 		if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 || len(contents(t, again)) != 1 {
 			t.Errorf("left %v", left)

@@ -12,3 +12,16 @@ func pipe(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// disk puts a disk of 1 MiB in a folder's place; the test is skipped where it may not.
+func disk(t *testing.T, dir string) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skip("no disk of its own", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}

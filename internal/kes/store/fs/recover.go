@@ -179,6 +179,9 @@ func writeAgain(dir, name string, value []byte, failed, alive bool) (rewrite, er
 			if same && !failed {
 				return rewrite{}, nil // it is on the disk, or will be with all that the system has to write
 			}
+			if same && overwrite(path, was, value) == nil {
+				return rewrite{}, nil
+			}
 			if _, err := key.Decode(there); err == nil && !same {
 				return rewrite{}, nil // another key was made under the name, by another program
 			}
@@ -191,6 +194,23 @@ func writeAgain(dir, name string, value []byte, failed, alive bool) (rewrite, er
 	w := rewrite{path: path, from: f.Name(), was: was}
 	_, err = f.Write(value)
 	return w, errors.Join(err, f.Close())
+}
+
+// overwrite writes to a file what it holds: the system, which may have forgotten that,
+// has to write it then, and needs no room. A crash changes nothing of it.
+func overwrite(path string, was os.FileInfo, value []byte) error {
+	f, err := openJournalFile(path, os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	now, err := f.Stat()
+	if err == nil && !os.SameFile(was, now) {
+		err = fs.ErrExist
+	}
+	if err == nil {
+		_, err = f.WriteAt(value, 0)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // put gives the file its name. It takes none from another that has come meanwhile.

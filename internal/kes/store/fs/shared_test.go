@@ -70,7 +70,7 @@ func TestRecoveryAmongOthers(t *testing.T) {
 				for range 2 {
 					wg.Go(func() {
 						<-start
-						a, err := Open(t.Context(), dir)
+						a, err := Open(t.Context(), dir, nil)
 						if err != nil {
 							t.Error(err)
 							return
@@ -171,7 +171,7 @@ func TestTakesNoName(t *testing.T) {
 	for _, was := range []bool{false, true} {
 		old, anew := stored(t), stored(t)
 		if was {
-			if err := os.WriteFile(path, old, 0o600); err != nil {
+			if err := os.WriteFile(path, old[:10], 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -244,7 +244,7 @@ func TestOpenWaits(t *testing.T) {
 	}
 	made := make(chan error)
 	go func() {
-		s, err := Open(t.Context(), dir)
+		s, err := Open(t.Context(), dir, nil)
 		if err == nil {
 			err = errors.Join(s.Create(context.Background(), names[0], []byte("x")), s.Close())
 		}
