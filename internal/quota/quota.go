@@ -7,7 +7,7 @@
 // The rules are few and lie in the root namespace ("quota/rule/<name>",
 // "quota/lease/<name>", "quota/config"); they are compiled into one immutable set whenever they
 // change. Without a rule a request pays for one atomic load. What clients have
-// used is counted in memory, by address, and bounded; leases are counted in the
+// used is counted in memory, by address or entity, and bounded; leases are counted in the
 // store, in the transactions that make and end them.
 package quota
 
@@ -37,7 +37,8 @@ import (
 // Bounds.
 const (
 	MaxRules   = 1000
-	maxClients = 1 << 16 // that one rule remembers
+	maxClients = 1 << 16 // that one rule remembers, and as many entities
+	MaxRate    = 1e9     // of one client, in an interval
 )
 
 var (
@@ -61,6 +62,48 @@ func (k Kind) dir() string {
 	return dir + "rule/"
 }
 
+// GroupBy says which requests count together for a rate limit. The zero value is ByIP.
+type GroupBy string
+
+// What rate limits count by.
+const (
+	ByIP             GroupBy = "ip"
+	ByNone           GroupBy = "none"             // all that the rule is about
+	ByEntityThenIP   GroupBy = "entity_then_ip"   // the token's entity; without one, the address
+	ByEntityThenNone GroupBy = "entity_then_none" // the token's entity; all others together
+)
+
+// entities reports whether entities are counted.
+func (g GroupBy) entities() bool { return g == ByEntityThenIP || g == ByEntityThenNone }
+
+// CheckGroups brings a rule's GroupBy and Secondary into their stored form. The error is of kind Invalid.
+func (r *Rule) CheckGroups() error {
+	switch r.GroupBy {
+	case "", ByIP:
+		r.GroupBy = ""
+	case ByNone, ByEntityThenIP, ByEntityThenNone:
+	default:
+		return errs.New(errs.Invalid, "'group_by' is invalid: it is one of ip, none, entity_then_ip and entity_then_none")
+	}
+	switch {
+	case r.Secondary == 0:
+	case !(r.Secondary > 0) || r.Secondary > MaxRate:
+		return errs.New(errs.Invalid, "'secondary_rate' is invalid")
+	case !r.GroupBy.entities():
+		return errs.New(errs.Invalid, "'secondary_rate' can only be set if 'group_by' is 'entity_then_ip' or 'entity_then_none'")
+	}
+	return nil
+}
+
+// Groups are what the API shows of GroupBy and Secondary.
+func (r *Rule) Groups() (by GroupBy, secondary float64) {
+	by = cmp.Or(r.GroupBy, ByIP)
+	if !by.entities() {
+		return by, 0
+	}
+	return by, cmp.Or(r.Secondary, r.Rate)
+}
+
 // A Rule is a quota as it is stored.
 type Rule struct {
 	Version     int           `json:"v"`
@@ -73,6 +116,8 @@ type Rule struct {
 	Inheritable bool          `json:"inheritable,omitempty"`
 	Max         int           `json:"max,omitempty"` // leases
 	ID          string        `json:"id,omitempty"`  // of a rule for leases; another one when it is about others
+	GroupBy     GroupBy       `json:"group_by,omitempty"`
+	Secondary   float64       `json:"secondary,omitempty"` // rate of those without an entity, where entities are counted; 0: Rate
 
 	// What the path means: resolved when the rule is written.
 	Namespace string `json:"ns,omitempty"`    // path: "a/b/"
@@ -156,8 +201,9 @@ type set struct {
 // counted is a rule with what its clients have used.
 type counted struct {
 	Rule
-	mu      sync.Mutex
-	clients map[netip.Addr]*window // guarded by mu
+	mu       sync.Mutex
+	clients  map[netip.Addr]*window // guarded by mu; without an address where all count together
+	entities map[string]*window     // guarded by mu; apart, so that no number of addresses crowds them out
 }
 
 // A window is one interval of one client.
@@ -235,7 +281,7 @@ func (k *Keeper) follow() error {
 		}
 		rules, err := List(tx, Rate)
 		for _, r := range rules {
-			next.rules = append(next.rules, &counted{Rule: *r, clients: map[netip.Addr]*window{}})
+			next.rules = append(next.rules, &counted{Rule: *r, clients: map[netip.Addr]*window{}, entities: map[string]*window{}})
 		}
 		return err
 	})
@@ -259,15 +305,39 @@ func (k *Keeper) follow() error {
 // Any reports whether there is a rate limit at all.
 func (k *Keeper) Any() bool { return len(k.rules().rules) > 0 }
 
-// Asks reports whether a rate limit of the target's mount is for a role, and whether
-// one is for paths below it.
-func (k *Keeper) Asks(t *Target) (roles, paths bool) {
+// Asks reports whether a rate limit of the target's mount is for a role, whether one
+// is for paths below it, and whether any rate limit counts by entities.
+func (k *Keeper) Asks(t *Target) (roles, paths, entities bool) {
 	for _, r := range k.rules().rules {
+		entities = entities || r.GroupBy.entities()
 		if r.Mount == t.Mount && r.Namespace == t.Namespace {
 			roles, paths = roles || r.Role != "", paths || r.Below != ""
 		}
 	}
-	return roles, paths
+	return roles, paths, entities
+}
+
+// Entities reports whether the rate limit of a request counts by entities.
+func (k *Keeper) Entities(t *Target, path string) bool {
+	s := k.set.Load()
+	r := s.rule(t)
+	return r != nil && r.GroupBy.entities() && !exempt(s.config.Exempt, path)
+}
+
+// rule is the most special one that fits; nil is none.
+func (s *set) rule(t *Target) *counted {
+	for _, r := range s.rules {
+		if r.fits(t) {
+			return r
+		}
+	}
+	return nil
+}
+
+// A Client is who asks.
+type Client struct {
+	Addr   netip.Addr
+	Entity string // of a valid token that the request needs; "" is none, or not known since no rule asks
 }
 
 // A Verdict says how a client stands with the rule that counts.
@@ -282,19 +352,18 @@ type Verdict struct {
 }
 
 // Take counts a request of a client against the most special rule that fits.
-func (k *Keeper) Take(t *Target, path string, client netip.Addr, now time.Time) Verdict {
+func (k *Keeper) Take(t *Target, path string, c Client, now time.Time) Verdict {
 	s := k.set.Load()
 	if exempt(s.config.Exempt, path) {
 		return Verdict{Allowed: true}
 	}
-	for _, r := range s.rules {
-		if r.fits(t) {
-			v := r.take(client.Unmap(), now)
-			v.Headers, v.Audit = s.config.Headers, s.config.Audit
-			return v
-		}
+	r := s.rule(t)
+	if r == nil {
+		return Verdict{Allowed: true}
 	}
-	return Verdict{Allowed: true}
+	v := r.take(c, now)
+	v.Headers, v.Audit = s.config.Headers, s.config.Audit
+	return v
 }
 
 func exempt(list []string, path string) bool {
@@ -306,21 +375,28 @@ func exempt(list []string, path string) bool {
 	return false
 }
 
-func (c *counted) take(client netip.Addr, now time.Time) Verdict {
+func (c *counted) take(who Client, now time.Time) Verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.clients[client]
-	if w == nil {
-		bounded.MakeRoom(c.clients, maxClients,
-			func(w *window) bool { return !now.Before(w.start.Add(c.Interval)) && !now.Before(w.blocked) },
-			func(a, b *window) int { return cmp.Or(a.blocked.Compare(b.blocked), a.start.Compare(b.start)) })
-		w = &window{start: now}
-		c.clients[client] = w
+	rate := c.Rate
+	var w *window
+	switch by, secondary := c.Groups(); {
+	case by.entities() && who.Entity != "":
+		w = windowOf(c, c.entities, who.Entity, now)
+	case by.entities():
+		rate = secondary
+		fallthrough
+	default:
+		addr := who.Addr.Unmap()
+		if by == ByNone || by == ByEntityThenNone {
+			addr = netip.Addr{}
+		}
+		w = windowOf(c, c.clients, addr, now)
 	}
 	if !now.Before(w.start.Add(c.Interval)) {
 		w.start, w.used = now, 0
 	}
-	limit := int(math.Ceil(c.Rate))
+	limit := int(math.Ceil(rate))
 	v := Verdict{Rule: c.Name, Limit: limit, Reset: w.start.Add(c.Interval).Sub(now)}
 	switch {
 	case now.Before(w.blocked):
@@ -336,6 +412,19 @@ func (c *counted) take(client netip.Addr, now time.Time) Verdict {
 	w.used++
 	v.Allowed, v.Remaining = true, limit-w.used
 	return v
+}
+
+// windowOf finds or makes the window of who is counted in m. c.mu is held.
+func windowOf[K comparable](c *counted, m map[K]*window, who K, now time.Time) *window {
+	w := m[who]
+	if w == nil {
+		bounded.MakeRoom(m, maxClients,
+			func(w *window) bool { return !now.Before(w.start.Add(c.Interval)) && !now.Before(w.blocked) },
+			func(a, b *window) int { return cmp.Or(a.blocked.Compare(b.blocked), a.start.Compare(b.start)) })
+		w = &window{start: now}
+		m[who] = w
+	}
+	return w
 }
 
 // ErrNotFound is a rule that does not exist.

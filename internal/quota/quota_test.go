@@ -71,15 +71,46 @@ func TestTake(t *testing.T) {
 		{0, Target{}, "sys/health", one, " true 0"},
 	} {
 		now = now.Add(c.after)
-		v := k.Take(&c.target, c.path, c.client, now)
+		v := k.Take(&c.target, c.path, Client{Addr: c.client}, now)
 		if got := fmt.Sprint(v.Rule, " ", v.Allowed, " ", v.Remaining); got != c.want {
 			t.Errorf("%d: %s, want %s", i, got, c.want)
+		}
+	}
+	// By entities, with a rate of its own for those without one, and all together.
+	put(
+		Rule{Name: "person", Mount: "p/", Rate: 2, Secondary: 1, GroupBy: ByEntityThenIP, Interval: time.Minute},
+		Rule{Name: "person2", Mount: "p2/", Rate: 2, GroupBy: ByEntityThenNone, Interval: time.Minute},
+		Rule{Name: "together", Mount: "n/", Rate: 2, GroupBy: ByNone, Interval: time.Minute},
+	)
+	for i, c := range []struct {
+		mount  string
+		client Client
+		want   string
+	}{
+		{"p/", Client{one, "e"}, "person true 1"},
+		{"p/", Client{two, "e"}, "person true 0"}, // the address does not count
+		{"p/", Client{one, "e"}, "person false 0"},
+		{"p/", Client{one, "f"}, "person true 1"},
+		{"p/", Client{one, ""}, "person true 0"}, // the secondary rate
+		{"p/", Client{one, ""}, "person false 0"},
+		{"p/", Client{two, ""}, "person true 0"},
+		{"p2/", Client{one, "e"}, "person2 true 1"},
+		{"p2/", Client{one, ""}, "person2 true 1"}, // the rate
+		{"p2/", Client{two, ""}, "person2 true 0"},
+		{"p2/", Client{one, ""}, "person2 false 0"},
+		{"n/", Client{one, "e"}, "together true 1"},
+		{"n/", Client{two, ""}, "together true 0"},
+		{"n/", Client{two, "f"}, "together false 0"},
+	} {
+		v := k.Take(&Target{Mount: c.mount}, c.mount+"x", c.client, now)
+		if got := fmt.Sprint(v.Rule, " ", v.Allowed, " ", v.Remaining); got != c.want {
+			t.Errorf("groups %d: %s, want %s", i, got, c.want)
 		}
 	}
 	// What one rule remembers is bounded.
 	r := k.set.Load().rules[0]
 	for i := range maxClients + 10 {
-		r.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+		r.take(Client{Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}, now)
 	}
 	if n := len(r.clients); n > maxClients {
 		t.Errorf("%d clients are remembered", n)
@@ -88,7 +119,7 @@ func TestTake(t *testing.T) {
 	if err := db.Update(t.Context(), func(tx storage.Tx) error { _, err := Delete(tx, Rate, "mount"); return err }); err != nil {
 		t.Fatal(err)
 	}
-	if v := k.Take(&Target{Mount: "kv/", Below: "x"}, "kv/x", one, now); v.Rule != "all" {
+	if v := k.Take(&Target{Mount: "kv/", Below: "x"}, "kv/x", Client{Addr: one}, now); v.Rule != "all" {
 		t.Errorf("after its end: %+v", v)
 	}
 }

@@ -91,9 +91,10 @@ func (e *Engine) readQuota(_ context.Context, call *engine.Call, in quotaNameIn)
 	if err != nil {
 		return nil, err
 	}
+	by, secondary := r.Groups()
 	return data(map[string]any{
 		"name": r.Name, "type": "rate-limit", "path": r.Path, "role": r.Role, "rate": r.Rate, "interval": seconds(r.Interval),
-		"block_interval": seconds(r.Block), "inheritable": r.Inheritable,
+		"block_interval": seconds(r.Block), "inheritable": r.Inheritable, "group_by": string(by), "secondary_rate": secondary,
 	}), nil
 }
 
@@ -106,15 +107,23 @@ type quotaIn struct {
 	Interval    *time.Duration `api:"interval" help:"How long an interval is; one second when absent."`
 	Block       time.Duration  `api:"block_interval" help:"How long a client who asks too often is kept out."`
 	Inheritable *bool          `api:"inheritable" help:"Whether it holds for the namespaces below."`
+	GroupBy     string         `api:"group_by" help:"Which requests count together: ip (the default), none (all), entity_then_ip, entity_then_none."`
+	Secondary   float64        `api:"secondary_rate" help:"How many requests without an entity may be made in an interval, where entities are counted; rate when absent."`
 }
 
 func (e *Engine) writeQuota(_ context.Context, call *engine.Call, in quotaIn) (*engine.Response, error) {
-	if !(in.Rate > 0) || in.Rate > 1e9 {
+	if !(in.Rate > 0) || in.Rate > quota.MaxRate {
 		return nil, errs.New(errs.Invalid, "'rate' is invalid")
 	}
-	r := &quota.Rule{Name: in.Name, Path: in.Path, Role: in.Role, Rate: in.Rate, Interval: time.Second, Block: in.Block}
+	r := &quota.Rule{
+		Name: in.Name, Path: in.Path, Role: in.Role, Rate: in.Rate, Interval: time.Second, Block: in.Block,
+		GroupBy: quota.GroupBy(in.GroupBy), Secondary: in.Secondary,
+	}
 	if in.Interval != nil && *in.Interval > 0 {
 		r.Interval = *in.Interval
+	}
+	if err := r.CheckGroups(); err != nil {
+		return nil, err
 	}
 	if err := resolve(call, r); err != nil {
 		return nil, err

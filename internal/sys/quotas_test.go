@@ -56,6 +56,69 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
+// Entities are counted wherever they come from, and who has none has a rate of its own.
+func TestQuotasByEntity(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/mounts/kv", s.Root, map[string]any{"type": "kv"})
+	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"})
+	s.Must("POST", "sys/policies/acl/p", s.Root, map[string]any{"policy": `path "kv/*" { capabilities = ["list"] }`})
+	tokens := map[string]string{}
+	for _, name := range []string{"ann", "ann2", "bob"} {
+		user := strings.TrimSuffix(name, "2")
+		s.Must("POST", "auth/userpass/users/"+user, s.Root, map[string]any{"password": "correct", "token_policies": "p"})
+		tokens[name] = field(t, s.Must("POST", "auth/userpass/login/"+user, "", map[string]any{"password": "correct"}), "auth", "client_token")
+	}
+	for _, c := range []struct {
+		body map[string]any
+		want string
+	}{
+		{map[string]any{"group_by": "name"}, "'group_by' is invalid"},
+		{map[string]any{"secondary_rate": 1}, "'secondary_rate' can only be set"},
+		{map[string]any{"group_by": "none", "secondary_rate": 1}, "'secondary_rate' can only be set"},
+		{map[string]any{"group_by": "entity_then_ip", "secondary_rate": -1}, "'secondary_rate' is invalid"},
+		{map[string]any{"group_by": "entity_then_ip", "secondary_rate": 1, "interval": "1h"}, ""},
+	} {
+		c.body["rate"], c.body["path"] = 2, "kv/"
+		code, out := s.Do("POST", "sys/quotas/rate-limit/kv", s.Root, c.body)
+		if (code == 204) != (c.want == "") || !strings.Contains(firstError(out), c.want) {
+			t.Errorf("%v: %d %v", c.body, code, out)
+		}
+	}
+	got := s.Must("GET", "sys/quotas/rate-limit/kv", s.Root, nil)
+	if by, rate := arcatest.Dig(got, "data", "group_by"), fmt.Sprint(arcatest.Dig(got, "data", "secondary_rate")); by != "entity_then_ip" || rate != "1" {
+		t.Errorf("read: %v", got)
+	}
+	for i, c := range []struct {
+		token string
+		want  int
+	}{
+		{tokens["ann"], 404},
+		{tokens["ann2"], 404},
+		{tokens["ann"], 429},
+		{tokens["bob"], 404},
+		{s.Root, 404},
+		{s.Root, 429},
+		{"hvs.nobody", 429},
+		{"", 429},
+		{tokens["bob"], 404},
+		{tokens["bob"], 429},
+	} {
+		if code, out := s.Do("LIST", "kv/none", c.token, nil); code != c.want {
+			t.Errorf("%d: status %d: %v, want %d", i, code, out, c.want)
+		}
+	}
+	// A login is nobody's yet, whatever token comes along.
+	s.Must("POST", "sys/quotas/rate-limit/login", s.Root, map[string]any{
+		"path": "auth/userpass", "rate": 100, "secondary_rate": 1, "group_by": "entity_then_none", "interval": "1h",
+	})
+	for i, want := range []int{400, 429} {
+		if code, out := s.Do("POST", "auth/userpass/login/ann", tokens["ann"], map[string]any{"password": "wrong"}); code != want {
+			t.Errorf("login %d: status %d: %v", i, code, out)
+		}
+	}
+}
+
 // awaitCount waits until a quota for leases counts n.
 func awaitCount(t *testing.T, s *arcatest.Server, name, want string) {
 	t.Helper()
