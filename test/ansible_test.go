@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"arca/internal/arcatest"
 )
 
 // Ansible's collection community.hashi_vault, as Debian has it, goes through what
@@ -23,7 +25,7 @@ func TestAnsible(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("ansible-galaxy", "collection", "list", "community.hashi_vault").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "community.hashi_vault") {
-		t.Skipf("ansible and its collections are not installed: run tools/packages.sh as root (%v)", err)
+		arcatest.Absent(t, "ansible and its collections are not installed: run tools/packages.sh as root (%v)", err)
 	}
 	dir := t.TempDir()
 	n := newNode(t, dir, fileStorage)

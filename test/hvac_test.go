@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"arca/internal/arcatest"
 )
 
 // A client that others wrote, Debian's python3-hvac, goes through what one does
@@ -13,7 +15,7 @@ func TestHVAC(t *testing.T) {
 	t.Parallel()
 	const python = "/usr/bin/python3" // Debian's, whatever else is on PATH
 	if out, err := exec.Command(python, "-c", "import hvac").CombinedOutput(); err != nil {
-		t.Skipf("python3-hvac is not installed: run tools/packages.sh as root (%v %s)", err, out)
+		arcatest.Absent(t, "python3-hvac is not installed: run tools/packages.sh as root (%v %s)", err, out)
 	}
 	dir := t.TempDir()
 	n := &node{t: t, dir: dir, config: fileStorage}

@@ -21,6 +21,7 @@ import (
 
 	// What the program is made of: without it, go would not know that a result
 	// in its cache is of an older program.
+	"arca/internal/arcatest"
 	_ "arca/internal/cli"
 	_ "arca/internal/kes/cli"
 	_ "arca/internal/server"
@@ -363,7 +364,7 @@ func needs(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is not installed: run tools/packages.sh as root", p)
+			arcatest.Absent(t, "%s is not installed: run tools/packages.sh as root", p)
 		}
 	}
 }
