@@ -144,37 +144,50 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 }
 
 type configIn struct {
-	URL           *string        `api:"url" help:"Servers, with commas between: ldap://host:389, ldaps://host:636."`
-	UserDN        *string        `api:"userdn" help:"Where people are."`
-	BindDN        *string        `api:"binddn" help:"Who looks people up."`
-	BindPass      *string        `api:"bindpass" help:"Password of binddn."`
-	GroupDN       *string        `api:"groupdn" help:"Where groups are."`
-	GroupFilter   *string        `api:"groupfilter" help:"Filter for a user's groups; {{.UserDN}} and {{.Username}} stand for the user."`
-	GroupAttr     *string        `api:"groupattr" help:"Attribute with a group's name."`
-	UserFilter    *string        `api:"userfilter" help:"Filter for a user; {{.UserAttr}} and {{.Username}} stand for attribute and name."`
-	UserAttr      *string        `api:"userattr" help:"Attribute with a user's name."`
-	UPNDomain     *string        `api:"upndomain" help:"Log in as name@upndomain."`
-	Certificate   *string        `api:"certificate" help:"PEM of the authority that signed the server's certificate."`
-	ClientCert    *string        `api:"client_tls_cert" help:"PEM of the certificate to show to the server."`
-	ClientKey     *string        `api:"client_tls_key" help:"PEM of its key."`
-	Insecure      *bool          `api:"insecure_tls" help:"Do not check the server's certificate."`
-	StartTLS      *bool          `api:"starttls" help:"Begin TLS on an ldap:// connection."`
-	TLSMin        *string        `api:"tls_min_version" help:"tls12 or tls13."`
-	TLSMax        *string        `api:"tls_max_version" help:"tls12 or tls13."`
-	DiscoverDN    *bool          `api:"discoverdn" help:"Look people up without binding first."`
-	DenyNullBind  *bool          `api:"deny_null_bind" help:"Refuse empty passwords; true when absent."`
-	AnonymousGrps *bool          `api:"anonymous_group_search" help:"Look groups up without binding."`
-	CaseSensitive *bool          `api:"case_sensitive_names" help:"Tell names apart by case."`
-	TokenGroups   *bool          `api:"use_token_groups" help:"Refused: groups by Active Directory's tokenGroups."`
-	NameAsAlias   *bool          `api:"username_as_alias" help:"Name the alias as the user typed it."`
-	Deref         *string        `api:"dereference_aliases" help:"never, finding, searching or always."`
-	PageSize      *int           `api:"max_page_size" help:"Entries of a page of answers; 0 is all at once."`
-	RequestTime   *time.Duration `api:"request_timeout" help:"How long an answer may take; 90 seconds when absent."`
-	ConnectTime   *time.Duration `api:"connection_timeout" help:"How long connecting may take; 30 seconds when absent."`
+	URL              *string        `api:"url" help:"Servers, with commas between: ldap://host:389, ldaps://host:636."`
+	UserDN           *string        `api:"userdn" help:"Where people are."`
+	BindDN           *string        `api:"binddn" help:"Who looks people up."`
+	BindPass         *string        `api:"bindpass" help:"Password of binddn."`
+	GroupDN          *string        `api:"groupdn" help:"Where groups are."`
+	GroupFilter      *string        `api:"groupfilter" help:"Filter for a user's groups; {{.UserDN}} and {{.Username}} stand for the user."`
+	GroupAttr        *string        `api:"groupattr" help:"Attribute with a group's name."`
+	UserFilter       *string        `api:"userfilter" help:"Filter for a user; {{.UserAttr}} and {{.Username}} stand for attribute and name."`
+	UserAttr         *string        `api:"userattr" help:"Attribute with a user's name."`
+	UPNDomain        *string        `api:"upndomain" help:"Log in as name@upndomain."`
+	Certificate      *string        `api:"certificate" help:"PEM of the authority that signed the server's certificate."`
+	ClientCert       *string        `api:"client_tls_cert" help:"PEM of the certificate to show to the server."`
+	ClientKey        *string        `api:"client_tls_key" help:"PEM of its key."`
+	Insecure         *bool          `api:"insecure_tls" help:"Do not check the server's certificate."`
+	StartTLS         *bool          `api:"starttls" help:"Begin TLS on an ldap:// connection."`
+	TLSMin           *string        `api:"tls_min_version" help:"tls12 or tls13."`
+	TLSMax           *string        `api:"tls_max_version" help:"tls12 or tls13."`
+	DiscoverDN       *bool          `api:"discoverdn" help:"Look people up without binding first."`
+	DenyNullBind     *bool          `api:"deny_null_bind" help:"Refuse empty passwords; true when absent."`
+	AnonymousGrps    *bool          `api:"anonymous_group_search" help:"Look groups up without binding."`
+	CaseSensitive    *bool          `api:"case_sensitive_names" help:"Tell names apart by case."`
+	TokenGroups      *bool          `api:"use_token_groups" help:"Refused: groups by Active Directory's tokenGroups."`
+	NameAsAlias      *bool          `api:"username_as_alias" help:"Name the alias as the user typed it."`
+	Deref            *string        `api:"dereference_aliases" help:"never, finding, searching or always."`
+	PageSize         *int           `api:"max_page_size" help:"Entries of a page of answers; 0 is all at once."`
+	RequestTime      *time.Duration `api:"request_timeout" help:"How long an answer may take; 90 seconds when absent."`
+	ConnectTime      *time.Duration `api:"connection_timeout" help:"How long connecting may take; 30 seconds when absent."`
+	PasswordPolicy   *string        `api:"password_policy" help:"Refused: a policy for passwords that binddn is given."`
+	RotationPeriod   *time.Duration `api:"rotation_period" help:"Refused: how often the password of binddn is changed."`
+	RotationSchedule *string        `api:"rotation_schedule" help:"Refused: when the password of binddn is changed."`
 	grant.Params
 }
 
+// rotates reports whether passwords of binddn should be changed by this server.
+func (in *configIn) rotates() bool {
+	set := func(s *string) bool { return s != nil && *s != "" }
+	return set(in.PasswordPolicy) || set(in.RotationSchedule) || in.RotationPeriod != nil && *in.RotationPeriod != 0
+}
+
 func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) (*engine.Response, error) {
+	if in.rotates() {
+		return nil, errs.New(errs.Invalid, "password_policy, rotation_period and rotation_schedule are not supported: "+
+			"change the password of binddn in the directory, and write bindpass")
+	}
 	c, err := storage.GetJSON[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		c, err = standard(), nil

@@ -363,6 +363,22 @@ func TestSecondFactor(t *testing.T) {
 	}
 }
 
+// What is not done is refused by name, and nothing changes.
+func TestNoRotation(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string]any{"url": "ldap://127.0.0.1:1"})
+	for _, body := range []map[string]any{{"password_policy": "p"}, {"rotation_period": "1h"}, {"rotation_schedule": "0 0 * * *"}} {
+		body["userdn"] = "ou=other"
+		if code, out := s.Do("POST", "auth/ldap/config", s.Root, body); code != 400 {
+			t.Errorf("%v: status %d: %v", body, code, out)
+		}
+	}
+	s.Must("POST", "auth/ldap/config", s.Root, map[string]any{"password_policy": "", "rotation_period": 0})
+	if dn := arcatest.Dig(s.Must("GET", "auth/ldap/config", s.Root, nil), "data", "userdn"); dn == "ou=other" {
+		t.Error("a refused configuration was stored")
+	}
+}
+
 // A user has one spelling, so that too many wrong passwords lock it out, and what
 // is said of a user who is not there is what is said of a wrong password.
 func TestSpellings(t *testing.T) {
