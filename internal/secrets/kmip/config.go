@@ -37,6 +37,7 @@ type config struct {
 	MaxMessage  int           `json:"max_message,omitempty"` // bytes
 	Kept        time.Duration `json:"kept,omitempty"`        // destroyed objects
 	Rates       rates         `json:"rates,omitzero"`
+	Proxies     []string      `json:"proxies,omitempty"` // addresses and networks whose PROXY header is believed
 
 	CertifyCA  string        `json:"certify_ca,omitempty"` // name of the authority of objects' certificates; "": none are issued
 	CertifyTTL time.Duration `json:"certify_ttl,omitempty"`
@@ -95,6 +96,7 @@ type configIn struct {
 	MaxMessage  *int           `api:"max_message_size" help:"How large a message may be, in bytes."`
 	Kept        *time.Duration `api:"destroyed_object_retention" help:"How long the attributes of destroyed objects are kept."`
 	OfRoleRate  *int           `api:"max_operations_per_second_per_role" help:"How many operations clients of one role may ask for in a second, at each node; a role may have its own limit. 0 is no limit."`
+	Proxies     *[]string      `api:"proxy_protocol_authorized_addrs" help:"Addresses and networks of balancers that say by the PROXY protocol whose connection it is."`
 	EachRate    *int           `api:"max_operations_per_second_per_client" help:"... and each certificate."`
 
 	CertifyCA  *string        `api:"certify_ca" help:"Name of the generated authority that issues certificates for objects (Certify, Re-certify). It can be no listener's."`
@@ -131,6 +133,9 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	}
 	if c.CertifyCA != "" {
 		out["certify_ca"] = c.CertifyCA
+	}
+	if len(c.Proxies) > 0 {
+		out["proxy_protocol_authorized_addrs"] = c.Proxies
 	}
 	out["connection_timeout"] = int64(max(c.Timeout, time.Second) / time.Second) // 1 is what Vault says where nothing was set
 	return data(out), nil
@@ -231,6 +236,7 @@ func (c *config) apply(call *engine.Call, in *configIn) error {
 	take(&c.Kept, in.Kept, null("destroyed_object_retention"), 0)
 	take(&c.Rates.Role, in.OfRoleRate, null("max_operations_per_second_per_role"), 0)
 	take(&c.Rates.Client, in.EachRate, null("max_operations_per_second_per_client"), 0)
+	take(&c.Proxies, in.Proxies, null("proxy_protocol_authorized_addrs"), nil)
 	take(&c.CertifyCA, in.CertifyCA, null("certify_ca"), "")
 	take(&c.CertifyTTL, in.CertifyTTL, null("certify_ttl"), 0)
 	var err error
@@ -297,6 +303,9 @@ func (c *config) check(in *configIn) error {
 		return errs.New(errs.Invalid, "certify_ttl must be from one minute to ten years, or 0 for a year")
 	}
 	if err := c.Rates.check("max_operations_per_second_per_role", "max_operations_per_second_per_client"); err != nil {
+		return err
+	}
+	if _, err := proxies(c.Proxies); err != nil {
 		return err
 	}
 	_, err := c.tls()

@@ -123,7 +123,7 @@ func nameOf(tx storage.Tx, key string) (string, error) {
 // A connection is one of a client.
 type connection struct {
 	raw   closer
-	from  string              // whose it is, for the bound by address
+	from  string              // whose it is, for the bound by address; "" while a balancer has not said it
 	certs []*x509.Certificate // of the client, from the end of the handshake on
 	role  string              // id; "" while, or when, the certificate is not known to be valid
 	names [2]string           // of scope and role

@@ -319,8 +319,14 @@ func (v *server) listens(address string) bool {
 // An opened is a socket that is listened at.
 type opened struct {
 	net.Listener
-	sum [sha256.Size]byte // of its settings
-	tls atomic.Pointer[tls.Config]
+	sum      [sha256.Size]byte // of its settings
+	settings atomic.Pointer[settings]
+}
+
+// settings are how connections of a socket are taken.
+type settings struct {
+	tls     *tls.Config
+	proxies []netip.Prefix // who may say whose connection it is
 }
 
 // set takes new settings. Addresses that stay are listened at without a break.
@@ -369,13 +375,16 @@ func (v *server) open(s *socket) error {
 	if l != nil && l.sum == sum {
 		return nil
 	}
-	settings, err := s.tls()
-	if err != nil {
+	now := &settings{}
+	if now.tls, err = s.tls(); err != nil {
+		return err
+	}
+	if now.proxies, err = proxies(s.conf.Proxies); err != nil {
 		return err
 	}
 	if l != nil {
 		l.sum = sum
-		l.tls.Store(settings)
+		l.settings.Store(now)
 		return nil
 	}
 	raw, err := (&net.ListenConfig{KeepAlive: keepAlive}).Listen(context.Background(), "tcp", s.address)
@@ -383,7 +392,7 @@ func (v *server) open(s *socket) error {
 		return err
 	}
 	l = &opened{Listener: raw, sum: sum}
-	l.tls.Store(settings)
+	l.settings.Store(now)
 	v.sockets[s.address] = l
 	v.work.Go(func() { v.accept(l) })
 	v.host.Log().Info("listening", "protocol", "kmip", "address", raw.Addr().String())
@@ -391,7 +400,7 @@ func (v *server) open(s *socket) error {
 }
 
 func (s *socket) sum() ([sha256.Size]byte, error) {
-	raw, err := json.Marshal([]any{s.conf.MinTLS, s.conf.MaxTLS, s.conf.Suites, s.names.Hostnames, s.names.IPs, s.names.CA, s.issuer.Intermediate, s.clients})
+	raw, err := json.Marshal([]any{s.conf.MinTLS, s.conf.MaxTLS, s.conf.Suites, s.names.Hostnames, s.names.IPs, s.names.CA, s.issuer.Intermediate, s.clients, s.conf.Proxies})
 	return sha256.Sum256(raw), err
 }
 
@@ -450,23 +459,33 @@ func (v *server) accept(l *opened) {
 			continue
 		}
 		pause = 0
-		conn := v.add(c)
+		now := l.settings.Load()
+		remote := addrOf(c)
+		balanced := isProxy(now.proxies, remote)
+		conn := v.add(c, remote, balanced)
 		if conn == nil {
 			_ = c.Close() // too many
 			continue
 		}
 		v.work.Go(func() {
 			defer v.remove(conn)
-			v.serve(conn, c, l.tls.Load())
+			if balanced {
+				if c = v.balanced(conn, c); c == nil {
+					return
+				}
+			}
+			v.serve(conn, c, now.tls)
 		})
 	}
 }
 
-// add counts a connection in; nil when there are too many.
-func (v *server) add(raw net.Conn) *connection {
+// add counts a connection in; nil when there are too many. Whose a balancer's is, is not known yet.
+func (v *server) add(raw net.Conn, remote netip.AddrPort, balanced bool) *connection {
 	at := v.at.Load()
-	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
-	c := &connection{raw: raw, from: addressOf(remote)}
+	c := &connection{raw: raw}
+	if !balanced {
+		c.from = addressOf(remote)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -475,13 +494,15 @@ func (v *server) add(raw net.Conn) *connection {
 	case len(v.conns) >= at.maxConns:
 		v.meters.event(at, connectionRefused, "max_connections")
 		return nil
-	case v.byAddress[c.from] >= at.maxByAddr:
+	case !balanced && v.byAddress[c.from] >= at.maxByAddr:
 		v.meters.event(at, connectionRefused, "max_connections_per_address")
 		return nil
 	}
 	v.meters.event(at, connectionAccepted, "")
 	v.conns[c] = struct{}{}
-	v.byAddress[c.from]++
+	if !balanced {
+		v.byAddress[c.from]++
+	}
 	return c
 }
 
@@ -490,8 +511,10 @@ func (v *server) remove(c *connection) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.conns, c)
-	if v.byAddress[c.from]--; v.byAddress[c.from] <= 0 {
-		delete(v.byAddress, c.from)
+	if c.from != "" {
+		if v.byAddress[c.from]--; v.byAddress[c.from] <= 0 {
+			delete(v.byAddress, c.from)
+		}
 	}
 	if c.role != "" {
 		if v.byRole[c.role]--; v.byRole[c.role] <= 0 {
@@ -514,7 +537,7 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 		return
 	}
 	defer c.Close()
-	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
+	remote := addrOf(raw)
 	state := c.ConnectionState()
 	if len(state.PeerCertificates) == 0 {
 		return

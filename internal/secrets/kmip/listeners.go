@@ -28,6 +28,7 @@ type listener struct {
 	MinTLS    string   `json:"min_tls"`
 	MaxTLS    string   `json:"max_tls,omitempty"`
 	Suites    []string `json:"suites,omitempty"`
+	Proxies   []string `json:"proxies,omitempty"`
 }
 
 type listenerIn struct {
@@ -45,6 +46,7 @@ type writeListenerIn struct {
 	MinTLS    *string   `api:"tls_min_version" help:"Least version of TLS: tls12 or tls13."`
 	MaxTLS    *string   `api:"tls_max_version" help:"Highest version of TLS."`
 	Suites    *[]string `api:"tls_cipher_suites" help:"Cipher suites of TLS 1.2."`
+	Proxies   *[]string `api:"proxy_protocol_authorized_addrs" help:"Addresses and networks of balancers that say by the PROXY protocol whose connection it is."`
 }
 
 func (l *listener) check(tx storage.Tx) error {
@@ -76,7 +78,7 @@ func (l *listener) check(tx storage.Tx) error {
 			return err
 		}
 	}
-	probe := &config{Listen: []string{l.Address}, Hostnames: l.Hostnames, IPs: l.IPs, MinTLS: l.MinTLS, MaxTLS: l.MaxTLS, Suites: l.Suites, ClientTTL: namedLife}
+	probe := &config{Listen: []string{l.Address}, Hostnames: l.Hostnames, IPs: l.IPs, MinTLS: l.MinTLS, MaxTLS: l.MaxTLS, Suites: l.Suites, Proxies: l.Proxies, ClientTTL: namedLife}
 	if err := probe.check(&configIn{}); err != nil {
 		return err
 	}
@@ -110,6 +112,7 @@ func (e *Engine) writeListener(_ context.Context, call *engine.Call, in writeLis
 	param.Take(&l.MinTLS, in.MinTLS)
 	param.Take(&l.MaxTLS, in.MaxTLS)
 	param.Take(&l.Suites, in.Suites)
+	param.Take(&l.Proxies, in.Proxies)
 	if err := l.check(call.Tx); err != nil {
 		return nil, err
 	}
@@ -173,7 +176,7 @@ func (e *Engine) readListener(_ context.Context, call *engine.Call, in listenerI
 	return data(map[string]any{
 		"ca": l.CA, "address": l.Address, "server_hostnames": param.OrEmpty(l.Hostnames), "server_ips": param.OrEmpty(l.IPs),
 		"additional_client_cas": param.OrEmpty(l.Clients), "also_use_legacy_ca": l.Legacy, "tls_min_version": l.MinTLS, "tls_max_version": l.MaxTLS,
-		"tls_cipher_suites": param.OrEmpty(l.Suites),
+		"tls_cipher_suites": param.OrEmpty(l.Suites), "proxy_protocol_authorized_addrs": param.OrEmpty(l.Proxies),
 	}), nil
 }
 
@@ -240,7 +243,7 @@ func (l *listener) socket(tx storage.Tx, legacy *authority) (s socket, err error
 	if err != nil {
 		return s, err
 	}
-	s = socket{address: l.Address, conf: &config{MinTLS: l.MinTLS, MaxTLS: l.MaxTLS, Suites: l.Suites}, names: &config{Hostnames: l.Hostnames, IPs: l.IPs, CA: n.Kind}}
+	s = socket{address: l.Address, conf: &config{MinTLS: l.MinTLS, MaxTLS: l.MaxTLS, Suites: l.Suites, Proxies: l.Proxies}, names: &config{Hostnames: l.Hostnames, IPs: l.IPs, CA: n.Kind}}
 	s.issuer = n.authority()
 	now := nowUTC()
 	s.clients = n.believed(now)
