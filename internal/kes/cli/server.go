@@ -98,8 +98,11 @@ func (c *call) migrate() error {
 	}
 	if !c.is("quiet") {
 		c.printf("Keys copied: %d\n", done.copied)
+		if done.same > 0 {
+			c.printf("Keys that were the same: %d\n", done.same)
+		}
 		if done.kept > 0 {
-			c.printf("Keys that existed already: kept\n")
+			c.printf("Keys kept: %d\n", done.kept)
 		}
 	}
 	return incomplete(done.copied, []shortfall{
@@ -137,7 +140,7 @@ func (c *call) openStores() (from, to store.Store, err error) {
 const storePage = 100_000
 
 // counts are what became of the keys that were to be copied.
-type counts struct{ copied, kept, misnamed, others int }
+type counts struct{ copied, kept, same, misnamed, others int }
 
 // copyAll copies page after page.
 func (c *call) copyAll(ctx context.Context, from, to store.Store, prefix string) (n counts, err error) {
@@ -175,7 +178,7 @@ func (c *call) copyOne(ctx context.Context, from, to store.Store, name string, n
 	defer clear(value)
 	if c.is("force") {
 		if isThere(ctx, to, name, value) {
-			n.kept++
+			n.same++
 			return nil
 		}
 		err = to.Set(ctx, name, value)
@@ -199,9 +202,10 @@ func (c *call) copyOne(ctx context.Context, from, to store.Store, name string, n
 	case err != nil:
 		return fmt.Errorf("compare the key %q: %w", name, err)
 	case subtle.ConstantTimeCompare(found, value) == 1:
-		n.kept++
+		n.same++
 	default:
 		c.warnf("%q: it is another there, and is kept: what it has sealed here will not open there", name)
+		n.kept++
 		n.others++
 	}
 	return nil

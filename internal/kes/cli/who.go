@@ -138,6 +138,18 @@ func (c *call) identityInfo() error {
 	if len(c.args) == 1 {
 		out.Identity = c.args[0]
 	}
+	if len(c.args) == 1 && out.Policy != "" {
+		var rules policyOut
+		err := client.do(c.ctx, http.MethodGet, "/v1/policy/read/"+url.PathEscape(out.Policy), nil, &rules)
+		var answer *apiError
+		switch {
+		case errors.As(err, &answer) && answer.code/100 == 4: // who may see the identity need not see these
+		case err != nil:
+			return fmt.Errorf("read policy %q: %w", out.Policy, err)
+		default:
+			out.Allow, out.Deny = rules.Allow, rules.Deny
+		}
+	}
 	if c.is("json") {
 		return c.printJSON(out)
 	}

@@ -57,6 +57,7 @@ func newTransit(o *options) (*transit, error) {
 	if err != nil {
 		return nil, err
 	}
+	rest.FollowStandbys(web)
 	if tr, ok := web.Transport.(*http.Transport); ok {
 		if tr.TLSClientConfig == nil {
 			tr.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -315,12 +315,23 @@ func NewHTTP(t TLS) (*http.Client, error) {
 		},
 		Timeout: time.Minute,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if len(via) > 3 || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
+			if r.URL.Host != via[0].URL.Host { // it would get what proves who we are
 				return http.ErrUseLastResponse
 			}
-			return nil
+			return sameSafety(r, via)
 		},
 	}, nil
+}
+
+// FollowStandbys lets a client of NewHTTP follow redirections to other hosts, too, as
+// standbys of a Vault send them; else it follows them to the same host and port only.
+func FollowStandbys(c *http.Client) { c.CheckRedirect = sameSafety }
+
+func sameSafety(r *http.Request, via []*http.Request) error {
+	if len(via) > 3 || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // Metadata returns the client for a request that looks for credentials: what

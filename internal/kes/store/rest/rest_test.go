@@ -83,3 +83,49 @@ func FuzzRedact(f *testing.F) {
 		}
 	})
 }
+
+// TestRedirects takes what proves who we are, and bodies, to no other host, unless that
+// is a Vault's.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	var got atomic.Value
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got.Store(r.Header.Get("X-Vault-Auth")) }))
+	defer other.Close()
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/away":
+			http.Redirect(w, r, other.URL+"/", http.StatusTemporaryRedirect)
+		case "/near":
+			http.Redirect(w, r, "/", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer first.Close()
+	web, err := NewHTTP(TLS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Client{Base: first.URL, HTTP: web, Prepare: func(r *http.Request, _ []byte) error {
+		r.Header.Set("X-Vault-Auth", "token")
+		return nil
+	}}
+	defer c.Close()
+	ask := func(path string) error {
+		return c.Do(t.Context(), Request{Method: http.MethodPost, Path: path, In: map[string]string{"secret": "s"}})
+	}
+	if err := ask("/near"); err != nil {
+		t.Errorf("on the same host: %v", err)
+	}
+	var status *StatusError
+	if err := ask("/away"); !errors.As(err, &status) || status.Code != http.StatusTemporaryRedirect || got.Load() != nil {
+		t.Errorf("got %v, and the other %v", err, got.Load())
+	}
+	FollowStandbys(web)
+	if err := ask("/away"); err != nil || got.Load() != "token" {
+		t.Errorf("a standby: %v, and the other %v", err, got.Load())
+	}
+	r := httptest.NewRequest(http.MethodGet, "http://a/", nil)
+	via := httptest.NewRequest(http.MethodGet, "https://a/", nil)
+	if err := sameSafety(r, []*http.Request{via}); !errors.Is(err, http.ErrUseLastResponse) {
+		t.Errorf("in clear: %v", err)
+	}
+}

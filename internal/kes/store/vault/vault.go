@@ -81,6 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	rest.FollowStandbys(client)
 	s := &Store{cfg: cfg}
 	s.client = &rest.Client{Base: cfg.Endpoint, HTTP: client, Again: s.again, Prepare: s.prepare}
 	if _, err := s.Status(ctx); err != nil {
