@@ -285,7 +285,18 @@ func (w *walk) named(tx storage.Tx) (out found, err error) {
 	for k := range w.objects {
 		kinds = append(kinds, k)
 	}
-	sort.Slice(kinds, func(i, j int) bool { return w.objects[kinds[i]] > w.objects[kinds[j]] })
+	sort.Slice(kinds, func(i, j int) bool { // among equals the same ones each time: a series must not come and go
+		a, b := kinds[i], kinds[j]
+		switch {
+		case w.objects[a] != w.objects[b]:
+			return w.objects[a] > w.objects[b]
+		case a.scope != b.scope:
+			return a.scope < b.scope
+		case a.typ != b.typ:
+			return a.typ < b.typ
+		}
+		return a.state < b.state
+	})
 	rest := map[objectKind]int{}
 	for i, k := range kinds {
 		if i >= maxCensus || k.scope == "" {
