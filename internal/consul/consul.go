@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,13 +41,21 @@ type Config struct {
 // A Client speaks with one agent. It is safe for concurrent use.
 type Client struct {
 	base, token string
+	user, pass  string // of CONSUL_HTTP_AUTH
+	namespace   string // of Consul Enterprise
 	http        *http.Client
 }
 
 // New checks cfg. It does not connect.
 func New(cfg Config) (*Client, error) {
 	o := cfg.Options
-	c := &Client{token: cmp.Or(o["token"], cfg.Getenv("CONSUL_HTTP_TOKEN"))}
+	c := &Client{token: cmp.Or(o["token"], cfg.Getenv("CONSUL_HTTP_TOKEN")), namespace: cfg.Getenv("CONSUL_NAMESPACE")}
+	c.user, c.pass, _ = strings.Cut(cfg.Getenv("CONSUL_HTTP_AUTH"), ":")
+	for _, name := range []string{"CONSUL_CAPATH", "CONSUL_PARTITION"} {
+		if cfg.Getenv(name) != "" {
+			return nil, errs.New(errs.Unsupported, "%s is set, which is not supported", name)
+		}
+	}
 	if file := cfg.Getenv("CONSUL_HTTP_TOKEN_FILE"); c.token == "" && file != "" {
 		text, err := os.ReadFile(file) //nolint:gosec // the operator names it
 		if err != nil {
@@ -190,9 +199,16 @@ type Request struct {
 
 // Do asks once. An answer other than 200 is an *Error.
 func (c *Client) Do(ctx context.Context, q Request) ([]byte, error) {
-	address := c.base + q.Path
-	if len(q.Query) > 0 {
-		address += "?" + q.Query.Encode()
+	address, query := c.base+q.Path, q.Query
+	if c.namespace != "" {
+		query = maps.Clone(query)
+		if query == nil {
+			query = url.Values{}
+		}
+		query.Set("ns", c.namespace)
+	}
+	if len(query) > 0 {
+		address += "?" + query.Encode()
 	}
 	r, err := http.NewRequestWithContext(ctx, q.Method, address, bytes.NewReader(q.Body))
 	if err != nil {
@@ -201,6 +217,9 @@ func (c *Client) Do(ctx context.Context, q Request) ([]byte, error) {
 	r.Header.Set("Content-Type", "application/json")
 	if c.token != "" {
 		r.Header.Set("X-Consul-Token", c.token)
+	}
+	if c.user != "" {
+		r.SetBasicAuth(c.user, c.pass)
 	}
 	a, err := c.http.Do(r)
 	if err != nil {

@@ -2,7 +2,9 @@ package server
 
 import (
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"arca/internal/cluster"
 	"arca/internal/errs"
@@ -40,7 +42,9 @@ func (n *node) openShared() error {
 		}
 		cfg.Address = share.Address
 	}
-	if cfg.Driver, err = stores.Open(n.ctx, s, log); err != nil {
+	ctx, stop := signal.NotifyContext(n.ctx, os.Interrupt, syscall.SIGTERM) // it may read a lot, and nobody else listens yet
+	defer stop()
+	if cfg.Driver, err = stores.Open(ctx, s, log); err != nil {
 		return err
 	}
 	if shared {

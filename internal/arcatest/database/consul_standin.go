@@ -24,6 +24,7 @@ type ConsulStandIn struct {
 	Gate   sync.RWMutex // held while it stands still
 	Broken atomic.Bool
 	Lose   atomic.Pointer[func(r *http.Request) bool] // the answer, after it was done
+	Before atomic.Pointer[func(r *http.Request) int]  // what is answered instead; 0 for nothing
 
 	mu       sync.Mutex
 	keys     map[string]*pair
@@ -65,6 +66,12 @@ func (s *ConsulStandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.Gate.RUnlock()
 	if s.Broken.Load() {
 		panic(http.ErrAbortHandler)
+	}
+	if before := s.Before.Load(); before != nil {
+		if status := (*before)(r); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -1,6 +1,9 @@
 package kmip
 
 import (
+	"maps"
+	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -15,7 +18,7 @@ import (
 
 const (
 	maxRate     = 1_000_000
-	maxBuckets  = 20_000 // clients and roles that are counted at a time
+	maxBuckets  = 20_000 // clients that are counted at a time, and roles
 	limitedName = "rate_limited"
 )
 
@@ -47,19 +50,29 @@ func (r rates) over(config rates) rates {
 // there is, which is then missing: else a bucket that is smaller would never serve it.
 type bucket struct {
 	left float64
+	rate float64
 	at   time.Time
 }
 
+// share is how much of what fits is in the bucket: 1 when it is full, less than 0 with a debt.
+func (b *bucket) share(now time.Time) float64 {
+	return min(1, b.left/b.rate+max(0, now.Sub(b.at).Seconds()))
+}
+
 func (b *bucket) fill(rate int, now time.Time) {
-	b.left = min(float64(rate), b.left+max(0, now.Sub(b.at).Seconds())*float64(rate))
+	b.rate = float64(rate)
+	b.left = min(b.rate, b.left+max(0, now.Sub(b.at).Seconds())*b.rate)
 	b.at = now
 }
 
-// A throttle is the buckets of a mount's clients at a node.
+// A throttle is the buckets of a mount's roles and clients at a node.
 type throttle struct {
-	mu  sync.Mutex
-	all map[string]*bucket // guarded by mu
+	mu      sync.Mutex
+	roles   buckets // guarded by mu
+	clients buckets // guarded by mu
 }
+
+type buckets map[string]*bucket
 
 // take reports whether n operations may be done now, and counts them if so.
 func (l *throttle) take(r rates, role, serial string, n int, now time.Time) bool {
@@ -68,27 +81,13 @@ func (l *throttle) take(r rates, role, serial string, n int, now time.Time) bool
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var asked [2]*bucket
-	for i, b := range []struct {
-		rate int
-		key  string
-	}{{r.Role, role}, {r.Client, role + "/" + serial}} {
-		if b.rate == 0 {
-			continue
-		}
-		have := l.all[b.key]
-		if have == nil {
-			l.makeRoom(now)
-			have = &bucket{left: float64(b.rate), at: now}
-			l.all[b.key] = have
-		}
-		have.fill(b.rate, now)
-		if have.left < 1 {
+	ofRole, ofClient := l.roles.of(role, r.Role, now), l.clients.of(role+"/"+serial, r.Client, now)
+	for _, b := range []*bucket{ofRole, ofClient} {
+		if b != nil && b.left < 1 {
 			return false
 		}
-		asked[i] = have
 	}
-	for _, b := range asked {
+	for _, b := range []*bucket{ofRole, ofClient} {
 		if b != nil {
 			b.left -= float64(n)
 		}
@@ -96,24 +95,34 @@ func (l *throttle) take(r rates, role, serial string, n int, now time.Time) bool
 	return true
 }
 
-// makeRoom forgets those who have not asked for so long that their buckets are full, or
-// nearly: a debt is at most that of one batch. mu is held.
-func (l *throttle) makeRoom(now time.Time) {
-	if l.all == nil {
-		l.all = map[string]*bucket{}
+// of is a key's bucket, filled up to now; nil without a limit.
+func (all *buckets) of(key string, rate int, now time.Time) *bucket {
+	if rate == 0 {
+		return nil
 	}
-	if len(l.all) < maxBuckets {
+	b := (*all)[key]
+	if b == nil {
+		all.makeRoom(now)
+		b = &bucket{left: float64(rate), at: now}
+		(*all)[key] = b
+	}
+	b.fill(rate, now)
+	return b
+}
+
+// makeRoom forgets the half that has the least to be remembered for: a bucket that is full is
+// as one that is new, and those who owe the most are kept.
+func (all *buckets) makeRoom(now time.Time) {
+	if *all == nil {
+		*all = buckets{}
+	}
+	if len(*all) < maxBuckets {
 		return
 	}
-	for _, old := range []time.Duration{time.Hour, time.Minute, time.Second, 0} {
-		for k, b := range l.all {
-			if now.Sub(b.at) >= old {
-				delete(l.all, k)
-			}
-		}
-		if len(l.all) < maxBuckets/2 {
-			return
-		}
+	keys := slices.Collect(maps.Keys(*all))
+	sort.Slice(keys, func(i, j int) bool { return (*all)[keys[i]].share(now) > (*all)[keys[j]].share(now) })
+	for _, key := range keys[:maxBuckets/2] {
+		delete(*all, key)
 	}
 }
 

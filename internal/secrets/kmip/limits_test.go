@@ -19,7 +19,7 @@ func TestThrottle(t *testing.T) {
 				t.Fatalf("refused without a limit, at %d", i)
 			}
 		}
-		if len(l.all) != 0 {
+		if len(l.roles)+len(l.clients) != 0 {
 			t.Error("what has no limit is counted")
 		}
 		served := 0
@@ -49,11 +49,16 @@ func TestThrottle(t *testing.T) {
 		if got != "true true false true false" { // what the client may not, costs the role nothing
 			t.Errorf("both: %s", got)
 		}
+		took(rates{Role: 1, Client: 1}, "owes", "1", 100)
 		for i := range 2*maxBuckets + 10 {
+			took(rates{Role: 1, Client: 1}, "owes", fmt.Sprint("other", i), 1)
 			took(rates{Client: 1}, "many", fmt.Sprint(i), 1)
 		}
-		if len(l.all) > maxBuckets {
-			t.Errorf("%d buckets", len(l.all))
+		if n := max(len(l.roles), len(l.clients)); n > maxBuckets {
+			t.Errorf("%d buckets", n)
+		}
+		if took(rates{Client: 1}, "owes", "1", 1) || took(rates{Role: 1}, "owes", "2", 1) {
+			t.Error("a debt is forgotten for all who come")
 		}
 	})
 }

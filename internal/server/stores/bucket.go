@@ -23,7 +23,7 @@ import (
 const (
 	// answerTime is how long S3 may take to begin its answer once it has a part.
 	answerTime = 2 * time.Minute
-	// loadTime bounds how long a start reads what is in a bucket.
+	// loadTime bounds how long a start reads what is in a bucket, or in Consul: it may be a lot.
 	loadTime = time.Hour
 	// copyPrefix begins the folders that hold copies of what lies in buckets, or in Consul.
 	copyPrefix = "arca-copy-"
@@ -63,9 +63,6 @@ func openS3(ctx context.Context, o *options, log *slog.Logger) (remote.Driver, e
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "make a folder for the local copy: %w", err)
 	}
-	// What is in the bucket may be a lot.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTime)
-	defer cancel()
 	return objects.Open(ctx, objects.Config{Store: objects.Bucket{Bucket: b}, Path: strings.Trim(o.text("path"), "/"), Dir: dir, Log: log})
 }
 

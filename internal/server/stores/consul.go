@@ -15,6 +15,7 @@ func consulConfig(o *options) (consul.Config, error) {
 	if mode := o.text("consistency_mode"); mode != "" && mode != "default" && mode != "strong" {
 		return consul.Config{}, errs.New(errs.Invalid, "consistency_mode must be default or strong, not %q; all that is read is as new as what was acknowledged", mode)
 	}
+	o.duration("lock_wait_time") // read and not needed: nobody waits in Consul for a lock
 	return consul.Config{
 		API:  api.Config{Options: o.s.Options, Getenv: os.Getenv, Conns: o.number("max_parallel")},
 		Path: o.text("path"), Session: o.duration("session_ttl"),
@@ -30,8 +31,6 @@ func openConsul(ctx context.Context, o *options, log *slog.Logger) (remote.Drive
 	if cfg.Dir, err = copyDir(log); err != nil {
 		return nil, errs.New(errs.Unavailable, "make a folder for the local copy: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTime)
-	defer cancel()
 	return consul.Open(ctx, cfg)
 }
 

@@ -2,6 +2,7 @@
 package stores
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -30,7 +31,8 @@ type kind struct {
 	lock func(ctx context.Context, o *options, log *slog.Logger) (remote.Lock, error)
 	// limits bound what a transaction writes.
 	limits storage.Config
-	share  bool // nodes share the data unless ha_enabled says otherwise
+	loads  time.Duration // how long a start may take that reads all there is; 0 for one that does not
+	share  bool          // nodes share the data unless ha_enabled says otherwise
 }
 
 func kinds(typ string) (kind, bool) {
@@ -65,10 +67,10 @@ func kinds(typ string) (kind, bool) {
 		return kind{
 			open:   openConsul,
 			lock:   func(ctx context.Context, o *options, _ *slog.Logger) (remote.Lock, error) { return lockConsul(ctx, o) },
-			limits: storage.Config{MaxBatchOps: consul.MaxOps, MaxBatchBytes: consul.MaxBytes}, share: true,
+			limits: storage.Config{MaxBatchOps: consul.MaxOps, MaxBatchBytes: consul.MaxBytes}, loads: loadTime, share: true,
 		}, true
 	case "s3":
-		return kind{open: openS3, limits: storage.Config{MaxBatchOps: objects.MaxOps, MaxBatchBytes: objects.MaxBytes}}, true
+		return kind{open: openS3, limits: storage.Config{MaxBatchOps: objects.MaxOps, MaxBatchBytes: objects.MaxBytes}, loads: loadTime}, true
 	}
 	return kind{}, false
 }
@@ -97,12 +99,12 @@ func Shared(s *config.Storage) (bool, error) {
 
 // Open connects with the database of a stanza.
 func Open(ctx context.Context, s *config.Storage, log *slog.Logger) (remote.Driver, error) {
-	ctx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
 	k, ok := kinds(s.Type)
 	if !ok {
 		return nil, errs.New(errs.Invalid, "%s: storage %q is no database", s.Pos, s.Type)
 	}
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.loads, openTime))
+	defer cancel()
 	o := &options{s: s}
 	d, err := k.open(ctx, o, log)
 	if err != nil {

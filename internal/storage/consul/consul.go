@@ -76,6 +76,9 @@ func openDriver(ctx context.Context, cfg Config, records uint64, size int64) (*D
 	if err != nil {
 		return nil, err
 	}
+	if err := s.foreign(ctx); err != nil {
+		return nil, err
+	}
 	d, err := objects.Open(ctx, objects.Config{Store: s, Dir: cfg.Dir, Log: cfg.Log, Records: records, Bytes: size})
 	if err != nil {
 		return nil, err
@@ -85,15 +88,17 @@ func openDriver(ctx context.Context, cfg Config, records uint64, size int64) (*D
 
 // Claim implements remote.Lock: the log has the fence, and a key without which nobody would know whether its holder lives.
 func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	renewal := d.live.session(c.ID) != ""
 	h, err := d.Driver.Claim(ctx, c)
 	if err != nil || h.ID != c.ID {
 		return h, err
 	}
-	c.Steal = true // whoever has the fence
-	if _, err := d.live.Claim(ctx, c); err != nil {
-		return remote.Holder{}, err
+	c.Steal = !renewal // from whoever had the fence; whoever takes it from this node takes the key, too
+	live, err := d.live.Claim(ctx, c)
+	if err != nil || live.ID == c.ID {
+		return h, err
 	}
-	return h, nil
+	return d.Driver.ClaimAnew(ctx, c)
 }
 
 // Holder implements remote.Lock.
@@ -108,5 +113,20 @@ func (d *Driver) Release(ctx context.Context, id string) error {
 func (d *Driver) Close() error {
 	err := d.Driver.Close()
 	d.c.Close()
+	return err
+}
+
+// foreign refuses a path that holds the data of another program: Vault's default path is ours.
+func (s *kv) foreign(ctx context.Context) error {
+	ours, err := s.list(ctx, s.path+"o/", "/")
+	if err != nil || len(ours) > 0 {
+		return err
+	}
+	theirs, err := s.list(ctx, s.path, "/")
+	for _, key := range theirs {
+		if key == s.path+"core/" {
+			return errs.New(errs.Precondition, "the path %q holds the data of another server, Vault's for one, which arca cannot read: name another path", s.path)
+		}
+	}
 	return err
 }

@@ -231,6 +231,157 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
+func write(t *testing.T, d *Driver, fence, key, value string) error {
+	t.Helper()
+	return d.Write(t.Context(), fence, remote.Plan(storage.Batch{{Kind: storage.Put, Key: key, Value: []byte(value)}}), nil)
+}
+
+func mustOpen(t *testing.T, cfg Config, records uint64) *Driver {
+	t.Helper()
+	d, err := openDriver(t.Context(), cfg, records, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func mustClaim(t *testing.T, d *Driver, id string) {
+	t.Helper()
+	if h, err := d.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: 15 * time.Second, Steal: true}); err != nil || h.ID != id {
+		t.Fatal(h, err)
+	}
+}
+
+// A node that slept writes under a number that was removed, and another state takes the place of the one that shows it just while it looks: what
+// it wrote is in no history, and not acknowledged.
+func TestLateWriter(t *testing.T) {
+	t.Parallel()
+	s := database.NewConsulStandIn(t)
+	below := func(dir string) (keys []string) {
+		for _, key := range s.Keys() {
+			if strings.HasPrefix(key, "p/o/"+dir+"/") {
+				keys = append(keys, key)
+			}
+		}
+		return keys
+	}
+	cfg := config(t, s.URL, "p")
+	cfg.API.Options["token"] = "slow"
+	slow := mustOpen(t, cfg, 10)
+	mustClaim(t, slow, "slow")
+	if err := write(t, slow, "slow", "first", "1"); err != nil {
+		t.Fatal(err)
+	}
+	fast := mustOpen(t, config(t, s.URL, "p"), 10)
+	mustClaim(t, fast, "fast")
+	n := 0
+	until := func(what string, ok func() bool) {
+		for range 3000 {
+			if ok() {
+				return
+			}
+			n++
+			if err := write(t, fast, "fast", fmt.Sprint("k", n), "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Errorf("never: %s", what)
+	}
+	until("a number that is free again", func() bool {
+		log := below("log")
+		return len(below("state")) == 1 && len(log) > 0 && log[0] > "p/o/log/00000000000000/03"
+	})
+	group := below("state")[0][:len("p/o/state/00000000000000/")]
+	looks := 0
+	hook := func(r *http.Request) int {
+		if r.Header.Get("X-Consul-Token") != "slow" || !strings.HasPrefix(r.URL.Path, "/v1/kv/p/o/state/") {
+			return 0
+		}
+		if looks++; looks == 1 && r.URL.Query().Get("separator") == "" || looks == 2 {
+			until("a state in another group", func() bool {
+				states := below("state")
+				return len(states) > 0 && !strings.HasPrefix(states[0], group)
+			})
+		}
+		return 0
+	}
+	s.Before.Store(&hook)
+	if err := write(t, slow, "slow", "acknowledged", "1"); !errors.Is(err, remote.ErrFenced) {
+		t.Errorf("who slept wrote: %v", err)
+	}
+	s.Before.Store(nil)
+	if looks == 0 {
+		t.Error("it did not look for a state")
+	}
+}
+
+// Parts of a large write that fails are gone at once, and the term goes on: nothing was written.
+func TestPartsFail(t *testing.T) {
+	t.Parallel()
+	s := database.NewConsulStandIn(t)
+	d := mustOpen(t, config(t, s.URL, "p"), 1000)
+	mustClaim(t, d, "a")
+	for _, status := range []int{http.StatusRequestEntityTooLarge, http.StatusInternalServerError} {
+		hook := func(r *http.Request) int {
+			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/p/log/") && strings.HasSuffix(r.URL.Path, "/3") {
+				return status
+			}
+			return 0
+		}
+		s.Before.Store(&hook)
+		if err := write(t, d, "a", "big", strings.Repeat("x", 5*inlineBytes)); err == nil || errors.Is(err, remote.ErrUnknown) {
+			t.Errorf("%d: %v", status, err)
+		}
+		for _, key := range s.Keys() {
+			if strings.HasPrefix(key, "p/p/") {
+				t.Errorf("%d: %s is left", status, key)
+			}
+		}
+	}
+	s.Before.Store(nil)
+	if err := write(t, d, "a", "big", strings.Repeat("x", 5*inlineBytes)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node whose key another has taken looks at the log at its next renewal, and does not take the key back.
+func TestRenewalSeesAnother(t *testing.T) {
+	t.Parallel()
+	s := database.NewConsulStandIn(t)
+	a, b := mustOpen(t, config(t, s.URL, "p"), 1000), mustOpen(t, config(t, s.URL, "p"), 1000)
+	mustClaim(t, a, "a")
+	mustClaim(t, b, "b")
+	if h, err := a.Claim(t.Context(), remote.Claim{ID: "a", Value: "{}", TTL: 15 * time.Second, Steal: true}); err != nil || h.ID != "b" {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if h, err := b.Claim(t.Context(), remote.Claim{ID: "b", Value: "{}", TTL: 15 * time.Second, Steal: true}); err != nil || h.ID != "b" {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if h, err := b.Holder(t.Context()); err != nil || h.ID != "b" {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// Vault's default path is arca's: what lies there is not taken for nothing.
+func TestForeign(t *testing.T) {
+	t.Parallel()
+	s := database.NewConsulStandIn(t)
+	cfg := config(t, s.URL, "vault")
+	kv, _, err := connect(&cfg)
+	if err == nil {
+		err = kv.put(t.Context(), "vault/core/seal-config", []byte("{}"), false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := Open(t.Context(), cfg); errs.KindOf(err) != errs.Precondition {
+		t.Error(d, err)
+	}
+	if got := s.Keys(); len(got) != 1 {
+		t.Errorf("something was written: %q", got)
+	}
+}
+
 // What is answered may be anything.
 func TestHostile(t *testing.T) {
 	t.Parallel()

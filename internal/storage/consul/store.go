@@ -26,7 +26,8 @@ const (
 	inlineBytes = 448 << 10
 	// tailLen is how much of an object's name stands behind a slash of its own, so that Consul can list groups of 256
 	// numbers, and not only all there are.
-	tailLen = 2
+	tailLen    = 2
+	groupedDir = "log/" // which has many; other folders are listed at once
 
 	attempts       = 4
 	firstPause     = 100 * time.Millisecond
@@ -141,18 +142,28 @@ func (s *kv) remove(ctx context.Context, key string, tree bool) error {
 	return err
 }
 
-// PutNew implements objects.Store. It never knows when that was. The parts of an attempt that failed go with the object of this name,
-// or one behind it: a lost answer does not tell whether something names them.
+// PutNew implements objects.Store. It never knows when that was. The parts of an attempt
+// whose answer was lost go with the object of this name, or one behind it: something may name them.
 func (s *kv) PutNew(ctx context.Context, name string, body []byte) (time.Time, error) {
 	if len(body) <= inlineBytes {
 		return time.Time{}, s.put(ctx, s.key(name), append([]byte{whole}, body...), true)
 	}
 	u := s.upload(ctx, name)
-	if _, err := u.Write(body); err != nil {
-		return time.Time{}, err
+	_, err := u.Write(body)
+	if err == nil {
+		err = u.commit(true)
 	}
-	return time.Time{}, u.commit(true)
+	if err != nil && !u.named {
+		err = errs.New(errs.KindOf(err), "%w", &unnamed{errors.Join(err, u.Abort())})
+	}
+	return time.Time{}, err
 }
+
+// unnamed is an error before anything could name the parts of an object: certainly it was not written.
+type unnamed struct{ err error }
+
+func (u *unnamed) Error() string { return u.err.Error() }
+func (u *unnamed) Unwrap() error { return u.err }
 
 func unsure(err error) bool {
 	var d *doubt
@@ -310,11 +321,28 @@ func (s *kv) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// Page implements objects.Store: the first group behind after that has anything there. Sizes and times are not known.
+// Page implements objects.Store: all of a folder, or of the log, which may be long, the first group behind after that has anything
+// there. Sizes and times are not known.
 func (s *kv) Page(ctx context.Context, prefix, after string) (objects.Page, error) {
+	if !strings.HasSuffix(prefix, groupedDir) {
+		keys, err := s.list(ctx, s.path+"o/"+prefix, "")
+		return objects.Page{Objects: s.behind(keys, prefix, after)}, err
+	}
+	for range attempts {
+		page, whole, err := s.group(ctx, prefix, after)
+		if whole || err != nil {
+			return page, err
+		}
+	}
+	return objects.Page{}, errs.New(errs.Unavailable, "what Consul lists below %q changes all the time", s.path+"o/"+prefix)
+}
+
+// group is a Page of a folder in groups. Two requests are not one moment: a group that is gone by the second may be followed by one that
+// the first did not name; then whole is false, and nothing is known.
+func (s *kv) group(ctx context.Context, prefix, after string) (page objects.Page, whole bool, err error) {
 	groups, err := s.list(ctx, s.path+"o/"+prefix, "/")
 	if err != nil {
-		return objects.Page{}, err
+		return page, false, err
 	}
 	var from string // the group of after
 	if after != "" {
@@ -326,20 +354,25 @@ func (s *kv) Page(ctx context.Context, prefix, after string) (objects.Page, erro
 			continue
 		}
 		keys, err := s.list(ctx, group, "")
-		if err != nil {
-			return objects.Page{}, err
+		if err != nil || len(keys) == 0 {
+			return page, false, err
 		}
-		var page objects.Page
-		for _, key := range keys {
-			if name, ok := s.name(key); ok && name > after && strings.HasPrefix(name, prefix) {
-				page.Objects = append(page.Objects, objects.Object{Key: name})
-			}
-		}
-		if page.More = i < len(groups)-1; len(page.Objects) > 0 || !page.More {
-			return page, nil
+		page.Objects, page.More = s.behind(keys, prefix, after), i < len(groups)-1
+		if len(page.Objects) > 0 || !page.More {
+			return page, true, nil
 		}
 	}
-	return objects.Page{}, nil
+	return objects.Page{}, true, nil
+}
+
+// behind are the objects of keys that come after one.
+func (s *kv) behind(keys []string, prefix, after string) (list []objects.Object) {
+	for _, key := range keys {
+		if name, ok := s.name(key); ok && name > after && strings.HasPrefix(name, prefix) {
+			list = append(list, objects.Object{Key: name})
+		}
+	}
+	return list
 }
 
 // list is the keys below a prefix, in order; with a separator what they have in common up to it.
@@ -376,8 +409,9 @@ func (*kv) IsTaken(err error) bool { return errors.Is(err, errTaken) }
 
 // IsRefused implements objects.Store.
 func (*kv) IsRefused(err error) bool {
+	var u *unnamed
 	status := api.Status(err)
-	return status >= 400 && status < 500 && !unsure(err)
+	return errors.As(err, &u) || status >= 400 && status < 500 && !unsure(err)
 }
 
 // entry is what Consul says of a key.

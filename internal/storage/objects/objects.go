@@ -389,6 +389,16 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to this storage all the time")
 }
 
+// ClaimAnew is Claim, for one who has reason to doubt that a claim of its own is still the last one: it looks now.
+func (d *Driver) ClaimAnew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if err := d.turn.take(ctx); err != nil {
+		return remote.Holder{}, err
+	}
+	d.sure = time.Time{}
+	d.turn.give()
+	return d.Claim(ctx, c)
+}
+
 // Release implements remote.Lock.
 func (d *Driver) Release(ctx context.Context, id string) error {
 	if err := d.turn.take(ctx); err != nil {
