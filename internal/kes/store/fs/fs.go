@@ -158,7 +158,12 @@ func (s *Store) owned(ctx context.Context) *journal {
 // mine returns the journal if this server has it, or takes it over from one that is
 // dead. Where that fails, others hold the folder, and are told of what is changed.
 func (s *Store) mine(ctx context.Context) *journal {
-	if j := s.journal.Load(); j != nil || !isLeft(s.dir) {
+	j := s.journal.Load()
+	if j != nil && j.moved() { // its folder is another's by now, or nobody's
+		s.giveUp(j, errMoved)
+		j = nil
+	}
+	if j != nil || !isLeft(s.dir) {
 		return j
 	}
 	return s.takeSoon(ctx, 0)

@@ -21,9 +21,14 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer leave()
-	if j := s.mine(ctx); j != nil {
-		err = s.deleteOwned(ctx, j, name, path)
-	} else {
+	j := s.mine(ctx)
+	if j != nil {
+		if err = s.deleteOwned(ctx, j, name, path); errors.Is(err, errMoved) {
+			s.giveUp(j, err)
+			j = nil
+		}
+	}
+	if j == nil {
 		err = s.deleteShared(ctx, name, path)
 	}
 	switch {
@@ -59,8 +64,8 @@ func bury(ctx context.Context, j *journal, name string) error {
 		return nil
 	}
 	err := j.append(name, tombstoneOfAny(name)) // even if there is no file: there may be a record
-	if err == nil || errors.Is(err, errMoved) { // a folder that is gone brings nothing back
-		return nil
+	if err == nil || errors.Is(err, errMoved) {
+		return err
 	}
 	return j.settle(ctx)
 }
@@ -68,7 +73,7 @@ func bury(ctx context.Context, j *journal, name string) error {
 // deleteShared removes a key's file while another server may have records of it. After
 // an error, the file is there again.
 func (s *Store) deleteShared(ctx context.Context, name, path string) error {
-	t := taking{name: name, path: path, change: func() ([]byte, error) { return s.moveAside(path, nil) }}
+	t := taking{name: name, path: path, removes: true, change: func() ([]byte, error) { return s.moveAside(path, nil) }}
 	defer t.wipe()
 	err := s.takeAway(ctx, &t)
 	if err != nil && t.done && len(t.gone) > 0 {
@@ -85,6 +90,7 @@ func (s *Store) deleteShared(ctx context.Context, name, path string) error {
 type taking struct {
 	name, path string
 	change     func() ([]byte, error) // returns what it has taken, if anything
+	removes    bool                   // else another key is there afterwards, which may be as the one before
 	done       bool
 	gone       [][]byte // what was taken; more than one if others make and delete it, too
 }
@@ -141,7 +147,7 @@ func (s *Store) takeOnce(ctx context.Context, t *taking) (again bool, err error)
 			return false, err
 		}
 		t.done = true
-	case there == nil:
+	case there == nil || !t.removes: // recovery takes no other key's place
 		return false, nil
 	default: // recovery has brought back what was not told yet
 		if old, err = s.moveAside(t.path, t.gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -204,7 +210,10 @@ func (s *Store) moveAside(path string, before [][]byte) ([]byte, error) {
 	}
 	value, err := readBounded(aside)
 	if err != nil { // what cannot be told of stays
-		return nil, errors.Join(err, place(aside, path), removeIf(aside))
+		if again := place(aside, path); again != nil && !errors.Is(again, fs.ErrExist) {
+			return nil, errors.Join(err, again)
+		}
+		return nil, errors.Join(err, removeIf(aside))
 	}
 	return value, os.Remove(aside)
 }
@@ -260,9 +269,17 @@ func swapIn(from, to string) ([]byte, error) {
 		if !info.Mode().IsRegular() {
 			return nil, &os.PathError{Op: "replace", Path: to, Err: errNotRegular}
 		}
+		now := time.Now()
+		if err := os.Chtimes(to, now, now); errors.Is(err, fs.ErrNotExist) { // else a listing may remove it under its other name: see tidy
+			continue
+		}
 		switch err := exchange(from, to); {
 		case err == nil:
-			return readBounded(from)
+			old, err := readBounded(from)
+			if errors.Is(err, fs.ErrNotExist) { // somebody tidies up all the same: the exchange was made
+				err = nil
+			}
+			return old, err
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case !errors.Is(err, errors.ErrUnsupported):
