@@ -70,7 +70,7 @@ func (h *handling) admit(ctx context.Context, tx storage.Tx, res *engine.Respons
 		return false, err
 	}
 	l := &login{auth: *auth, policies: policies, accessor: m.Accessor, path: h.req.Path, ns: h.ns}
-	if seen := h.req.TLS; seen != nil && len(seen.PeerCertificates) > 0 {
+	if seen := h.req.TLS; seen != nil && m.Type == "cert" { // the others do not look at them
 		l.tls = &tls.ConnectionState{PeerCertificates: seen.PeerCertificates}
 	}
 	if h.a.Quotas.AnyLeases() {

@@ -35,7 +35,8 @@ type login struct {
 	path     string
 	role     string // where quotas want to know it
 	ns       *namespace.Namespace
-	tls      *tls.ConnectionState // the certificates that the client showed with its first factor; nil for none
+	tls      *tls.ConnectionState // the certificates by which it began; nil where it began otherwise
+	required []string             // ids of the enforcements that it was subject to then
 }
 
 // enforced lists the enforcements that a login is subject to.
@@ -129,6 +130,9 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 	}
 	if h.a.MFA.Full(h.now) {
 		return false, errs.New(errs.Unavailable, "too many logins wait for their second factor; try again later")
+	}
+	for _, e := range list {
+		l.required = append(l.required, e.ID)
 	}
 	h.call.After(func() { h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now) })
 	res.Auth = &engine.Auth{
@@ -232,15 +236,25 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 	if err != nil {
 		return nil, err
 	}
-	auth, err := a.again(ctx, tx, call, m, l) // before the codes, which it would count twice
-	if errors.Is(err, engine.ErrNotRenewed) {
+	list, err := a.enforced(tx, l.ns.ID, m.Mount, w.EntityID)
+	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrDisabled) {
 		return nil, bad
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.enforced(tx, l.ns.ID, m.Mount, w.EntityID)
-	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrDisabled) {
+	// An enforcement that does not hold any more, as the user has left its group, must not let in who has shown nothing: the login
+	// has to begin anew, without it.
+	for _, id := range l.required {
+		if !slices.ContainsFunc(list, func(e *mfa.Enforcement) bool { return e.ID == id }) {
+			return nil, bad
+		}
+	}
+	if len(list) == 0 {
+		return nil, bad
+	}
+	auth, err := a.again(ctx, tx, call, m, l)
+	if errors.Is(err, engine.ErrNotRenewed) {
 		return nil, bad
 	}
 	if err != nil {
@@ -257,14 +271,25 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 // again lets the method judge a login that has waited as it would a renewal: a user
 // or role that is gone, or gives other policies by now, makes no token, and what it
 // says of the token's life and addresses holds as it is now. Vault makes the token
-// that was granted before the wait.
+// that was granted before the wait, and so does this where a method would have to ask others
+// (LDAP, OCSP) once more: it may not see what it saw with the user's own password. Groups stay as the login found them.
 func (a *Active) again(ctx context.Context, tx storage.Tx, call *engine.Call, m *mount.Entry, l *login) (*engine.Auth, error) {
 	auth := l.auth // the login may be finished again when this attempt is not the last
 	auth.Policies, auth.GroupAliases = l.policies, nil
-	req := *call.Request
-	req.TLS = l.tls
-	if err := a.Judge(ctx, tx, call, &req, m, &auth); err != nil {
-		return nil, err
+	if r, ok := m.Engine.(engine.AuthRenewer); ok {
+		req := *call.Request
+		req.TLS = l.tls
+		to := a.CallFor(tx, m)
+		to.Request = &req
+		err := r.RenewAuth(ctx, to, &auth)
+		var question *engine.Question
+		switch {
+		case errors.As(err, &question):
+			auth = l.auth
+			auth.Policies = l.policies
+		case err != nil:
+			return nil, err
+		}
 	}
 	if !slices.Equal(Sanitize(auth.Policies, !auth.NoDefaultPolicy), l.policies) {
 		return nil, errs.New(errs.Invalid, "policies have changed since the login began: log in again")

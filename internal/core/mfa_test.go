@@ -258,6 +258,7 @@ func TestMFAJudgedAgain(t *testing.T) {
 		{"other addresses", func(g *guarded) { user(g, map[string]any{"token_bound_cidrs": "10.0.0.0/8"}) }, 403},
 		{"addresses that hold the client's", func(g *guarded) { user(g, map[string]any{"token_bound_cidrs": "192.0.2.0/24"}) }, 200},
 		{"a shorter life", func(g *guarded) { user(g, map[string]any{"token_ttl": "90s", "token_num_uses": 3}) }, 200},
+		{"the enforcement is gone, and nothing must be shown", func(g *guarded) { g.Must("DELETE", "identity/mfa/login-enforcement/all", g.Root, nil) }, 400},
 		{"the method is gone", func(g *guarded) { g.Must("DELETE", "sys/auth/userpass", g.Root, nil) }, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {

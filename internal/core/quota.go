@@ -9,7 +9,6 @@ import (
 	"arca/internal/namespace"
 	"arca/internal/quota"
 	"arca/internal/storage"
-	"arca/internal/token"
 )
 
 // limit counts the request against the quotas, before anybody is identified.
@@ -20,18 +19,11 @@ func (h *handling) limit(ctx context.Context) error {
 	}
 	t, who := quota.Target{}, quota.Client{Addr: h.orig.Remote.Addr()}
 	err := h.a.DB.View(ctx, func(tx storage.Tx) error {
-		needsToken, err := h.target(ctx, tx, &t)
-		if err != nil || !needsToken || h.orig.Token == "" || !h.a.Quotas.Entities(&t, h.orig.Path) {
-			return err
+		ns, needsToken, err := h.target(ctx, tx, &t)
+		if err == nil && needsToken && h.orig.Token != "" && h.a.Quotas.Entities(&t, h.orig.Path) {
+			who.Entity = h.entityIn(tx, ns)
 		}
-		tok, err := h.a.Caller(tx, h.orig, h.now)
-		switch {
-		case err == nil:
-			who.Entity = tok.EntityID
-		case !errors.Is(err, token.ErrBad): // nobody's token counts for nobody
-			return err
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -48,48 +40,66 @@ func (h *handling) limit(ctx context.Context) error {
 	return errs.New(errs.Limited, "request path %q: rate limit quota exceeded", h.orig.Path)
 }
 
+// entityIn is the entity of the request's token, if the token is good in a namespace. What is wrong with one that is not is told later; here it
+// counts for nobody.
+func (h *handling) entityIn(tx storage.Tx, ns *namespace.Namespace) string {
+	tok, err := h.a.Caller(tx, h.orig, h.now)
+	if err != nil || ns == nil {
+		return ""
+	}
+	if how, err := h.a.reaches(tx, tok.NamespaceID, ns); err != nil || how == unreachable {
+		return ""
+	}
+	p, err := h.a.PersonOf(tx, tok)
+	if err != nil || p == nil {
+		return ""
+	}
+	return p.Entity.ID // also of one that was merged into it
+}
+
 // target finds out what a request is about; one about nothing that exists counts
 // for the quotas of all. Where the request leads needs a token, or does not: a login
 // that brings one along counts for nobody's entity.
-func (h *handling) target(ctx context.Context, tx storage.Tx, t *quota.Target) (needsToken bool, err error) {
+func (h *handling) target(ctx context.Context, tx storage.Tx, t *quota.Target) (ns *namespace.Namespace, needsToken bool, err error) {
 	p, err := h.a.Namespaces.Resolve(tx, h.orig.Namespace)
 	if errors.Is(err, namespace.ErrNotFound) {
-		return false, nil
+		return nil, false, nil
 	}
 	if err == nil {
 		err = h.a.Namespaces.Descend(tx, &p, h.orig.Path)
 	}
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
-	t.Namespace = p.Namespace.Path
+	ns = p.Namespace
+	t.Namespace = ns.Path
 	m, rest, err := h.a.Mounts.Route(tx, p.Namespace.ID, p.Rest)
 	if errors.Is(err, storage.ErrNotFound) {
-		return true, nil
+		return ns, true, nil
 	}
 	if err != nil {
-		return false, err
+		return ns, false, err
 	}
 	t.Mount, t.Below = m.Path, rest
 	roles, paths, entities := h.a.Quotas.Asks(t)
 	if m.Routes == nil {
-		return true, nil
+		return ns, true, nil
 	}
 	t.AnyCase = paths && m.Routes.AnyCase(rest)
 	if h.orig.Op == engine.OpHelp {
-		return true, nil
+		return ns, true, nil
 	}
 	roles = roles && m.Routes.NamesRoles()
 	if !roles && !entities {
-		return true, nil
+		return ns, true, nil
 	}
 	call := &engine.Call{Tx: tx.Sub(m.Prefix), Mount: m.Mount, Request: h.orig, Op: h.orig.Op, Path: rest, Now: h.now}
 	route, err := m.Routes.Match(h.orig.Op, rest, call)
 	if err != nil {
-		return true, nil //nolint:nilerr // a path that leads nowhere is for no role
+		return ns, true, nil //nolint:nilerr // a path that leads nowhere is for no role
 	}
 	if roles {
 		t.Role, err = route.LoginRole(ctx, call)
 	}
-	return !route.NoToken, err
+	return ns, !route.NoToken, err
 }

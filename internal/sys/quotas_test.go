@@ -306,3 +306,32 @@ func TestQuotasOfNames(t *testing.T) {
 		s.Must("POST", "kv/team", s.Root, map[string]any{"a": "b"})
 	}
 }
+
+// A token counts for its entity where it is good only: those of another namespace, or of entities that are gone, are as no token.
+func TestQuotaOfForeignTokens(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	for _, ns := range []string{"a", "b"} {
+		s.Must("POST", "sys/namespaces/"+ns, s.Root, nil)
+	}
+	s.Must("POST", "sys/quotas/rate-limit/a", s.Root, map[string]any{"path": "a/", "rate": 2, "interval": "1h", "group_by": "entity_then_ip", "secondary_rate": 1})
+	s.Must("POST", "sys/auth/userpass", s.Root, map[string]any{"type": "userpass"}, nsHeader, "b")
+	codes := map[int]int{}
+	for i := range 6 {
+		user := fmt.Sprint("u", i)
+		s.Must("POST", "auth/userpass/users/"+user, s.Root, map[string]any{"password": "x", "token_type": "batch"}, nsHeader, "b")
+		out := s.Must("POST", "auth/userpass/login/"+user, "", map[string]any{"password": "x"}, nsHeader, "b")
+		tok, _ := arcatest.Dig(out, "auth", "client_token").(string)
+		id, _ := arcatest.Dig(out, "auth", "entity_id").(string)
+		if i >= 3 {
+			s.Must("DELETE", "identity/entity/id/"+id, s.Root, nil, nsHeader, "b")
+		}
+		for range 2 {
+			code, _ := s.Do("GET", "sys/mounts", tok, nil, nsHeader, "a")
+			codes[code]++
+		}
+	}
+	if codes[403] != 1 || codes[429] != 11 {
+		t.Errorf("answers %v", codes)
+	}
+}
