@@ -301,17 +301,16 @@ func (a *Active) again(ctx context.Context, tx storage.Tx, call *engine.Call, m 
 	return &auth, nil
 }
 
-// Judge asks the auth method of a token, or of a login that has waited, whether it
-// still stands by it, and brings the entity's groups up to date where the method
-// tells them. req is what the method is shown as the request. A method that does not
-// judge agrees. The error is engine.ErrNotRenewed when the user or role is gone.
-func (a *Active) Judge(ctx context.Context, tx storage.Tx, call *engine.Call, req *engine.Request, m *mount.Entry, auth *engine.Auth) error {
+// Judge asks the auth method of a token that is renewed whether it still stands by it,
+// and brings the entity's groups up to date where the method tells them. A method that
+// does not judge agrees. The error is engine.ErrNotRenewed when the user or role is gone.
+func (a *Active) Judge(ctx context.Context, tx storage.Tx, call *engine.Call, m *mount.Entry, auth *engine.Auth) error {
 	r, ok := m.Engine.(engine.AuthRenewer)
 	if !ok {
 		return nil
 	}
 	to := a.CallFor(tx, m)
-	to.Request, to.Asked = req, call.Asked
+	to.Request, to.Asked = call.Request, call.Asked
 	if err := r.RenewAuth(ctx, to, auth); err != nil {
 		return err
 	}

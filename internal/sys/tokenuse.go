@@ -296,7 +296,7 @@ func (e *Tokens) askMethod(ctx context.Context, call *engine.Call, t *token.Entr
 		Policies: t.Policies, Metadata: t.Meta, InternalData: t.Internal, TTL: t.CreationTTL, MaxTTL: t.MaxTTL, Period: t.Period,
 		ExplicitMaxTTL: t.ExplicitMax, DisplayName: t.DisplayName, EntityID: t.EntityID,
 	}
-	if err := d.Judge(ctx, call.Tx, call, call.Request, m, auth); err != nil {
+	if err := d.Judge(ctx, call.Tx, call, m, auth); err != nil {
 		return err
 	}
 	q.Backend, q.BackendMax, q.Period = auth.TTL, auth.MaxTTL, auth.Period

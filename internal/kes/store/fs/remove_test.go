@@ -10,37 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"arca/internal/kes/key"
 	"arca/internal/kes/store"
 )
-
-func encodedKey(t *testing.T) []byte {
-	t.Helper()
-	k, err := key.New(key.Default(), time.Now(), "me")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k.Encode()
-}
-
-func mustOpen(t *testing.T, dir string) *Store {
-	t.Helper()
-	s, err := Open(t.Context(), dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
 
 // Servers on one folder that set, or make, the same key as it is at the same time: it is there afterwards. Others list meanwhile, which tidies
 // up what was left long ago.
 func TestSetAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	a, b := mustOpen(t, dir), mustOpen(t, dir)
+	a, b := open(t, dir), open(t, dir)
 	for i := range 60 {
-		name, value := fmt.Sprint("k", i), encodedKey(t)
+		name, value := fmt.Sprint("k", i), stored(t)
 		var did sync.WaitGroup
 		errs := make([]error, 3)
 		did.Go(func() { errs[0] = a.Set(t.Context(), name, value) })
@@ -64,7 +44,7 @@ func TestSetAtOnce(t *testing.T) {
 func TestSetUnderListings(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	a, b := mustOpen(t, dir), mustOpen(t, dir)
+	a, b := open(t, dir), open(t, dir)
 	over := make(chan struct{})
 	var listing sync.WaitGroup
 	listing.Go(func() {
@@ -78,7 +58,7 @@ func TestSetUnderListings(t *testing.T) {
 		}
 	})
 	for i := range 100 {
-		if err := a.Set(t.Context(), "k", encodedKey(t)); err != nil {
+		if err := a.Set(t.Context(), "k", stored(t)); err != nil {
 			t.Error(i, err)
 			break
 		}
@@ -98,7 +78,7 @@ func TestDeleteInAnExchangedFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	many := func(s *Store, first string) {
 		for i := range 40 {
-			if err := s.Create(t.Context(), fmt.Sprint(first, i), encodedKey(t)); err != nil {
+			if err := s.Create(t.Context(), fmt.Sprint(first, i), stored(t)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -106,12 +86,12 @@ func TestDeleteInAnExchangedFolder(t *testing.T) {
 			t.Fatal("there is no journal")
 		}
 	}
-	a := mustOpen(t, dir)
+	a := open(t, dir)
 	many(a, "x")
 	if err := os.Rename(dir, dir+".gone"); err != nil {
 		t.Fatal(err)
 	}
-	b := mustOpen(t, dir)
+	b := open(t, dir)
 	many(b, "y")
 	if err := a.Delete(t.Context(), "y39"); err != nil {
 		t.Fatal(err)
@@ -120,7 +100,7 @@ func TestDeleteInAnExchangedFolder(t *testing.T) {
 	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	c := mustOpen(t, crashed)
+	c := open(t, crashed)
 	if value, err := c.Get(t.Context(), "y39"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the deleted key is there again: %d bytes, %v", len(value), err)
 	}
