@@ -346,16 +346,30 @@ func (n *node) devConfig() (*config.Config, error) {
 	return cfg, nil
 }
 
-// reload exchanges all parts, or none.
+// reload exchanges all parts, or none. It returns when the old ones are not used any
+// more, for which nobody else has to wait.
 func (n *node) reload(ctx context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	if n.opts.Dev {
 		return nil // there is no file
 	}
-	p, err := n.build(ctx)
+	old, replaced, err := n.exchange(ctx)
 	if err != nil {
 		return err
+	}
+	n.log.Info("configuration reloaded")
+	replaced.Retire()
+	old.close()
+	return nil
+}
+
+// exchange puts new parts in the place of the old, which it returns with the state that
+// requests may still use.
+func (n *node) exchange(ctx context.Context) (*parts, *kes.State, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p, err := n.build(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	if p.cfg.Address != n.now.cfg.Address {
 		n.log.Warn("the address changes with a restart only", "address", p.cfg.Address)
@@ -367,10 +381,7 @@ func (n *node) reload(ctx context.Context) error {
 		old.cache.Bequeath(p.cache)
 	}
 	n.levels(p.cfg)
-	n.door.Swap(p.state).Retire()
-	old.close()
-	n.log.Info("configuration reloaded")
-	return nil
+	return old, n.door.Swap(p.state), nil
 }
 
 // levels sets what the logs print.

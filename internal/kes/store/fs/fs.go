@@ -170,30 +170,38 @@ func (s *Store) mine(ctx context.Context) *journal {
 }
 
 // takeSoon takes the journal if that can be done at once, and was not tried just now.
+// Where files have to be made of what a dead server has left, that goes on when whoever
+// asked waits no longer.
 func (s *Store) takeSoon(ctx context.Context, every time.Duration) *journal {
 	ctx, cancel := context.WithTimeout(ctx, waitToTake)
-	defer cancel()
 	leave, err := s.locking.Take(ctx, onlyOne)
 	if err != nil {
+		cancel()
 		return nil
 	}
-	defer leave()
 	if time.Since(s.tried) < every || time.Since(s.failed) < healEvery {
+		leave()
+		cancel()
 		return s.journal.Load()
 	}
-	j, err := s.take(ctx)
-	if err != nil {
-		return nil
-	}
-	return j
+	taken := make(chan struct{})
+	go func() {
+		defer close(taken)
+		defer leave()
+		_, _ = s.take(ctx) // it is noted that it failed, and others do without
+	}()
+	_ = await(ctx, taken) // without it there is no journal yet
+	cancel()
+	return s.journal.Load()
 }
 
-// take is called with locking held. It ends when the store is closed.
+// take is called with locking held. It waits for others until ctx ends, and ends when
+// the store is closed.
 func (s *Store) take(ctx context.Context) (*journal, error) {
 	if j := s.journal.Load(); j != nil || s.without {
 		return j, nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	open, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.mu.Lock()
 	s.cancel = cancel
@@ -202,7 +210,10 @@ func (s *Store) take(ctx context.Context) (*journal, error) {
 	if closed {
 		return nil, errClosed
 	}
-	j, err := openJournal(ctx, s.dir)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(open, stop)()
+	j, err := openJournal(ctx, open, s.dir)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		s.without = true
@@ -290,27 +301,50 @@ func (s *Store) Create(ctx context.Context, name string, value []byte) error {
 		return reach(err)
 	}
 	defer f.Close()
+	if err = s.createNoted(j, f, name, path, value); !errors.Is(err, errNotSure) {
+		return err
+	}
+	err = s.createSynced(path, value) // the same key does no harm in both
+	if errors.Is(err, store.ErrExists) {
+		// There is none of this content, and the journal must not bring one back.
+		if unsettled := j.settle(ctx); unsettled != nil {
+			return unsettled
+		}
+	}
+	return err
+}
+
+// errNotSure says that the journal may have the record of a key that was not made.
+var errNotSure = errors.New("the journal cannot be written")
+
+// createNoted gives a file its name when the journal has a record of it. errNotSure
+// leaves open whether it has.
+func (s *Store) createNoted(j *journal, f *os.File, name, path string, value []byte) error {
 	j.busy.RLock()
 	defer j.busy.RUnlock()
 	if err := j.append(name, newRecord(kindCreate, name, value)); err != nil {
-		if !errors.Is(err, errMoved) { // the same key does no harm in both
-			return s.createSynced(path, value)
+		if !errors.Is(err, errMoved) {
+			return errNotSure
 		}
 		s.giveUp(j, err)
 		return reach(err)
 	}
-	if err := link(f, path); err != nil {
-		// There is no key of this content; whoever has made another has seen to it
-		// that it stays.
-		if gone := j.append(name, tombstone(name, value)); gone != nil {
-			return gone
-		}
-		if errors.Is(err, errors.ErrUnsupported) {
-			return s.createSynced(path, value)
-		}
-		return exists(err)
+	err := link(f, path)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// There is no key of this content; whoever has made another has seen to it that it
+	// stays.
+	if gone := j.append(name, tombstone(name, value)); gone != nil {
+		if !errors.Is(gone, errMoved) {
+			return errNotSure
+		}
+		return reach(gone)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return s.createSynced(path, value)
+	}
+	return exists(err)
 }
 
 // isSoon notes that a creation begins, and reports whether it is one of many within a

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -165,5 +166,45 @@ func TestCutDuringDelete(t *testing.T) {
 		if names, _, err := after.List(t.Context(), "", "", 9); err != nil || (len(names) == 1) != (part == 1000) {
 			t.Errorf("%d bytes of it: %v, %v", part, names, err)
 		}
+	}
+}
+
+// A creation that was refused stays so, whatever of its record an ill disk has: another
+// server's key is deleted, and none comes in its place.
+func TestRefusedStaysRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := owner(t, dir)
+	if err := s.Create(t.Context(), "first", stored(t)); err != nil {
+		t.Fatal(err)
+	}
+	other, value := open(t, dir), stored(t)
+	j := s.journal.Load()
+	j.turn.Lock()
+	refused := make(chan error, 1)
+	go func() { refused <- s.Create(t.Context(), "k", value) }()
+	for waits := false; !waits; runtime.Gosched() {
+		j.mu.Lock()
+		waits = j.next != nil
+		j.mu.Unlock()
+	}
+	err := other.Create(t.Context(), "k", stored(t))
+	if _, wrote := j.file.Write(newRecord(kindCreate, "k", value)); err != nil || wrote != nil {
+		t.Fatal(err, wrote)
+	}
+	j.fail(errors.New("the disk is ill"))
+	j.turn.Unlock()
+	if err := <-refused; !errors.Is(err, store.ErrExists) {
+		t.Fatalf("created: %v", err)
+	}
+	if err := other.Delete(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, powerCut(t, dir, func(_ string, v []byte) []byte { return v }))
+	if _, err := after.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the refused key is there: %v", err)
+	}
+	if _, err := after.Get(t.Context(), "first"); err != nil {
+		t.Error(err)
 	}
 }

@@ -92,13 +92,14 @@ type batch struct {
 }
 
 // openJournal takes the folder's lock, and first makes files of what a crash left
-// in the journal. It returns errLocked while another server has the lock.
-func openJournal(ctx context.Context, dir string) (*journal, error) {
+// in the journal: it waits for others until ctx ends, and goes on until open does. It
+// returns errLocked while another server has the lock.
+func openJournal(ctx, open context.Context, dir string) (*journal, error) {
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := recoverJournal(ctx, dir, lock); err != nil {
+	if err := recoverJournal(ctx, open, dir, lock); err != nil {
 		_ = lock.Close() // the first error says why
 		return nil, fmt.Errorf("the journal of the folder for the keys: %w", err)
 	}
@@ -237,7 +238,7 @@ func (j *journal) heal(ctx context.Context) {
 		return
 	}
 	if err == nil {
-		err = h.recover(j.lock, true)
+		err = h.recover(context.WithoutCancel(ctx), j.lock, true)
 	}
 	if err != nil {
 		j.fail(fmt.Errorf("write the folder for the keys again: %w", err))

@@ -87,8 +87,8 @@ type rewrite struct {
 
 // recoverJournal makes files of what a crash has left in the journals, and removes
 // them. It takes them for itself alone, and returns an error when it cannot for some
-// time. The folder's lock is held.
-func recoverJournal(ctx context.Context, dir string, lock *os.File) error {
+// time, or by the end of ctx. Then it goes on until open ends. The folder's lock is held.
+func recoverJournal(ctx, open context.Context, dir string, lock *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, waitOthers)
 	defer cancel()
 	h, err := holdJournals(ctx, dir, true)
@@ -96,13 +96,14 @@ func recoverJournal(ctx context.Context, dir string, lock *os.File) error {
 		return err
 	}
 	defer h.release()
-	return h.recover(lock, false)
+	return h.recover(open, lock, false)
 }
 
 // recover makes files of what the journals hold where they are missing or broken, and
 // removes these, which are held alone. With alive, no crash was in between: what is
-// missing was deleted, or never acknowledged, and all else is written again.
-func (h *hold) recover(lock *os.File, alive bool) error {
+// missing was deleted, or never acknowledged, and all else is written again. When ctx
+// ends, the journals stay as they are.
+func (h *hold) recover(ctx context.Context, lock *os.File, alive bool) error {
 	dir := h.dir
 	if len(h.files) == 0 && !alive {
 		return nil
@@ -130,6 +131,9 @@ func (h *hold) recover(lock *os.File, alive bool) error {
 		}
 	}
 	for name, value := range keys {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		w, err := writeAgain(dir, name, value, failed, alive)
 		if w.from != "" {
 			files = append(files, w)

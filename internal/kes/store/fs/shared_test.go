@@ -143,14 +143,14 @@ func TestRecoveryWaits(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := recoverJournal(short, dir, lock); !store.IsUnreachable(err) {
+	if err := recoverJournal(short, t.Context(), dir, lock); !store.IsUnreachable(err) {
 		t.Errorf("it does not wait: %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("there is %v, %v", entries, err)
 	}
 	done := make(chan error)
-	go func() { done <- recoverJournal(t.Context(), dir, lock) }()
+	go func() { done <- recoverJournal(t.Context(), t.Context(), dir, lock) }()
 	if err := h.tell(tombstone(names[0], value)); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestOpenWaits(t *testing.T) {
 		t.Fatalf("it does not wait: %v", err)
 	case <-time.After(30 * time.Millisecond):
 	}
-	if err := errors.Join(recoverJournal(t.Context(), dir, lock), lock.Close()); err != nil {
+	if err := errors.Join(recoverJournal(t.Context(), t.Context(), dir, lock), lock.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-made; !errors.Is(err, store.ErrExists) {
@@ -517,7 +517,7 @@ func TestStoppedInRecovery(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errClosed) {
 		t.Error(err)
 	}
 	if took := time.Since(start); took > 10*time.Second {
@@ -624,5 +624,45 @@ func TestNotTold(t *testing.T) {
 	}
 	if err := os.Remove(filepath.Join(dir, journalOld)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A take-over does not end with the request that has begun it, and one that is ended, as
+// by closing, leaves what the next one needs.
+func TestTakeOverEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	names := left(t, dir, journalName, 300)
+	if err := os.Remove(filepath.Join(dir, names[7])); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Skip("this file system has no journal", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := snapshot(t, dir)
+	if err := recoverJournal(t.Context(), ended, dir, lock); !errors.Is(err, context.Canceled) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if after := snapshot(t, dir); after != before {
+		t.Errorf("the folder was\n%s\nand is\n%s", before, after)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.mine(ended)
+	if leave, err := s.locking.Take(t.Context(), onlyOne); err != nil {
+		t.Fatal(err)
+	} else {
+		leave()
+	}
+	if s.journal.Load() == nil || anyJournal(dir) {
+		t.Error("nobody has taken it over")
+	}
+	if got := contents(t, s); len(got) != len(names) {
+		t.Errorf("%d keys", len(got))
 	}
 }

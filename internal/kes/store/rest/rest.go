@@ -315,7 +315,7 @@ func NewHTTP(t TLS) (*http.Client, error) {
 		},
 		Timeout: time.Minute,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if r.URL.Host != via[0].URL.Host { // it would get what proves who we are
+			if !sameServer(via[0].URL, r.URL) { // it would get what proves who we are
 				return http.ErrUseLastResponse
 			}
 			return sameSafety(r, via)
@@ -326,6 +326,27 @@ func NewHTTP(t TLS) (*http.Client, error) {
 // FollowStandbys lets a client of NewHTTP follow redirections to other hosts, too, as
 // standbys of a Vault send them; else it follows them to the same host and port only.
 func FollowStandbys(c *http.Client) { c.CheckRedirect = sameSafety }
+
+// sameServer reports whether two URLs lead to the same host and port, however they are
+// written (RFC 3986, section 6.2), or the second to the same host with TLS, where both
+// leave the port out.
+func sameServer(a, b *url.URL) bool {
+	if !strings.EqualFold(a.Hostname(), b.Hostname()) {
+		return false
+	}
+	return portOf(a) == portOf(b) || portOf(a) == "80" && portOf(b) == "443" && b.Scheme == "https"
+}
+
+func portOf(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
+	}
+}
 
 func sameSafety(r *http.Request, via []*http.Request) error {
 	if len(via) > 3 || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,5 +128,37 @@ func TestRedirects(t *testing.T) {
 	via := httptest.NewRequest(http.MethodGet, "https://a/", nil)
 	if err := sameSafety(r, []*http.Request{via}); !errors.Is(err, http.ErrUseLastResponse) {
 		t.Errorf("in clear: %v", err)
+	}
+}
+
+// TestSameServer compares where URLs lead, not how they are written.
+func TestSameServer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"https://keys.example/v1", "https://keys.example:443/v2", true},
+		{"https://Keys.Example", "https://keys.example", true},
+		{"http://keys.example", "https://keys.example", true},
+		{"http://keys.example:80", "https://keys.example:443", true},
+		{"https://[::1]:7373", "https://[::1]:7373/a", true},
+		{"https://keys.example", "https://keys.example:7373", false},
+		{"https://keys.example", "https://keys.example.org", false},
+		{"https://keys.example", "https://example", false},
+		{"http://keys.example:7373", "https://keys.example:7374", false},
+		{"http://keys.example:7373", "https://keys.example", false},
+	} {
+		a, err := url.Parse(c.a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := url.Parse(c.b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sameServer(a, b); got != c.same {
+			t.Errorf("%s and %s: %v", c.a, c.b, got)
+		}
 	}
 }
