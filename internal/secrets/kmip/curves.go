@@ -73,6 +73,9 @@ func curvePrivate(key secretKey) *ttlv.Node {
 			return nil
 		}
 		return ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, numberOf(k.Curve)), ttlv.Big(ttlv.TagD, new(big.Int).SetBytes(d)))
+	case *koblitzPrivate:
+		return ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, ttlv.RecommendedCurveSECP256K1),
+			ttlv.Big(ttlv.TagD, new(big.Int).SetBytes(k.key.Serialize())))
 	case *ecdh.PrivateKey:
 		return ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, ttlv.RecommendedCurveCURVE25519),
 			ttlv.Big(ttlv.TagD, new(big.Int).SetBytes(k.Bytes())))
@@ -83,9 +86,13 @@ func curvePrivate(key secretKey) *ttlv.Node {
 // curvePublic is a public key in parts.
 func curvePublic(key crypto.PublicKey, compressed bool) *ttlv.Node {
 	number, q := ttlv.RecommendedCurveCURVE25519, pointOf(key, compressed)
-	if k, ok := key.(*ecdsa.PublicKey); ok {
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
 		number = numberOf(k.Curve)
-	} else if _, ok := key.(*ecdh.PublicKey); !ok {
+	case koblitzPublic:
+		number = ttlv.RecommendedCurveSECP256K1
+	case *ecdh.PublicKey:
+	default:
 		return nil
 	}
 	return ttlv.Struct(ttlv.TagKeyMaterial, ttlv.Enum(ttlv.TagRecommendedCurve, number), ttlv.Bytes(ttlv.TagQString, q))
@@ -104,6 +111,8 @@ func pointOf(key crypto.PublicKey, compressed bool) []byte {
 			return append([]byte{2 + raw[len(raw)-1]&1}, raw[1:1+n]...)
 		}
 		return raw
+	case koblitzPublic:
+		return k.point(compressed)
 	case *ecdh.PublicKey:
 		return k.Bytes()
 	case ed25519.PublicKey:
@@ -146,6 +155,9 @@ func parsePKIX(raw []byte) (crypto.PublicKey, error) {
 	var curve asn1.ObjectIdentifier
 	if rest, e := asn1.Unmarshal(raw, &info); e != nil || len(rest) > 0 {
 		return nil, err
+	}
+	if isKoblitz(&info.Algorithm) {
+		return koblitzPoint(info.Key.RightAlign())
 	}
 	if rest, e := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &curve); e != nil || len(rest) > 0 {
 		return nil, err
@@ -203,6 +215,16 @@ func privateOnCurve(m *ttlv.Node) (secretKey, error) {
 		}
 		return k, nil
 	}
+	if number == ttlv.RecommendedCurveSECP256K1 {
+		if d.BigInt().BitLen() > 256 {
+			return nil, errPrivateKey
+		}
+		k, err := koblitzFrom(d.BigInt().FillBytes(make([]byte, koblitzBytes)))
+		if err != nil {
+			return nil, errPrivateKey
+		}
+		return k, nil
+	}
 	c := curveOf(number)
 	if c == nil {
 		return nil, fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "keys on this curve cannot be used here")
@@ -233,6 +255,13 @@ func publicOnCurve(m *ttlv.Node) (crypto.PublicKey, error) {
 		}
 		return k, nil
 	}
+	if number == ttlv.RecommendedCurveSECP256K1 {
+		k, err := koblitzPoint(q)
+		if err != nil {
+			return nil, bad
+		}
+		return k, nil
+	}
 	c := curveOf(number)
 	if c == nil {
 		return nil, fail(ttlv.ResultReasonKeyFormatTypeNotSupported, "keys on this curve cannot be used here")
@@ -247,6 +276,10 @@ func publicOnCurve(m *ttlv.Node) (crypto.PublicKey, error) {
 // point is wanted.
 func inPublic(key crypto.PublicKey, format uint32, compressed bool) *ttlv.Node {
 	_, ec := key.(*ecdsa.PublicKey)
+	if k, ok := key.(koblitzPublic); ok && format == ttlv.KeyFormatTypeX_509 {
+		raw, err := k.pkix(compressed)
+		return bytesOf(raw, err)
+	}
 	switch {
 	case transparentPublic(format):
 		return curvePublic(key, compressed)

@@ -368,7 +368,14 @@ func (d *derivation) agree() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bad := cryptoFailure("these two keys do not agree on a third: they must be on the same curve, one of P-256, P-384, P-521 and Curve25519")
+	bad := cryptoFailure("these two keys do not agree on a third: they must be on the same curve, one of P-256, P-384, P-521, secp256k1 and Curve25519")
+	if k, ok := private.(*koblitzPrivate); ok {
+		with, ok := public.(koblitzPublic)
+		if !ok {
+			return nil, bad
+		}
+		return k.agree(with)
+	}
 	x, err := agreeing(private)
 	if err != nil {
 		return nil, bad

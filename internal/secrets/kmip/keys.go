@@ -186,8 +186,8 @@ func (b *batch) inFormat(o *object, node *ttlv.Node, format, compression uint32)
 		if err != nil {
 			return nil, unable
 		}
-		if _, ec := key.(*ecdsa.PublicKey); compressed && !ec {
-			return nil, fail(ttlv.ResultReasonKeyCompressionTypeNotSupported, "the points of NIST's curves alone are compressed")
+		if compressed && !compressible(key) {
+			return nil, fail(ttlv.ResultReasonKeyCompressionTypeNotSupported, "the points of NIST's curves and of secp256k1 alone are compressed")
 		}
 		m := inPublic(key, format, compressed)
 		if m == nil {
@@ -215,17 +215,28 @@ func (b *batch) usual(o *object, have uint32) uint32 {
 	return ttlv.KeyFormatTypeECPrivateKey
 }
 
-func bytesOf(tag ttlv.Tag, raw []byte, err error) *ttlv.Node {
+func compressible(key crypto.PublicKey) bool {
+	switch key.(type) {
+	case *ecdsa.PublicKey, koblitzPublic:
+		return true
+	}
+	return false
+}
+
+func bytesOf(raw []byte, err error) *ttlv.Node {
 	if err != nil {
 		return nil
 	}
-	return ttlv.Bytes(tag, raw)
+	return ttlv.Bytes(ttlv.TagKeyMaterial, raw)
 }
 
 // privateIn is a private key in a format, nil where that cannot be.
 func privateIn(key secretKey, format uint32) *ttlv.Node {
 	if transparentPrivate(format) {
 		return curvePrivate(key)
+	}
+	if k, ok := key.(*koblitzPrivate); ok {
+		return k.in(format)
 	}
 	switch format {
 	case ttlv.KeyFormatTypeRaw:
@@ -237,7 +248,7 @@ func privateIn(key secretKey, format uint32) *ttlv.Node {
 		}
 	case ttlv.KeyFormatTypePKCS_8:
 		raw, err := x509.MarshalPKCS8PrivateKey(key)
-		return bytesOf(ttlv.TagKeyMaterial, raw, err)
+		return bytesOf(raw, err)
 	case ttlv.KeyFormatTypePKCS_1:
 		if k, ok := key.(*rsa.PrivateKey); ok {
 			return ttlv.Bytes(ttlv.TagKeyMaterial, x509.MarshalPKCS1PrivateKey(k))
@@ -245,7 +256,7 @@ func privateIn(key secretKey, format uint32) *ttlv.Node {
 	case ttlv.KeyFormatTypeECPrivateKey:
 		if k, ok := key.(*ecdsa.PrivateKey); ok {
 			raw, err := x509.MarshalECPrivateKey(k)
-			return bytesOf(ttlv.TagKeyMaterial, raw, err)
+			return bytesOf(raw, err)
 		}
 	case ttlv.KeyFormatTypeTransparentRSAPrivateKey:
 		if k, ok := key.(*rsa.PrivateKey); ok && len(k.Primes) == 2 {
@@ -263,7 +274,7 @@ func publicIn(key crypto.PublicKey, format uint32) *ttlv.Node {
 	switch format {
 	case ttlv.KeyFormatTypeX_509:
 		raw, err := x509.MarshalPKIXPublicKey(key)
-		return bytesOf(ttlv.TagKeyMaterial, raw, err)
+		return bytesOf(raw, err)
 	case ttlv.KeyFormatTypePKCS_1:
 		if k, ok := key.(*rsa.PublicKey); ok {
 			return ttlv.Bytes(ttlv.TagKeyMaterial, x509.MarshalPKCS1PublicKey(k))
@@ -296,9 +307,13 @@ func privateKey(node *ttlv.Node) (secretKey, error) {
 	case ttlv.KeyFormatTypePKCS_1:
 		key, err = x509.ParsePKCS1PrivateKey(m.Bytes)
 	case ttlv.KeyFormatTypePKCS_8:
-		key, err = x509.ParsePKCS8PrivateKey(m.Bytes)
+		if key, err = x509.ParsePKCS8PrivateKey(m.Bytes); err != nil {
+			key, err = koblitzPKCS8(m.Bytes)
+		}
 	case ttlv.KeyFormatTypeECPrivateKey:
-		key, err = x509.ParseECPrivateKey(m.Bytes)
+		if key, err = x509.ParseECPrivateKey(m.Bytes); err != nil {
+			key, err = koblitzSEC1(m.Bytes, false)
+		}
 	case ttlv.KeyFormatTypeTransparentRSAPrivateKey:
 		key, err = transparentRSA(m)
 		if isFault(err) {
@@ -347,6 +362,11 @@ func rawPublic(block *ttlv.Node, raw []byte) (crypto.PublicKey, error) {
 	case bits != nil:
 		if c := map[int64]elliptic.Curve{224: elliptic.P224(), 256: elliptic.P256(), 384: elliptic.P384(), 521: elliptic.P521()}[bits.Int]; c != nil {
 			if k := onCurve(c, raw); k != nil {
+				return k, nil
+			}
+		}
+		if bits.Int == 256 && len(raw) > 0 && raw[0] == 4 { // a point of which both coordinates are there is on one curve alone
+			if k, err := koblitzPoint(raw); err == nil {
 				return k, nil
 			}
 		}
@@ -444,6 +464,8 @@ func algorithmOf(key crypto.PublicKey) (alg uint32, bits int32) {
 		return ttlv.CryptographicAlgorithmRSA, int32(k.N.BitLen())
 	case *ecdsa.PublicKey:
 		return ttlv.CryptographicAlgorithmECDSA, int32(k.Curve.Params().BitSize)
+	case koblitzPublic:
+		return ttlv.CryptographicAlgorithmECDSA, 256
 	case ed25519.PublicKey:
 		return ttlv.CryptographicAlgorithmEd25519, 256
 	case *ecdh.PublicKey:

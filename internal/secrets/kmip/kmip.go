@@ -43,6 +43,7 @@ type Engine struct {
 	marks   *regexp.Regexp // of parameters in templates
 	servers *servers
 	streams *streams
+	turns   *turns             // of members of groups
 	texts   func() *ttlv.Texts // made when they are needed first
 	secret  [32]byte           // of this process; makes names that cannot be guessed
 	ops     map[uint32]*operation
@@ -70,6 +71,7 @@ func New() *Engine {
 		ops:     byCode,
 		texts:   sync.OnceValue(ttlv.NewTexts),
 		streams: &streams{all: map[string]*stream{}},
+		turns:   &turns{all: map[string]string{}},
 		roles:   storage.NewShared(1<<20, decoded[role]),
 		creds:   storage.NewShared(4<<20, decoded[credential]),
 		objects: storage.NewShared(16<<20, decodeObject),

@@ -16,7 +16,7 @@ const (
 	maxWalkedWriting = 10_000
 )
 
-// locate finds objects by their attributes, in the order in which they were made.
+// locate finds objects by their attributes; see page for their order.
 // A criterion that is in the index bounds the walk to the objects that have it.
 func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 	q, err := b.parseLocate(p)
@@ -30,7 +30,7 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 			break
 		}
 	}
-	found, total, walked := []string{}, 0, 0
+	pg, walked := b.newPage(&q), 0
 	for kv, err := range b.tx.Scan(dir, "") {
 		if err != nil {
 			return nil, err
@@ -48,22 +48,22 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 		if !b.matches(o, q) {
 			continue
 		}
-		if total++; total > q.offset && len(found) < q.limit {
-			found = append(found, o.ID)
-		} else if len(found) >= q.limit && !b.v.atLeast(1, 3) {
+		pg.add(o)
+		if pg.whole() && !b.v.atLeast(1, 3) {
 			break // nobody asks how many there are
 		}
 	}
+	found := b.paged(pg, &q)
 	b.holder = ""
 	if len(found) == 1 {
-		b.holder = found[0]
+		b.holder = found[0].id
 	}
 	out := response()
 	if b.v.atLeast(1, 3) {
-		out.Add(ttlv.Int(ttlv.TagLocatedItems, int32(total)))
+		out.Add(ttlv.Int(ttlv.TagLocatedItems, int32(pg.total)))
 	}
-	for _, id := range found {
-		out.Add(ttlv.Text(ttlv.TagUniqueIdentifier, id))
+	for _, l := range found {
+		out.Add(ttlv.Text(ttlv.TagUniqueIdentifier, l.id))
 	}
 	return out, nil
 }
@@ -74,6 +74,7 @@ type query struct {
 	online, archived    bool
 	destroyed           bool
 	fresh, hasFreshness bool
+	byDefault, limited  bool // the default member of a group; Maximum Items is given
 }
 
 func (b *batch) parseLocate(p *ttlv.Node) (q query, err error) {
@@ -82,7 +83,7 @@ func (b *batch) parseLocate(p *ttlv.Node) (q query, err error) {
 		if n.Type != ttlv.Integer || n.Int < 0 {
 			return q, invalid("Maximum Items is no number from 0")
 		}
-		q.limit = min(int(n.Int), maxLocated)
+		q.limit, q.limited = min(int(n.Int), maxLocated), true
 	}
 	if n := p.Get(ttlv.TagOffsetItems); n != nil {
 		if n.Type != ttlv.Integer || n.Int < 0 {
@@ -95,6 +96,7 @@ func (b *batch) parseLocate(p *ttlv.Node) (q query, err error) {
 	}
 	if n := p.Get(ttlv.TagObjectGroupMember); n != nil {
 		q.hasFreshness, q.fresh = true, uint32(n.Int) == ttlv.ObjectGroupMemberGroupMemberFresh
+		q.byDefault = uint32(n.Int) == ttlv.ObjectGroupMemberGroupMemberDefault
 	}
 	list := p.All(ttlv.TagAttribute)
 	for _, t := range p.All(ttlv.TagTemplateAttribute) { // FortiOS has them there

@@ -229,6 +229,7 @@ type batch struct {
 	byOp      map[uint32]string  // what the latest operation of a kind made
 	pairs     *pairs             // of RSA, made beforehand
 	within    *scope             // once it was read
+	turned    map[string]string  // whose turn it was in groups, as this message has it
 }
 
 // serve answers a message.

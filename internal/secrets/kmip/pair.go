@@ -46,12 +46,16 @@ func (b *batch) pairOf(common *object) (key secretKey, alg uint32, bits int32, e
 				key, err = ecdh.X25519().GenerateKey(rand.Reader)
 				return key, alg, 256, err
 			}
+			if c == ttlv.RecommendedCurveSECP256K1 {
+				key, err = newKoblitz()
+				return key, alg, 256, err
+			}
 			curve = curveOf(c)
 		} else {
 			curve = map[int32]elliptic.Curve{224: elliptic.P224(), 256: elliptic.P256(), 384: elliptic.P384(), 521: elliptic.P521()}[bits]
 		}
 		if curve == nil {
-			return nil, 0, 0, invalid("the curve is not supported: it is P-224, P-256, P-384 or P-521, or Curve25519 to agree on keys")
+			return nil, 0, 0, invalid("the curve is not supported: it is P-224, P-256, P-384, P-521 or secp256k1, or Curve25519 to agree on keys")
 		}
 		bits = int32(curve.Params().BitSize)
 		key, err = ecdsa.GenerateKey(curve, rand.Reader)
@@ -126,7 +130,7 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 	}
 	format, pubFormat := ttlv.KeyFormatTypePKCS_1, ttlv.KeyFormatTypePKCS_1
 	switch key.(type) {
-	case *ecdsa.PrivateKey:
+	case *ecdsa.PrivateKey, *koblitzPrivate:
 		format, pubFormat = ttlv.KeyFormatTypeECPrivateKey, ttlv.KeyFormatTypeX_509
 		if b.v.major >= 2 { // its defaults (2.1, section 4.28)
 			format, pubFormat = ttlv.KeyFormatTypeTransparentECPrivateKey, ttlv.KeyFormatTypeTransparentECPublicKey

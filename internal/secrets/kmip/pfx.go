@@ -61,6 +61,9 @@ func (b *batch) keepPKCS12(attrs []attribute, block *ttlv.Node) (*object, error)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(file.Key)
 	if err != nil {
+		key, err = koblitzPKCS8(file.Key)
+	}
+	if err != nil {
 		return nil, cryptoFailure("the key of the file of PKCS #12 cannot be used")
 	}
 	secret, ok := key.(secretKey)

@@ -291,6 +291,8 @@ func isSigned(key crypto.PublicKey, how *scheme, sum, sig []byte) (bool, error) 
 		return rsa.VerifyPKCS1v15(k, how.h, sum, sig) == nil, nil
 	case *ecdsa.PublicKey:
 		return ecdsa.VerifyASN1(k, sum, sig) || verifyRaw(k, sum, sig), nil
+	case koblitzPublic:
+		return k.verify(sum, sig), nil
 	case ed25519.PublicKey:
 		return len(sig) == ed25519.SignatureSize && ed25519.Verify(k, sum, sig), nil
 	}
