@@ -39,6 +39,9 @@ func (b *batch) deriveKey(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if attrs, err = b.withDefaults(typ, attrs); err != nil {
+		return nil, err
+	}
 	probe := &object{Attrs: attrs}
 	length := probe.get(attrLength)
 	if length == nil || length.Int < 8 || length.Int%8 != 0 || length.Int > maxDerived*8 {

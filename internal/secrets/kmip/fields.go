@@ -108,6 +108,10 @@ func fields(op uint32) []ttlv.Tag {
 		return []ttlv.Tag{ttlv.TagLeaseTime, ttlv.TagRequestCount, ttlv.TagUsageLimits, ttlv.TagTicketType, ttlv.TagRights}
 	case ttlv.OperationLogout:
 		return []ttlv.Tag{ttlv.TagTicket}
+	case ttlv.OperationSetDefaults:
+		return []ttlv.Tag{ttlv.TagDefaultsInformation}
+	case ttlv.OperationSetConstraints:
+		return []ttlv.Tag{ttlv.TagConstraints}
 	case ttlv.OperationSetEndpointRole:
 		return []ttlv.Tag{ttlv.TagEndpointRole}
 	case ttlv.OperationPKCS_11:

@@ -229,6 +229,7 @@ type batch struct {
 	byOp      map[uint32]string  // what the latest operation of a kind made
 	pairs     *pairs             // of RSA, made beforehand
 	within    *scope             // once it was read
+	rules     map[string][]rule  // of the scope, once they were read
 	turned    map[string]string  // whose turn it was in groups, as this message has it
 }
 

@@ -386,6 +386,9 @@ func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) erro
 	if err := b.complete(o); err != nil {
 		return nil, err
 	}
+	if err := b.constrained(o); err != nil {
+		return nil, err
+	}
 	for _, a := range o.instances(attrName) {
 		other, err := b.named(a.node().Get(ttlv.TagNameValue).Text())
 		if err != nil {

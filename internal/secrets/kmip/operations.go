@@ -72,6 +72,9 @@ func table() []operation {
 		{ttlv.OperationDelegatedLogin, "Delegated Login", "login", v2, false, false, false, (*batch).delegatedLogin},
 		{ttlv.OperationAdjustAttribute, "Adjust Attribute", "adjust_attribute", v2, false, false, false, (*batch).adjustAttribute},
 		{ttlv.OperationSetAttribute, "Set Attribute", "set_attribute", v2, false, false, false, (*batch).setAttribute},
+		{ttlv.OperationSetDefaults, "Set Defaults", "set_defaults", version{2, 1}, false, false, false, (*batch).setDefaults},
+		{ttlv.OperationSetConstraints, "Set Constraints", "set_constraints", version{2, 1}, false, false, false, (*batch).setConstraints},
+		{ttlv.OperationGetConstraints, "Get Constraints", "get_constraints", version{2, 1}, true, false, false, (*batch).getConstraints},
 		{ttlv.OperationSetEndpointRole, "Set Endpoint Role", "", v2, true, true, false, (*batch).setEndpointRole},
 		{ttlv.OperationPKCS_11, "PKCS #11", "query", v2, true, false, false, (*batch).pkcs11},
 		{ttlv.OperationInterop, "Interop", "", v2, true, true, false, (*batch).interop},
@@ -200,6 +203,13 @@ func (b *batch) query(p *ttlv.Node) (*ttlv.Node, error) {
 		out.Add(ttlv.Enum(ttlv.TagClientRegistrationMethod, ttlv.ClientRegistrationMethodServerPreGenerated),
 			ttlv.Enum(ttlv.TagClientRegistrationMethod, ttlv.ClientRegistrationMethodClientGenerated))
 	}
+	if asked[ttlv.QueryFunctionQueryDefaultsInformation] && b.v.major >= 2 {
+		n, err := b.defaultsNode()
+		if err != nil {
+			return nil, err
+		}
+		out.Add(n)
+	}
 	if asked[ttlv.QueryFunctionQueryStorageProtectionMasks] && b.v.major >= 2 {
 		out.Add(ttlv.Struct(ttlv.TagProtectionStorageMasks, ttlv.Int(ttlv.TagProtectionStorageMask, storageSoftware)))
 	}
@@ -246,6 +256,9 @@ func (b *batch) create(p *ttlv.Node) (*ttlv.Node, error) {
 	}
 	attrs, err := attrsOf(list)
 	if err != nil {
+		return nil, err
+	}
+	if attrs, err = b.withDefaults(typ, attrs); err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(attrs, func(a attribute) bool { return a.Name == attrQuantum && a.node().Int == 1 }) && !quantumSafe(attrs) {

@@ -77,7 +77,7 @@ func (b *batch) createKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	half := func(tag ttlv.Tag) ([]attribute, error) {
+	half := func(tag ttlv.Tag, typ uint32) ([]attribute, error) {
 		own, err := b.template(p.Get(tag))
 		if err != nil {
 			return nil, err
@@ -87,13 +87,17 @@ func (b *batch) createKeyPair(p *ttlv.Node) (*ttlv.Node, error) {
 				own = append(own, g)
 			}
 		}
-		return attrsOf(own)
+		attrs, err := attrsOf(own)
+		if err != nil {
+			return nil, err
+		}
+		return b.withDefaults(typ, attrs)
 	}
-	private, err := half(ttlv.TagPrivateKeyTemplateAttribute)
+	private, err := half(ttlv.TagPrivateKeyTemplateAttribute, ttlv.ObjectTypePrivateKey)
 	if err != nil {
 		return nil, err
 	}
-	public, err := half(ttlv.TagPublicKeyTemplateAttribute)
+	public, err := half(ttlv.TagPublicKeyTemplateAttribute, ttlv.ObjectTypePublicKey)
 	if err != nil {
 		return nil, err
 	}

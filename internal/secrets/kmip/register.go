@@ -29,6 +29,15 @@ func (b *batch) register(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	var known []string // the object says it itself
+	for name, tag := range map[string]ttlv.Tag{attrAlgorithm: ttlv.TagCryptographicAlgorithm, attrLength: ttlv.TagCryptographicLength} {
+		if typ == ttlv.ObjectTypeCertificate || node.Get(ttlv.TagKeyBlock).Get(tag) != nil {
+			known = append(known, name)
+		}
+	}
+	if attrs, err = b.withDefaults(typ, attrs, known...); err != nil {
+		return nil, err
+	}
 	if err := protection(p, ttlv.TagProtectionStorageMasks); err != nil {
 		return nil, err
 	}

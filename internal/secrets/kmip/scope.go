@@ -25,6 +25,9 @@ type scope struct {
 	Retention time.Duration `json:"retention,omitempty"`
 	// Frozen says that clients change nothing.
 	Frozen bool `json:"frozen,omitempty"`
+	// Defaults and Constraints are what clients have laid down for new objects: TTLV, in base64.
+	Defaults    string `json:"defaults,omitempty"`
+	Constraints string `json:"constraints,omitempty"`
 }
 
 // A role is what its certificates may do.
@@ -239,9 +242,10 @@ func (e *Engine) listRoles(_ context.Context, call *engine.Call, in struct {
 func operations() []string {
 	return []string{
 		"activate", "add_attribute", "adjust_attribute", "archive", "cancel", "certify", "check", "create", "create_keypair", "create_split_key", "decrypt",
-		"delete_attribute", "derive_key", "destroy", "discover_versions", "encrypt", "export", "get", "get_attribute_list", "get_attributes",
+		"delete_attribute", "derive_key", "destroy", "discover_versions", "encrypt", "export", "get", "get_attribute_list", "get_attributes", "get_constraints",
 		"get_usage_allocation", "hash", "import", "join_split_key", "locate", "log", "login", "mac", "mac_verify", "modify_attribute", "obtain_lease", "poll", "query",
-		"recertify", "recover", "register", "rekey", "rekey_keypair", "reprovision", "revoke", "rng_retrieve", "rng_seed", "set_attribute", "sign",
+		"recertify", "recover", "register", "rekey", "rekey_keypair", "reprovision", "revoke", "rng_retrieve", "rng_seed", "set_attribute",
+		"set_constraints", "set_defaults", "sign",
 		"signature_verify", "validate",
 	}
 }

@@ -235,6 +235,11 @@ func (b *batch) createSplitKey(p *ttlv.Node) (*ttlv.Node, error) {
 	}
 	var from *object
 	var secret []byte
+	if p.Get(ttlv.TagUniqueIdentifier) == nil { // else it is what that is
+		if attrs, err = b.withDefaults(ttlv.ObjectTypeSplitKey, attrs); err != nil {
+			return nil, err
+		}
+	}
 	probe := &object{Attrs: attrs}
 	if p.Get(ttlv.TagUniqueIdentifier) != nil {
 		if from, err = b.usable(p); err != nil {
@@ -367,6 +372,9 @@ func (b *batch) joinSplitKey(p *ttlv.Node) (*ttlv.Node, error) {
 		if !slices.ContainsFunc(attrs, func(x attribute) bool { return x.Name == a.Name }) {
 			attrs = append(attrs, a)
 		}
+	}
+	if attrs, err = b.withDefaults(typ, attrs); err != nil {
+		return nil, err
 	}
 	if n := (&object{Attrs: attrs}).get(attrLength); n != nil && n.Int > 0 && n.Int <= maxSecretBytes*8 {
 		s.size = int(n.Int+7) / 8
