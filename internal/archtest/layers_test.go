@@ -29,7 +29,7 @@ func layers() []layer {
 		{name: "seal", packages: []string{"seal", "seal/...", "cluster", "cluster/..."}, may: []string{"storage", "barrier"}, among: true},
 		{name: "contract", packages: []string{"engine"}, may: []string{"storage"}},
 		{
-			name: "desks", packages: []string{"namespace", "mount", "policy", "token", "lease", "audit", "audit/...", "identity", "mfa", "quota", "activity"},
+			name: "desks", packages: []string{"namespace", "mount", "policy", "token", "lease", "audit", "audit/...", "identity", "mfa", "quota", "activity", "managed"},
 			may: []string{"storage", "barrier", "contract"}, among: true,
 		},
 		{name: "hall", packages: []string{"core"}, may: []string{"storage", "barrier", "seal", "contract", "desks"}},

@@ -24,6 +24,7 @@ import (
 	"arca/internal/identity"
 	"arca/internal/lease"
 	"arca/internal/logging"
+	"arca/internal/managed"
 	"arca/internal/mfa"
 	"arca/internal/mount"
 	"arca/internal/namespace"
@@ -56,6 +57,8 @@ type Config struct {
 	ClusterAddr   string
 	// Seals are those that open by themselves; none is a Shamir seal.
 	Seals []seal.Wrapper
+	// Managed are the services that keep managed keys; nil is none.
+	Managed managed.Services
 	// Cluster is what the node shares its store with; nil is nobody.
 	Cluster *cluster.Node
 	// Bucket opens the part of a bucket whose keys begin with prefix, for snapshots by schedule; nil: there is no S3.
@@ -202,6 +205,7 @@ type Active struct {
 	Identity   *identity.Store
 	MFA        *mfa.Store
 	Mounts     *mount.Table
+	Managed    *managed.Store
 	Policies   *policy.Store
 	Tokens     *token.Store
 	Audit      *audit.Broker
@@ -284,6 +288,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	a.Mounts = mount.NewTable(a.DB, mount.TableConfig{
 		Catalog: c.catalog, DefaultTTL: c.cfg.DefaultTTL, MaxTTL: c.cfg.MaxTTL,
 	})
+	a.Managed = managed.NewStore(a.DB, c.cfg.Managed)
 	a.Policies = policy.NewStore(a.DB)
 	a.Activity = activity.NewLog(a.DB, c.log)
 	if c.cfg.Cluster != nil {

@@ -46,6 +46,7 @@ type handling struct {
 	client     atomic.Pointer[token.Entry] // who asks, for who looks at that list; nil until it is known
 
 	// Of the current attempt.
+	tx     storage.Tx
 	call   *engine.Call
 	entry  *mount.Entry
 	route  *engine.Route
@@ -402,8 +403,9 @@ func (h *handling) find(tx storage.Tx) error {
 	h.entry, h.route = nil, nil
 	h.call = &engine.Call{
 		Request: h.req, Op: h.req.Op, Now: h.now, Desks: h.a, Done: h.a.Done(), NamespaceID: h.ns.ID, NamespacePath: h.ns.Path,
-		Asked: h.asked, SentNamespace: h.orig.Namespace,
+		Asked: h.asked, SentNamespace: h.orig.Namespace, Managed: h,
 	}
+	h.tx = tx
 	e, rest, err := h.a.Mounts.Route(tx, h.ns.ID, h.req.Path)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && e.Ending {
 		return errs.New(errs.NotFound, "no handler for route %q. route entry not found.", h.req.Path)
@@ -433,6 +435,11 @@ func (h *handling) find(tx storage.Tx) error {
 		h.route = &open
 	}
 	return err
+}
+
+// ManagedKey implements engine.ManagedKeys, for the mount that serves the request.
+func (h *handling) ManagedKey(name, id string) (*engine.ManagedKey, error) {
+	return h.a.Managed.Find(h.tx, h.entry, name, id)
 }
 
 // open reports whether the path is one for which nobody needs a token.

@@ -121,6 +121,8 @@ type Call struct {
 	Desks any
 	// Asked is the result of the handler's Ask; nil before.
 	Asked any
+	// Managed finds managed keys; nil where there are none to find.
+	Managed ManagedKeys
 	// Done is closed when the node seals or the client is gone: what streams
 	// an answer ends then.
 	Done <-chan struct{}
