@@ -17,6 +17,7 @@ import (
 	"arca/internal/core"
 	"arca/internal/engine"
 	"arca/internal/seal"
+	"arca/internal/server/kms"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
 )
@@ -84,6 +85,9 @@ func (s *Server) open() {
 	tb, cfg := s.tb, s.cfg
 	c := cfg.Core
 	c.Backend = cfg.Backend
+	if c.Managed == nil {
+		c.Managed = kms.New(kms.Config{})
+	}
 	if c.StorageType == "" {
 		c.StorageType = "inmem"
 	}

@@ -373,6 +373,9 @@ func (b *backup) read() (*Key, map[int]*stored, error) {
 // checkRestored validates a key's settings as they came in.
 func (k *Key) checkRestored() error {
 	k.MinDecryption = max(1, k.MinDecryption)
+	if k.Type == Managed {
+		return errs.New(errs.Invalid, "keys of type %s are not restored: make one of the managed key", k.Type)
+	}
 	if err := k.check(); err != nil {
 		return err
 	}

@@ -102,10 +102,12 @@ func (k *Key) Encrypt(v *Version, dst, plaintext []byte, o CryptOptions) ([]byte
 	if len(o.AAD) > 0 && !k.Type.Authenticates() {
 		return nil, errs.New(errs.Invalid, "associated data provided for non-AEAD cipher suite %s", k.Type)
 	}
-	if o.Padding != "" && !k.Type.RSA() && k.Type.Encrypts() {
+	if o.Padding != "" && !k.Type.RSA() && k.Type.Encrypts() && k.Type != Managed {
 		return nil, errPaddingType(k.Type)
 	}
 	switch k.Type.traits().family { //nolint:exhaustive // the others do not encrypt
+	case managedKey:
+		return v.encryptManaged(dst, plaintext, o.Padding)
 	case aead:
 		c, nonces, err := k.aeadFor(v, &o)
 		if err != nil {

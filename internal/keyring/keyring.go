@@ -373,13 +373,14 @@ type Info struct {
 	Public  []byte // see Material
 	Chain   [][]byte
 	Private bool // false where only the public part was imported
+	Outside *Outside
 }
 
 // Infos returns the versions from number from on, at most limit of them.
 func (r *Ring) Infos(tx storage.Tx, k *Key, from, limit int) ([]Info, error) {
 	var out []Info
 	err := r.each(tx, k, from, limit, func(n int, s *stored) error {
-		out = append(out, Info{Number: n, Created: s.Created, Public: s.Public, Chain: s.Chain, Private: len(s.Secret) > 0})
+		out = append(out, Info{Number: n, Created: s.Created, Public: s.Public, Chain: s.Chain, Private: len(s.Secret) > 0, Outside: s.Outside})
 		return nil
 	})
 	return out, err

@@ -35,6 +35,7 @@ import (
 //	ml-dsa            Secret is the seed (FIPS 204), Public the encoded key
 //	ml-kem            Secret and Public as RFC 9180 serialises them
 //	hybrid            those of ml-dsa; SecondSecret and SecondPublic of the curve
+//	managed_key       Public is PKIX in DER; there is no secret, and no key for MACs
 type Material struct {
 	Secret []byte `json:"key,omitempty"` // none where only the public part is known
 	Public []byte `json:"pub,omitempty"`
@@ -42,6 +43,8 @@ type Material struct {
 
 	SecondSecret []byte `json:"key2,omitempty"`
 	SecondPublic []byte `json:"pub2,omitempty"`
+
+	Outside *Outside `json:"outside,omitempty"` // of a managed_key
 }
 
 // String implements fmt.Stringer and shows nothing.
@@ -164,6 +167,8 @@ func (v *Version) open() error {
 		return v.openEC(v.m.SecondSecret, v.m.SecondPublic)
 	case kem:
 		return v.openKEM()
+	case managedKey:
+		return v.openManaged()
 	case hmacKey, cmacKey:
 		return nil
 	case none:
@@ -332,6 +337,8 @@ func Generate(s Spec) (*Material, error) {
 			m.Public = k.PublicKey().Bytes()
 			m.Secret, err = k.Bytes()
 		}
+	case managedKey:
+		return nil, errs.New(errs.Invalid, "keys of type %s are made by the service that keeps them", s.Type)
 	case none:
 	}
 	return m, err
@@ -402,7 +409,7 @@ func Parse(s *Spec, raw []byte) (*Material, error) {
 			return nil, errs.New(errs.Invalid, "error parsing asymmetric key: %w", err)
 		}
 		return m, m.take(s.Type, p)
-	case lattice, both, kem, none:
+	case lattice, both, kem, managedKey, none:
 	}
 	return nil, errs.New(errs.Invalid, "keys of type %s cannot be imported", s.Type)
 }
@@ -467,7 +474,7 @@ func checkBits(t Type, got int) error {
 func ParsePublic(s *Spec, text string) (*Material, error) {
 	switch s.Type.traits().family {
 	case edwards, ecdsaKey, rsaKey:
-	case none, aead, hmacKey, cmacKey, lattice, both, kem:
+	case none, aead, hmacKey, cmacKey, lattice, both, kem, managedKey:
 		return nil, errs.New(errs.Invalid, "provided type does not support public_key import")
 	}
 	if err := s.Check(); err != nil {

@@ -114,6 +114,8 @@ func (k *Key) Verify(v *Version, input, sig []byte, o SignOptions) (bool, error)
 		return v.verifyLattice(input, sig, o)
 	case both:
 		return v.verifyBoth(input, sig, o)
+	case managedKey:
+		return v.verifyManaged(input, sig, o)
 	}
 	return false, errs.New(errs.Invalid, "key type %s does not support verification", k.Type)
 }

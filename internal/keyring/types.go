@@ -32,6 +32,7 @@ const (
 	MLKEM768    Type = "ml-kem-768"        // encryption by HPKE
 	MLKEM1024   Type = "ml-kem-1024"       // encryption by HPKE
 	MLKEMX25519 Type = "ml-kem-768-x25519" // encryption by HPKE, hybrid
+	Managed     Type = "managed_key"       // its private part is with a service outside: see managed.go
 )
 
 type family uint8
@@ -47,6 +48,7 @@ const (
 	lattice // ML-DSA
 	both    // hybrid signatures
 	kem
+	managedKey
 )
 
 // traits are the facts about a type.
@@ -86,6 +88,8 @@ func (t Type) traits() traits {
 		return traits{family: both}
 	case MLKEM768, MLKEM1024, MLKEMX25519:
 		return traits{family: kem}
+	case Managed:
+		return traits{family: managedKey}
 	}
 	return traits{}
 }
@@ -95,12 +99,12 @@ func (t Type) Known() bool { return t.traits().family != none }
 
 // Encrypts reports whether keys of the type encrypt and decrypt.
 func (t Type) Encrypts() bool {
-	return slices.Contains([]family{aead, rsaKey, kem}, t.traits().family)
+	return slices.Contains([]family{aead, rsaKey, kem, managedKey}, t.traits().family)
 }
 
 // Signs reports whether keys of the type sign and verify.
 func (t Type) Signs() bool {
-	return slices.Contains([]family{edwards, ecdsaKey, rsaKey, lattice, both}, t.traits().family)
+	return slices.Contains([]family{edwards, ecdsaKey, rsaKey, lattice, both, managedKey}, t.traits().family)
 }
 
 // Derives reports whether keys of the type can be derived from a context.
@@ -157,7 +161,7 @@ func (s *Spec) Check() error {
 		if s.SizeBytes < MinHMACBytes || s.SizeBytes > MaxHMACBytes {
 			return errs.New(errs.Invalid, "invalid key_size %d", s.SizeBytes)
 		}
-	case aead, edwards, ecdsaKey, rsaKey, cmacKey, lattice, both, kem:
+	case aead, edwards, ecdsaKey, rsaKey, cmacKey, lattice, both, kem, managedKey:
 		if s.SizeBytes != 0 {
 			return errs.New(errs.Invalid, "invalid key_size %d", s.SizeBytes)
 		}

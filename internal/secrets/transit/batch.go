@@ -189,8 +189,8 @@ func (r *results) text(name, value string) {
 	r.out = param.AppendString(r.out, value)
 }
 
-func (r *results) number(name string, n int) {
-	r.name(name)
+func (r *results) version(n int) {
+	r.name("key_version")
 	r.out = strconv.AppendInt(r.out, int64(n), 10)
 }
 

@@ -73,6 +73,18 @@ func (e *Engine) csr(_ context.Context, call *engine.Call, in csrIn) (*engine.Re
 			RawSubject: given.RawSubject, Subject: given.Subject, ExtraExtensions: given.Extensions,
 		}
 	}
+	der, err := e.signRequest(call, k, v, template)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	return &engine.Response{Data: map[string]any{"name": k.Name, "type": string(k.Type), "version": v.Number, "csr": string(text)}}, nil
+}
+
+func (e *Engine) signRequest(call *engine.Call, k *keyring.Key, v *keyring.Version, template *x509.CertificateRequest) ([]byte, error) {
+	if k.Type == keyring.Managed {
+		return (&worker{e: e, call: call, key: k}).csrOutside(v, template)
+	}
 	key := v.Signer()
 	if key == nil {
 		return nil, errs.New(errs.Invalid, "requested version for signing does not contain a private part")
@@ -81,8 +93,7 @@ func (e *Engine) csr(_ context.Context, call *engine.Call, in csrIn) (*engine.Re
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "could not create certificate request: %w", err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-	return &engine.Response{Data: map[string]any{"name": k.Name, "type": string(k.Type), "version": v.Number, "csr": string(text)}}, nil
+	return der, nil
 }
 
 type certificateIn struct {

@@ -56,6 +56,8 @@ type worker struct {
 	v    *keyring.Version
 	room []byte
 	note []byte // room for contexts and associated data
+
+	managed *engine.ManagedKey // used last
 }
 
 func (w *worker) version(n int) (*keyring.Version, error) {
@@ -120,6 +122,11 @@ func (w *worker) encrypt(dst, plaintext []byte, version int, o keyring.CryptOpti
 	if err != nil {
 		return nil, 0, err
 	}
+	if w.key.Type == keyring.Managed {
+		if _, err := w.outside(v, engine.UseEncrypt); err != nil {
+			return nil, 0, err
+		}
+	}
 	sealed, err := w.key.Encrypt(v, w.note[:0], plaintext, o)
 	if err != nil {
 		return nil, 0, err
@@ -136,16 +143,8 @@ var (
 
 // decrypt returns the plaintext of an item, in the worker's room.
 func (w *worker) decrypt(it *item, o keyring.CryptOptions) ([]byte, error) {
-	if len(it.ciphertext) == 0 {
-		return nil, errMissingCiphertext
-	}
-	n, text, err := splitPrefix(it.ciphertext, "ciphertext")
+	n, text, err := w.sealedWith(it)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.key.ToOpen(n); errors.Is(err, keyring.ErrTooNew) {
-		return nil, errCiphertextNew
-	} else if err != nil {
 		return nil, err
 	}
 	w.room = grow(w.room, base64.StdEncoding.DecodedLen(len(text)))
@@ -158,6 +157,20 @@ func (w *worker) decrypt(it *item, o keyring.CryptOptions) ([]byte, error) {
 		return nil, err
 	}
 	return w.key.Decrypt(v, w.room[:size], o)
+}
+
+// sealedWith says with which version an item is encrypted, which may decrypt it.
+func (w *worker) sealedWith(it *item) (n int, text []byte, err error) {
+	if len(it.ciphertext) == 0 {
+		return 0, nil, errMissingCiphertext
+	}
+	if n, text, err = splitPrefix(it.ciphertext, "ciphertext"); err != nil {
+		return 0, nil, err
+	}
+	if err = w.key.ToOpen(n); errors.Is(err, keyring.ErrTooNew) {
+		err = errCiphertextNew
+	}
+	return n, text, err
 }
 
 type encryptIn struct {
@@ -257,7 +270,7 @@ func (w *worker) seal(r *results, it *item, plaintext []byte, o keyring.CryptOpt
 		return err
 	}
 	r.out = append(out, '"')
-	r.number("key_version", n)
+	r.version(n)
 	r.close(it, false)
 	return nil
 }
@@ -310,13 +323,17 @@ func (e *Engine) decrypt(ctx context.Context, call *engine.Call, in decryptIn) (
 		return nil, err
 	}
 	w := &worker{e: e, call: call, key: k}
+	open, err := w.opener(items)
+	if err != nil {
+		return nil, err
+	}
 	r := newResults(batch, len(in.Batch)+len(in.Ciphertext)+64*len(items))
 	for i := range items {
 		if err := gone(ctx); err != nil {
 			return nil, err
 		}
 		it := &items[i]
-		plain, err := w.decryptItem(it)
+		plain, err := open(i)
 		switch {
 		case err == nil:
 			r.open()
@@ -330,6 +347,19 @@ func (e *Engine) decrypt(ctx context.Context, call *engine.Call, in decryptIn) (
 		}
 	}
 	return r.partial(call, in.Partial), nil
+}
+
+// opener returns what decrypts the items one by one: now or, with a managed_key, by what
+// its service has answered about them all.
+func (w *worker) opener(items []item) (func(i int) ([]byte, error), error) {
+	if w.key.Type != keyring.Managed {
+		return func(i int) ([]byte, error) { return w.decryptItem(&items[i]) }, nil
+	}
+	plain, bad, err := w.openOutside(items)
+	if err != nil {
+		return nil, err
+	}
+	return func(i int) ([]byte, error) { return plain[i], bad[i] }, nil
 }
 
 func (w *worker) decryptItem(it *item) ([]byte, error) {
@@ -375,14 +405,20 @@ func (e *Engine) rewrap(ctx context.Context, call *engine.Call, in rewrapIn) (*e
 		return nil, err
 	}
 	w := &worker{e: e, call: call, key: k}
+	for i := range items {
+		items[i].padding = items[i].opening
+	}
+	open, err := w.opener(items)
+	if err != nil {
+		return nil, err
+	}
 	r := newResults(batch, len(in.Batch)+len(in.Ciphertext)+64*len(items))
 	for i := range items {
 		if err := gone(ctx); err != nil {
 			return nil, err
 		}
 		it := &items[i]
-		it.padding = it.opening
-		plain, err := w.decryptItem(it)
+		plain, err := open(i)
 		if err == nil {
 			it.padding = it.sealing
 			var o keyring.CryptOptions

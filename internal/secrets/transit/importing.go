@@ -159,8 +159,8 @@ func (e *Engine) importKey(_ context.Context, call *engine.Call, in importIn) (*
 		Name: in.Name, Spec: keyring.Spec{Type: keyring.Type(in.Type)}, Derived: in.Derived, Exportable: in.Exportable,
 		BackupAllowed: in.Backup, AutoRotate: in.AutoRotate, Imported: true, RotationAllowed: in.AllowRotation,
 	}
-	if in.Type == "managed_key" {
-		return nil, errManaged
+	if k.Type == keyring.Managed {
+		return nil, errs.New(errs.Invalid, "keys of type %s cannot be imported: their service keeps them", in.Type)
 	}
 	if !k.Type.Known() {
 		return nil, errs.New(errs.Invalid, "unknown key type: %s", in.Type)

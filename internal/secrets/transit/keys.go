@@ -53,17 +53,15 @@ type createIn struct {
 	ParamSet   string        `api:"parameter_set" help:"Parameter set of ml-dsa and hybrid keys: 44, 65 or 87."`
 	HybridPQC  string        `api:"hybrid_key_type_pqc" help:"Post-quantum part of a hybrid key: ml-dsa."`
 	HybridEC   string        `api:"hybrid_key_type_ec" help:"Elliptic part of a hybrid key: ecdsa-p256, ecdsa-p384, ecdsa-p521 or ed25519."`
-	Managed    string        `api:"managed_key_name" help:"Managed keys are not supported."`
-	ManagedID  string        `api:"managed_key_id" help:"Managed keys are not supported."`
+	Managed    string        `api:"managed_key_name" help:"Name of the managed key behind a key of type managed_key."`
+	ManagedID  string        `api:"managed_key_id" help:"Id of the managed key behind a key of type managed_key."`
 }
-
-var errManaged = errs.New(errs.Invalid, "keys of type managed_key are not supported: this server has no managed keys")
 
 func (e *Engine) create(_ context.Context, call *engine.Call, in createIn) (*engine.Response, error) {
 	if err := keyring.CheckPeriod(in.AutoRotate); err != nil {
 		return nil, err
 	}
-	if in.Type == "managed_key" || in.Managed != "" || in.ManagedID != "" {
+	if in.Type != string(keyring.Managed) && (in.Managed != "" || in.ManagedID != "") {
 		return nil, errManaged
 	}
 	if in.Convergent && !in.Derived {
@@ -88,6 +86,9 @@ func (e *Engine) create(_ context.Context, call *engine.Call, in createIn) (*eng
 	}
 	if err := k.Check(); err != nil {
 		return nil, err
+	}
+	if k.Type == keyring.Managed {
+		return e.createManaged(call, &in)
 	}
 	if k.Convergent && !k.Type.Converges() || k.Derived && !k.Type.Derives() {
 		_, err := e.ring.Create(call.Tx, k, nil, call.Now) // refuses it
@@ -217,10 +218,14 @@ func (e *Engine) showVersions(call *engine.Call, k *keyring.Key, context []byte,
 				}
 			}
 		}
-		out[strconv.Itoa(in.Number)] = map[string]any{
+		shown := map[string]any{
 			"name": shownName(k.Type), "public_key": showPublic(k.Type, public), "creation_time": in.Created.Format(time.RFC3339Nano),
 			"certificate_chain": showChain(in.Chain),
 		}
+		if in.Outside != nil {
+			shown["managed_key_id"] = in.Outside.ID
+		}
+		out[strconv.Itoa(in.Number)] = shown
 	}
 	return out, nil
 }
@@ -240,7 +245,7 @@ func shownName(t keyring.Type) string {
 // showPublic is a public key as text: PEM where it is DER, else base64.
 func showPublic(t keyring.Type, public []byte) string {
 	switch t { //nolint:exhaustive // the others are not DER
-	case keyring.ECDSAP256, keyring.ECDSAP384, keyring.ECDSAP521, keyring.RSA2048, keyring.RSA3072, keyring.RSA4096:
+	case keyring.ECDSAP256, keyring.ECDSAP384, keyring.ECDSAP521, keyring.RSA2048, keyring.RSA3072, keyring.RSA4096, keyring.Managed:
 		return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
 	}
 	return base64.StdEncoding.EncodeToString(public)
@@ -292,6 +297,14 @@ func (e *Engine) configure(_ context.Context, call *engine.Call, in configureIn)
 	}
 	if in.Deletion != nil {
 		next.DeletionAllowed = *in.Deletion
+	}
+	if k.Type == keyring.Managed {
+		switch yes := func(p *bool) bool { return p != nil && *p }; {
+		case in.AutoRotate != nil && *in.AutoRotate != 0:
+			return nil, errManagedTurns
+		case yes(in.Exportable) || yes(in.Backup):
+			return nil, errManagedOut
+		}
 	}
 	next.Exportable = next.Exportable || in.Exportable != nil && *in.Exportable
 	next.BackupAllowed = next.BackupAllowed || in.Backup != nil && *in.Backup
@@ -347,17 +360,19 @@ func (in *configureIn) versions(call *engine.Call, k *keyring.Key) error {
 
 type rotateIn struct {
 	nameIn
-	Managed   string `api:"managed_key_name" help:"Managed keys are not supported."`
-	ManagedID string `api:"managed_key_id" help:"Managed keys are not supported."`
+	Managed   string `api:"managed_key_name" help:"Name of the managed key for the next version of a key of type managed_key."`
+	ManagedID string `api:"managed_key_id" help:"Id of the managed key for the next version of a key of type managed_key."`
 }
 
 func (e *Engine) rotate(_ context.Context, call *engine.Call, in rotateIn) (*engine.Response, error) {
-	if in.Managed != "" || in.ManagedID != "" {
-		return nil, errManaged
-	}
 	k, err := e.get(call, in.Name, errs.New(errs.Invalid, "key not found"))
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case k.Type == keyring.Managed:
+		return e.rotateManaged(call, k, &in)
+	case in.Managed != "" || in.ManagedID != "":
+		return nil, errManaged
 	}
 	if err := k.CanRotate(); err != nil {
 		return nil, failed(err)

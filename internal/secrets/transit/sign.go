@@ -53,7 +53,8 @@ type howIn struct {
 // how is howIn, checked.
 type how struct {
 	keyring.SignOptions
-	encoding *base64.Encoding
+	encoding  *base64.Encoding
+	hashNamed bool // the request names it
 }
 
 const defaultHash = "sha2-256"
@@ -62,7 +63,7 @@ func (in *howIn) parse() (h how, err error) {
 	name := defaultHash
 	for _, n := range []string{in.Algorithm, in.Hash, in.URLAlgorithm} {
 		if n != "" {
-			name = n
+			name, h.hashNamed = n, true
 		}
 	}
 	hash, ok := keyring.HashOf(name)
@@ -147,6 +148,12 @@ func (e *Engine) sign(ctx context.Context, call *engine.Call, in signIn) (*engin
 		return nil, err
 	}
 	r := newResults(batch, 256*len(items))
+	if k.Type == keyring.Managed {
+		if err := w.signOutside(r, batch, items, v, h); err != nil {
+			return nil, err
+		}
+		return r.response(), nil
+	}
 	for i := range items {
 		if err := gone(ctx); err != nil {
 			return nil, err
@@ -156,7 +163,7 @@ func (e *Engine) sign(ctx context.Context, call *engine.Call, in signIn) (*engin
 		switch {
 		case err == nil:
 		case batch && shown(err):
-			r.fail(it, err, func() { r.number("key_version", 0) })
+			r.fail(it, err, func() { r.version(0) })
 		case errors.Is(err, keyring.ErrPublic) || errors.Is(err, keyring.ErrPadding):
 			return nil, failed(err)
 		default:
@@ -167,24 +174,37 @@ func (e *Engine) sign(ctx context.Context, call *engine.Call, in signIn) (*engin
 }
 
 func (w *worker) signItem(r *results, it *item, v *keyring.Version, h how) error {
-	if !it.hasInput {
-		return errInput
-	}
-	input, err := decode64(it.input)
+	input, h, err := it.toSign(h)
 	if err != nil {
-		return err
-	}
-	if h, err = h.forItem(it); err != nil {
 		return err
 	}
 	sig, public, err := w.key.Sign(v, input, h.SignOptions)
 	if err != nil {
 		return err
 	}
+	r.signature(it, v.Number, sig, public, h)
+	return nil
+}
+
+// toSign is the input of an item, and how it is to be signed.
+func (it *item) toSign(h how) ([]byte, how, error) {
+	if !it.hasInput {
+		return nil, h, errInput
+	}
+	input, err := decode64(it.input)
+	if err != nil {
+		return nil, h, err
+	}
+	h, err = h.forItem(it)
+	return input, h, err
+}
+
+// signature is the result of an item that was signed.
+func (r *results) signature(it *item, version int, sig, public []byte, h how) {
 	r.open()
 	r.name("signature")
-	r.out = append(h.encoding.AppendEncode(appendPrefix(append(r.out, '"'), v.Number), sig), '"')
-	r.number("key_version", v.Number)
+	r.out = append(h.encoding.AppendEncode(appendPrefix(append(r.out, '"'), version), sig), '"')
+	r.version(version)
 	if len(public) > 0 {
 		name := "public_key"
 		if r.batch {
@@ -193,7 +213,6 @@ func (w *worker) signItem(r *results, it *item, v *keyring.Version, h how) error
 		r.text(name, base64.StdEncoding.EncodeToString(public))
 	}
 	r.close(it, false)
-	return nil
 }
 
 type verifyIn struct {
@@ -262,6 +281,9 @@ func (e *Engine) verify(ctx context.Context, call *engine.Call, in verifyIn) (*e
 	}
 	if proof == bySignature && !k.Type.Signs() {
 		return nil, errs.New(errs.Invalid, "key type %s does not support verification", k.Type)
+	}
+	if proof != bySignature && k.Type == keyring.Managed {
+		return nil, errManagedMAC
 	}
 	w := &worker{e: e, call: call, key: k}
 	r := newResults(batch, 64*len(items))
@@ -333,6 +355,15 @@ func (w *worker) verifySignature(it *item, h how) (bool, error) {
 	v, err := w.toVerify(n, "invalid signature")
 	if err != nil {
 		return false, err
+	}
+	if w.key.Type == keyring.Managed {
+		m, err := w.outside(v, engine.UseVerify)
+		if err != nil {
+			return false, err
+		}
+		if h, err = h.within(m); err != nil {
+			return false, err
+		}
 	}
 	sig := make([]byte, h.encoding.DecodedLen(len(text)))
 	size, err := h.encoding.Decode(sig, text)
@@ -429,6 +460,9 @@ func (e *Engine) hmac(_ context.Context, call *engine.Call, in hmacIn) (*engine.
 	k, err := e.current(call, in.Name, errNoKey)
 	if err != nil {
 		return nil, err
+	}
+	if k.Type == keyring.Managed {
+		return nil, errManagedMAC
 	}
 	h, err := macHash(in.Algorithm, in.URLAlgorithm)
 	if err != nil {

@@ -5,7 +5,8 @@
 // The API is that of https://developer.hashicorp.com/vault/api-docs/secret/transit,
 // with what it marks as Enterprise (CMAC, Ed25519ph and ctx, ML-DSA). Ciphertexts,
 // signatures, MACs, wrapped keys and backups have Vault's forms: either reads what
-// the other made. Not there: managed keys, SLH-DSA, and keys of before Vault 0.6.2
+// the other made. Keys may be managed ones, which services outside keep (managed.go).
+// Not there: SLH-DSA, and keys of before Vault 0.6.2
 // (convergent encryption of version 1 and 2, derivation by hmac-sha256-counter).
 //
 // A key with auto_rotate_period gets its new version when it is due and next

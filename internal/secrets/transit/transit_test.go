@@ -60,7 +60,7 @@ func TestRefusals(t *testing.T) {
 		b.must(engine.OpUpdate, "keys/"+name, body)
 	}
 	cases := []struct{ path, body, want string }{
-		{"keys/a", `{"type":"managed_key"}`, "invalid: keys of type managed_key are not supported: this server has no managed keys"},
+		{"keys/a", `{"type":"managed_key"}`, "invalid: either managed_key_name or managed_key_id must be specified for keys of type managed_key"},
 		{"keys/a%2fb", `{}`, "invalid: a key's name has letters, digits, '_', '-' and '.', begins and ends with a letter, a digit or '_', and is not longer than 512 bytes"},
 		{"keys/a", `{"type":"ml-dsa"}`, `invalid: invalid parameter_set "": it must be 44, 65 or 87`},
 		{"keys/a", `{"type":"slh-dsa","parameter_set":"slh-dsa-sha2-128s"}`, "invalid: unknown key type slh-dsa"},
