@@ -290,6 +290,12 @@ var (
 		{0x36, "McEliece_8192128"},
 		{0x37, "Ed25519"},
 		{0x38, "Ed448"},
+		{0x39, "MLKEM_512"},
+		{0x3a, "MLKEM_768"},
+		{0x3b, "MLKEM_1024"},
+		{0x3c, "MLDSA_44"},
+		{0x3d, "MLDSA_65"},
+		{0x3e, "MLDSA_87"},
 	}
 	namesCryptographicUsageMask = []named{
 		{0x1, "Sign"},

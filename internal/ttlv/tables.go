@@ -611,6 +611,12 @@ const (
 	CryptographicAlgorithmMcEliece_8192128 uint32 = 54
 	CryptographicAlgorithmEd25519          uint32 = 55
 	CryptographicAlgorithmEd448            uint32 = 56
+	CryptographicAlgorithmMLKEM_512        uint32 = 57 // from here on of the draft of KMIP 3.0
+	CryptographicAlgorithmMLKEM_768        uint32 = 58
+	CryptographicAlgorithmMLKEM_1024       uint32 = 59
+	CryptographicAlgorithmMLDSA_44         uint32 = 60
+	CryptographicAlgorithmMLDSA_65         uint32 = 61
+	CryptographicAlgorithmMLDSA_87         uint32 = 62
 )
 
 // The values of KeyFormatType.

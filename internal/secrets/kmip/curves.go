@@ -156,6 +156,9 @@ func parsePKIX(raw []byte) (crypto.PublicKey, error) {
 	if rest, e := asn1.Unmarshal(raw, &info); e != nil || len(rest) > 0 {
 		return nil, err
 	}
+	if l, ok := latticeIn(&info.Algorithm); ok {
+		return latticePoint(l, info.Key.RightAlign())
+	}
 	if isKoblitz(&info.Algorithm) {
 		return koblitzPoint(info.Key.RightAlign())
 	}
@@ -276,6 +279,9 @@ func publicOnCurve(m *ttlv.Node) (crypto.PublicKey, error) {
 // point is wanted.
 func inPublic(key crypto.PublicKey, format uint32, compressed bool) *ttlv.Node {
 	_, ec := key.(*ecdsa.PublicKey)
+	if k, ok := key.(latticePublic); ok {
+		return k.in(format)
+	}
 	if k, ok := key.(koblitzPublic); ok && format == ttlv.KeyFormatTypeX_509 {
 		raw, err := k.pkix(compressed)
 		return bytesOf(raw, err)

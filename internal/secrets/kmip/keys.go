@@ -1,6 +1,7 @@
 package kmip
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -235,7 +236,9 @@ func privateIn(key secretKey, format uint32) *ttlv.Node {
 	if transparentPrivate(format) {
 		return curvePrivate(key)
 	}
-	if k, ok := key.(*koblitzPrivate); ok {
+	if k, ok := key.(interface {
+		in(format uint32) *ttlv.Node
+	}); ok {
 		return k.in(format)
 	}
 	switch format {
@@ -310,6 +313,9 @@ func privateKey(node *ttlv.Node) (secretKey, error) {
 		if key, err = x509.ParsePKCS8PrivateKey(m.Bytes); err != nil {
 			key, err = koblitzPKCS8(m.Bytes)
 		}
+		if err != nil {
+			key, err = latticePKCS8(m.Bytes)
+		}
 	case ttlv.KeyFormatTypeECPrivateKey:
 		if key, err = x509.ParseECPrivateKey(m.Bytes); err != nil {
 			key, err = koblitzSEC1(m.Bytes, false)
@@ -336,6 +342,9 @@ func privateKey(node *ttlv.Node) (secretKey, error) {
 // rawPrivate reads a private key that is bytes alone: of Ed25519, or X25519.
 func rawPrivate(block *ttlv.Node, raw []byte) (any, error) {
 	alg, err := enum(block, ttlv.TagCryptographicAlgorithm)
+	if l, ok := latticeOf(alg); ok && err == nil {
+		return latticeFrom(l, bytes.Clone(raw))
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -352,6 +361,9 @@ func rawPublic(block *ttlv.Node, raw []byte) (crypto.PublicKey, error) {
 	alg, err := enum(block, ttlv.TagCryptographicAlgorithm)
 	if err != nil {
 		return nil, err
+	}
+	if l, ok := latticeOf(alg); ok {
+		return latticePoint(l, raw)
 	}
 	bits := block.Get(ttlv.TagCryptographicLength)
 	switch {
@@ -466,6 +478,8 @@ func algorithmOf(key crypto.PublicKey) (alg uint32, bits int32) {
 		return ttlv.CryptographicAlgorithmECDSA, int32(k.Curve.Params().BitSize)
 	case koblitzPublic:
 		return ttlv.CryptographicAlgorithmECDSA, 256
+	case latticePublic:
+		return k.alg, int32(8 * k.public)
 	case ed25519.PublicKey:
 		return ttlv.CryptographicAlgorithmEd25519, 256
 	case *ecdh.PublicKey:

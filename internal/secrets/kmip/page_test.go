@@ -149,3 +149,68 @@ func TestSecp256k1(t *testing.T) {
 			ttlv.Enum(ttlv.TagCryptographicAlgorithm, ttlv.CryptographicAlgorithmAES), ttlv.Int(ttlv.TagCryptographicLength, 256), ttlv.Int(ttlv.TagCryptographicUsageMask, 12)))
 	c.must(ttlv.OperationReKeyKeyPair, ttlv.Text(ttlv.TagPrivateKeyUniqueIdentifier, private))
 }
+
+// Post-quantum pairs are made, given out and taken; those of ML-DSA sign, as a whole and in
+// parts; they are safe where that is asked for. Clients of KMIP 1 make none.
+func TestPostQuantum(t *testing.T) {
+	t.Parallel()
+	c, old := v2(t, all)
+	pair := func(alg uint32, more ...*ttlv.Node) (private, public string) {
+		t.Helper()
+		out := c.must(ttlv.OperationCreateKeyPair, ttlv.Struct(ttlv.TagCommonAttributes, ttlv.Enum(ttlv.TagCryptographicAlgorithm, alg), ttlv.Time(ttlv.TagActivationDate, time.Now().Add(-time.Minute))).Add(more...),
+			ttlv.Struct(ttlv.TagPrivateKeyAttributes, ttlv.Int(ttlv.TagCryptographicUsageMask, int32(ttlv.MaskSign))),
+			ttlv.Struct(ttlv.TagPublicKeyAttributes, ttlv.Int(ttlv.TagCryptographicUsageMask, int32(ttlv.MaskVerify|ttlv.MaskEncrypt))))
+		return out.Get(ttlv.TagPrivateKeyUniqueIdentifier).Text(), out.Get(ttlv.TagPublicKeyUniqueIdentifier).Text()
+	}
+	data := ttlv.Bytes(ttlv.TagData, []byte("signed for long"))
+	valid := func(out *ttlv.Node) bool {
+		return uint32(out.Get(ttlv.TagValidityIndicator).Int) == ttlv.ValidityIndicatorValid
+	}
+	for _, alg := range []uint32{ttlv.CryptographicAlgorithmMLDSA_44, ttlv.CryptographicAlgorithmMLDSA_65, ttlv.CryptographicAlgorithmMLDSA_87} {
+		private, public := pair(alg, ttlv.Bool(ttlv.TagQuantumSafe, true))
+		sig := c.must(ttlv.OperationSign, uid(private), data).Get(ttlv.TagSignatureData)
+		if !valid(c.must(ttlv.OperationSignatureVerify, uid(public), data, sig)) || valid(c.must(ttlv.OperationSignatureVerify, uid(public), ttlv.Bytes(ttlv.TagData, []byte("other")), sig)) {
+			t.Errorf("algorithm %d does not verify", alg)
+		}
+		first := c.must(ttlv.OperationSign, uid(private), ttlv.Bytes(ttlv.TagData, []byte("signed ")), ttlv.Bool(ttlv.TagInitIndicator, true))
+		last := c.must(ttlv.OperationSign, uid(private), ttlv.Bytes(ttlv.TagData, []byte("for long")), first.Get(ttlv.TagCorrelationValue), ttlv.Bool(ttlv.TagFinalIndicator, true))
+		if !valid(c.must(ttlv.OperationSignatureVerify, uid(public), data, last.Get(ttlv.TagSignatureData))) {
+			t.Errorf("algorithm %d: what is signed in parts does not verify", alg)
+		}
+		got := c.must(ttlv.OperationGet, uid(public)).Get(ttlv.TagPublicKey)
+		key := got.Get(ttlv.TagKeyBlock)
+		if uint32(key.Get(ttlv.TagKeyFormatType).Int) != ttlv.KeyFormatTypeX_509 || uint32(key.Get(ttlv.TagCryptographicAlgorithm).Int) != alg {
+			t.Errorf("algorithm %d: %v", alg, key)
+		}
+		again := c.must(ttlv.OperationRegister, ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypePublicKey), attrs2(ttlv.Int(ttlv.TagCryptographicUsageMask, int32(ttlv.MaskVerify)), ttlv.Time(ttlv.TagActivationDate, time.Now().Add(-time.Minute))), got)
+		if !valid(c.must(ttlv.OperationSignatureVerify, again.Get(ttlv.TagUniqueIdentifier), data, sig)) {
+			t.Errorf("algorithm %d: what was registered does not verify", alg)
+		}
+		c.must(ttlv.OperationReKeyKeyPair, ttlv.Text(ttlv.TagPrivateKeyUniqueIdentifier, private))
+	}
+	for alg, bits := range map[uint32]int64{ttlv.CryptographicAlgorithmMLKEM_768: 9472, ttlv.CryptographicAlgorithmMLKEM_1024: 12544} {
+		private, public := pair(alg, ttlv.Int(ttlv.TagCryptographicLength, int32(bits)))
+		if got := c.must(ttlv.OperationGetAttributes, uid(public)).Get(ttlv.TagAttributes).Get(ttlv.TagCryptographicLength).Int; got != bits {
+			t.Errorf("algorithm %d: %d bits", alg, got)
+		}
+		raw := c.must(ttlv.OperationGet, uid(private), ttlv.Enum(ttlv.TagKeyFormatType, ttlv.KeyFormatTypeRaw)).Get(ttlv.TagPrivateKey).Get(ttlv.TagKeyBlock).Get(ttlv.TagKeyValue).Get(ttlv.TagKeyMaterial)
+		if len(raw.Bytes) != 64 {
+			t.Errorf("algorithm %d: a seed of %d bytes", alg, len(raw.Bytes))
+		}
+		c.fails(ttlv.ResultReasonCryptographicFailure, ttlv.OperationSign, uid(private), data)
+		if _, r := c.do(ttlv.OperationEncrypt, uid(public), data); r == 0 {
+			t.Errorf("algorithm %d encrypts", alg)
+		}
+	}
+	for _, bad := range [][]*ttlv.Node{
+		{ttlv.Enum(ttlv.TagCryptographicAlgorithm, ttlv.CryptographicAlgorithmMLKEM_512)},
+		{ttlv.Enum(ttlv.TagCryptographicAlgorithm, ttlv.CryptographicAlgorithmMLDSA_65), ttlv.Int(ttlv.TagCryptographicLength, 65)},
+	} {
+		c.fails(ttlv.ResultReasonInvalidField, ttlv.OperationCreateKeyPair, ttlv.Struct(ttlv.TagCommonAttributes, bad...).Add(ttlv.Int(ttlv.TagCryptographicUsageMask, 3)))
+	}
+	c.fails(ttlv.ResultReasonGeneralFailure, ttlv.OperationCreateKeyPair, ttlv.Struct(ttlv.TagCommonAttributes, ttlv.Enum(ttlv.TagCryptographicAlgorithm, ttlv.CryptographicAlgorithmRSA),
+		ttlv.Int(ttlv.TagCryptographicLength, 2048), ttlv.Int(ttlv.TagCryptographicUsageMask, 3), ttlv.Bool(ttlv.TagQuantumSafe, true)))
+	if _, r := old.do(ttlv.OperationCreateKeyPair, ttlv.Struct(ttlv.TagCommonTemplateAttribute, attr("Cryptographic Algorithm", ttlv.Enum(0, ttlv.CryptographicAlgorithmMLDSA_65)), attr("Cryptographic Usage Mask", ttlv.Int(0, 3)))); r == 0 {
+		t.Error("a client of KMIP 1 makes a pair")
+	}
+}

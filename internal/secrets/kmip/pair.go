@@ -66,7 +66,15 @@ func (b *batch) pairOf(common *object) (key secretKey, alg uint32, bits int32, e
 		bits = 256
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	default:
-		return nil, 0, 0, invalid("pairs of keys of this algorithm cannot be made here")
+		kind, ok := latticeOf(alg)
+		if !ok || b.v.major < 2 {
+			return nil, 0, 0, invalid("pairs of keys of this algorithm cannot be made here")
+		}
+		if l != nil && int(bits) != 8*kind.public {
+			return nil, 0, 0, invalid("%s %d is not possible for this algorithm: it is that of the public key, %d, or not given", attrLength, bits, 8*kind.public)
+		}
+		bits = int32(8 * kind.public)
+		key, err = newLattice(kind)
 	}
 	return key, alg, bits, err
 }
@@ -121,7 +129,13 @@ type pair struct {
 // makePair prepares both halves, in place of two others where there are such.
 func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *object) (*pair, error) {
 	if b.v.major >= 2 && slices.ContainsFunc(private, func(a attribute) bool { return a.Name == attrQuantum && a.node().Int == 1 }) {
-		return nil, errNotSafe
+		n := (&object{Attrs: private}).get(attrAlgorithm)
+		if n == nil {
+			return nil, missing(attrAlgorithm)
+		}
+		if _, safe := latticeOf(uint32(n.Int)); !safe {
+			return nil, errNotSafe
+		}
 	}
 	for _, list := range [][]attribute{private, public} {
 		if !(&object{Attrs: list}).has(attrMask) {
@@ -139,7 +153,7 @@ func (b *batch) makePair(private, public []attribute, oldPrivate, oldPublic *obj
 		if b.v.major >= 2 { // its defaults (2.1, section 4.28)
 			format, pubFormat = ttlv.KeyFormatTypeTransparentECPrivateKey, ttlv.KeyFormatTypeTransparentECPublicKey
 		}
-	case ed25519.PrivateKey, *ecdh.PrivateKey:
+	case ed25519.PrivateKey, *ecdh.PrivateKey, *latticePrivate, *latticeSigner:
 		format, pubFormat = ttlv.KeyFormatTypePKCS_8, ttlv.KeyFormatTypeX_509
 	}
 	finish := func(format uint32, m *ttlv.Node) func(o *object) error {

@@ -166,11 +166,20 @@ func (u *use) signed(key crypto.Signer, s *scheme, sum []byte) ([]byte, error) {
 	return sig, nil
 }
 
+// isWhole reports whether keys of a kind sign what comes, and not a digest of it.
+func isWhole(key crypto.PublicKey) bool {
+	switch key.(type) {
+	case ed25519.PublicKey, latticePublic:
+		return true
+	}
+	return false
+}
+
 // beginSum is the start of a stream that is signed or verified.
 func (u *use) beginSum(key crypto.PublicKey) func() (*stream, error) {
 	return func() (*stream, error) {
 		s := &stream{params: own(u.params)}
-		if _, whole := key.(ed25519.PublicKey); whole {
+		if isWhole(key) {
 			return s, nil
 		}
 		how, err := u.scheme()
@@ -213,7 +222,7 @@ func (b *batch) sign(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	if !parts {
-		if _, whole := key.(ed25519.PrivateKey); whole {
+		if isWhole(key.Public()) {
 			sum = u.data
 		} else if sum, err = u.digest(p, &how); err != nil {
 			return nil, err
@@ -268,7 +277,7 @@ func (b *batch) signatureVerify(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	if !parts {
-		if _, whole := key.(ed25519.PublicKey); whole {
+		if isWhole(key) {
 			sum = u.data
 		} else if sum, err = u.digest(p, &how); err != nil {
 			return nil, err
@@ -293,6 +302,10 @@ func isSigned(key crypto.PublicKey, how *scheme, sum, sig []byte) (bool, error) 
 		return ecdsa.VerifyASN1(k, sum, sig) || verifyRaw(k, sum, sig), nil
 	case koblitzPublic:
 		return k.verify(sum, sig), nil
+	case latticePublic:
+		if !k.kem {
+			return k.verify(sum, sig), nil
+		}
 	case ed25519.PublicKey:
 		return len(sig) == ed25519.SignatureSize && ed25519.Verify(k, sum, sig), nil
 	}
@@ -310,7 +323,7 @@ func (u *use) sign() ([]byte, error) {
 		return nil, err
 	}
 	sum := u.data
-	if _, whole := key.(ed25519.PrivateKey); !whole {
+	if !isWhole(key.Public()) {
 		if sum, err = u.digest(nil, &how); err != nil {
 			return nil, err
 		}
@@ -329,7 +342,7 @@ func (u *use) verify(sig []byte) (bool, error) {
 		return false, err
 	}
 	sum := u.data
-	if _, whole := key.(ed25519.PublicKey); !whole {
+	if !isWhole(key) {
 		if sum, err = u.digest(nil, &how); err != nil {
 			return false, err
 		}
