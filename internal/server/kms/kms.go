@@ -64,6 +64,10 @@ func (s *Services) Check(k *managed.Key, own bool) error {
 	switch k.Type {
 	case managed.AWS:
 		return s.checkAWS(k, own)
+	case managed.Azure:
+		return s.checkAzure(k, own)
+	case managed.Google:
+		return s.checkGoogle(k, own)
 	case managed.PKCS11:
 		return s.checkPKCS11(k)
 	}
@@ -78,6 +82,10 @@ func (s *Services) Open(k *managed.Key) (engine.KMS, error) {
 	switch k.Type {
 	case managed.AWS:
 		kms, err = s.openAWS(k)
+	case managed.Azure:
+		kms, err = s.openAzure(k)
+	case managed.Google:
+		kms, err = s.openGoogle(k)
 	case managed.PKCS11:
 		kms, err = s.openPKCS11(k)
 	default:

@@ -30,6 +30,7 @@ type Config struct {
 	// Client credentials; all empty: the managed identity, or the environment's.
 	TenantID, ClientID, ClientSecret string
 	ManagedID                        string
+	Authority                        string // who gives tokens; empty: AZURE_AUTHORITY_HOST, or Microsoft's
 	Managed                          bool
 }
 

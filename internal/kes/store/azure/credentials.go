@@ -29,7 +29,7 @@ func (c *credentials) resource() string {
 	if err != nil {
 		return "https://vault.azure.net"
 	}
-	if _, domain, ok := strings.Cut(u.Hostname(), "."); ok && strings.HasPrefix(domain, "vault.") {
+	if _, domain, ok := strings.Cut(u.Hostname(), "."); ok && (strings.HasPrefix(domain, "vault.") || strings.HasPrefix(domain, "managedhsm.")) {
 		return "https://" + domain
 	}
 	return "https://vault.azure.net"
@@ -56,10 +56,7 @@ func (c *credentials) token(ctx context.Context, _ string) (string, time.Duratio
 	default:
 		return c.machine(ctx, id)
 	}
-	authority := os.Getenv("AZURE_AUTHORITY_HOST")
-	if authority == "" {
-		authority = "https://login.microsoftonline.com"
-	}
+	authority := cmp.Or(c.cfg.Authority, os.Getenv("AZURE_AUTHORITY_HOST"), "https://login.microsoftonline.com")
 	target := strings.TrimSuffix(authority, "/") + "/" + url.PathEscape(tenant) + "/oauth2/v2.0/token"
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode())) //nolint:gosec // the operator's own environment names it
 	if err != nil {

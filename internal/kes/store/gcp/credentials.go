@@ -54,7 +54,7 @@ const (
 func findCredentials(cfg Config, web *http.Client) (*credentials, error) {
 	c := &credentials{web: web, scopes: cfg.Scopes}
 	if cfg.Email != "" || cfg.Key != "" {
-		c.Type, c.Email, c.KeyID, c.ClientID = serviceAccount, cfg.Email, cfg.KeyID, cfg.ID
+		c.Type, c.Email, c.KeyID, c.ClientID, c.TokenURI = serviceAccount, cfg.Email, cfg.KeyID, cfg.ID, cfg.TokenURI
 		c.Key = strings.ReplaceAll(cfg.Key, `\n`, "\n")
 		return c.complete()
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	Scopes              []string
 	// A service account; all empty: the environment's credentials.
 	Email, ID, KeyID, Key string
+	TokenURI              string // where the account gets its tokens; empty: from Google
 }
 
 // A Store is a project's secrets.
