@@ -193,6 +193,7 @@ func (c *Cache[T]) evict(sh *cacheShard[T]) {
 		e := sh.clock[sh.hand]
 		if !e.used {
 			c.remove(sh, e)
+			sh.hand++ // what has come in its place is the newest: it is looked at in the next round
 			return
 		}
 		e.used = false

@@ -133,3 +133,37 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Errorf("%d kept", kept)
 	}
 }
+
+// What is used stays, though the cache is full of what is not: keys that fit are all there
+// after a few rounds, whatever was there before. What was put in last is not the first to go.
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	db, _ := newDB(t, storage.Config{ValueCacheBytes: -1})
+	reads := 0
+	c := storage.NewCache(db, 1<<20, func(_ string, v []byte) (string, int, error) {
+		reads++
+		return string(v), 1000, nil
+	})
+	const old, hot = 4000, 300 // about 900 fit
+	for i := range old + hot {
+		if err := set(db, fmt.Sprintf("a/%d", i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range old {
+		cached(db, c, fmt.Sprintf("a/%d", i))
+	}
+	for range 3 {
+		for i := range hot {
+			cached(db, c, fmt.Sprintf("a/%d", old+i))
+		}
+	}
+	reads = 0
+	for range 10 {
+		for i := range hot {
+			cached(db, c, fmt.Sprintf("a/%d", old+i))
+		}
+	}
+	if reads > 0 {
+		t.Errorf("%d of %d reads were not from the cache", reads, 10*hot)
+	}
+}
