@@ -37,6 +37,7 @@ func commands(cfg Config) []command {
 		raftListPeersCommand(), raftJoinCommand(), raftRemovePeerCommand(),
 		snapshotSaveCommand(), snapshotRestoreCommand(), snapshotInspectCommand(),
 		autopilotGetCommand(), autopilotSetCommand(), autopilotStateCommand(),
+		migrationStartCommand(), migrationStatusCommand(), migrationSwitchCommand(), migrationCancelCommand(),
 	}
 	hooks := []command{
 		{name: "server", summary: "Run the server", delegate: cfg.Server},
@@ -74,6 +75,8 @@ func groupSummary(name string) string {
 		return "Namespaces"
 	case "operator":
 		return "Running a server: keys, seal, cluster"
+	case "operator migration":
+		return "Another storage for a server that runs"
 	case "operator raft":
 		return "The raft cluster"
 	case "operator raft autopilot":

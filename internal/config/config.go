@@ -22,13 +22,15 @@ import (
 // A Config is what the files, environment and flags say, together. The zero
 // value is the configuration of an empty file.
 type Config struct {
-	Storage   *Storage  `conf:"storage,backend"`
-	HAStorage *Storage  `conf:"ha_storage,ha_backend"`
-	Listeners Listeners `conf:"listener"`
-	Seals     Seals     `conf:"seal,kms,hsm"`
-	Audits    Audits    `conf:"audit"`
-	Telemetry Telemetry `conf:"telemetry"`
-	Lockouts  Lockouts  `conf:"user_lockout"`
+	Storage   *Storage `conf:"storage,backend"`
+	HAStorage *Storage `conf:"ha_storage,ha_backend"`
+	// Destination is where a migration takes the storage while the server runs; nil for nowhere.
+	Destination *Storage  `conf:"storage_destination"`
+	Listeners   Listeners `conf:"listener"`
+	Seals       Seals     `conf:"seal,kms,hsm"`
+	Audits      Audits    `conf:"audit"`
+	Telemetry   Telemetry `conf:"telemetry"`
+	Lockouts    Lockouts  `conf:"user_lockout"`
 	// Registration says whom to tell where this server is and how it is; nil for nobody.
 	Registration *Registration `conf:"service_registration"`
 
@@ -434,6 +436,11 @@ func (c *Config) Check() error {
 	}
 	if err := c.checkHA(); err != nil {
 		return err
+	}
+	if c.Destination != nil {
+		if err := c.Destination.check(); err != nil {
+			return err
+		}
 	}
 	if err := c.Telemetry.check(); err != nil {
 		return err

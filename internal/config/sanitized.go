@@ -70,6 +70,9 @@ func (c *Config) Sanitized() map[string]any {
 	if c.HAStorage != nil {
 		out["ha_storage"] = c.HAStorage.sanitized(c)
 	}
+	if c.Destination != nil {
+		out["storage_destination"] = c.Destination.sanitized(c)
+	}
 	if len(c.Listeners) > 0 {
 		list := make([]any, 0, len(c.Listeners))
 		for i := range c.Listeners {

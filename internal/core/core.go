@@ -32,6 +32,7 @@ import (
 	"arca/internal/quota"
 	"arca/internal/seal"
 	"arca/internal/storage"
+	"arca/internal/storage/mirror"
 	"arca/internal/telemetry"
 	"arca/internal/token"
 	"arca/internal/tracing"
@@ -63,6 +64,8 @@ type Config struct {
 	Cluster *cluster.Node
 	// Bucket opens the part of a bucket whose keys begin with prefix, for snapshots by schedule; nil: there is no S3.
 	Bucket func(prefix string, s *S3) (SnapshotPlace, error)
+	// Target opens the storage that a migration goes to; nil: there is none.
+	Target func(ctx context.Context) (*Target, error)
 	// Join asks a node of a cluster to be let in; it reports whether that one has
 	// answered. Needed with Cluster.
 	Join        func(ctx context.Context, req JoinRequest) (bool, error)
@@ -108,7 +111,8 @@ const defaultTTL = 768 * time.Hour
 type Core struct {
 	cfg     Config
 	log     *slog.Logger
-	raw     *storage.DB // the store below the barrier: what unsealing needs
+	source  *mirror.Source // the store
+	raw     *storage.DB    // the store below the barrier: what unsealing needs
 	seal    *seal.Manager
 	catalog Catalog
 
@@ -120,6 +124,7 @@ type Core struct {
 	started time.Time
 
 	snapshots chan struct{} // the schedules of snapshots have changed
+	migrating migrating
 }
 
 // New makes a sealed core over a backend.
@@ -139,8 +144,9 @@ func New(cfg Config) (*Core, error) {
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
 	}
-	cfg.Backend = &oneApply{Backend: cfg.Backend}
-	c := &Core{cfg: cfg, log: cfg.Log, started: time.Now(), snapshots: make(chan struct{}, 1)}
+	source := mirror.NewSource(cfg.Backend) // which also holds the seal's store and the one behind the barrier to one Apply at a time
+	cfg.Backend = source
+	c := &Core{cfg: cfg, log: cfg.Log, source: source, started: time.Now(), snapshots: make(chan struct{}, 1)}
 	c.meters = newMeters(cfg.Metrics, c)
 	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{ValueCacheBytes: -1})
 	c.catalog = cfg.Catalog(c)
@@ -312,29 +318,7 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	return a, nil
 }
 
-// oneApply holds the two stores over the backend, that of the seal and that
-// behind the barrier, to one Apply at a time, as backends demand.
-type oneApply struct {
-	storage.Backend
-	mu sync.Mutex
-}
-
-// Apply implements storage.Backend.
-func (o *oneApply) Apply(ctx context.Context, b storage.Batch) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.Backend.Apply(ctx, b)
-}
-
-// ApplyShow implements storage.Shower.
-func (o *oneApply) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return storage.ApplyShow(ctx, o.Backend, b, show)
-}
-
 var (
-	_ storage.Shower = (*oneApply)(nil)
 	_ storage.Shower = measured{}
 	_ storage.Shower = unpinned{}
 	_ storage.Shower = keepOpen{}

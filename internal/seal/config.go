@@ -142,6 +142,9 @@ func readConfig(tx storage.Tx) (*config, error) {
 }
 
 func decodeConfig(b []byte) (*config, error) {
+	if m := decodeMigrated(b); m != nil {
+		return nil, m.err()
+	}
 	c := &config{}
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, errs.New(errs.Failed, "the seal configuration is damaged: %w", err)

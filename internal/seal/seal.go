@@ -340,9 +340,13 @@ func (m *Manager) Refresh(ctx context.Context) error {
 	return err
 }
 
-// reloadRing takes over the stored terms.
+// reloadRing takes over the stored terms. It is an error when the store was migrated.
 func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+		var gone *MigratedError
+		if _, err := readConfig(tx); errors.As(err, &gone) {
+			return err
+		}
 		record, err := tx.Get(barrier.RecordKey)
 		if err != nil {
 			return err

@@ -198,6 +198,7 @@ func (n *node) openCore() error {
 		Traces:        n.traces(),
 		ForwardRunner: n.runnerForwarder(),
 		Bucket:        openBucket,
+		Target:        n.openTarget,
 		Introspection: cfg.IntrospectionEndpoint || n.dev != nil,
 		Sanitized:     func() map[string]any { return n.shown.Load().Sanitized() },
 		Catalog: func(c *core.Core) core.Catalog {

@@ -48,6 +48,9 @@ const usage = `Usage: vault operator migrate -config=FILE [options]
 
   A copy that was broken off says from which key on it can be gone on with.
 
+  To go over without stopping the servers for as long as that takes, see
+  "vault operator migration".
+
 Options:
 
 `
@@ -59,7 +62,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 	file := fs.String("config", "", "The `file` that names the two storages.")
 	start := fs.String("start", "", "Copy the entries from this `key` on: the ones before it are in the target already.")
 	level := fs.String("log-level", "warn", "trace, debug, info, warn or error.")
-	reset := fs.Bool("reset", false, "Accepted: no lock is left behind that would have to be reset.")
+	undo := fs.Bool("reset", false, "Give back a source that was marked as migrated (operator migration switch) when the last step was not done.")
 	fs.Int("max-parallel", 0, "Accepted: entries are copied in large batches.")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), usage)
@@ -91,12 +94,11 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 	for _, w := range warnings {
 		fmt.Fprintf(errOut, "WARNING: %s: %s\n", w.Pos, w.Text)
 	}
-	if *reset {
-		fmt.Fprintln(out, "Success! There is no migration lock to reset.")
-		return exitOK
-	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *undo {
+		return runReset(ctx, cfg, log.Named("migrate"), out, errOut)
+	}
 	return run(ctx, cfg, *start, log.Named("migrate"), out, errOut)
 }
 
@@ -112,6 +114,20 @@ func run(ctx context.Context, cfg *config.Migration, start string, log *slog.Log
 		fmt.Fprintf(errOut, "%d keys were copied. To go on from there: -start='%s'\n", c.count, resumable(c.last))
 	}
 	return exitFailure
+}
+
+func runReset(ctx context.Context, cfg *config.Migration, log *slog.Logger, out, errOut io.Writer) int {
+	was, err := reset(ctx, cfg, log)
+	switch {
+	case err != nil:
+		fmt.Fprintf(errOut, "Error resetting the migration lock: %v\n", err)
+		return exitFailure
+	case !was:
+		fmt.Fprintln(out, "Success! There is no migration lock to reset.")
+	default:
+		fmt.Fprintln(out, "Success! The migration lock was reset: servers can be started on the source again. Empty the target.")
+	}
+	return exitOK
 }
 
 // resumable is a key not behind last that a shell takes as it is.

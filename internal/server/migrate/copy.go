@@ -11,11 +11,9 @@ import (
 
 	"arca/internal/config"
 	"arca/internal/errs"
+	"arca/internal/seal"
 	"arca/internal/storage"
 )
-
-// sealConfig is the entry that makes a store an initialised one (package seal).
-const sealConfig = "seal/config"
 
 // Bounds of one batch, unless one entry alone is larger.
 const (
@@ -39,9 +37,12 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 		return fmt.Errorf("source: %w", err)
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
-	config, err := from.Get(ctx, sealConfig)
+	config, err := from.Get(ctx, seal.ConfigKey)
 	if storage.IsNotFound(err) {
 		return errs.New(errs.Precondition, "the source has no seal configuration: it is empty, or was never initialised")
+	}
+	if err == nil {
+		_, err = seal.Identify(ctx, from) // it may have been migrated
 	}
 	if err != nil {
 		return fmt.Errorf("read the source: %w", err)
@@ -62,7 +63,7 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 			return errs.New(errs.Conflict, "a server was started on the %s meanwhile: end it, empty the target, and begin anew: %w", name, err)
 		}
 	}
-	if err := to.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: sealConfig, Value: config}}); err != nil {
+	if err := to.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}); err != nil {
 		return fmt.Errorf("write the target: %w", err)
 	}
 	c.count++
@@ -71,7 +72,7 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 
 // mayWrite refuses a target that holds something.
 func (c *copying) mayWrite(ctx context.Context, to *side) (err error) {
-	if _, err := to.Get(ctx, sealConfig); err == nil {
+	if _, err := to.Get(ctx, seal.ConfigKey); err == nil {
 		return errs.New(errs.Precondition, "the target is the storage of a server that is initialised: nothing is written over it")
 	} else if !storage.IsNotFound(err) {
 		return fmt.Errorf("read the target: %w", err)
@@ -125,7 +126,7 @@ func (c *copying) entries(ctx context.Context, from, to *side) (err error) {
 			return errs.New(errs.Unavailable, "broken off: %w", err)
 		}
 		key := strings.Clone(string(it.Key()))
-		if key == sealConfig {
+		if key == seal.ConfigKey {
 			continue
 		}
 		value, err := it.Value()
@@ -144,4 +145,31 @@ func (c *copying) entries(ctx context.Context, from, to *side) (err error) {
 		return fmt.Errorf("read the source: %w", err)
 	}
 	return flush()
+}
+
+// reset gives back a source that was marked as migrated while servers used it, unless the target has all.
+func reset(ctx context.Context, cfg *config.Migration, log *slog.Logger) (was bool, err error) {
+	from, err := open(ctx, cfg.Source, cfg, false, log)
+	if err != nil {
+		return false, fmt.Errorf("source: %w", err)
+	}
+	defer func() { err = errors.Join(err, from.close()) }()
+	_, err = seal.Identify(ctx, from)
+	var gone *seal.MigratedError
+	if !errors.As(err, &gone) {
+		return false, err
+	}
+	to, err := open(ctx, cfg.Destination, cfg, true, log)
+	if err != nil {
+		return false, fmt.Errorf("target, which must be seen not to be in use: %w", err)
+	}
+	defer func() { err = errors.Join(err, to.close()) }()
+	switch _, err := to.Get(ctx, seal.ConfigKey); {
+	case err == nil:
+		return false, errs.New(errs.Precondition, "the migration is complete: the servers are to be started on the target. "+
+			"To go back nevertheless, and lose what was written there, empty the target first")
+	case !storage.IsNotFound(err):
+		return false, fmt.Errorf("read the target: %w", err)
+	}
+	return seal.UnmarkMigrated(ctx, from)
 }

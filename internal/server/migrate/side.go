@@ -11,6 +11,7 @@ import (
 
 	"arca/internal/cluster"
 	"arca/internal/config"
+	"arca/internal/core"
 	"arca/internal/errs"
 	"arca/internal/server/stores"
 	"arca/internal/storage"
@@ -24,6 +25,16 @@ type side struct {
 	storage.Backend
 	fresh func(ctx context.Context) error // whether nobody does yet
 	close func() error
+}
+
+// OpenTarget opens the storage that a server's own goes over to. clusterAddr is that of the node with which storage "raft"
+// begins.
+func OpenTarget(ctx context.Context, s *config.Storage, clusterAddr string, log *slog.Logger) (*core.Target, error) {
+	to, err := open(ctx, s, &config.Migration{Destination: s, ClusterAddr: clusterAddr}, true, log)
+	if err != nil {
+		return nil, err
+	}
+	return &core.Target{Backend: to.Backend, Type: s.Type, Fresh: to.fresh, End: to.close}, nil
 }
 
 // leadTime bounds how long it takes to have a store to ourselves.

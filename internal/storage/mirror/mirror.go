@@ -1,0 +1,412 @@
+// Package mirror copies a backend into another one while it is written: first all of it, part by part, then again what has
+// changed in the parts that were copied, and at last, while writes wait for a moment, the rest.
+//
+// What is copied is always what the source has just then, never a value that was handed on: so only keys are noted, each
+// once, however often it is written, and a part that is copied twice does no harm. These hold:
+//
+//  1. A key is noted when its Apply is over, before the next begins. So what a look at the source does not show yet is noted
+//     after that look.
+//  2. The noted keys are taken after a part was copied, and those behind it are left out: they will be copied with a later
+//     part, from a later look.
+//  3. Deleted prefixes are done before the noted keys are copied, so that what was made anew below one is there in the end:
+//     it was noted later than the prefix.
+//  4. While a Copy switches, no Apply begins. Then what is noted is all that is missing.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// Bounds of one batch, unless one entry alone is larger; of a part, in entries; and of what is noted at a time.
+const (
+	batchOps   = 100
+	batchBytes = 512 << 10
+	partOps    = 64 * batchOps
+	maxNoted   = 1 << 20
+	notedBytes = 64 << 20
+)
+
+const (
+	applyTime  = time.Minute            // for one batch
+	restTime   = 100 * time.Millisecond // between two looks at what is noted
+	firstRetry = time.Second
+	lastRetry  = 15 * time.Second
+	retries    = 12 // some two minutes
+
+	switchTime = 10 * time.Second // for what is missing while writes wait
+	near       = 2000             // keys that may be missing then
+	nearRounds = 20
+)
+
+// A Source is a backend whose writes can be followed. It also holds all who write to one Apply at a time, as backends
+// demand.
+type Source struct {
+	storage.Backend
+
+	mu   sync.Mutex // held during an Apply, and while a Copy has writes wait
+	copy *Copy      // guarded by mu: it is told of what is written; nil for none
+	left error      // guarded by mu: why nothing is written any more
+}
+
+var _ storage.Shower = (*Source)(nil)
+
+// NewSource returns b, which must be used through it alone.
+func NewSource(b storage.Backend) *Source { return &Source{Backend: b} }
+
+// Apply implements storage.Backend.
+func (s *Source) Apply(ctx context.Context, b storage.Batch) error {
+	return s.noted(b, func() error { return s.Backend.Apply(ctx, b) })
+}
+
+// ApplyShow implements storage.Shower.
+func (s *Source) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
+	return s.noted(b, func() error { return storage.ApplyShow(ctx, s.Backend, b, show) })
+}
+
+func (s *Source) noted(b storage.Batch, apply func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left != nil {
+		return s.left
+	}
+	err := apply()
+	if s.copy != nil && !errors.Is(err, storage.ErrNotApplied) {
+		s.copy.note(b)
+	}
+	return err
+}
+
+// A Copy is the way of a source's content into a target.
+type Copy struct {
+	src  *Source
+	to   storage.Backend
+	last string // this key is left to who switches
+	size int    // entries of a part
+
+	turn   sync.Mutex // held by whoever copies; taken before Source.mu
+	cursor string     // guarded by turn: all before this key was copied
+	all    bool       // guarded by turn: and all behind it
+	over   bool       // guarded by turn: it has switched, or failed
+
+	mu       sync.Mutex // taken after Source.mu
+	keys     map[string]struct{}
+	prefixes map[string]struct{}
+	bytes    int
+	tooMany  bool
+
+	kick      chan struct{}
+	copied    atomic.Int64
+	following atomic.Bool
+}
+
+// Copy begins to note what is written; Run copies. All but the key last is copied, which Switch's finish is to write. There is
+// one Copy at a time.
+func (s *Source) Copy(to storage.Backend, last string) (*Copy, error) {
+	c := &Copy{src: s, to: to, last: last, size: partOps, kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.left != nil:
+		return nil, s.left
+	case s.copy != nil:
+		return nil, errs.New(errs.Conflict, "this storage is being copied already")
+	}
+	s.copy = c
+	return c, nil
+}
+
+// note is called with Source.mu.
+func (c *Copy) note(b storage.Batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tooMany {
+		return
+	}
+	for i := range b {
+		to := c.keys
+		if b[i].Kind == storage.DeletePrefix {
+			to = c.prefixes
+		}
+		if _, known := to[b[i].Key]; !known {
+			to[b[i].Key] = struct{}{}
+			c.bytes += len(b[i].Key)
+		}
+	}
+	if len(c.keys)+len(c.prefixes) > maxNoted || c.bytes > notedBytes {
+		c.tooMany, c.keys, c.prefixes = true, nil, nil
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Copied counts the entries that were written to the target. Behind counts the keys that are known to be missing there.
+func (c *Copy) Copied() int64 { return c.copied.Load() }
+
+// Behind counts the keys that have changed since they were copied.
+func (c *Copy) Behind() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.keys) + len(c.prefixes)
+}
+
+// Following reports whether all was copied once.
+func (c *Copy) Following() bool { return c.following.Load() }
+
+// Run copies all, and then what changes, until ctx ends, Switch is through, or it fails, which is final.
+func (c *Copy) Run(ctx context.Context) error {
+	defer c.detach()
+	wait, failed := firstRetry, 0
+	for {
+		over, done, err := c.round(ctx)
+		switch {
+		case over:
+			return nil
+		case ctx.Err() != nil:
+			return errs.New(errs.Unavailable, "broken off: %w", ctx.Err())
+		case err != nil && errs.Is(err, errs.Unavailable) && failed < retries:
+			failed++
+			if !pause(ctx, wait) {
+				continue
+			}
+			wait = min(2*wait, lastRetry)
+		case err != nil:
+			return err
+		default:
+			wait, failed = firstRetry, 0
+			if done {
+				select {
+				case <-c.kick:
+					pause(ctx, restTime)
+				case <-ctx.Done():
+				}
+			}
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (c *Copy) detach() {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.over = true
+	c.src.mu.Lock()
+	defer c.src.mu.Unlock()
+	if c.src.copy == c {
+		c.src.copy = nil
+	}
+}
+
+// round copies a part, if there is one left, and what has changed in the others; done says that there is none.
+func (c *Copy) round(ctx context.Context) (over, done bool, err error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.over {
+		return true, true, nil
+	}
+	if !c.all {
+		if err := c.part(ctx); err != nil {
+			return false, false, err
+		}
+	}
+	if err := c.catchUp(ctx); err != nil {
+		return false, false, err
+	}
+	if c.all {
+		c.following.Store(true)
+	}
+	return false, c.all, nil
+}
+
+// part copies the entries from the cursor on, up to a number, as they are just now.
+func (c *Copy) part(ctx context.Context) (err error) {
+	it, err := c.src.Scan(ctx, storage.ScanOptions{From: c.cursor})
+	if err != nil {
+		return reading(err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	w := writer{c: c, ctx: ctx}
+	last := ""
+	for n := 0; it.Next(); n++ {
+		if n == c.size {
+			if err := w.flush(); err != nil {
+				return err
+			}
+			c.cursor = last + "\x00"
+			return nil
+		}
+		last = strings.Clone(string(it.Key()))
+		value, err := it.Value()
+		if err != nil {
+			return reading(err)
+		}
+		if err := w.add(storage.Op{Kind: storage.Put, Key: last, Value: value}); err != nil {
+			return err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return reading(err)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	c.all = true
+	return nil
+}
+
+// catchUp does to the target what is noted. On an error that is noted again.
+func (c *Copy) catchUp(ctx context.Context) error {
+	c.mu.Lock()
+	keys, prefixes, tooMany := c.keys, c.prefixes, c.tooMany
+	if !tooMany {
+		c.keys, c.prefixes, c.bytes = map[string]struct{}{}, map[string]struct{}{}, 0
+	}
+	c.mu.Unlock()
+	if tooMany {
+		return errs.New(errs.Failed, "more is written than the target takes: over %d keys have changed since they were copied", maxNoted)
+	}
+	err := c.redo(ctx, keys, prefixes)
+	if err != nil {
+		again := make(storage.Batch, 0, len(keys)+len(prefixes))
+		for p := range prefixes {
+			again = append(again, storage.Op{Kind: storage.DeletePrefix, Key: p})
+		}
+		for k := range keys {
+			again = append(again, storage.Op{Kind: storage.Delete, Key: k})
+		}
+		c.note(again)
+	}
+	return err
+}
+
+func (c *Copy) redo(ctx context.Context, keys, prefixes map[string]struct{}) error {
+	w := writer{c: c, ctx: ctx}
+	for p := range prefixes {
+		if err := w.add(storage.Op{Kind: storage.DeletePrefix, Key: p}); err != nil {
+			return err
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if !c.all && key >= c.cursor {
+			break // a part to come has it
+		}
+		op := storage.Op{Kind: storage.Put, Key: key}
+		var err error
+		op.Value, err = c.src.Get(ctx, key)
+		switch {
+		case storage.IsNotFound(err):
+			op.Kind = storage.Delete
+		case err != nil:
+			return reading(err)
+		}
+		if err := w.add(op); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// Switch has writes wait, copies what is missing, and calls finish. When that returns gone, the source takes no write any
+// more: they all fail with why, which must match storage.ErrNotApplied. Else they go on, and so does the Copy. It is refused as long as not all
+// was copied once.
+func (c *Copy) Switch(ctx context.Context, why error, finish func(ctx context.Context) (gone bool, err error)) error {
+	if !c.following.Load() {
+		return errs.New(errs.Precondition, "not all is copied yet")
+	}
+	if err := c.comeNear(ctx); err != nil {
+		return err
+	}
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.over {
+		return errs.New(errs.Precondition, "the copy has ended")
+	}
+	c.src.mu.Lock()
+	defer c.src.mu.Unlock()
+	brief, cancel := context.WithTimeout(ctx, switchTime)
+	defer cancel()
+	if err := c.catchUp(brief); err != nil {
+		return err
+	}
+	gone, err := finish(ctx)
+	if gone {
+		c.src.left, c.src.copy, c.over = why, nil, true
+		select {
+		case c.kick <- struct{}{}: // Run ends
+		default:
+		}
+	}
+	return err
+}
+
+// comeNear copies while writes go on, until little is missing.
+func (c *Copy) comeNear(ctx context.Context) error {
+	for range nearRounds {
+		if _, _, err := c.round(ctx); err != nil {
+			return err
+		}
+		if c.Behind() <= near {
+			return nil
+		}
+	}
+	return errs.New(errs.Unavailable, "the target does not follow: %d keys are behind; try again when less is written", c.Behind())
+}
+
+// A writer puts operations together to batches of the target.
+type writer struct {
+	c     *Copy
+	ctx   context.Context //nolint:containedctx // of one round
+	b     storage.Batch
+	bytes int
+}
+
+func (w *writer) add(op storage.Op) error {
+	if op.Key == w.c.last && op.Kind != storage.DeletePrefix {
+		return nil
+	}
+	if n := len(op.Key) + len(op.Value); len(w.b) == batchOps || len(w.b) > 0 && w.bytes+n > batchBytes {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	w.b = append(w.b, op)
+	w.bytes += len(op.Key) + len(op.Value)
+	return nil
+}
+
+func (w *writer) flush() error {
+	if len(w.b) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, applyTime)
+	defer cancel()
+	if err := w.c.to.Apply(ctx, w.b); err != nil {
+		return errs.New(errs.KindOf(err), "write the target: %w", err)
+	}
+	w.c.copied.Add(int64(len(w.b)))
+	w.b, w.bytes = w.b[:0], 0
+	return nil
+}
+
+func reading(err error) error { return errs.New(errs.KindOf(err), "read the source: %w", err) }
