@@ -112,7 +112,7 @@ type Kept struct {
 	Sentinel            source.Value `conf:"sentinel"`
 	Reporting           source.Value `conf:"reporting"`
 	LicenseEntitlement  source.Value `conf:"license_entitlement"`
-	KMSLibrary          source.Value `conf:"kms_library"`
+	KMSLibraries        KMSLibraries `conf:"kms_library"`
 	AdaptiveOverload    source.Value `conf:"adaptive_overload_protection"`
 	RequestLimiter      source.Value `conf:"request_limiter"`
 	Observations        source.Value `conf:"observations"`

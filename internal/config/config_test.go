@@ -355,3 +355,26 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestKMSLibraries(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, text, want string }{
+		{"two", `kms_library "pkcs11" {` + "\n name = \"One\"\n library = \"/a.so\"\n}\n" + `kms_library "pkcs11" {` + "\n name = \"two\"\n library = \"/b.so\"\n}\n", ""},
+		{"the same name", `kms_library "pkcs11" {` + "\n name = \"One\"\n library = \"/a.so\"\n}\n" + `kms_library "pkcs11" {` + "\n name = \"one\"\n library = \"/b.so\"\n}\n", "two libraries"},
+		{"no name", `kms_library "pkcs11" {` + "\n library = \"/a.so\"\n}\n", "name is missing"},
+		{"no library", `kms_library "pkcs11" {` + "\n name = \"a\"\n}\n", "library is missing"},
+		{"another type", `kms_library "kmip" {` + "\n name = \"a\"\n}\n", "is pkcs11"},
+	} {
+		c, d := &config.Config{}, &source.Decoder{}
+		err := c.Add("x.hcl", []byte(tt.text), d)
+		if tt.want != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			continue
+		}
+		if got := c.KMSLibraries.Paths(); err != nil || got["one"] != "/a.so" || got["two"] != "/b.so" {
+			t.Errorf("%s: %v, %v", tt.name, got, err)
+		}
+	}
+}

@@ -17,8 +17,8 @@ type KMS interface {
 	// Sign signs a digest. opts are a hash, or *rsa.PSSOptions with the length of its
 	// salt as that of the hash; a signature of ECDSA is ASN.1. ref is that of Public.
 	Sign(ctx context.Context, ref string, digest []byte, opts crypto.SignerOpts) ([]byte, error)
-	// Decrypt opens what was encrypted with the public key by RSA-OAEP, with SHA-256
-	// and without a label.
+	// Decrypt opens what was encrypted with the public key by RSA-OAEP, with the
+	// hash of Public and without a label.
 	Decrypt(ctx context.Context, ref string, ciphertext []byte) ([]byte, error)
 	// Scheme is the hash and the padding ("pss", "pkcs1v15") with which alone the key
 	// signs; 0 and "" are any. Nobody is asked.
@@ -32,6 +32,8 @@ type KMSKey struct {
 	// Ref names the key to the service so that it means this very key for ever, also
 	// when the name under which it was found comes to mean another.
 	Ref string
+	// OAEP is the hash with which the key decrypts by RSA-OAEP; 0 is SHA-256.
+	OAEP crypto.Hash
 }
 
 // Usages of managed keys, by the names that Vault's API shows.

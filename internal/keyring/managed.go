@@ -3,6 +3,7 @@ package keyring
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
@@ -14,8 +15,9 @@ import (
 // managed key, and what its service calls that very key. The public part is with us, so
 // that all that needs no more is done here, and what the service signs is verified.
 type Outside struct {
-	ID  string `json:"id"`
-	Ref string `json:"ref"`
+	ID   string      `json:"id"`
+	Ref  string      `json:"ref"`
+	OAEP crypto.Hash `json:"oaep,omitempty"` // 0: SHA-256
 }
 
 // ManagedMaterial is the material of a key that a service keeps.
@@ -29,7 +31,7 @@ func ManagedMaterial(public crypto.PublicKey, where Outside) (*Material, error) 
 
 func (v *Version) openManaged() error {
 	p, err := x509.ParsePKIXPublicKey(v.m.Public)
-	if err != nil || v.m.Outside == nil {
+	if err != nil || v.m.Outside == nil || v.m.Outside.OAEP != 0 && !v.m.Outside.OAEP.Available() {
 		return errMaterial
 	}
 	switch p := p.(type) {
@@ -47,7 +49,15 @@ func (v *Version) encryptManaged(dst, plaintext []byte, padding string) ([]byte,
 	if err := v.CheckOAEP(padding); err != nil {
 		return nil, err
 	}
-	return v.encryptRSA(dst, plaintext, padding)
+	hash := v.m.Outside.OAEP
+	if hash == 0 {
+		return v.encryptRSA(dst, plaintext, padding)
+	}
+	sealed, err := rsa.EncryptOAEP(hash.New(), rand.Reader, v.rsaPub, plaintext, nil)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "failed to RSA encrypt the plaintext: %w", err)
+	}
+	return append(dst, sealed...), nil
 }
 
 // CheckOAEP refuses what a managed key cannot encrypt or decrypt with.

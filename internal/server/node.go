@@ -20,6 +20,7 @@ import (
 	"arca/internal/logging"
 	"arca/internal/memory"
 	"arca/internal/mlock"
+	"arca/internal/server/hsm"
 	"arca/internal/server/kms"
 	"arca/internal/server/registration"
 	"arca/internal/server/seals"
@@ -177,7 +178,8 @@ func (n *node) openCore() error {
 		}
 		n.store = b
 	}
-	wrappers, err := seals.Open(cfg.Seals, n.env.Getenv)
+	modules := &hsm.Modules{}
+	wrappers, err := seals.Open(cfg.Seals, n.env.Getenv, modules)
 	if err != nil {
 		return err
 	}
@@ -186,7 +188,7 @@ func (n *node) openCore() error {
 		Backend: n.store, DB: n.limits(s), Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
-		Lockouts: lockouts(cfg), Seals: wrappers, Managed: kms.New(kms.Config{Getenv: n.env.Getenv}),
+		Lockouts: lockouts(cfg), Seals: wrappers, Managed: kms.New(kms.Config{Getenv: n.env.Getenv, Modules: modules, Libraries: cfg.KMSLibraries.Paths()}),
 		Usage: core.Usage{
 			Period: cfg.Telemetry.UsagePeriod(), Epsilon: cfg.Telemetry.Epsilon(), Buckets: cfg.Telemetry.LeaseBuckets,
 			Namespaces: cfg.Telemetry.AddLeaseNamespaces, Most: cfg.Telemetry.MaximumGauge,

@@ -102,7 +102,7 @@ func (e *Engine) managedMaterial(call *engine.Call, name, id string) (*keyring.M
 	case f.id != m.ID:
 		return nil, errMeanwhile
 	}
-	return keyring.ManagedMaterial(f.key.Key, keyring.Outside{ID: m.ID, Ref: f.key.Ref})
+	return keyring.ManagedMaterial(f.key.Key, keyring.Outside{ID: m.ID, Ref: f.key.Ref, OAEP: f.key.OAEP})
 }
 
 func managedKey(call *engine.Call, name, id string) (*engine.ManagedKey, error) {
@@ -322,6 +322,9 @@ func (w *worker) toOpen(it *item) (job, error) {
 	m, err := w.outside(v, engine.UseDecrypt)
 	if err != nil {
 		return job{}, err
+	}
+	if key, ok := v.PublicKey().(*rsa.PublicKey); ok && n != key.Size() {
+		return job{}, errs.New(errs.Invalid, "failed to RSA decrypt the ciphertext: it has %d bytes, not %d", n, key.Size())
 	}
 	where := *v.Material().Outside
 	return job{where, func(ctx context.Context) ([]byte, error) { return m.KMS.Decrypt(ctx, where.Ref, raw[:n]) }}, nil

@@ -20,6 +20,7 @@ import (
 	"arca/internal/config"
 	"arca/internal/listener"
 	"arca/internal/mlock"
+	"arca/internal/server/hsm"
 	seal "arca/internal/server/seals"
 	"arca/internal/server/stores"
 )
@@ -265,7 +266,7 @@ func certificate(l *config.Listener) []*Check {
 // seals makes the seals that open by themselves, and has each encrypt and decrypt.
 func seals(cfg *config.Config, getenv func(string) string) []*Check {
 	const name = "Create Seal"
-	wrappers, err := seal.Open(cfg.Seals, getenv)
+	wrappers, err := seal.Open(cfg.Seals, getenv, &hsm.Modules{})
 	if err != nil {
 		return []*Check{bad(name, err)}
 	}

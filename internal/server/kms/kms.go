@@ -27,6 +27,7 @@ import (
 	"arca/internal/kes/store"
 	"arca/internal/kes/store/rest"
 	"arca/internal/managed"
+	"arca/internal/server/hsm"
 )
 
 // Bounds of what is asked of a service.
@@ -41,13 +42,11 @@ type Config struct {
 	// Libraries are the PKCS#11 libraries of the kms_library stanzas, by their names in
 	// lower case.
 	Libraries map[string]string
+	Modules   *hsm.Modules // the process's libraries; nil: there are no others than these
 }
 
 // Services implement managed.Services.
-type Services struct {
-	cfg    Config
-	tokens *tokens
-}
+type Services struct{ cfg Config }
 
 var _ managed.Services = (*Services)(nil)
 
@@ -56,7 +55,10 @@ func New(cfg Config) *Services {
 	if cfg.Getenv == nil {
 		cfg.Getenv = func(string) string { return "" }
 	}
-	return &Services{cfg: cfg, tokens: newTokens()}
+	if cfg.Modules == nil {
+		cfg.Modules = &hsm.Modules{}
+	}
+	return &Services{cfg: cfg}
 }
 
 // Check implements managed.Services.
@@ -69,7 +71,7 @@ func (s *Services) Check(k *managed.Key, own bool) error {
 	case managed.Google:
 		return s.checkGoogle(k, own)
 	case managed.PKCS11:
-		return s.checkPKCS11(k)
+		return s.checkPKCS11(k, own)
 	}
 	return errUnsupported(k.Type)
 }
@@ -78,7 +80,6 @@ func (s *Services) Check(k *managed.Key, own bool) error {
 func (s *Services) Open(k *managed.Key) (engine.KMS, error) {
 	var kms engine.KMS
 	var err error
-	parallel := maxParallel
 	switch k.Type {
 	case managed.AWS:
 		kms, err = s.openAWS(k)
@@ -94,7 +95,7 @@ func (s *Services) Open(k *managed.Key) (engine.KMS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guard{name: k.Name, kms: kms, busy: make(chan struct{}, parallel)}, nil
+	return &guard{name: k.Name, kms: kms, busy: make(chan struct{}, maxParallel)}, nil
 }
 
 func errUnsupported(typ string) error {

@@ -166,7 +166,7 @@ func TestOracle(t *testing.T) {
 	s := stanza("ocikms", "key_id", "ocid1.key", "crypto_endpoint", stand.URL, "auth_type_api_key", "true")
 	for profile, want := range map[string]string{"LOCKED": "is encrypted", "BARE": "has no user", "": ""} {
 		env["OCI_CLI_PROFILE"] = profile
-		if _, err := open(&options{&s, getenv}); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if _, err := open(&options{stanza: &s, getenv: getenv}); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("profile %q: %v", profile, err)
 		}
 	}

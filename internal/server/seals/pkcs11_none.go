@@ -3,10 +3,10 @@
 package seals
 
 import (
-	"arca/internal/errs"
 	"arca/internal/seal"
+	"arca/internal/server/hsm"
 )
 
 func newPKCS11(*options) (seal.Sealer, error) {
-	return nil, errs.New(errs.Invalid, "this program was built without PKCS#11: build it with make pkcs11, which needs cgo")
+	return nil, hsm.ErrNone
 }

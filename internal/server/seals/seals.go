@@ -24,14 +24,15 @@ import (
 	"arca/internal/config/source"
 	"arca/internal/errs"
 	"arca/internal/seal"
+	"arca/internal/server/hsm"
 )
 
 // Shamir is the type of the seal that needs key shares.
 const Shamir = "shamir"
 
-// Open makes the seals of the stanzas; nobody is asked yet. An error is Invalid
-// and says what is wrong in which stanza.
-func Open(stanzas config.Seals, getenv func(string) string) ([]seal.Wrapper, error) {
+// Open makes the seals of the stanzas; nobody is asked yet. modules are the process's
+// PKCS#11 libraries. An error is Invalid and says what is wrong in which stanza.
+func Open(stanzas config.Seals, getenv func(string) string, modules *hsm.Modules) ([]seal.Wrapper, error) {
 	stanzas = withEnv(stanzas, getenv)
 	var out []seal.Wrapper
 	priorities := map[string]int{}
@@ -41,7 +42,7 @@ func Open(stanzas config.Seals, getenv func(string) string) ([]seal.Wrapper, err
 		if s.Type == Shamir {
 			continue
 		}
-		o := &options{stanza: s, getenv: getenv}
+		o := &options{stanza: s, getenv: getenv, modules: modules}
 		sealer, err := open(o)
 		if err != nil {
 			return nil, source.Errorf(s.Pos, "seal %q: %s", s.Type, err.Error())
@@ -100,8 +101,9 @@ func open(o *options) (seal.Sealer, error) {
 
 // options are those of one stanza.
 type options struct {
-	stanza *config.Seal
-	getenv func(string) string
+	stanza  *config.Seal
+	getenv  func(string) string
+	modules *hsm.Modules
 }
 
 // first is the value of an option that variables override, the first that is set.

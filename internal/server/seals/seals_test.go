@@ -15,6 +15,7 @@ import (
 	"arca/internal/config"
 	"arca/internal/kes/store/rest"
 	"arca/internal/seal"
+	"arca/internal/server/hsm"
 )
 
 func stanza(typ string, members ...string) config.Seal {
@@ -31,7 +32,7 @@ func none(string) string { return "" }
 // must opens one seal.
 func must(t *testing.T, getenv func(string) string, s config.Seal) seal.Sealer {
 	t.Helper()
-	got, err := Open(config.Seals{s}, getenv)
+	got, err := Open(config.Seals{s}, getenv, &hsm.Modules{})
 	if err != nil || len(got) != 1 {
 		t.Fatalf("%v, %v", got, err)
 	}
@@ -127,13 +128,13 @@ func TestRefusals(t *testing.T) {
 		{stanza("azurekeyvault", "key_name", "k"), "vault_name is missing"},
 		{stanza("azurekeyvault", "key_name", "k", "vault_name", "v", "environment", "moon"), "is not known"},
 	} {
-		_, err := Open(config.Seals{c.seal}, none)
+		_, err := Open(config.Seals{c.seal}, none, &hsm.Modules{})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret!") {
 			t.Errorf("%s %v: %v, want %s", c.seal.Type, c.seal.Options, err, c.want)
 		}
 	}
 	two := config.Seals{stanza("static", "current_key_id", "1", "current_key", keyA), stanza("static", "current_key_id", "1", "current_key", keyA)}
-	if _, err := Open(two, none); err == nil || !strings.Contains(err.Error(), "two seals of the name") {
+	if _, err := Open(two, none, &hsm.Modules{}); err == nil || !strings.Contains(err.Error(), "two seals of the name") {
 		t.Error(err)
 	}
 }
@@ -143,7 +144,7 @@ func TestOrder(t *testing.T) {
 	got, err := Open(config.Seals{
 		stanza("shamir"), stanza("static", "name", "b", "priority", "2", "current_key_id", "1", "current_key", keyA),
 		stanza("static", "name", "a", "priority", "1", "disabled", "true", "current_key_id", "1", "current_key", keyA),
-	}, none)
+	}, none, &hsm.Modules{})
 	if err != nil || len(got) != 2 || got[0].Name != "a" || !got[0].Disabled || got[1].Name != "b" {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -252,7 +253,7 @@ func TestHalves(t *testing.T) {
 		t.Errorf("the secret in the file: %s", got)
 	}
 	t.Setenv("AZURE_TENANT_ID", "")
-	if _, err := Open(config.Seals{stanza("azurekeyvault", append(azure, "client_secret", "filed")...)}, os.Getenv); err == nil || !strings.Contains(err.Error(), "tenant_id") {
+	if _, err := Open(config.Seals{stanza("azurekeyvault", append(azure, "client_secret", "filed")...)}, os.Getenv, &hsm.Modules{}); err == nil || !strings.Contains(err.Error(), "tenant_id") {
 		t.Error(err)
 	}
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "hidden")
