@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
 )
 
@@ -128,7 +129,8 @@ type connection struct {
 	role  string              // id; "" while, or when, the certificate is not known to be valid
 	names [2]string           // of scope and role
 
-	serial string // of its certificate, decimal
+	serial string       // of its certificate, decimal
+	who    param.Object // as the audit devices have it
 
 	// Of the goroutine that serves it:
 	rates   rates  // of the role
@@ -171,7 +173,7 @@ func (v *server) changed(keys, prefixes []string) {
 // introduce finds out whose a connection is; false when the role has too many. From
 // now on it ends when its certificate does.
 func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
-	c.certs, c.serial = certs, certs[0].SerialNumber.String()
+	c.certs, c.serial, c.who = certs, certs[0].SerialNumber.String(), whoParams(certs[0], [2]string{})
 	for {
 		at, seen := v.at.Load(), v.generation.Load()
 		var who *identity
@@ -191,6 +193,7 @@ func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
 		if !full {
 			v.byRole[who.role.ID]++
 			c.role, c.names = who.role.ID, [2]string{who.scopeName, who.roleName}
+			c.who = whoParams(certs[0], c.names)
 		}
 		v.mu.Unlock()
 		return !full

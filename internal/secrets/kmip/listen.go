@@ -645,7 +645,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	}
 	req := &engine.Request{
 		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m, Raw: raw,
-		Remote: remote, TLS: state, Params: m.params(state, conn.names), ClearParams: clearParams(),
+		Remote: remote, TLS: state, Params: m.params(conn.who), ClearParams: clearParams(),
 	}
 	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.names[0]+"/"+conn.role, conn.serial, len(m.items), now)
 	if m.limited {

@@ -15,33 +15,16 @@ import (
 	"arca/internal/ttlv"
 )
 
-// An object is what is known of a managed object. Its material lies elsewhere.
+// An object is what is known of a managed object. Its material lies elsewhere. The names in
+// JSON are those of records of version 1; see stored.go.
 type object struct {
-	Version int         `json:"v"`
-	ID      string      `json:"id"`
-	Type    uint32      `json:"t"`
-	Order   string      `json:"o"`
-	Attrs   []attribute `json:"a"`
-	Erase   int64       `json:"er,omitempty"` // when a destroyed object's material is erased, in seconds
-	Forget  int64       `json:"fo,omitempty"` // ... and all else
-	Next    int32       `json:"x,omitempty"`  // the highest index that was ever given, so that none comes again
-}
-
-// decodeObject decodes an object with all its attributes, and tells about how much
-// memory it takes.
-func decodeObject(key string, raw []byte) (*object, int, error) {
-	o, _, err := decoded[object](key, raw)
-	if err != nil {
-		return nil, 0, err
-	}
-	for i := range o.Attrs {
-		a := &o.Attrs[i]
-		a.decoded = a.node()
-		if k, ok := kindsByName[a.Name]; ok {
-			a.Name = k.name // one for all objects
-		}
-	}
-	return o, 3*len(raw) + 512, nil // a named key of 1,030 bytes takes 3,200 (TestObjectMemory)
+	ID     string      `json:"id"`
+	Type   uint32      `json:"t"`
+	Order  string      `json:"o"`
+	Attrs  []attribute `json:"a"`
+	Erase  int64       `json:"er,omitempty"` // when a destroyed object's material is erased, in seconds
+	Forget int64       `json:"fo,omitempty"` // ... and all else
+	Next   int32       `json:"x,omitempty"`  // the highest index that was ever given, so that none comes again
 }
 
 // materialVersion begins the material of an object, before its structure
@@ -263,7 +246,6 @@ func indexOf(name string, value *ttlv.Node) string {
 // save writes what changed of an object; old is nil for a new one. Only the store can
 // fail.
 func (b *batch) save(old, o *object) error {
-	o.Version = 1
 	o.set(attrChanged, date(b.now))
 	for _, a := range o.Attrs {
 		if a.Index < templateIndex {
@@ -294,7 +276,7 @@ func (b *batch) save(old, o *object) error {
 	if err := b.schedule(old, o); err != nil {
 		return err
 	}
-	return storage.PutJSON(b.tx, objectKey(b.scope, hash), o)
+	return b.tx.Put(objectKey(b.scope, hash), o.encode())
 }
 
 // load reads an object by the hash of its id.

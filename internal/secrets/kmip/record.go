@@ -2,14 +2,13 @@ package kmip
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
+	"arca/internal/engine"
 	"arca/internal/param"
 	"arca/internal/ttlv"
 )
@@ -26,9 +25,27 @@ func clearParams() []string {
 	}
 }
 
-// params are what the audit devices record of the message. names are those of the
-// scope and the role.
-func (m *message) params(state *tls.ConnectionState, names [2]string) param.Object {
+// whoParams are what the audit devices record of a client with a certificate. names are
+// those of the scope and the role.
+func whoParams(cert *x509.Certificate, names [2]string) (out param.Object) {
+	if names[0] != "" {
+		out = append(out, textMember("scope", names[0]), textMember("role", names[1]))
+	}
+	sum := sha256.Sum256(cert.Raw)
+	return append(out, textMember("serial_number", cert.SerialNumber.String()), textMember("client_certificate_fingerprint", hex.EncodeToString(sum[:])))
+}
+
+func textMember(key, value string) param.Member {
+	return param.Member{Key: key, Value: param.AppendString(nil, value)}
+}
+
+func listMember(key string, values []string) param.Member {
+	return param.Member{Key: key, Value: engine.AppendStrings(nil, values)}
+}
+
+// params are what the audit devices record of the message; who is what they record of its
+// client.
+func (m *message) params(who param.Object) param.Object {
 	ops := make([]string, 0, len(m.items))
 	ids := []string{}
 	for i := range m.items {
@@ -54,71 +71,52 @@ func (m *message) params(state *tls.ConnectionState, names [2]string) param.Obje
 			logs = append(logs, n.Text())
 		}
 	}
-	out := param.Object{}
-	add := func(key string, v any) {
-		if raw, err := json.Marshal(v); err == nil {
-			out = append(out, param.Member{Key: key, Value: raw})
-		}
-	}
-	add("operations", ops)
-	add("unique_identifiers", ids)
-	add("protocol_version", fmt.Sprintf("%d.%d", m.version.major, m.version.minor))
-	if names[0] != "" {
-		add("scope", names[0])
-		add("role", names[1])
-	}
-	if len(state.PeerCertificates) > 0 {
-		cert := state.PeerCertificates[0]
-		add("serial_number", cert.SerialNumber.String())
-		sum := sha256.Sum256(cert.Raw)
-		add("client_certificate_fingerprint", hex.EncodeToString(sum[:]))
-	}
+	out := make(param.Object, 0, 6+len(who))
+	out = append(out, listMember("operations", ops), listMember("unique_identifiers", ids), textMember("protocol_version", m.version.text()))
+	out = append(out, who...)
 	if len(logs) > 0 {
-		add("log_messages", logs)
+		out = append(out, listMember("log_messages", logs))
 	}
 	if m.correlation != "" {
-		add("client_correlation_value", m.correlation)
+		out = append(out, textMember("client_correlation_value", m.correlation))
 	}
 	return out
-}
-
-// A result is what the audit devices record of the answer to one item.
-type result struct {
-	Operation string   `json:"operation,omitempty"`
-	Status    string   `json:"status"`
-	Reason    string   `json:"reason,omitempty"`
-	IDs       []string `json:"unique_identifiers,omitempty"`
 }
 
 // recordOf is what the audit devices record of an answer: how it went, and with which
 // objects, but nothing of these.
 func recordOf(answers []*ttlv.Node) json.RawMessage {
-	list := []result{}
+	out := append(make([]byte, 0, 128), `{"results":[`...)
 	ids := 0
-	for _, n := range answers {
-		r := result{Status: "unknown"}
+	for i, n := range answers {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, '{')
 		if c := n.Get(ttlv.TagOperation); c != nil {
-			r.Operation = ttlv.EnumName(ttlv.TagOperation, uint32(c.Int))
+			out = append(param.AppendString(append(out, `"operation":`...), ttlv.EnumName(ttlv.TagOperation, uint32(c.Int))), ',')
 		}
+		status := "unknown"
 		if c := n.Get(ttlv.TagResultStatus); c != nil {
-			r.Status = ttlv.EnumName(ttlv.TagResultStatus, uint32(c.Int))
+			status = ttlv.EnumName(ttlv.TagResultStatus, uint32(c.Int))
 		}
+		out = param.AppendString(append(out, `"status":`...), status)
 		if c := n.Get(ttlv.TagResultReason); c != nil {
-			r.Reason = ttlv.EnumName(ttlv.TagResultReason, uint32(c.Int))
+			out = param.AppendString(append(out, `,"reason":`...), ttlv.EnumName(ttlv.TagResultReason, uint32(c.Int)))
 		}
+		var named []string
 		for _, c := range n.Get(ttlv.TagResponsePayload).Inside() {
-			if !slices.Contains([]ttlv.Tag{ttlv.TagUniqueIdentifier, ttlv.TagPrivateKeyUniqueIdentifier, ttlv.TagPublicKeyUniqueIdentifier}, c.Tag) {
+			if c.Tag != ttlv.TagUniqueIdentifier && c.Tag != ttlv.TagPrivateKeyUniqueIdentifier && c.Tag != ttlv.TagPublicKeyUniqueIdentifier {
 				continue
 			}
 			if ids++; ids <= maxRecorded {
-				r.IDs = append(r.IDs, c.Text())
+				named = append(named, c.Text())
 			}
 		}
-		list = append(list, r)
+		if len(named) > 0 {
+			out = engine.AppendStrings(append(out, `,"unique_identifiers":`...), named)
+		}
+		out = append(out, '}')
 	}
-	raw, err := json.Marshal(map[string]any{"results": list})
-	if err != nil {
-		return json.RawMessage("{}")
-	}
-	return raw
+	return append(out, `]}`...)
 }
