@@ -115,7 +115,7 @@ func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
 		return err
 	}
 	if last != d.last {
-		d.made = false // whoever made a claim here says so
+		d.made.Store(false) // whoever made a claim here says so
 	}
 	d.at, d.tip, d.last, d.seen, d.gone = n, r.tag, last, seen, 0
 	d.behind.n++
@@ -270,7 +270,8 @@ func (d *Driver) load(ctx context.Context) error {
 	if at != n {
 		return errs.New(errs.Failed, "the state %d is that of the record %d", n, at)
 	}
-	d.at, d.tip, d.last, d.made, d.seen, d.gone = at, tip, last, false, time.Time{}, 0
+	d.at, d.tip, d.last, d.seen, d.gone = at, tip, last, time.Time{}, 0
+	d.made.Store(false)
 	d.state, d.behind = saved{n, size}, saved{}
 	return nil
 }

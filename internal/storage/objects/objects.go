@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -43,6 +44,9 @@ const (
 	checkEvery = time.Minute
 	// followEvery is how often one that does not write reads what another has written.
 	followEvery = 20 * time.Second
+	// lookEvery is how often it does so for those who read from it, and lookTime how long they wait for that.
+	lookEvery = time.Second
+	lookTime  = 2 * time.Second
 )
 
 // A Store keeps objects. What it has stored it finds at once, and lists.
@@ -118,12 +122,12 @@ type Driver struct {
 	dir    string // of db
 	number int    // of the copy
 
-	turn  turn      // held by who extends the log or follows it; guards what is below
-	at    uint64    // number of the last record that is in the copy
-	tip   tag       // its tag
-	last  claim     // the last claim up to there
-	made  bool      // by this driver
-	seen  time.Time // of the last record, by the service's clock
+	turn  turn        // held by who extends the log or follows it; guards what is below
+	at    uint64      // number of the last record that is in the copy
+	tip   tag         // its tag
+	last  claim       // the last claim up to there
+	made  atomic.Bool // by this driver; written with turn
+	seen  time.Time   // of the last record, by the service's clock
 	gone  time.Duration
 	sure  time.Time // when it was known that there is nothing behind at
 	known time.Time // the same by the service's clock
@@ -254,12 +258,32 @@ func (d *Driver) reset(fill func(dir string) error) error {
 
 // Get implements remote.Driver.
 func (d *Driver) Get(ctx context.Context, key string) ([]byte, error) {
+	d.look(ctx)
 	d.copies.RLock()
 	defer d.copies.RUnlock()
 	if d.db == nil {
 		return nil, storage.ErrClosed
 	}
 	return d.db.Get(ctx, key)
+}
+
+// look reads what another has written, where this one does not write, if that was not done a moment ago: a node that is still
+// sealed asks whether the store is initialised by now. Where that takes too long, what is here counts.
+func (d *Driver) look(ctx context.Context) {
+	if d.made.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if d.turn.take(ctx) != nil {
+		return
+	}
+	defer d.turn.give()
+	if !d.made.Load() && !d.knows(lookEvery) {
+		if err := d.follow(ctx); err != nil {
+			d.cfg.Log.Debug("follow the log", "error", err)
+		}
+	}
 }
 
 // Page implements remote.Driver.
@@ -383,7 +407,7 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		if err := d.apply(d.at+1, &record{tag: tagOf(body), after: d.tip, kind: claimKind, fence: c.ID, claim: made}, len(body), d.cfg.now()); err != nil {
 			return remote.Holder{}, err
 		}
-		d.made = true
+		d.made.Store(true)
 		return mine, nil
 	}
 	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to this storage all the time")
@@ -457,7 +481,7 @@ func (d *Driver) keepUp() {
 		if d.turn.take(d.ctx) != nil {
 			return
 		}
-		if !d.made || d.at == 0 {
+		if !d.made.Load() || d.at == 0 {
 			if err := d.follow(d.ctx); err != nil && d.ctx.Err() == nil {
 				d.cfg.Log.Warn("follow the log", "error", err)
 			}

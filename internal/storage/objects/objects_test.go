@@ -401,6 +401,39 @@ func TestClockless(t *testing.T) {
 	}
 }
 
+// TestLook shows what another has written to one who reads and does not write, a moment later, also while nobody follows.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
+	reading := s.config(t, "p")
+	reading.often = time.Hour
+	reading.now = func() time.Time { return time.Unix(0, now.Load()) }
+	b := open(t, reading)
+	a := open(t, s.config(t, "p"))
+	mustClaim(t, a, "a")
+	mustWrite(t, a, "a", "k", "v")
+	now.Add(int64(lookEvery))
+	if got := value(t, b, "k"); got != "v" {
+		t.Errorf("it reads %q", got)
+	}
+	mustWrite(t, a, "a", "k", "w")
+	if got := value(t, b, "k"); got != "v" {
+		t.Errorf("it looks each time: %q", got)
+	}
+	now.Add(int64(lookEvery))
+	hook := func(*http.Request) bool { return true } // no answer comes
+	s.before.Store(&hook)
+	if got := value(t, b, "k"); got != "v" {
+		t.Errorf("it reads %q", got)
+	}
+	s.before.Store(nil)
+	if got := value(t, b, "k"); got != "w" {
+		t.Errorf("it reads %q", got)
+	}
+}
+
 // TestTakeOver: a claim waits for no state that takes longer to fetch, and succeeds once it is there.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
