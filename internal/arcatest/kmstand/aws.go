@@ -96,6 +96,10 @@ func AWS(tb testing.TB) *Service { //nolint:cyclop // a table of operations
 				return
 			}
 			s.alias[in.AliasName] = in.Target
+			if s.mood == Forgets {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
 			w.WriteHeader(http.StatusOK)
 		case "ScheduleKeyDeletion":
 			k.Gone = true

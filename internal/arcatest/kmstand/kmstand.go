@@ -29,7 +29,8 @@ const (
 	Babbles  = "babbles"  // answers what is no JSON
 	Throttle = "throttle" // has enough
 	Forbids  = "forbids"
-	Empty    = "empty" // answers {}
+	Empty    = "empty"  // answers {}
+	Forgets  = "forget" // does what it is asked, and answers 500 when that was a name for a key
 )
 
 // A Service is a stand-in.

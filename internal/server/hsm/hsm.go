@@ -6,7 +6,10 @@
 // works.
 package hsm
 
-import "sync"
+import (
+	"path/filepath"
+	"sync"
+)
 
 // A Login says which token, and how to log in.
 type Login struct {
@@ -22,6 +25,9 @@ type Modules struct {
 
 // Get returns the library of a path, which is loaded when it is needed.
 func (m *Modules) Get(path string) *Module {
+	if real, err := filepath.EvalSymlinks(path); err == nil { // else loading it says what is wrong
+		path = real
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.used == nil {

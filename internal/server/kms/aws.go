@@ -181,16 +181,23 @@ func (a *amazon) make(ctx context.Context) (id string, err error) {
 		in.KeySpec = "ECC_NIST_" + strings.ReplaceAll(a.spec.curve, "-", "")
 	}
 	var out struct{ KeyMetadata amazonKey }
-	if err := a.do(ctx, "CreateKey", in, &out); err != nil {
+	client := *a.client
+	client.Retries = 0 // an answer that is lost has made a key, or given it its name
+	once := &amazon{client: &client}
+	if err := once.do(ctx, "CreateKey", in, &out); err != nil {
 		return "", err
 	}
 	id = out.KeyMetadata.KeyID
 	if id == "" {
 		return "", errs.New(errs.Unavailable, "the service answered without the id of the key that it made")
 	}
-	err = a.do(ctx, "CreateAlias", map[string]string{"AliasName": a.key, "TargetKeyId": id}, nil)
+	err = once.do(ctx, "CreateAlias", map[string]string{"AliasName": a.key, "TargetKeyId": id}, nil)
 	if err == nil {
 		return id, nil
+	}
+	var said *rest.StatusError
+	if !errors.As(err, &said) || passing(said) { // it may have got the name all the same
+		return "", errs.New(errs.Unavailable, "the service made the key %s; whether that got the name %s is not known", id, a.key)
 	}
 	// Nobody would find the key again: it goes, and costs nothing any more.
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout/4)

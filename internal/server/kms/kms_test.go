@@ -200,6 +200,23 @@ func TestAWSRace(t *testing.T) {
 	}
 }
 
+// A key that may have got its name is not deleted: what has the name would be gone.
+func TestAWSLostAnswer(t *testing.T) {
+	t.Parallel()
+	stand, s := kmstand.AWS(t), New(Config{})
+	kms := open(t, s, key(t, s, managed.AWS, signing, "access_key", kmstand.AccessKey, "secret_key", "x", "endpoint", stand.URL, "kms_key", "alias/a",
+		"key_type", "ecdsa", "curve", "P256", "allow_generate_key", ""))
+	stand.Mood(kmstand.Forgets)
+	got, err := kms.Public(t.Context())
+	if got != nil || (!errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "arn:aws:kms:us-east-1:1:key/made-1")) {
+		t.Errorf("a lost answer: %v, %v", got, err)
+	}
+	stand.Mood(kmstand.Well)
+	if k := signGood(t, kms, crypto.SHA256, false); stand.Live() != 1 || !strings.HasSuffix(k.Ref, "made-1") {
+		t.Errorf("%d keys, used is %s", stand.Live(), k.Ref)
+	}
+}
+
 func TestAzure(t *testing.T) {
 	t.Parallel()
 	stand := kmstand.Azure(t)
