@@ -251,13 +251,20 @@ func (e *Engine) clientMessage(ctx context.Context, call *engine.Call, in client
 		return nil, err
 	}
 	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version, scope: s.ID, role: r}
-	res, err := b.serve(m)
+	taken, err := e.servers.apiTakes(call, in.roleIn, r, len(m.items))
+	if err != nil {
+		return nil, err
+	}
+	var res *engine.Response
 	var undone *engine.Undone
-	if errors.As(err, &undone) {
+	if !taken {
+		res = b.answered(m, b.refused(m, errLimited()))
+	} else if res, err = b.serve(m); errors.As(err, &undone) {
 		res = undone.Response
 	} else if err != nil {
 		return nil, err
 	}
+	e.servers.apiAnswered(call, in.roleIn, m, res.Raw.Body, taken)
 	root, e2 := ttlv.Decode(res.Raw.Body)
 	if e2 != nil {
 		return nil, e2

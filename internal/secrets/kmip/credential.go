@@ -26,6 +26,10 @@ type credential struct {
 	Cert    []byte    `json:"cert"`         // DER
 	CA      string    `json:"ca,omitempty"` // name of the authority; "" is the mount's own
 	Expires time.Time `json:"exp"`
+	// From is the serial number of the certificate that was renewed for this one, and Line
+	// that of the first one.
+	From string `json:"from,omitempty"`
+	Line string `json:"line,omitempty"`
 }
 
 type listCredentialsIn struct {
@@ -50,7 +54,11 @@ func (e *Engine) listCredentials(_ context.Context, call *engine.Call, in listCr
 		if call.Now.Before(c.Expires) {
 			serial := kv.Key[strings.LastIndexByte(kv.Key, '/')+1:]
 			serials = append(serials, serial)
-			info[serial] = map[string]any{"expiration": c.Expires.UTC().Format(time.RFC3339), "expires_in": int64(c.Expires.Sub(call.Now) / time.Second)}
+			known := map[string]any{"expiration": c.Expires.UTC().Format(time.RFC3339), "expires_in": int64(c.Expires.Sub(call.Now) / time.Second)}
+			if c.From != "" {
+				known["renewed_from"] = c.From
+			}
+			info[serial] = known
 		}
 	}
 	if len(serials) == 0 {
@@ -121,7 +129,7 @@ func (e *Engine) generate(_ context.Context, call *engine.Call, in generateIn) (
 	if in.TTL == nil && r.TTL == 0 && life < shortLife {
 		call.Warn("The certificate is valid for %s, because no time was chosen (ttl, tls_client_ttl of the role, default_tls_client_ttl of config). credential/renew and Re-Provision replace it without a break.", life)
 	}
-	return e.issueTo(call, s, r, key.Public(), key, life, format)
+	return e.issueTo(call, s, r, key.Public(), key, life, format, "")
 }
 
 type signIn struct {
@@ -147,7 +155,7 @@ func (e *Engine) sign(_ context.Context, call *engine.Call, in signIn) (*engine.
 	if err != nil {
 		return nil, err
 	}
-	return e.issueTo(call, s, r, pub, nil, life, format)
+	return e.issueTo(call, s, r, pub, nil, life, format, "")
 }
 
 // requestedKey is the key of a request for a client's certificate, in PEM.
@@ -180,8 +188,8 @@ func kindOf(pub crypto.PublicKey) keyKind {
 }
 
 // issueTo makes a certificate for a key. What is in it is the role's alone.
-func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format string) (*engine.Response, error) {
-	a, cert, err := newCredential(call.Tx, call.Now, s.ID, r, pub, life)
+func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.PublicKey, key crypto.Signer, life time.Duration, format, from string) (*engine.Response, error) {
+	a, cert, err := newCredential(call.Tx, call.Now, s.ID, r, pub, life, from)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +197,9 @@ func (e *Engine) issueTo(call *engine.Call, s *scope, r *role, pub crypto.Public
 	return data(out), err
 }
 
-// newCredential issues a certificate to a role.
-func newCredential(tx storage.Tx, now time.Time, scope string, r *role, pub crypto.PublicKey, life time.Duration) (*authority, *x509.Certificate, error) {
+// newCredential issues a certificate to a role; from is the serial number of the one that it
+// renews, "" for none.
+func newCredential(tx storage.Tx, now time.Time, scope string, r *role, pub crypto.PublicKey, life time.Duration, from string) (*authority, *x509.Certificate, error) {
 	a, err := issuer(tx, r.CA, nil)
 	if err != nil {
 		return nil, nil, err
@@ -207,7 +216,11 @@ func newCredential(tx storage.Tx, now time.Time, scope string, r *role, pub cryp
 		return nil, nil, err
 	}
 	serial := cert.SerialNumber.String()
-	if err := storage.PutJSON(tx, credDir(scope, r.ID)+serial, credential{Version: 1, Cert: der, CA: r.CA, Expires: cert.NotAfter}); err != nil {
+	made := credential{Version: 1, Cert: der, CA: r.CA, Expires: cert.NotAfter}
+	if err := made.renews(tx, scope, r.ID, serial, from); err != nil {
+		return nil, nil, err
+	}
+	if err := storage.PutJSON(tx, credDir(scope, r.ID)+serial, made); err != nil {
 		return nil, nil, err
 	}
 	return a, cert, tx.Put(dueKey(cert.NotAfter.Add(credentialKept), "c", scope, r.ID+"."+serial), nil)
@@ -355,11 +368,24 @@ func (e *Engine) revoke(_ context.Context, call *engine.Call, in revokeIn) (*eng
 	if err := checkSerial(in.Serial); err != nil {
 		return nil, err
 	}
-	key := credDir(s.ID, r.ID) + in.Serial
-	if _, err := call.Tx.Get(key); errors.Is(err, storage.ErrNotFound) {
-		return nil, errs.New(errs.Invalid, "the role has no certificate with the serial number %s", in.Serial)
-	} else if err != nil {
+	c, err := get[credential](call.Tx, credDir(s.ID, r.ID)+in.Serial)
+	gone := errors.Is(err, errNotFound)
+	if gone { // others may have come of it
+		c, err = &credential{}, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	return nil, call.Tx.Delete(key)
+	also, err := revokeLine(call.Tx, s.ID, r.ID, in.Serial, c.Line)
+	if err != nil {
+		return nil, err
+	}
+	if gone && len(also) == 0 {
+		return nil, errs.New(errs.Invalid, "the role has no certificate with the serial number %s", in.Serial)
+	}
+	if len(also) == 0 {
+		return nil, nil
+	}
+	call.Warn("%d certificates that came of this one by renewal are revoked, too", len(also))
+	return data(map[string]any{"also_revoked": also}), nil
 }

@@ -16,6 +16,7 @@
 //	scope/<name>                 a scope; sid/<scope id> its name
 //	role/<scope id>/<name>       a role; rid/<scope id>/<role id> its name
 //	cred/<scope id>/<role id>/<serial>   a client certificate, not revoked
+//	line/<scope id>/<role id>/<serial>/<serial>   a certificate that came of another by renewal
 //	k/<scope id>/<role id>/<hash>   a ticket; a/… the answer of an operation that is asked for later
 //	seen/<serial>                what is known of a client's use; trace/<serial> that its messages are kept
 //	x/<time>/…                   what is forgotten at a time: certificates, destroyed objects

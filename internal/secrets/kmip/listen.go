@@ -44,8 +44,11 @@ type servers struct {
 	engine *Engine
 	meters *meters
 	census census
-	syncs  chan chan struct{}
-	pokes  chan struct{} // of capacity 1: settings have changed
+	// Of messages by the API:
+	limits  throttle // of mounts that do not listen
+	decided decided
+	syncs   chan chan struct{}
+	pokes   chan struct{} // of capacity 1: settings have changed
 
 	runs sync.Mutex // held by Run: one ends before the next begins
 

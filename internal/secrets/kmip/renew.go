@@ -90,7 +90,7 @@ func (e *Engine) renew(_ context.Context, call *engine.Call, in renewIn) (*engin
 	if err := ending(call.Tx, credDir(s.ID, r.ID)+in.Serial, call.Now, overlap); err != nil {
 		return nil, err
 	}
-	return e.issueTo(call, s, r, pub, key, life, format)
+	return e.issueTo(call, s, r, pub, key, life, format, in.Serial)
 }
 
 // reProvision gives a client a new certificate for its role, by its request (KMIP 2.1,
@@ -123,7 +123,7 @@ func (b *batch) reProvision(p *ttlv.Node) (*ttlv.Node, error) {
 	if have := kindOf(csr.PublicKey); have != kind {
 		return nil, newer(invalid("the role's certificates have %s keys of %d bits", kind.Type, kind.Bits), ttlv.ResultReasonInvalidCSR)
 	}
-	_, cert, err := newCredential(b.tx, b.now, b.scope, b.role, csr.PublicKey, life)
+	_, cert, err := newCredential(b.tx, b.now, b.scope, b.role, csr.PublicKey, life, subject.serial)
 	if err != nil {
 		return nil, err
 	}

@@ -200,7 +200,7 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 			return nil, errs.New(errs.Invalid, "scope %q holds managed objects: delete these first, or use force=true", in.Scope)
 		}
 	}
-	for _, dir := range []string{"role/" + s.ID + "/", "rid/" + s.ID + "/", "cred/" + s.ID + "/", "o/" + s.ID + "/", "m/" + s.ID + "/", "k/" + s.ID + "/", "a/" + s.ID + "/", orderDir(s.ID), "i/" + s.ID + "/"} {
+	for _, dir := range []string{"role/" + s.ID + "/", "rid/" + s.ID + "/", "cred/" + s.ID + "/", "line/" + s.ID + "/", "o/" + s.ID + "/", "m/" + s.ID + "/", "k/" + s.ID + "/", "a/" + s.ID + "/", orderDir(s.ID), "i/" + s.ID + "/"} {
 		if err := call.Tx.DeletePrefix(dir); err != nil {
 			return nil, err
 		}
@@ -435,7 +435,7 @@ func (e *Engine) deleteRole(_ context.Context, call *engine.Call, in roleIn) (*e
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{credDir(s.ID, r.ID), ticketDir(s.ID, r.ID), asyncDir(s.ID, r.ID)} {
+	for _, dir := range []string{credDir(s.ID, r.ID), "line/" + s.ID + "/" + r.ID + "/", ticketDir(s.ID, r.ID), asyncDir(s.ID, r.ID)} {
 		if err := call.Tx.DeletePrefix(dir); err != nil {
 			return nil, err
 		}

@@ -53,7 +53,8 @@ func (e *Engine) tidy(ctx context.Context, call *engine.Call, _ engine.None) (*e
 		parts := strings.Split(key, "/")
 		switch {
 		case len(parts) == 5 && parts[2] == "c":
-			err = call.Tx.Delete(credDir(parts[3], strings.SplitN(parts[4], ".", 2)[0]) + parts[4][strings.IndexByte(parts[4], '.')+1:])
+			role, serial, _ := strings.Cut(parts[4], ".")
+			err = forgetCredential(call.Tx, parts[3], role, serial)
 		case len(parts) > 3 && (parts[2] == "k" || parts[2] == "a"): // a ticket, an answer that nobody asked for
 			err = call.Tx.Delete(strings.Join(parts[3:], "/"))
 		case len(parts) == 5 && parts[2] == "r":

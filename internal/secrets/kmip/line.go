@@ -1,0 +1,99 @@
+package kmip
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// A line is the certificates that came of one by renewal. A client renews its certificate by
+// itself, and so does who has stolen it: whoever revokes a certificate revokes what came of
+// it, too. Each renewed one is in the index under the first one of its line, with the one that
+// it renews as the value.
+
+const maxLine = 10_000 // certificates of a line that are there at a time
+
+func lineDir(scope, role, line string) string { return "line/" + scope + "/" + role + "/" + line + "/" }
+
+// renews notes which certificate is renewed; "" is none.
+func (c *credential) renews(tx storage.Tx, scope, role, serial, from string) error {
+	if from == "" {
+		return nil
+	}
+	parent, err := get[credential](tx, credDir(scope, role)+from)
+	if err != nil {
+		return err
+	}
+	c.From, c.Line = from, parent.Line
+	if c.Line == "" {
+		c.Line = from
+	}
+	n := 0
+	for _, err := range tx.Scan(lineDir(scope, role, c.Line), "") {
+		if err != nil {
+			return err
+		}
+		if n++; n >= maxLine {
+			return errs.New(errs.Invalid, "this certificate, and those that came of it, were renewed %d times in a short time: generate one", maxLine)
+		}
+	}
+	return tx.Put(lineDir(scope, role, c.Line)+serial, []byte(from))
+}
+
+// forgetCredential takes a certificate out of the store.
+func forgetCredential(tx storage.Tx, scope, role, serial string) error {
+	c, err := get[credential](tx, credDir(scope, role)+serial)
+	if errors.Is(err, errNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if c.Line != "" {
+		if err := tx.Delete(lineDir(scope, role, c.Line) + serial); err != nil {
+			return err
+		}
+	}
+	return tx.Delete(credDir(scope, role) + serial)
+}
+
+// revokeLine revokes a certificate and all that came of it, and tells which those were.
+// line is the first one of its line, "" where it is that itself. What came of one that is
+// forgotten by now may have come of this one: it is revoked, too.
+func revokeLine(tx storage.Tx, scope, role, serial, line string) (also []string, err error) {
+	if line == "" {
+		line = serial
+	}
+	from := map[string]string{}
+	for kv, err := range tx.Scan(lineDir(scope, role, line), "") {
+		if err != nil {
+			return nil, err
+		}
+		from[kv.Key[strings.LastIndexByte(kv.Key, '/')+1:]] = string(kv.Value)
+	}
+	if err := forgetCredential(tx, scope, role, serial); err != nil {
+		return nil, err
+	}
+	came := map[string]bool{serial: true}
+	for {
+		found := false
+		for s, parent := range from {
+			_, there := from[parent]
+			if came[s] || !came[parent] && (there || parent == line) {
+				continue
+			}
+			if err := forgetCredential(tx, scope, role, s); err != nil {
+				return nil, err
+			}
+			came[s], found = true, true
+			also = append(also, s)
+		}
+		if !found {
+			slices.Sort(also)
+			return also, nil
+		}
+	}
+}
