@@ -7,15 +7,22 @@
 package hsm
 
 import (
+	"log/slog"
 	"path/filepath"
 	"sync"
 )
 
-// A Login says which token, and how to log in.
+// A Login says which token, and how to log in. It prints nothing of itself.
 type Login struct {
 	Slot, Token string // number and label; one or both
 	PIN         string
 }
+
+// String implements fmt.Stringer and shows nothing.
+func (Login) String() string { return "(login of a token)" }
+
+// LogValue implements slog.LogValuer and shows nothing.
+func (Login) LogValue() slog.Value { return slog.StringValue("(login of a token)") }
 
 // Modules are the libraries in use, by their paths. The zero value is ready.
 type Modules struct {

@@ -88,6 +88,9 @@ func (s *Services) checkPKCS11(k *managed.Key, own bool) error {
 
 // normalise brings numbers and truths into the form in which they are kept.
 func normalise(p map[string]string) error {
+	if p["max_parallel"] == "" {
+		p["max_parallel"] = "1"
+	}
 	for name, most := range map[string]int{"mechanism": 32, "slot": 63, "max_parallel": 31} {
 		if p[name] == "" {
 			continue

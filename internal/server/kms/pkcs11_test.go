@@ -105,7 +105,7 @@ func TestPKCS11(t *testing.T) {
 		}
 	}
 	got := s.Must("GET", "sys/managed-keys/pkcs11/pss", s.Root, nil)["data"].(map[string]any)
-	if fmt.Sprint(got["mechanism"]) != "13" || fmt.Sprint(got["key_bits"]) != "2048" || got["pin"] != "redacted" || got["force_rw_session"] != true || fmt.Sprint(got["slot"]) != "0" {
+	if fmt.Sprint(got["mechanism"]) != "13" || fmt.Sprint(got["key_bits"]) != "2048" || got["pin"] != "redacted" || got["force_rw_session"] != true || fmt.Sprint(got["slot"]) != "0" || fmt.Sprint(got["max_parallel"]) != "1" {
 		t.Errorf("read: %v", got)
 	}
 	raw := map[string]any{"input": input, "prehashed": true, "hash_algorithm": "none", "signature_algorithm": "pkcs1v15"}
