@@ -125,10 +125,13 @@ func (c *Core) always(ctx context.Context, req *engine.Request, rest string) (re
 	if !route.Always {
 		return nil, false, nil
 	}
+	call.Now = time.Now().UTC()
+	if err := c.limitAlways(ctx, call); err != nil {
+		return nil, true, err
+	}
 	if route.RootOnly && req.Namespace != "" {
 		return nil, true, errRootOnly
 	}
-	call.Now = time.Now().UTC()
 	if route.Recorded {
 		res, err = c.recorded(ctx, call, route)
 	} else {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"arca/internal/lease"
+	"arca/internal/mount"
 	"arca/internal/namespace"
 	"arca/internal/policy"
 	"arca/internal/quota"
@@ -107,6 +108,47 @@ func (a *Active) AssignLeases(tx storage.Tx, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// reassign is AssignLeases, but not before what may have begun with the quotas as they
+// were has ended, where quotas for leases have changed with what they are about: what there
+// is has its stamp already. It is one pass however often this happens within a minute, as
+// those who move mounts may be others than those who set quotas.
+func (a *Active) reassign(tx storage.Tx, now time.Time) func(leases bool, err error) error {
+	return func(leases bool, err error) error {
+		if err != nil || !leases {
+			return err
+		}
+		due := now.Add(assignAgain + time.Minute).Truncate(time.Minute)
+		return lease.Schedule(tx, assignItem(due, namespace.RootID, "t", ""))
+	}
+}
+
+// MoveMount moves a mount within its namespace, and the quotas about it along.
+func (a *Active) MoveMount(tx storage.Tx, m *mount.Entry, to string, now time.Time) error {
+	n, err := a.Namespaces.ByID(tx, m.NamespaceID)
+	if err != nil {
+		return err
+	}
+	if err := a.reassign(tx, now)(quota.Moved(tx, n.Path, m.Path, to)); err != nil {
+		return err
+	}
+	return a.Mounts.Move(tx, m, to)
+}
+
+// dropMount removes a mount that has no leases any more, with its data and the quotas about it.
+func (a *Active) dropMount(tx storage.Tx, m *mount.Entry, now time.Time) error {
+	n, err := a.Namespaces.ByID(tx, m.NamespaceID)
+	switch {
+	case errors.Is(err, namespace.ErrNotFound): // they went with the namespace
+	case err != nil:
+		return err
+	default:
+		if err := a.reassign(tx, now)(quota.Gone(tx, n.Path, m.Path)); err != nil {
+			return err
+		}
+	}
+	return a.Mounts.Delete(tx, m)
 }
 
 func assignItem(due time.Time, ns, what, after string) lease.Item {

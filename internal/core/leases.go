@@ -334,7 +334,7 @@ func (a *Active) EndMount(ctx context.Context, tx storage.Tx, m *mount.Entry, no
 		return false, err
 	}
 	if !queued {
-		return false, a.Mounts.Delete(tx, m)
+		return false, a.dropMount(tx, m, now)
 	}
 	if m.Ending { // all that could not be taken back is tried once more
 		return true, nil
@@ -375,7 +375,7 @@ func (a *Active) endMount(_ context.Context, tx storage.Tx, it lease.Item) error
 		}
 		return lease.Schedule(tx, it)
 	}
-	return a.Mounts.Delete(tx, m)
+	return a.dropMount(tx, m, time.Now().UTC())
 }
 
 // revokeTokens revokes up to limit tokens and leaves the rest to revokeMore.

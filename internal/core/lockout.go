@@ -118,6 +118,18 @@ func (h *handling) checkLockout() error {
 	return nil
 }
 
+// lockedOut reports whether a user of a mount is locked out.
+func (a *Active) lockedOut(m *mount.Entry, u user, now time.Time) bool {
+	if u.name == "" || a.core.lockoutOf(m) == nil {
+		return false
+	}
+	l := &a.lockouts
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.locked(u, now)
+}
+
+// locked reports whether a user is locked out. mu is held.
 func (l *lockouts) locked(u user, now time.Time) bool {
 	f := l.users[u]
 	return f != nil && now.Before(f.until)

@@ -33,6 +33,8 @@ type login struct {
 	policies []string
 	accessor string
 	path     string
+	mount    string // its path then
+	user     user   // as the lockout knows who logs in; zero where it does not
 	role     string // where quotas want to know it
 	ns       *namespace.Namespace
 	tls      *tls.ConnectionState // the certificates by which it began; nil where it began otherwise
@@ -107,7 +109,7 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 		if err != nil {
 			return false, errNoToken
 		}
-		if err := h.a.show(tx, h.call, list, l.auth.EntityID, creds, h.now); err != nil {
+		if err := h.a.show(tx, list, l.auth.EntityID, creds, h.now); err != nil {
 			if errs.Is(err, errs.Denied) {
 				return false, errNoToken
 			}
@@ -134,7 +136,9 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 	for _, e := range list {
 		l.required = append(l.required, e.ID)
 	}
-	h.call.After(func() { h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now) })
+	l.user, _ = h.trying()
+	// One that fails after all crowds none of the entity's others out.
+	tx.OnCommit(func() { h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now) })
 	res.Auth = &engine.Auth{
 		Made: true, MFARequirement: map[string]any{"mfa_request_id": id, "mfa_constraints": constraints},
 	}
@@ -163,7 +167,7 @@ func parseFactors(lines []string) (factors, error) {
 
 // show checks that the codes satisfy each enforcement, by one of its methods. The
 // error of those that do not is of kind Denied.
-func (a *Active) show(tx storage.Tx, call *engine.Call, list []*mfa.Enforcement, entity string, f factors, now time.Time) error {
+func (a *Active) show(tx storage.Tx, list []*mfa.Enforcement, entity string, f factors, now time.Time) error {
 	used := map[string]bool{} // codes that this request has shown count for all its enforcements
 	for _, e := range list {
 		satisfied, named := false, false
@@ -211,7 +215,7 @@ func (a *Active) show(tx storage.Tx, call *engine.Call, list []*mfa.Enforcement,
 		return errs.New(errs.Denied, "failed to satisfy enforcement %s. error: %s", e.Name, errs.List(errs.Denied,
 			"MFA credentials not supplied or incorrect", "login MFA validation failed for methodID: ["+strings.Join(e.Methods, " ")+"]").Error())
 	}
-	call.After(func() { a.MFA.Forgive(entity, used) })
+	tx.OnCommit(func() { a.MFA.Forgive(entity, used) })
 	return nil
 }
 
@@ -228,6 +232,13 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 	if !ok || l.ns.ID != call.NamespaceID {
 		return nil, bad
 	}
+	// An earlier attempt of this request may have claimed it. Whether the last is committed is not known when the
+	// client has gone: nobody else may finish it then.
+	call.After(func() {
+		if ctx.Err() == nil {
+			a.MFA.Release(id, call.Request.ID)
+		}
+	})
 	// All is as it is now: what was switched off meanwhile makes no token.
 	m, err := a.Mounts.ByAccessor(tx, l.ns.ID, l.accessor)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -235,6 +246,13 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 	}
 	if err != nil {
 		return nil, err
+	}
+	// A mount that moves takes its tokens along into nothing, by the path that they carry: this one would outlive it.
+	if m.Ending || m.Path != l.mount {
+		return nil, bad
+	}
+	if a.lockedOut(m, l.user, call.Now) {
+		return nil, errNoToken
 	}
 	list, err := a.enforced(tx, l.ns.ID, m.Mount, w.EntityID)
 	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrDisabled) {
@@ -260,10 +278,13 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 	if err != nil {
 		return nil, err
 	}
-	if err := a.show(tx, call, list, w.EntityID, codes, call.Now); err != nil {
+	if err := a.show(tx, list, w.EntityID, codes, call.Now); err != nil {
 		return nil, err
 	}
-	call.After(func() { a.MFA.Done(id) })
+	if !a.MFA.Claim(id, call.Request.ID, call.Now) {
+		return nil, bad
+	}
+	tx.OnCommit(func() { a.MFA.Done(id) }) // one that fails, as there are too many leases, may be finished later
 	res := &engine.Response{Auth: auth}
 	return res, a.makeToken(tx, call, res, l, m.Mount)
 }

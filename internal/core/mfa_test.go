@@ -68,6 +68,68 @@ func (g *guarded) validate(id, code string) (int, map[string]any) {
 	return g.Do("POST", "sys/mfa/validate", "", map[string]any{"mfa_request_id": id, "mfa_payload": map[string]any{g.method: []string{code}}})
 }
 
+func (g *guarded) move(from, to string) {
+	g.t.Helper()
+	g.Must("POST", "sys/remount", g.Root, map[string]any{"from": from, "to": to})
+}
+
+// lockOut locks a user out of auth/userpass.
+func (g *guarded) lockOut(name string) {
+	for range 5 {
+		g.Do("POST", "auth/userpass/login/"+name, "", map[string]any{"password": "wrong"})
+	}
+}
+
+// A login whose token could not be made is finished later, with the same code.
+func TestMFAFinishedLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		g.Must("POST", "sys/quotas/lease-count/few", g.Root, map[string]any{"path": "auth/userpass", "max_leases": 1})
+		time.Sleep(time.Second) // the token of newGuarded is counted
+		id, code := g.begin(), g.code(time.Now())
+		for range 2 {
+			if status, out := g.validate(id, code); status != 429 {
+				t.Fatalf("beyond the quota: status %d: %v", status, out)
+			}
+		}
+		g.Must("DELETE", "sys/quotas/lease-count/few", g.Root, nil)
+		if status, out := g.validate(id, code); status != 200 {
+			t.Errorf("without the quota: status %d: %v", status, out)
+		}
+		if status, out := g.validate(id, code); status != 400 {
+			t.Errorf("once more: status %d: %v", status, out)
+		}
+	})
+}
+
+// A login that waits makes one token, with however many right codes it is finished at once.
+func TestMFAOneTokenOfALogin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(t)
+		g.Must("POST", "identity/mfa/method/totp/"+g.method, g.Root, map[string]any{"issuer": "I", "skew": 1, "max_validation_attempts": 1000})
+		for round := range 20 {
+			time.Sleep(2 * time.Minute)
+			id := g.begin()
+			var wg sync.WaitGroup
+			var let atomic.Int32
+			for _, step := range []time.Duration{-30, 0, 30, -30, 0, 30} {
+				code := g.code(time.Now().Add(step * time.Second))
+				wg.Go(func() {
+					if status, _ := g.validate(id, code); status == 200 {
+						let.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if let.Load() != 1 {
+				t.Fatalf("round %d: one login made %d tokens", round, let.Load())
+			}
+		}
+	})
+}
+
 // A login with two factors takes both, a code only once, and forgets those who
 // come too late.
 func TestMFATwoPhases(t *testing.T) {
@@ -260,6 +322,38 @@ func TestMFAJudgedAgain(t *testing.T) {
 		{"a shorter life", func(g *guarded) { user(g, map[string]any{"token_ttl": "90s", "token_num_uses": 3}) }, 200},
 		{"the enforcement is gone, and nothing must be shown", func(g *guarded) { g.Must("DELETE", "identity/mfa/login-enforcement/all", g.Root, nil) }, 400},
 		{"the method is gone", func(g *guarded) { g.Must("DELETE", "sys/auth/userpass", g.Root, nil) }, 400},
+		{"the mount is moved", func(g *guarded) { g.move("auth/userpass", "auth/up") }, 400},
+		{"the mount is moved below itself", func(g *guarded) {
+			g.move("auth/userpass", "auth/up")
+			g.move("auth/up", "auth/userpass/login")
+		}, 400},
+		{"the mount is moved, and another is at its path", func(g *guarded) {
+			g.move("auth/userpass", "auth/up")
+			g.Must("POST", "sys/auth/userpass", g.Root, map[string]any{"type": "userpass"})
+			user(g, nil)
+		}, 400},
+		{"the mount is moved to and fro", func(g *guarded) {
+			g.move("auth/userpass", "auth/up")
+			g.move("auth/up", "auth/userpass")
+		}, 200},
+		{"another mount is moved", func(g *guarded) {
+			g.Must("POST", "sys/auth/other", g.Root, map[string]any{"type": "userpass"})
+			g.move("auth/other", "auth/another")
+		}, 200},
+		{"the user is locked out", func(g *guarded) { g.lockOut("ann") }, 403},
+		{"the user was locked out, and is let in again", func(g *guarded) {
+			g.lockOut("ann")
+			accessor := arcatest.Dig(g.Must("GET", "sys/auth/userpass", g.Root, nil), "data", "accessor")
+			g.Must("POST", fmt.Sprintf("sys/locked-users/%s/unlock/ann", accessor), g.Root, nil)
+		}, 200},
+		{"the lockout is switched off", func(g *guarded) {
+			g.lockOut("ann")
+			g.Must("POST", "sys/auth/userpass/tune", g.Root, map[string]any{"user_lockout_config": map[string]any{"lockout_disable": true}})
+		}, 200},
+		{"another user is locked out", func(g *guarded) {
+			g.Must("POST", "auth/userpass/users/bob", g.Root, map[string]any{"password": "correct"})
+			g.lockOut("bob")
+		}, 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"arca/internal/lease"
 	"arca/internal/mount"
 	"arca/internal/namespace"
+	"arca/internal/quota"
 	"arca/internal/storage"
 )
 
@@ -37,10 +38,13 @@ func (a *Active) CreateNamespace(
 }
 
 // DeleteNamespace makes a namespace unreachable with this transaction, and all
-// its tokens invalid. Its leases are revoked and its data is removed in the
-// background.
+// its tokens invalid; the quotas about it go along. Its leases are revoked and its
+// data is removed in the background.
 func (a *Active) DeleteNamespace(tx storage.Tx, n *namespace.Namespace, now time.Time) error {
 	if err := a.Namespaces.End(tx, n); err != nil {
+		return err
+	}
+	if err := a.reassign(tx, now)(quota.NamespaceGone(tx, n.Path)); err != nil {
 		return err
 	}
 	return lease.Schedule(tx, lease.Item{Due: now, Kind: NamespaceKind, NS: n.ID, ID: n.ID})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"arca/internal/audit"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/namespace"
@@ -38,6 +39,31 @@ func (h *handling) limit(ctx context.Context) error {
 	h.c.meters.limited.Add(1)
 	h.silent = !v.Audit
 	return errs.New(errs.Limited, "request path %q: rate limit quota exceeded", h.orig.Path)
+}
+
+// limitAlways is limit for a request that a sealed node serves, too; those count as about the root
+// namespace. On a sealed node there is no quota. Health checks come this way, and the way out of all
+// trouble: it asks no store and does not wait until the node may be entered, for what is sealed just
+// now or has no quorum.
+func (c *Core) limitAlways(ctx context.Context, call *engine.Call) error {
+	a := c.active.Load()
+	if a == nil || a.ctx.Err() != nil {
+		return nil
+	}
+	req := call.Request
+	v := a.Quotas.Take(&quota.Target{Mount: "sys/", Below: call.Path}, req.Path, quota.Client{Addr: req.Remote.Addr()}, call.Now)
+	if v.Headers && v.Rule != "" {
+		req.Limit = &engine.Limit{Limit: v.Limit, Remaining: v.Remaining, Reset: v.Reset}
+	}
+	if v.Allowed {
+		return nil
+	}
+	c.meters.limited.Add(1)
+	err := errs.New(errs.Limited, "request path %q: rate limit quota exceeded", req.Path)
+	if v.Audit {
+		_ = c.note(ctx, call, audit.Response, err) // a failure is in the log
+	}
+	return err
 }
 
 // entityIn is the entity of the request's token, if the token is good in a namespace. What is wrong with one that is not is told later; here it

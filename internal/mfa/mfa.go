@@ -438,6 +438,7 @@ type Waiting struct {
 	Login    any // what the hall makes the token of
 	EntityID string
 	until    time.Time
+	claimed  string // the request that may finish it; "": none yet
 }
 
 // Full reports whether no more logins may wait, of whomever; those that wait are
@@ -494,6 +495,29 @@ func (s *Store) Waiter(id string, now time.Time) *Waiting {
 		return nil
 	}
 	return w
+}
+
+// Claim gives a login that waits to the request that may finish it, which is by, and reports
+// whether it did: another has it, or the login does not wait any more. A login makes one token,
+// with however many right codes it is finished at once. The request may claim it again.
+func (s *Store) Claim(id, by string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.waiting[id]
+	if w == nil || !now.Before(w.until) || w.claimed != "" && w.claimed != by {
+		return false
+	}
+	w.claimed = by
+	return true
+}
+
+// Release lets others claim a login that by did not finish.
+func (s *Store) Release(id, by string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.waiting[id]; w != nil && w.claimed == by {
+		w.claimed = ""
+	}
 }
 
 // Done forgets a login that has waited.

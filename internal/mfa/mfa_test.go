@@ -36,7 +36,31 @@ func TestWaiting(t *testing.T) {
 	if s.Full(now) || len(s.waiting) != 0 || len(s.own) != 0 {
 		t.Errorf("when all are too old: %d wait", len(s.waiting))
 	}
+	wait("one", "one")
+	for i, c := range []struct {
+		by   string
+		free bool // before
+		want bool
+	}{{"a", false, true}, {"b", false, false}, {"a", false, true}, {"b", true, true}, {"a", false, false}} {
+		if c.free {
+			s.Release("one", "c") // has nothing to release
+			if s.Claim("one", c.by, now) {
+				t.Error("one released what another has")
+			}
+			s.Release("one", "a")
+		}
+		if s.Claim("one", c.by, now) != c.want {
+			t.Errorf("claim %d by %s: not %v", i, c.by, c.want)
+		}
+	}
+	if s.Done("one"); s.Claim("one", "b", now) || s.Claim("none", "b", now) {
+		t.Error("what does not wait was claimed")
+	}
+	s.Release("one", "b")
 	wait("late", "late")
+	if s.Claim("late", "a", now.Add(waitTime)) {
+		t.Error("a login that waited too long was claimed")
+	}
 	s.Done("late")
 	if s.Done("late"); len(s.waiting)+len(s.own) != 0 {
 		t.Error("a login that is over still waits")

@@ -201,6 +201,11 @@ type set struct {
 // counted is a rule with what its clients have used.
 type counted struct {
 	Rule
+	*used
+}
+
+// used is what the clients of a rule have used. A rule keeps it when its mount moves.
+type used struct {
 	mu       sync.Mutex
 	clients  map[netip.Addr]*window // guarded by mu; without an address where all count together
 	entities map[string]*window     // guarded by mu; apart, so that no number of addresses crowds them out
@@ -269,7 +274,8 @@ func (k *Keeper) rules() *set {
 }
 
 // follow brings the set in line with the store. A rule that has not changed keeps
-// its counts. mu is held.
+// its counts, also when its mount has moved: nobody gets a fresh interval by moving
+// a mount to and fro. mu is held.
 func (k *Keeper) follow() error {
 	next := &set{}
 	err := k.db.View(context.Background(), func(tx storage.Tx) (err error) {
@@ -281,7 +287,7 @@ func (k *Keeper) follow() error {
 		}
 		rules, err := List(tx, Rate)
 		for _, r := range rules {
-			next.rules = append(next.rules, &counted{Rule: *r, clients: map[netip.Addr]*window{}, entities: map[string]*window{}})
+			next.rules = append(next.rules, &counted{*r, &used{clients: map[netip.Addr]*window{}, entities: map[string]*window{}}})
 		}
 		return err
 	})
@@ -289,10 +295,11 @@ func (k *Keeper) follow() error {
 		return err
 	}
 	old := k.set.Load()
-	for i, r := range next.rules {
+	for _, r := range next.rules {
 		for _, have := range old.rules {
-			if have.Rule == r.Rule {
-				next.rules[i] = have
+			was := have.Rule
+			if was.Path, was.Mount = r.Path, r.Mount; was == r.Rule {
+				r.used = have.used
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func (e *Engine) remount(ctx context.Context, call *engine.Call, in remountIn) (
 	if queued { // their ids tell the old path: whoever disables the mount later would not find them
 		return nil, errs.New(errs.Conflict, "%q has very many leases, which end with a move: revoke them first (lease revoke -prefix %s), and move it when they are gone", m.Path, m.Path)
 	}
-	if err := d.Mounts.Move(call.Tx, m, to); err != nil {
+	if err := d.MoveMount(call.Tx, m, to, call.Now); err != nil {
 		return nil, err
 	}
 	id := uuid.NewString()
