@@ -21,6 +21,9 @@ type decided struct {
 }
 
 func (d *decided) once(id string, decide func() bool) bool {
+	if id == "" {
+		return decide()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if was, ok := d.made[id]; ok {

@@ -67,33 +67,35 @@ func revokeLine(tx storage.Tx, scope, role, serial, line string) (also []string,
 	if line == "" {
 		line = serial
 	}
-	from := map[string]string{}
+	there, came := map[string]bool{}, map[string][]string{} // what came of each
 	for kv, err := range tx.Scan(lineDir(scope, role, line), "") {
 		if err != nil {
 			return nil, err
 		}
-		from[kv.Key[strings.LastIndexByte(kv.Key, '/')+1:]] = string(kv.Value)
+		s := kv.Key[strings.LastIndexByte(kv.Key, '/')+1:]
+		there[s] = true
+		came[string(kv.Value)] = append(came[string(kv.Value)], s)
 	}
-	if err := forgetCredential(tx, scope, role, serial); err != nil {
-		return nil, err
-	}
-	came := map[string]bool{serial: true}
-	for {
-		found := false
-		for s, parent := range from {
-			_, there := from[parent]
-			if came[s] || !came[parent] && (there || parent == line) {
-				continue
-			}
-			if err := forgetCredential(tx, scope, role, s); err != nil {
-				return nil, err
-			}
-			came[s], found = true, true
-			also = append(also, s)
-		}
-		if !found {
-			slices.Sort(also)
-			return also, nil
+	gone := map[string]bool{}
+	todo := came[serial]
+	for parent, list := range came {
+		if !there[parent] && parent != line && parent != serial {
+			todo = append(todo, list...)
 		}
 	}
+	for len(todo) > 0 {
+		s := todo[0]
+		todo = todo[1:]
+		if gone[s] || s == serial {
+			continue
+		}
+		if err := forgetCredential(tx, scope, role, s); err != nil {
+			return nil, err
+		}
+		gone[s] = true
+		also = append(also, s)
+		todo = append(todo, came[s]...)
+	}
+	slices.Sort(also)
+	return also, forgetCredential(tx, scope, role, serial)
 }

@@ -30,28 +30,15 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 			break
 		}
 	}
-	pg, walked := b.newPage(&q), 0
-	for kv, err := range b.tx.Scan(dir, "") {
-		if err != nil {
+	pg := b.newPage(&q)
+	if err := b.walk(dir, &q, pg); err != nil {
+		return nil, err
+	}
+	if far := pg.far(); far != nil {
+		if err := b.walk(dir, &q, far); err != nil {
 			return nil, err
 		}
-		if walked++; walked%256 == 0 && b.ctx.Err() != nil {
-			return nil, errs.With(errs.Unavailable, b.ctx.Err())
-		}
-		if walked > maxWalked || walked > maxWalkedWriting && b.tx.Writable() {
-			return nil, fail(ttlv.ResultReasonGeneralFailure, "too many objects: ask by Name, Object Group, Application Specific Information or a custom attribute, and not together with what writes")
-		}
-		o, err := b.load(string(kv.Value))
-		if err != nil {
-			return nil, err
-		}
-		if !b.matches(o, q) {
-			continue
-		}
-		pg.add(o)
-		if pg.whole() && !b.v.atLeast(1, 3) {
-			break // nobody asks how many there are
-		}
+		pg.take(far)
 	}
 	found := b.paged(pg, &q)
 	b.holder = ""
@@ -66,6 +53,34 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 		out.Add(ttlv.Text(ttlv.TagUniqueIdentifier, l.id))
 	}
 	return out, nil
+}
+
+// walk has a page made of the objects in a directory of the index that a query is for.
+func (b *batch) walk(dir string, q *query, pg *page) error {
+	walked := 0
+	for kv, err := range b.tx.Scan(dir, "") {
+		if err != nil {
+			return err
+		}
+		if walked++; walked%256 == 0 && b.ctx.Err() != nil {
+			return errs.With(errs.Unavailable, b.ctx.Err())
+		}
+		if walked > maxWalked || walked > maxWalkedWriting && b.tx.Writable() {
+			return fail(ttlv.ResultReasonGeneralFailure, "too many objects: ask by Name, Object Group, Application Specific Information or a custom attribute, and not together with what writes")
+		}
+		o, err := b.load(string(kv.Value))
+		if err != nil {
+			return err
+		}
+		if !b.matches(o, *q) {
+			continue
+		}
+		pg.add(o)
+		if pg.whole() && !b.v.atLeast(1, 3) {
+			break // nobody asks how many there are
+		}
+	}
+	return nil
 }
 
 type query struct {

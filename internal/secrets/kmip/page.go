@@ -18,6 +18,9 @@ type page struct {
 	total         int
 }
 
+// maxKept is how many objects a page keeps while it does not know yet which of them are on it.
+const maxKept = 50_000
+
 type located struct{ id, order string }
 
 func (b *batch) newPage(q *query) *page {
@@ -31,11 +34,14 @@ func (p *page) add(o *object) {
 	p.total++
 	switch keep := p.offset + p.limit; {
 	case p.rotates:
-		p.found = append(p.found, located{o.ID, o.Order})
+		if len(p.found) < maxKept { // others have no turn
+			p.found = append(p.found, located{o.ID, o.Order})
+		}
 	case !p.newest:
 		if p.total > p.offset && len(p.found) < p.limit {
 			p.found = append(p.found, located{o.ID, ""})
 		}
+	case keep > maxKept: // how many there are has to be known first
 	case keep > 0:
 		if len(p.found) >= 2*keep { // only the last ones are wanted
 			p.found = append(p.found[:0], p.found[len(p.found)-keep:]...)
@@ -43,6 +49,20 @@ func (p *page) add(o *object) {
 		p.found = append(p.found, located{o.ID, ""})
 	}
 }
+
+// far is the page, oldest first, for a second walk, where this one begins so far behind the
+// newest that it has kept nothing; nil for others.
+func (p *page) far() *page {
+	if !p.newest || p.rotates || p.offset+p.limit <= maxKept || p.offset >= p.total {
+		return nil
+	}
+	end := p.total - p.offset
+	begin := max(0, end-p.limit)
+	return &page{offset: begin, limit: end - begin}
+}
+
+// take makes what the second walk has found the page.
+func (p *page) take(far *page) { p.found, p.offset = far.found, 0 }
 
 // rest is what is on the page; last is whose turn it was before, where it goes in turns.
 func (p *page) rest(last string) []located {
