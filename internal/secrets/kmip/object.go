@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,12 +32,15 @@ type object struct {
 // (Symmetric Key, …).
 const materialVersion = 1
 
+// hashed names parts, each with its length before it.
 func hashed(parts ...string) string {
-	h := sha256.New()
+	var room [128]byte
+	b := room[:0]
 	for _, p := range parts {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // never fails
+		b = append(append(strconv.AppendInt(b, int64(len(p)), 10), ':'), p...)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
 }
 
 func objectKey(scope, hash string) string   { return "o/" + scope + "/" + hash }

@@ -2,8 +2,11 @@ package kmip
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 
 	"arca/internal/ttlv"
@@ -116,4 +119,20 @@ func FuzzStoredObject(f *testing.F) {
 			t.Fatalf("%x came back as %v, %v", raw, back, err)
 		}
 	})
+}
+
+// The names of keys in the store do not change.
+func TestHashed(t *testing.T) {
+	t.Parallel()
+	for want, parts := range map[string][]string{
+		"e3b0c44298fc1c149afbf4c8996fb924": nil, "ba768b331fd86cec803be04e56ab2b3d": {""}, "f3631d94ecd9c114db209be219422343": {"Name", "key-1"},
+	} {
+		if got := hashed(parts...); got != want {
+			t.Errorf("%q: %s, want %s", parts, got, want)
+		}
+	}
+	long := strings.Repeat("x", 1000)
+	if sum := sha256.Sum256([]byte("1000:" + long)); hashed(long) != hex.EncodeToString(sum[:16]) {
+		t.Error("a long one")
+	}
 }
