@@ -80,3 +80,41 @@ func withoutNames(n *ttlv.Node) *ttlv.Node {
 	out.Type = n.Type
 	return out
 }
+
+// Defaults and constraints are read or refused; what is taken once is taken again, and an
+// object can be held to it.
+func FuzzRules(f *testing.F) {
+	attrs := ttlv.Struct(ttlv.TagAttributes, ttlv.Int(ttlv.TagCryptographicLength, 256), ttlv.Int(ttlv.TagCryptographicUsageMask, 12))
+	f.Add(ttlv.Struct(ttlv.TagDefaultsInformation, ttlv.Struct(ttlv.TagObjectDefaults, ttlv.Enum(ttlv.TagObjectType, 2), attrs)).Encode())
+	f.Add(ttlv.Struct(ttlv.TagConstraints, ttlv.Struct(ttlv.TagConstraint, ttlv.Struct(ttlv.TagObjectTypes, ttlv.Enum(ttlv.TagObjectType, 2)),
+		ttlv.Struct(ttlv.TagObjectGroups, ttlv.Text(ttlv.TagObjectGroup, "g")), attrs)).Encode())
+	e := New()
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		n, err := ttlv.Decode(raw)
+		if err != nil {
+			return
+		}
+		b := &batch{e: e, v: version{2, 1}}
+		for of, parse := range map[ttlv.Tag]func(*ttlv.Node) (given, error){ttlv.TagObjectDefaults: b.parseDefault, ttlv.TagConstraint: b.parseCriterion} {
+			rules, err := b.parseRules(n, of, parse)
+			if err != nil {
+				continue
+			}
+			again, err := ttlv.Decode(n.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back, err := b.parseRules(again, of, parse); err != nil || len(back) != len(rules) {
+				t.Fatalf("%x is not taken again: %v", raw, err)
+			}
+			o := exampleObject()
+			for _, r := range rules {
+				if r.concerns(o.Type, groupsOf(o.Attrs)) {
+					for _, g := range r.attrs {
+						b.allowed(o, g.name, r.attrs)
+					}
+				}
+			}
+		}
+	})
+}
