@@ -215,7 +215,7 @@ func (a *Active) show(tx storage.Tx, list []*mfa.Enforcement, entity string, f f
 		return errs.New(errs.Denied, "failed to satisfy enforcement %s. error: %s", e.Name, errs.List(errs.Denied,
 			"MFA credentials not supplied or incorrect", "login MFA validation failed for methodID: ["+strings.Join(e.Methods, " ")+"]").Error())
 	}
-	tx.OnCommit(func() { a.MFA.Forgive(entity, used) })
+	a.MFA.Forgive(entity, used) // right codes are that, whatever becomes of the token
 	return nil
 }
 
@@ -286,7 +286,11 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 	}
 	tx.OnCommit(func() { a.MFA.Done(id) }) // one that fails, as there are too many leases, may be finished later
 	res := &engine.Response{Auth: auth}
-	return res, a.makeToken(tx, call, res, l, m.Mount)
+	err = a.makeToken(tx, call, res, l, m.Mount)
+	if err != nil {
+		a.MFA.Release(id, call.Request.ID) // nothing is made
+	}
+	return res, err
 }
 
 // again lets the method judge a login that has waited as it would a renewal: a user

@@ -15,7 +15,7 @@ import (
 // limit counts the request against the quotas, before anybody is identified.
 // Without a quota it costs nothing.
 func (h *handling) limit(ctx context.Context) error {
-	if !h.a.Quotas.Any() {
+	if h.orig.Counted || !h.a.Quotas.Any() {
 		return nil
 	}
 	t, who := quota.Target{}, quota.Client{Addr: h.orig.Remote.Addr()}
@@ -30,6 +30,7 @@ func (h *handling) limit(ctx context.Context) error {
 		return err
 	}
 	v := h.a.Quotas.Take(&t, h.orig.Path, who, h.now)
+	h.orig.Counted = true
 	if v.Headers && v.Rule != "" {
 		h.orig.Limit = &engine.Limit{Limit: v.Limit, Remaining: v.Remaining, Reset: v.Reset}
 	}
@@ -46,12 +47,12 @@ func (h *handling) limit(ctx context.Context) error {
 // trouble: it asks no store and does not wait until the node may be entered, for what is sealed just
 // now or has no quorum.
 func (c *Core) limitAlways(ctx context.Context, call *engine.Call) error {
-	a := c.active.Load()
-	if a == nil || a.ctx.Err() != nil {
+	a, req := c.active.Load(), call.Request
+	if a == nil || a.ctx.Err() != nil || req.Counted {
 		return nil
 	}
-	req := call.Request
-	v := a.Quotas.Take(&quota.Target{Mount: "sys/", Below: call.Path}, req.Path, quota.Client{Addr: req.Remote.Addr()}, call.Now)
+	v := a.Quotas.Take(&quota.Target{Mount: "sys/", Below: call.Path}, req.Path, quota.Client{Addr: req.Remote.Addr(), Unasked: true}, call.Now)
+	req.Counted = true
 	if v.Headers && v.Rule != "" {
 		req.Limit = &engine.Limit{Limit: v.Limit, Remaining: v.Remaining, Reset: v.Reset}
 	}

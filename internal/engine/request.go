@@ -74,6 +74,8 @@ type Request struct {
 	// Limit is filled by the hall where a quota bounds the client and says that it
 	// shall be told.
 	Limit *Limit
+	// Counted is set by the hall once a rate limit has counted the request, which a door may hand in again.
+	Counted bool
 
 	// Open says that the door serves this path without a token, as its listener's
 	// configuration has it: sys/metrics, sys/pprof, sys/in-flight-req.

@@ -345,6 +345,9 @@ func (s *set) rule(t *Target) *counted {
 type Client struct {
 	Addr   netip.Addr
 	Entity string // of a valid token that the request needs; "" is none, or not known since no rule asks
+	// Unasked says that nobody looks whose request it is, though it may need a token: where entities are counted it does not
+	// count together with those of nobody, but by its address.
+	Unasked bool
 }
 
 // A Verdict says how a client stands with the rule that counts.
@@ -395,7 +398,7 @@ func (c *counted) take(who Client, now time.Time) Verdict {
 		fallthrough
 	default:
 		addr := who.Addr.Unmap()
-		if by == ByNone || by == ByEntityThenNone {
+		if by == ByNone || by == ByEntityThenNone && !who.Unasked {
 			addr = netip.Addr{}
 		}
 		w = windowOf(c, c.clients, addr, now)

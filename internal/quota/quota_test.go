@@ -87,20 +87,25 @@ func TestTake(t *testing.T) {
 		client Client
 		want   string
 	}{
-		{"p/", Client{one, "e"}, "person true 1"},
-		{"p/", Client{two, "e"}, "person true 0"}, // the address does not count
-		{"p/", Client{one, "e"}, "person false 0"},
-		{"p/", Client{one, "f"}, "person true 1"},
-		{"p/", Client{one, ""}, "person true 0"}, // the secondary rate
-		{"p/", Client{one, ""}, "person false 0"},
-		{"p/", Client{two, ""}, "person true 0"},
-		{"p2/", Client{one, "e"}, "person2 true 1"},
-		{"p2/", Client{one, ""}, "person2 true 1"}, // the rate
-		{"p2/", Client{two, ""}, "person2 true 0"},
-		{"p2/", Client{one, ""}, "person2 false 0"},
-		{"n/", Client{one, "e"}, "together true 1"},
-		{"n/", Client{two, ""}, "together true 0"},
-		{"n/", Client{two, "f"}, "together false 0"},
+		{"p/", Client{Addr: one, Entity: "e"}, "person true 1"},
+		{"p/", Client{Addr: two, Entity: "e"}, "person true 0"}, // the address does not count
+		{"p/", Client{Addr: one, Entity: "e"}, "person false 0"},
+		{"p/", Client{Addr: one, Entity: "f"}, "person true 1"},
+		{"p/", Client{Addr: one, Entity: ""}, "person true 0"}, // the secondary rate
+		{"p/", Client{Addr: one, Entity: ""}, "person false 0"},
+		{"p/", Client{Addr: two, Entity: ""}, "person true 0"},
+		{"p2/", Client{Addr: one, Entity: "e"}, "person2 true 1"},
+		{"p2/", Client{Addr: one, Entity: ""}, "person2 true 1"}, // the rate
+		{"p2/", Client{Addr: two, Entity: ""}, "person2 true 0"},
+		{"p2/", Client{Addr: one, Entity: ""}, "person2 false 0"},
+		{"p2/", Client{Addr: one, Unasked: true}, "person2 true 1"}, // not with those of nobody
+		{"p2/", Client{Addr: one, Unasked: true}, "person2 true 0"},
+		{"p2/", Client{Addr: one, Unasked: true}, "person2 false 0"},
+		{"p2/", Client{Addr: two, Unasked: true}, "person2 true 1"},
+		{"n/", Client{Addr: one, Entity: "e"}, "together true 1"},
+		{"n/", Client{Addr: two, Entity: ""}, "together true 0"},
+		{"n/", Client{Addr: two, Unasked: true}, "together false 0"},
+		{"n/", Client{Addr: two, Entity: "f"}, "together false 0"},
 	} {
 		v := k.Take(&Target{Mount: c.mount}, c.mount+"x", c.client, now)
 		if got := fmt.Sprint(v.Rule, " ", v.Allowed, " ", v.Remaining); got != c.want {

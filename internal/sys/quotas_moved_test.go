@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"arca/internal/arcatest"
+	"arca/internal/engine"
+	"arca/internal/errs"
 )
 
 // Quotas go where their mounts go, with what was counted, and end with them and with their namespaces.
@@ -148,6 +150,25 @@ func TestQuotasOfWhatIsServedSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("sealed", append(bound, exempt...), false)
+}
+
+// A request that a door hands in again, as no active node was known, counts once.
+func TestQuotasCountOnce(t *testing.T) {
+	t.Parallel()
+	s := arcatest.New(t, arcatest.Config{})
+	s.Must("POST", "sys/mounts/kv", s.Root, map[string]any{"type": "kv"})
+	s.Must("POST", "sys/quotas/rate-limit/all", s.Root, map[string]any{"rate": 2, "interval": "1h"})
+	for _, path := range []string{"sys/leader", "kv/a"} {
+		req := &engine.Request{ID: "1", Op: engine.OpRead, Path: path, Token: s.Root}
+		for range 5 {
+			if _, err := s.Core.Handle(t.Context(), req); errs.Is(err, errs.Limited) {
+				t.Fatalf("%s: %v", path, err)
+			}
+		}
+	}
+	if _, err := s.Core.Handle(t.Context(), &engine.Request{ID: "2", Op: engine.OpRead, Path: "kv/a", Token: s.Root}); !errs.Is(err, errs.Limited) {
+		t.Errorf("the third: %v", err)
+	}
 }
 
 // Which paths no rate limit bounds is configured, for what a sealed node serves, too.
