@@ -226,8 +226,7 @@ func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
 // have removed it all the same: then the next use asks the store again.
 func (c *Cache) Delete(ctx context.Context, name string) error {
 	defer func() {
-		c.forget(name)
-		if h := c.heir.Load(); h != nil {
+		for h := c; h != nil; h = h.heir.Load() { // there may be several by now
 			h.forget(name)
 		}
 	}()

@@ -305,3 +305,46 @@ func TestDeleteReachesHeir(t *testing.T) {
 		t.Errorf("the deleted key is still used: %v", err)
 	}
 }
+
+// slowDelete deletes when it is told to.
+type slowDelete struct {
+	store.Store
+	began, goOn chan struct{}
+}
+
+func (s slowDelete) Delete(ctx context.Context, name string) error {
+	close(s.began)
+	<-s.goOn
+	return s.Store.Delete(ctx, name)
+}
+
+// TestHeirs forgets a deleted key in all caches that have come meanwhile, by several reloads.
+func TestHeirs(t *testing.T) {
+	t.Parallel()
+	keys := &memory.Store{}
+	slow := slowDelete{keys, make(chan struct{}), make(chan struct{})}
+	expiry := Expiry{Any: 5 * time.Minute, Unused: time.Minute}
+	first, second, third := New(slow, expiry), New(keys, expiry), New(keys, expiry)
+	k, err := key.New(key.Default(), time.Now(), "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Create(t.Context(), "k", k); err != nil {
+		t.Fatal(err)
+	}
+	deleted := make(chan error)
+	go func() { deleted <- first.Delete(t.Context(), "k") }()
+	<-slow.began
+	first.Bequeath(second)
+	second.Bequeath(third)
+	if _, err := third.Get(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	close(slow.goOn)
+	if err := <-deleted; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := third.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it is served: %v", err)
+	}
+}
