@@ -101,11 +101,10 @@ func runMigrationSwitch(c *call) error {
 	}
 	client.SetMaxRetries(0)
 	if _, err := client.Logical().WriteWithContext(c.ctx, migrationPath+"/switch", nil); err != nil {
-		// Perhaps only the answer was lost.
-		if _, sealed := client.Sys().SealStatusWithContext(c.ctx); sealed == nil || !strings.Contains(sealed.Error(), "this storage was migrated to ") {
-			return failf("Error switching to the new storage: %w", err)
+		if _, sealed := client.Sys().SealStatusWithContext(c.ctx); sealed != nil && strings.Contains(sealed.Error(), "this storage was migrated to ") {
+			return failf("Error switching to the new storage: %w\nThe old one is marked as migrated. See whether the new one says that it is initialized.", err)
 		}
-		c.app.errorf("The server did not say how it went, and says now that its storage was migrated: %s", err)
+		return failf("Error switching to the new storage: %w", err)
 	}
 	c.app.printf("%s\n", "Success! The storage was migrated. Start the servers on the new one.")
 	return nil

@@ -363,6 +363,7 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	if c.active.Load() != nil {
 		return nil
 	}
+	c.source.Return() // it was opened, so it is not marked as migrated
 	a, err := c.desks(ring)
 	if err != nil {
 		return err

@@ -247,7 +247,7 @@ func (c *Core) SwitchMigration(ctx context.Context) error {
 	why := errs.New(errs.Unavailable, "this storage was migrated to %s: %w", to.Type, storage.ErrNotApplied)
 	err = source.Switch(ctx, why, func(ctx context.Context) (bool, error) {
 		var err error
-		gone, err = c.goOver(context.WithoutCancel(ctx), to)
+		gone, err = c.goOver(context.WithoutCancel(ctx), to, source)
 		if gone {
 			m.mu.Lock()
 			m.through = true
@@ -260,27 +260,48 @@ func (c *Core) SwitchMigration(ctx context.Context) error {
 	}
 	if err == nil {
 		c.log.Info("the storage was migrated: start the servers on the new one", "to", to.Type)
+		c.tellMigrated(context.WithoutCancel(ctx))
 	} else {
 		c.log.Error("the last step of the migration of the storage has failed", "to", to.Type, "error", err)
 	}
-	if c.cfg.Cluster != nil && !c.cfg.Cluster.Alone() {
-		// Followers hear with the next entry of the log that the one before counts.
-		again := storage.Batch{{Kind: storage.Delete, Key: barrier.ClearPrefix + "migrated"}}
-		if err := c.source.Backend.Apply(context.WithoutCancel(ctx), again); err != nil {
-			c.log.Debug("tell the standbys that the storage was migrated", "error", err)
-		}
-		pause(ctx, tellTime)
-	}
-	go func() { // waits for the requests inside, and this is one
+	c.shutSoon() // which waits for the requests inside, and this is one
+	return err
+}
+
+// shutSoon seals the node in the background.
+func (c *Core) shutSoon() {
+	go func() {
 		if err := c.Shut(); err != nil {
 			c.log.Error("seal", "error", err)
 		}
 	}()
-	return err
 }
 
-// tellTime is how long the standbys have to learn of it, as they are to be sealed, too. One that does not cannot go on alone.
-const tellTime = time.Second
+// tellMigrated has the standbys learn that the target has all, as they are to be sealed, too. One that does not cannot go on
+// alone.
+func (c *Core) tellMigrated(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	if err := seal.MarkDone(ctx, c.source.Backend); err != nil {
+		c.log.Debug("mark the migration as done", "error", err)
+	}
+	if c.cfg.Cluster != nil && !c.cfg.Cluster.Alone() {
+		c.nudge(ctx)
+		pause(ctx, tellTime)
+	}
+}
+
+// nudge writes nothing: followers hear with the next entry of the log that the one before counts.
+func (c *Core) nudge(ctx context.Context) {
+	if err := c.source.Backend.Apply(ctx, nothing()); err != nil {
+		c.log.Debug("tell the standbys of the migration", "error", err)
+	}
+}
+
+// nothing is a batch that a store must make durable, and that changes nothing.
+func nothing() storage.Batch {
+	return storage.Batch{{Kind: storage.Delete, Key: barrier.ClearPrefix + "migrated"}}
+}
 
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -291,35 +312,135 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// goOverTime bounds the last step, while all writes wait.
-const goOverTime = 30 * time.Second
+// Bounds on the last step, while all writes wait.
+const (
+	probeTime  = 5 * time.Second  // for a first write to the target
+	markTime   = 10 * time.Second // for the mark
+	learnTime  = 10 * time.Minute // to find out whether a mark counts of which that is not known
+	finishTime = 10 * time.Second // for the target's seal configuration
+	tellTime   = time.Second
+)
 
 // goOver is the last step: the source is marked first, so that there are never two stores that servers could be started on.
 // What cannot be taken back, or of which it is not known whether it was done, counts as gone.
-func (c *Core) goOver(ctx context.Context, to *Target) (gone bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, goOverTime)
-	defer cancel()
+//
+// Nobody writes to the source once the mark counts: a node that comes to lead finds it, and seals itself. What others have
+// written before they can only have written when this node did not lead; then it leads anew when it sets the mark.
+func (c *Core) goOver(ctx context.Context, to *Target, source *mirror.Copy) (gone bool, err error) {
 	if err := to.Fresh(ctx); err != nil {
 		return false, errs.New(errs.Conflict, "a server was started on the target meanwhile: end it, empty the target, and begin anew: %w", err)
 	}
-	from := c.source.Backend
-	config, err := seal.MarkMigrated(ctx, from, to.Type)
-	if err != nil {
-		return config != nil && !errors.Is(err, storage.ErrNotApplied), errs.New(errs.KindOf(err), "mark the source: %w", err)
+	if err := inTime(ctx, probeTime, func(ctx context.Context) error { return to.Apply(ctx, nothing()) }); err != nil {
+		return false, errs.New(errs.KindOf(err), "write the target: %w", err)
 	}
-	err = to.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}})
+	if err := source.Whole(); err != nil {
+		return false, err
+	}
+	config, err := c.mark(ctx, to.Type)
+	if err != nil {
+		return config != nil, err
+	}
+	if err := source.Sole(); err != nil {
+		return c.unmark(ctx, err)
+	}
+	put := storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}
+	err = inTime(ctx, finishTime, func(ctx context.Context) error { return to.Apply(ctx, put) })
 	if err == nil {
 		return true, nil
 	}
 	err = errs.New(errs.KindOf(err), "write the target: %w", err)
-	if got, readErr := to.Get(ctx, seal.ConfigKey); readErr == nil && bytes.Equal(got, config) {
+	var got []byte
+	readErr := inTime(ctx, finishTime, func(ctx context.Context) (err error) {
+		got, err = to.Get(ctx, seal.ConfigKey)
+		return err
+	})
+	switch {
+	case readErr == nil && bytes.Equal(got, config):
 		return true, nil
-	}
-	if !errors.Is(err, storage.ErrNotApplied) {
+	case !errors.Is(err, storage.ErrNotApplied):
 		return true, errs.New(errs.Unavailable, "%w; whether it was done is not known: see whether the target says that it is initialized", err)
 	}
-	if _, back := seal.UnmarkMigrated(ctx, from); back != nil {
-		return true, errors.Join(err, back)
+	return c.unmark(ctx, err)
+}
+
+func inTime(ctx context.Context, most time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return do(ctx)
+}
+
+// mark marks the source, and returns its seal's configuration. With an error that is nil where the mark certainly does not count.
+func (c *Core) mark(ctx context.Context, to string) (config []byte, err error) {
+	from := c.source.Backend
+	err = inTime(ctx, markTime, func(ctx context.Context) (err error) {
+		config, err = seal.MarkMigrated(ctx, from, to)
+		return err
+	})
+	if err == nil {
+		return config, nil
 	}
-	return false, err
+	err = errs.New(errs.KindOf(err), "mark the source: %w", err)
+	if config == nil || errors.Is(err, storage.ErrNotApplied) {
+		return nil, err
+	}
+	// Perhaps another node leads by now, which has the mark in its log, or has not. What this one shows is committed.
+	ctx, cancel := context.WithTimeout(ctx, learnTime)
+	defer cancel()
+	if a := c.active.Load(); a != nil {
+		defer context.AfterFunc(a.ctx, cancel)()
+	}
+	c.log.Warn("whether the mark of the migration counts is not known yet", "error", err)
+	for ctx.Err() == nil {
+		is, readErr := seal.IsMigrated(ctx, from)
+		if readErr == nil && is {
+			return config, nil
+		}
+		if c.fresh(ctx) == nil {
+			if is, readErr = seal.IsMigrated(ctx, from); readErr == nil && !is {
+				return nil, err
+			}
+		}
+		pause(ctx, lookAgain)
+	}
+	return config, errs.New(errs.Unavailable, "%w; whether it counts is not known: the target is not initialized", err)
+}
+
+const lookAgain = 50 * time.Millisecond
+
+// unmark takes the mark back after an error.
+func (c *Core) unmark(ctx context.Context, err error) (gone bool, _ error) {
+	back := inTime(ctx, markTime, func(ctx context.Context) error {
+		_, err := seal.UnmarkMigrated(ctx, c.source.Backend)
+		return err
+	})
+	return back != nil, errors.Join(err, back)
+}
+
+// leftBehind reports whether the store that this node comes to lead is marked as migrated, and seals the node then: the one
+// that led has done the last step, or has not, and nobody here can tell. The others are to learn that the mark counts.
+func (c *Core) leftBehind(a *Active) bool {
+	is, err := seal.IsMigrated(a.ctx, c.source.Backend)
+	switch {
+	case err != nil:
+		a.Go(func(ctx context.Context) {
+			pause(ctx, tellTime)
+			if l := a.lead.Load(); l != nil && ctx.Err() == nil {
+				c.leftBehind(a)
+			}
+		})
+		return false
+	case !is:
+		return false
+	}
+	c.log.Error("the storage is marked as migrated: this node does not become the active one")
+	a.Go(func(ctx context.Context) {
+		c.nudge(ctx)
+		pause(ctx, tellTime)
+		// Whoever has set the mark may have taken it back meanwhile. Then somebody else is to lead, as this node has not begun to.
+		if is, err := seal.IsMigrated(ctx, c.source.Backend); err == nil && !is && c.cfg.Cluster.StepDown() == nil {
+			return
+		}
+		c.shutSoon()
+	})
+	return true
 }

@@ -88,6 +88,7 @@ func (c *Core) bind() {
 
 // follow takes the right to write from this node. It runs where the log is applied: it must not wait for what needs that.
 func (c *Core) follow() {
+	c.source.Others()
 	c.raw.Follow()
 	a := c.active.Load()
 	if a == nil {
@@ -104,9 +105,10 @@ func (c *Core) follow() {
 func (c *Core) leads() {
 	c.await(c.past)
 	c.past = nil
+	c.source.Leads()
 	c.raw.Lead()
 	a := c.active.Load()
-	if a == nil || a.ctx.Err() != nil {
+	if a == nil || a.ctx.Err() != nil || c.leftBehind(a) {
 		return
 	}
 	a.DB.Lead()

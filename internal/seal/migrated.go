@@ -22,18 +22,23 @@ type migrated struct {
 	Version  int             `json:"version"` // migratedVersion
 	To       string          `json:"migrated_to"`
 	At       time.Time       `json:"migrated_at"`
+	Done     bool            `json:"done"`     // the target has all
 	Replaced json.RawMessage `json:"replaced"` // the seal's configuration
 }
 
 // A MigratedError says that a store was migrated, and is not used any more.
 type MigratedError struct {
-	To string // the type of the storage it went to
-	At time.Time
+	To   string // the type of the storage it went to
+	At   time.Time
+	Done bool // all is there; else the last step was under way, or was not done
 }
 
 func (e *MigratedError) Error() string {
-	return "this storage was migrated to " + e.To + " at " + e.At.Format(time.RFC3339) + ": start the servers on that one. " +
-		"Should it say that it is not initialized, the last step was not done: \"operator migrate -reset\" gives this one back"
+	said := "this storage was migrated to " + e.To + " at " + e.At.Format(time.RFC3339) + ": start the servers on that one"
+	if !e.Done {
+		said += ". Should it say that it is not initialized, the last step was not done: \"operator migrate -reset\" gives this one back"
+	}
+	return said
 }
 
 // decodeMigrated returns the mark, nil when b is something else.
@@ -62,6 +67,32 @@ func MarkMigrated(ctx context.Context, store storage.Backend, to string) (config
 	return b, store.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: configKey, Value: mark}})
 }
 
+// MarkDone says in the mark that the target has all.
+func MarkDone(ctx context.Context, store storage.Backend) error {
+	b, err := store.Get(ctx, configKey)
+	if err != nil {
+		return err
+	}
+	m := decodeMigrated(b)
+	if m == nil || m.Done {
+		return nil
+	}
+	m.Done = true
+	if b, err = json.Marshal(m); err != nil {
+		return err
+	}
+	return store.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: configKey, Value: b}})
+}
+
+// IsMigrated reports whether a store is marked, however far that is.
+func IsMigrated(ctx context.Context, store storage.Backend) (bool, error) {
+	b, err := store.Get(ctx, configKey)
+	if storage.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && decodeMigrated(b) != nil, err
+}
+
 // UnmarkMigrated takes the mark from a store; was is false where there is none.
 func UnmarkMigrated(ctx context.Context, store storage.Backend) (was bool, err error) {
 	b, err := store.Get(ctx, configKey)
@@ -82,5 +113,5 @@ func UnmarkMigrated(ctx context.Context, store storage.Backend) (was bool, err e
 }
 
 func (m *migrated) err() error {
-	return errs.With(errs.Failed, &MigratedError{To: m.To, At: m.At})
+	return errs.With(errs.Failed, &MigratedError{To: m.To, At: m.At, Done: m.Done})
 }

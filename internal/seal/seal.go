@@ -340,11 +340,12 @@ func (m *Manager) Refresh(ctx context.Context) error {
 	return err
 }
 
-// reloadRing takes over the stored terms. It is an error when the store was migrated.
+// reloadRing takes over the stored terms. It is an error when the store was migrated, and all is done: before, nobody writes,
+// and what is read is as it was.
 func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
 		var gone *MigratedError
-		if _, err := readConfig(tx); errors.As(err, &gone) {
+		if _, err := readConfig(tx); errors.As(err, &gone) && gone.Done {
 			return err
 		}
 		record, err := tx.Get(barrier.RecordKey)

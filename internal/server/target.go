@@ -17,5 +17,5 @@ func (n *node) openTarget(ctx context.Context) (*core.Target, error) {
 	if cfg.Destination == nil {
 		return nil, errs.New(errs.Invalid, `the configuration names no target: add a stanza like storage_destination "postgresql" { connection_url = "…" }`)
 	}
-	return migrate.OpenTarget(ctx, cfg.Destination, n.clusterAddr(), n.log.Named("migration"))
+	return migrate.OpenTarget(ctx, n.cfg.Storage, cfg.Destination, n.clusterAddr(), n.log.Named("migration"))
 }

@@ -136,6 +136,9 @@ func (s *Server) Stop() { s.end(s.stop) }
 // Kill ends it with SIGKILL, if it runs.
 func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
+// PID is that of its first process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Pause stops it in its tracks, and Continue lets it go on.
 func (s *Server) Pause() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) } // of a running process
 

@@ -32,6 +32,9 @@ type copying struct {
 }
 
 func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logger) (err error) {
+	if err := apart(cfg.Source, cfg.Destination); err != nil {
+		return err
+	}
 	from, err := open(ctx, cfg.Source, cfg, false, log)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)

@@ -29,12 +29,49 @@ type side struct {
 
 // OpenTarget opens the storage that a server's own goes over to. clusterAddr is that of the node with which storage "raft"
 // begins.
-func OpenTarget(ctx context.Context, s *config.Storage, clusterAddr string, log *slog.Logger) (*core.Target, error) {
+func OpenTarget(ctx context.Context, source, s *config.Storage, clusterAddr string, log *slog.Logger) (*core.Target, error) {
+	if err := apart(source, s); err != nil {
+		return nil, err
+	}
 	to, err := open(ctx, s, &config.Migration{Destination: s, ClusterAddr: clusterAddr}, true, log)
 	if err != nil {
 		return nil, err
 	}
 	return &core.Target{Backend: to.Backend, Type: s.Type, Fresh: to.fresh, End: to.close}, nil
+}
+
+// apart refuses a target in the source's folder, or around it: who empties one would empty the other.
+func apart(source, target *config.Storage) error {
+	if stores.Known(source.Type) || stores.Known(target.Type) || source.Path() == "" || target.Path() == "" {
+		return nil
+	}
+	a, b := realPath(source.Path()), realPath(target.Path())
+	if isBelow(a, b) || isBelow(b, a) {
+		return errs.New(errs.Invalid, "%s: the folder %q is that of the source, or one lies in the other: name another", target.Pos, target.Path())
+	}
+	return nil
+}
+
+// realPath resolves as much of a path as there is.
+func realPath(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	for rest := ""; ; {
+		if real, err := filepath.EvalSymlinks(abs); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if abs == filepath.Dir(abs) {
+			return filepath.Join(abs, rest)
+		}
+		abs, rest = filepath.Dir(abs), filepath.Join(filepath.Base(abs), rest)
+	}
+}
+
+func isBelow(path, folder string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // leadTime bounds how long it takes to have a store to ourselves.

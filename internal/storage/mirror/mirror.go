@@ -11,6 +11,8 @@
 //  3. Deleted prefixes are done before the noted keys are copied, so that what was made anew below one is there in the end:
 //     it was noted later than the prefix.
 //  4. While a Copy switches, no Apply begins. Then what is noted is all that is missing.
+//  5. What others write to a store that is shared is not noted. So the owner of the Source tells it before others may
+//     write (Others), and a Copy that was begun before has failed.
 package mirror
 
 import (
@@ -56,6 +58,9 @@ type Source struct {
 	mu   sync.Mutex // held during an Apply, and while a Copy has writes wait
 	copy *Copy      // guarded by mu: it is told of what is written; nil for none
 	left error      // guarded by mu: why nothing is written any more
+
+	others atomic.Uint64 // how often others may have begun to write
+	leads  atomic.Uint64 // how often they have ceased to
 }
 
 var _ storage.Shower = (*Source)(nil)
@@ -71,6 +76,20 @@ func (s *Source) Apply(ctx context.Context, b storage.Batch) error {
 // ApplyShow implements storage.Shower.
 func (s *Source) ApplyShow(ctx context.Context, b storage.Batch, show func() error) error {
 	return s.noted(b, func() error { return storage.ApplyShow(ctx, s.Backend, b, show) })
+}
+
+// Others says that others may write to the store from now on, until they do no more. A Copy that is under way has failed.
+// It waits for nothing.
+func (s *Source) Others() { s.others.Add(1) }
+
+// Leads says that others write no more, and who uses the Source does again.
+func (s *Source) Leads() { s.leads.Add(1) }
+
+// Return lets a store that a Copy has left be written again: it was found not to be marked as one that was left.
+func (s *Source) Return() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = nil
 }
 
 func (s *Source) noted(b storage.Batch, apply func() error) error {
@@ -92,9 +111,12 @@ type Copy struct {
 	to   storage.Backend
 	last string // this key is left to who switches
 	size int    // entries of a part
+	seen uint64 // Source.others when it began
+	sole uint64 // Source.leads
 
 	turn   sync.Mutex // held by whoever copies; taken before Source.mu
 	cursor string     // guarded by turn: all before this key was copied
+	most   string     // guarded by turn: the last key that was handed to the target, by a part that may have failed
 	all    bool       // guarded by turn: and all behind it
 	over   bool       // guarded by turn: it has switched, or failed
 
@@ -112,7 +134,7 @@ type Copy struct {
 // Copy begins to note what is written; Run copies. All but the key last is copied, which Switch's finish is to write. There is
 // one Copy at a time.
 func (s *Source) Copy(to storage.Backend, last string) (*Copy, error) {
-	c := &Copy{src: s, to: to, last: last, size: partOps, kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
+	c := &Copy{src: s, to: to, last: last, size: partOps, seen: s.others.Load(), sole: s.leads.Load(), kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -218,12 +240,34 @@ func (c *Copy) detach() {
 	}
 }
 
+// Whole returns an error when others may have written to the source since the Copy began.
+func (c *Copy) Whole() error {
+	if c.src.others.Load() != c.seen {
+		return errOthers
+	}
+	return nil
+}
+
+// Sole returns an error when others have written and ceased to since the Copy began: what the source holds now that was
+// written by its user may then lie behind what others have written.
+func (c *Copy) Sole() error {
+	if c.src.leads.Load() != c.sole {
+		return errOthers
+	}
+	return nil
+}
+
+var errOthers error = errs.New(errs.NotActive, "another node may have written meanwhile: empty the target, and begin anew")
+
 // round copies a part, if there is one left, and what has changed in the others; done says that there is none.
 func (c *Copy) round(ctx context.Context) (over, done bool, err error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	if c.over {
 		return true, true, nil
+	}
+	if err := c.Whole(); err != nil {
+		return false, false, err
 	}
 	if !c.all {
 		if err := c.part(ctx); err != nil {
@@ -257,6 +301,7 @@ func (c *Copy) part(ctx context.Context) (err error) {
 			return nil
 		}
 		last = strings.Clone(string(it.Key()))
+		c.most = max(c.most, last)
 		value, err := it.Value()
 		if err != nil {
 			return reading(err)
@@ -308,7 +353,7 @@ func (c *Copy) redo(ctx context.Context, keys, prefixes map[string]struct{}) err
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if !c.all && key >= c.cursor {
+		if !c.all && key >= c.cursor && key > c.most {
 			break // a part to come has it
 		}
 		op := storage.Op{Kind: storage.Put, Key: key}
@@ -347,6 +392,9 @@ func (c *Copy) Switch(ctx context.Context, why error, finish func(ctx context.Co
 	brief, cancel := context.WithTimeout(ctx, switchTime)
 	defer cancel()
 	if err := c.catchUp(brief); err != nil {
+		return err
+	}
+	if err := c.Whole(); err != nil {
 		return err
 	}
 	gone, err := finish(ctx)

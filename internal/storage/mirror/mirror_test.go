@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -230,5 +231,102 @@ func TestTooMany(t *testing.T) {
 	}
 	if err := c.Run(t.Context()); !errs.Is(err, errs.Failed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// failingOnce fails one Apply.
+type failingOnce struct {
+	storage.Backend
+	n, at int
+}
+
+func (f *failingOnce) Apply(ctx context.Context, b storage.Batch) error {
+	if f.n++; f.n == f.at {
+		return errs.New(errs.Unavailable, "away for a moment: %w", storage.ErrNotApplied)
+	}
+	return f.Backend.Apply(ctx, b)
+}
+
+// TestShrunkPart copies a part again that has failed midway, and that ends earlier now: what was handed over behind its end, and
+// deleted since, is deleted in the target.
+func TestShrunkPart(t *testing.T) {
+	t.Parallel()
+	base, target := storagetest.NewMap(), storagetest.NewMap()
+	source := NewSource(base)
+	put := func(format string, n int) {
+		for i := range n {
+			if err := source.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: fmt.Sprintf(format, i), Value: []byte("v")}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put("k/%05d", 1000)
+	c, err := source.Copy(&failingOnce{Backend: target, at: 5}, lastKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.size = 500
+	if _, _, err := c.round(t.Context()); err == nil {
+		t.Fatal("the part has not failed")
+	}
+	if err := source.Apply(t.Context(), storage.Batch{{Kind: storage.Delete, Key: "k/00399"}}); err != nil {
+		t.Fatal(err)
+	}
+	put("k/00000/%d", 200)
+	for done := false; !done; {
+		if _, done, err = c.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := all(t, target), all(t, base); !maps.Equal(got, want) {
+		t.Errorf("the target has %d entries, the source %d", len(got), len(want))
+	}
+}
+
+// TestOthers fails when somebody else may have written, before the switch and within it.
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	source := NewSource(storagetest.NewMap())
+	begin := func() *Copy {
+		t.Helper()
+		c, err := source.Copy(storagetest.NewMap(), lastKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, done, err := c.round(t.Context()); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		return c
+	}
+	c := begin()
+	if err := errors.Join(c.Whole(), c.Sole()); err != nil {
+		t.Fatal(err)
+	}
+	source.Others()
+	if err := c.Switch(t.Context(), storage.ErrNotApplied, nil); !errs.Is(err, errs.NotActive) {
+		t.Errorf("switched: %v", err)
+	}
+	if err := c.Sole(); err != nil {
+		t.Errorf("others write yet: %v", err)
+	}
+	source.Leads()
+	if c.Whole() == nil || c.Sole() == nil {
+		t.Error("it does not know that others have written")
+	}
+	if err := c.Run(t.Context()); !errs.Is(err, errs.NotActive) {
+		t.Errorf("it goes on: %v", err)
+	}
+	c = begin()
+	why := errors.New("gone")
+	if err := c.Switch(t.Context(), why, func(context.Context) (bool, error) { return true, nil }); err != nil {
+		t.Fatal(err)
+	}
+	put := storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("v")}}
+	if err := source.Apply(t.Context(), put); !errors.Is(err, why) {
+		t.Errorf("it is written: %v", err)
+	}
+	source.Return()
+	if err := source.Apply(t.Context(), put); err != nil {
+		t.Errorf("it is not given back: %v", err)
 	}
 }
