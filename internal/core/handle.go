@@ -208,7 +208,11 @@ func (h *handling) here(ctx context.Context) error {
 		switch h.req.Op { //nolint:exhaustive // all others write
 		case engine.OpRead, engine.OpList, engine.OpHelp, 0:
 		case engine.OpUpdate:
-			if h.computes = h.isComputing(ctx); !h.computes {
+			h.computes = h.isComputing(ctx)
+			if !h.computes && h.route == nil && h.c.fresh(ctx) == nil { // its mount may be too new for this node
+				h.computes = h.isComputing(ctx)
+			}
+			if !h.computes {
 				return ErrStandby
 			}
 		default:
