@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -155,36 +156,51 @@ func TestSwitchQuietTargetHangs(t *testing.T) {
 	leader.must("PUT", "secret/more", map[string]any{"n": "x"})
 }
 
-// TestSwitchMarkUnknown has the followers stand still when the mark is written. When they go on, either it counts, the target gets all, and the
-// old cluster is written no more; or it is taken back, and the old cluster goes on.
+// TestSwitchMarkUnknown has the followers stand still when the mark is written, while writes wait. When they go on, either it counts, the target gets
+// all, and the old cluster is written no more; or it does not, and the old cluster goes on.
 func TestSwitchMarkUnknown(t *testing.T) {
 	t.Parallel()
-	stanza := newFileStanza(t)
+	pg := database.NewPostgres(t)
+	stanza := postgresStanza(pg.NewDatabase(), "")
 	c, leader := migratingTrio(t, stanza)
 	others := c.standbys()
+	goOn := hang(t, pg) // so that the switch waits, and then the writes do
+	done := leader.switching()
+	await(t, "the switch to be under way", func() bool {
+		a := leader.get("sys/in-flight-req")
+		return strings.Contains(fmt.Sprint(a.body), "sys/storage/migration/switch")
+	})
+	<-time.After(time.Second) // until its first write to the target is under way
+	var writers sync.WaitGroup
+	for i := range 3 {
+		writers.Go(func() {
+			_, _ = leader.call(t.Context(), "PUT", fmt.Sprint("secret/waiting", i), leader.root, map[string]any{"n": "x"}) // it may fail, or not
+		})
+	}
+	<-time.After(300 * time.Millisecond) // until they wait, too
 	for _, o := range others {
 		o.signal(syscall.SIGSTOP)
 	}
-	done := leader.switching()
+	goOn()
 	await(t, "the mark to be in doubt", func() bool { return strings.Contains(leader.output(), "is not known yet") })
 	for _, o := range others {
 		o.signal(syscall.SIGCONT)
 	}
-	if s := <-done; s.code != 0 {
+	s := <-done
+	writers.Wait()
+	if s.code != 0 {
 		t.Log("the switch failed")
 		await(t, "the old cluster to go on", func() bool {
 			a, err := c.leader().call(t.Context(), "PUT", "secret/more", leader.root, map[string]any{"n": "x"})
 			return err == nil && a.code == 204
 		})
 		c.opened()
-		if a := onTarget(t, leader, stanza).get("sys/seal-status"); a.body["initialized"] != false {
-			t.Errorf("the target: %d %v", a.code, a.body)
-		}
+		await(t, "the target to be free", func() bool { return !strings.Contains(fmt.Sprint(leader.get("sys/storage/migration").body), "following") })
 		return
 	}
 	t.Log("the switch was done")
 	await(t, "the old leader to be sealed", func() bool {
-		return strings.Contains(fmt.Sprint(leader.get("sys/seal-status").body), "this storage was migrated to file")
+		return strings.Contains(fmt.Sprint(leader.get("sys/seal-status").body), "this storage was migrated to postgresql")
 	})
 	for _, o := range others { // one of them led for a moment
 		if a, err := o.call(t.Context(), "PUT", "secret/never", o.root, map[string]any{"n": "x"}); err == nil && a.code == 204 {

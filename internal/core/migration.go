@@ -285,7 +285,7 @@ func (c *Core) tellMigrated(ctx context.Context) {
 	if err := seal.MarkDone(ctx, c.source.Backend); err != nil {
 		c.log.Debug("mark the migration as done", "error", err)
 	}
-	if c.cfg.Cluster != nil && !c.cfg.Cluster.Alone() {
+	if !c.alone() {
 		c.nudge(ctx)
 		pause(ctx, tellTime)
 	}
@@ -316,7 +316,8 @@ func pause(ctx context.Context, d time.Duration) {
 const (
 	probeTime  = 5 * time.Second  // for a first write to the target
 	markTime   = 10 * time.Second // for the mark
-	learnTime  = 10 * time.Minute // to find out whether a mark counts of which that is not known
+	learnTime  = 10 * time.Minute // to find out whether a mark counts of which that is not known, where nodes keep a log
+	learnSoon  = 30 * time.Second // likewise, where a database does, which only the active node reads
 	finishTime = 10 * time.Second // for the target's seal configuration
 	tellTime   = time.Second
 )
@@ -340,7 +341,7 @@ func (c *Core) goOver(ctx context.Context, to *Target, source *mirror.Copy) (gon
 	if err != nil {
 		return config != nil, err
 	}
-	if err := source.Sole(); err != nil {
+	if err := source.Sole(); err != nil && !c.alone() {
 		return c.unmark(ctx, err)
 	}
 	put := storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}
@@ -384,7 +385,11 @@ func (c *Core) mark(ctx context.Context, to string) (config []byte, err error) {
 		return nil, err
 	}
 	// Perhaps another node leads by now, which has the mark in its log, or has not. What this one shows is committed.
-	ctx, cancel := context.WithTimeout(ctx, learnTime)
+	most := learnTime
+	if c.cfg.Cluster != nil && !c.cfg.Cluster.ServesReads() {
+		most = learnSoon
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	if a := c.active.Load(); a != nil {
 		defer context.AfterFunc(a.ctx, cancel)()
@@ -416,9 +421,15 @@ func (c *Core) unmark(ctx context.Context, err error) (gone bool, _ error) {
 	return back != nil, errors.Join(err, back)
 }
 
+// alone reports whether no other node writes to the store.
+func (c *Core) alone() bool { return c.cfg.Cluster == nil || c.cfg.Cluster.Alone() }
+
 // leftBehind reports whether the store that this node comes to lead is marked as migrated, and seals the node then: the one
 // that led has done the last step, or has not, and nobody here can tell. The others are to learn that the mark counts.
 func (c *Core) leftBehind(a *Active) bool {
+	if c.alone() && c.source.Switching() {
+		return false // it is this node's own mark: it goes on, or all writes are refused, when that is through
+	}
 	is, err := seal.IsMigrated(a.ctx, c.source.Backend)
 	switch {
 	case err != nil:

@@ -103,9 +103,9 @@ func (c *Core) follow() {
 
 // leads gives this node the right to write.
 func (c *Core) leads() {
+	c.source.Leads()
 	c.await(c.past)
 	c.past = nil
-	c.source.Leads()
 	c.raw.Lead()
 	a := c.active.Load()
 	if a == nil || a.ctx.Err() != nil || c.leftBehind(a) {

@@ -55,18 +55,32 @@ const (
 type Source struct {
 	storage.Backend
 
-	mu   sync.Mutex // held during an Apply, and while a Copy has writes wait
-	copy *Copy      // guarded by mu: it is told of what is written; nil for none
-	left error      // guarded by mu: why nothing is written any more
+	mu   lock  // held during an Apply, and while a Copy has writes wait
+	copy *Copy // guarded by mu: it is told of what is written; nil for none
+	left error // guarded by mu: why nothing is written any more
 
 	others atomic.Uint64 // how often others may have begun to write
 	leads  atomic.Uint64 // how often they have ceased to
+
+	switching atomic.Bool // a Copy is at its last step
+
+	state sync.Mutex
+	cut   chan struct{} // guarded by state: closed while others may write
+	isCut bool          // guarded by state
 }
+
+// A lock is a mutex for which one can wait with something else.
+type lock chan struct{}
+
+func (l lock) Lock()   { l <- struct{}{} }
+func (l lock) Unlock() { <-l }
 
 var _ storage.Shower = (*Source)(nil)
 
 // NewSource returns b, which must be used through it alone.
-func NewSource(b storage.Backend) *Source { return &Source{Backend: b} }
+func NewSource(b storage.Backend) *Source {
+	return &Source{Backend: b, mu: make(lock, 1), cut: make(chan struct{})}
+}
 
 // Apply implements storage.Backend.
 func (s *Source) Apply(ctx context.Context, b storage.Batch) error {
@@ -79,11 +93,50 @@ func (s *Source) ApplyShow(ctx context.Context, b storage.Batch, show func() err
 }
 
 // Others says that others may write to the store from now on, until they do no more. A Copy that is under way has failed.
-// It waits for nothing.
-func (s *Source) Others() { s.others.Add(1) }
+// Writes that wait for a Copy that switches fail: who takes the right to write from this node may wait for them, and the
+// switch for what comes after that. It waits for nothing.
+func (s *Source) Others() {
+	s.others.Add(1)
+	s.state.Lock()
+	defer s.state.Unlock()
+	if !s.isCut {
+		s.isCut = true
+		close(s.cut)
+	}
+}
+
+// Switching reports whether a Copy is at its last step, for which all writes wait.
+func (s *Source) Switching() bool { return s.switching.Load() }
 
 // Leads says that others write no more, and who uses the Source does again.
-func (s *Source) Leads() { s.leads.Add(1) }
+func (s *Source) Leads() {
+	s.leads.Add(1)
+	s.state.Lock()
+	defer s.state.Unlock()
+	if s.isCut {
+		s.isCut, s.cut = false, make(chan struct{})
+	}
+}
+
+var errCut = errs.New(errs.NotActive, "this node is not the active one any more: %w", storage.ErrNotApplied)
+
+// enter takes mu for a write.
+func (s *Source) enter() error {
+	select {
+	case s.mu <- struct{}{}:
+		return nil
+	default:
+	}
+	s.state.Lock()
+	cut := s.cut
+	s.state.Unlock()
+	select {
+	case s.mu <- struct{}{}:
+		return nil
+	case <-cut:
+		return errCut
+	}
+}
 
 // Return lets a store that a Copy has left be written again: it was found not to be marked as one that was left.
 func (s *Source) Return() {
@@ -93,7 +146,9 @@ func (s *Source) Return() {
 }
 
 func (s *Source) noted(b storage.Batch, apply func() error) error {
-	s.mu.Lock()
+	if err := s.enter(); err != nil {
+		return err
+	}
 	defer s.mu.Unlock()
 	if s.left != nil {
 		return s.left
@@ -397,6 +452,8 @@ func (c *Copy) Switch(ctx context.Context, why error, finish func(ctx context.Co
 	if err := c.Whole(); err != nil {
 		return err
 	}
+	c.src.switching.Store(true)
+	defer c.src.switching.Store(false)
 	gone, err := finish(ctx)
 	if gone {
 		c.src.left, c.src.copy, c.over = why, nil, true
