@@ -195,7 +195,9 @@ func TestSwitchMarkUnknown(t *testing.T) {
 			return err == nil && a.code == 204
 		})
 		c.opened()
-		await(t, "the target to be free", func() bool { return !strings.Contains(fmt.Sprint(leader.get("sys/storage/migration").body), "following") })
+		await(t, "the target to be free", func() bool {
+			return !strings.Contains(fmt.Sprint(leader.get("sys/storage/migration").body), "following")
+		})
 		return
 	}
 	t.Log("the switch was done")
