@@ -243,8 +243,8 @@ func (w *walk) credential(id roleID, raw []byte, now time.Time) error {
 }
 
 func (w *walk) object(scope string, raw []byte, now time.Time) error {
-	var o object
-	if err := json.Unmarshal(raw, &o); err != nil {
+	o, err := parseObject("", raw) // the record is named by the caller
+	if err != nil {
 		return err
 	}
 	kind := objectKind{scope: scope, typ: o.Type}

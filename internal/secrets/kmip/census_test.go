@@ -37,6 +37,7 @@ func TestCensus(t *testing.T) {
 	x := newBench(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	put := func(key string, v any) { x.do(func(tx storage.Tx) error { return storage.PutJSON(tx, key, v) }) }
+	add := func(key string, o *object) { x.do(func(tx storage.Tx) error { return tx.Put(key, o.encode()) }) }
 	const scopes = maxCensus + 20
 	x.do(func(tx storage.Tx) error {
 		for i := range scopes {
@@ -49,11 +50,11 @@ func TestCensus(t *testing.T) {
 	for i := range scopes {
 		scope := fmt.Sprintf("%05d", i)
 		for j := range 1 + (scopes-i)/scopes { // the first has two
-			put(objectKey(scope, fmt.Sprint(j)), &object{ID: fmt.Sprint(i, j), Type: ttlv.ObjectTypeSymmetricKey})
+			add(objectKey(scope, fmt.Sprint(j)), &object{ID: fmt.Sprint(i, j), Type: ttlv.ObjectTypeSymmetricKey})
 		}
 	}
-	put(objectKey("00000", "x"), &object{ID: "x", Type: ttlv.ObjectTypeSymmetricKey, Attrs: []attribute{newAttribute(attrActivation, date(now))}})
-	put(objectKey("00000", "y"), &object{ID: "y", Type: ttlv.ObjectTypeOpaqueObject})
+	add(objectKey("00000", "x"), &object{ID: "x", Type: ttlv.ObjectTypeSymmetricKey, Attrs: []attribute{newAttribute(attrActivation, date(now))}})
+	put(objectKey("00000", "y"), &object{ID: "y", Type: ttlv.ObjectTypeOpaqueObject}) // a record of version 1
 	for i, days := range []int{-1, 2, 10} {
 		put(credDir("00000", "RRRRR")+fmt.Sprint(i), &credential{Expires: now.Add(time.Duration(days) * day)})
 	}
@@ -120,7 +121,7 @@ func TestCensusInParts(t *testing.T) {
 			return err
 		}
 		for i := range 100 {
-			if err := storage.PutJSON(tx, objectKey("AAAAA", fmt.Sprint(i)), &object{ID: fmt.Sprint(i), Type: ttlv.ObjectTypeSecretData}); err != nil {
+			if err := tx.Put(objectKey("AAAAA", fmt.Sprint(i)), (&object{ID: fmt.Sprint(i), Type: ttlv.ObjectTypeSecretData}).encode()); err != nil {
 				return err
 			}
 		}

@@ -371,7 +371,8 @@ func (e *Engine) revoke(_ context.Context, call *engine.Call, in revokeIn) (*eng
 	c, err := get[credential](call.Tx, credDir(s.ID, r.ID)+in.Serial)
 	gone := errors.Is(err, errNotFound)
 	if gone { // others may have come of it
-		c, err = &credential{}, nil
+		c = &credential{}
+		c.Line, err = lineOf(call.Tx, s.ID, r.ID, in.Serial)
 	}
 	if err != nil {
 		return nil, err
@@ -381,7 +382,7 @@ func (e *Engine) revoke(_ context.Context, call *engine.Call, in revokeIn) (*eng
 		return nil, err
 	}
 	if gone && len(also) == 0 {
-		return nil, errs.New(errs.Invalid, "the role has no certificate with the serial number %s", in.Serial)
+		return nil, errs.New(errs.Invalid, "the role has no certificate with the serial number %s: if it had, and others came of it by renewal, revoke the first of them (renewed_from of the list), or delete the role", in.Serial)
 	}
 	if len(also) == 0 {
 		return nil, nil

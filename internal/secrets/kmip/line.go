@@ -60,26 +60,47 @@ func forgetCredential(tx storage.Tx, scope, role, serial string) error {
 	return tx.Delete(credDir(scope, role) + serial)
 }
 
+// lineOf finds the line of a certificate that is forgotten, by one that came of it; "" is none.
+func lineOf(tx storage.Tx, scope, role, serial string) (string, error) {
+	dir := lineDir(scope, role, "")
+	dir = strings.TrimSuffix(dir, "/")
+	for kv, err := range tx.Scan(dir, "") {
+		if err != nil {
+			return "", err
+		}
+		if string(kv.Value) == serial {
+			line, _, _ := strings.Cut(strings.TrimPrefix(kv.Key, dir), "/")
+			return line, nil
+		}
+	}
+	return "", nil
+}
+
 // revokeLine revokes a certificate and all that came of it, and tells which those were.
 // line is the first one of its line, "" where it is that itself. What came of one that is
-// forgotten by now may have come of this one: it is revoked, too.
+// forgotten by now may have come of this one: it is revoked, too, unless this one itself came of
+// that.
 func revokeLine(tx storage.Tx, scope, role, serial, line string) (also []string, err error) {
 	if line == "" {
 		line = serial
 	}
-	there, came := map[string]bool{}, map[string][]string{} // what came of each
+	parents, came := map[string]string{}, map[string][]string{} // what came of each
 	for kv, err := range tx.Scan(lineDir(scope, role, line), "") {
 		if err != nil {
 			return nil, err
 		}
 		s := kv.Key[strings.LastIndexByte(kv.Key, '/')+1:]
-		there[s] = true
-		came[string(kv.Value)] = append(came[string(kv.Value)], s)
+		parents[s] = string(kv.Value)
+		came[parents[s]] = append(came[parents[s]], s)
+	}
+	above := map[string]bool{line: true} // what it came of, as far as that is known
+	for s := parents[serial]; s != "" && !above[s]; s = parents[s] {
+		above[s] = true
 	}
 	gone := map[string]bool{}
 	todo := came[serial]
 	for parent, list := range came {
-		if !there[parent] && parent != line && parent != serial {
+		if parents[parent] == "" && !above[parent] && parent != serial {
 			todo = append(todo, list...)
 		}
 	}

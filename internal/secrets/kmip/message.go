@@ -230,6 +230,7 @@ type batch struct {
 	pairs     *pairs             // of RSA, made beforehand
 	within    *scope             // once it was read
 	rules     map[string][]rule  // of the scope, once they were read
+	free      bool               // what is made is the server's doing: no constraint is on it
 	turned    map[string]string  // whose turn it was in groups, as this message has it
 }
 

@@ -372,7 +372,7 @@ func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) erro
 	if err := b.complete(o); err != nil {
 		return nil, err
 	}
-	if err := b.constrained(o); err != nil {
+	if err := b.constrained(o, nil); err != nil {
 		return nil, err
 	}
 	for _, a := range o.instances(attrName) {

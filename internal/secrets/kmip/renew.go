@@ -131,6 +131,8 @@ func (b *batch) reProvision(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	node := ttlv.Struct(ttlv.TagCertificate, ttlv.Enum(ttlv.TagCertificateType, ttlv.CertificateTypeX_509), ttlv.Bytes(ttlv.TagCertificateValue, cert.Raw))
+	b.free = true // whoever lays down constraints must not keep others from renewing
+	defer func() { b.free = false }()
 	o, err := b.make(ttlv.ObjectTypeCertificate, nil, node, func(o *object) error {
 		o.set(attrCreated, date(b.now))
 		b.certificateIs(o, ttlv.CertificateTypeX_509, cert.Raw, cert)

@@ -73,15 +73,18 @@ func (e *Engine) rotate(b *batch, hash string) error {
 	if err != nil {
 		return err
 	}
-	if s.Frozen { // later
-		return b.tx.Put(dueKey(b.now.Add(time.Hour), "r", b.scope, hash), nil)
+	later := func() error { return b.tx.Put(dueKey(b.now.Add(time.Hour), "r", b.scope, hash), nil) }
+	if s.Frozen {
+		return later()
 	}
 	p := ttlv.Struct(ttlv.TagRequestPayload, ttlv.Text(ttlv.TagUniqueIdentifier, o.ID))
 	if n := o.get(attrRotateOffset); n != nil {
 		p.Add(n.Retag(ttlv.TagOffset))
 	}
-	if _, err = b.rekey(p); isFault(err) {
-		return nil // nothing was written
+	b.free = true
+	defer func() { b.free = false }()
+	if _, err = b.rekey(p); isFault(err) { // nothing was written; what is in the way may go
+		return later()
 	}
 	return err
 }

@@ -11,7 +11,9 @@ import (
 // What clients lay down for the objects that are made in their scope (KMIP 2.1): attributes
 // that an object gets when its maker does not give them (Set Defaults, section 6.1.53), and
 // values that attributes must have (Set Constraints, section 6.1.52). Both are kept with the
-// scope, in the form in which they came, and hold for clients of every version.
+// scope, in the form in which they came, and hold for clients of every version. As they act on
+// all roles of the scope, they are in no operation_all; the operator sees them, and takes them
+// away.
 
 const (
 	maxRules     = 100      // of defaults, and of constraints
@@ -213,10 +215,15 @@ func groupsOf(attrs []attribute) (out []string) {
 	return out
 }
 
-// constrained holds an object that is about to be made to the scope's constraints: each that
-// is for it must be met. Of an attribute that one names, the object must have values, and each
-// must be one of those that are named; a usage mask must have no other bits.
-func (b *batch) constrained(o *object) error {
+// constrained holds an object that is about to be made, or was changed, to the scope's
+// constraints: each that is for it must be met. Of an attribute that one names, the object must
+// have values, and each must be one of those that are named; a usage mask must have no other
+// bits. before is the object as it was, nil for a new one: what it did not meet then, as it was
+// made before there was the constraint, it need not meet now.
+func (b *batch) constrained(o, before *object) error {
+	if b.free {
+		return nil
+	}
 	s, err := b.settings()
 	if err != nil {
 		return err
@@ -225,13 +232,13 @@ func (b *batch) constrained(o *object) error {
 	if err != nil {
 		return err
 	}
-	groups := groupsOf(o.Attrs)
 	for _, r := range rules {
-		if !r.concerns(o.Type, groups) {
+		if !r.concerns(o.Type, groupsOf(o.Attrs)) {
 			continue
 		}
+		had := before != nil && r.concerns(before.Type, groupsOf(before.Attrs))
 		for _, g := range r.attrs {
-			if !b.allowed(o, g.name, r.attrs) {
+			if !b.allowed(o, g.name, r.attrs) && !(had && !b.allowed(before, g.name, r.attrs)) {
 				return newer(denied("the scope has a constraint that this %s does not meet", g.name), ttlv.ResultReasonConstraintViolation)
 			}
 		}
@@ -285,6 +292,15 @@ func (b *batch) setDefaults(p *ttlv.Node) (*ttlv.Node, error) {
 		rules, err := b.parseRules(n, ttlv.TagObjectDefaults, b.parseDefault)
 		if err != nil {
 			return nil, err
+		}
+		for _, r := range rules { // none that would have every object fail
+			attrs, err := attrsOf(r.attrs)
+			if err == nil {
+				err = checkDates(&object{Attrs: attrs})
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 		if len(rules) > 0 {
 			text = base64.StdEncoding.EncodeToString(n.Encode())

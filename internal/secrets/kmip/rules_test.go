@@ -1,11 +1,18 @@
 package kmip_test
 
 import (
+	"crypto/x509"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"arca/internal/arcatest"
 	"arca/internal/ttlv"
 )
+
+// laying is what a role may do that lays down rules for others.
+var laying = object{"operation_all": true, "operation_set_defaults": true, "operation_set_constraints": true}
 
 func types(list ...uint32) *ttlv.Node {
 	n := ttlv.Struct(ttlv.TagObjectTypes)
@@ -30,7 +37,7 @@ func attrs2(list ...*ttlv.Node) *ttlv.Node { return ttlv.Struct(ttlv.TagAttribut
 // Query shows them; without any, there are none.
 func TestDefaults(t *testing.T) {
 	t.Parallel()
-	c, old := v2(t, all)
+	c, old := v2(t, laying)
 	symmetric := ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypeSymmetricKey)
 	alg, bits := ttlv.Enum(ttlv.TagCryptographicAlgorithm, ttlv.CryptographicAlgorithmAES), func(n int32) *ttlv.Node { return ttlv.Int(ttlv.TagCryptographicLength, n) }
 	mask := func(m uint32) *ttlv.Node { return ttlv.Int(ttlv.TagCryptographicUsageMask, int32(m)) }
@@ -84,6 +91,8 @@ func TestDefaults(t *testing.T) {
 		"a field of others":  ttlv.Struct(ttlv.TagObjectDefaults, symmetric, attrs2(alg), ttlv.Text(ttlv.TagComment, "x")),
 		"a field twice":      ttlv.Struct(ttlv.TagObjectDefaults, symmetric, attrs2(alg), attrs2(bits(1))),
 		"a wrong type":       ttlv.Struct(ttlv.TagObjectDefaults, symmetric, attrs2(ttlv.Text(ttlv.TagCryptographicLength, "1"))),
+		"two of one":         ttlv.Struct(ttlv.TagObjectDefaults, symmetric, attrs2(bits(128), bits(256))),
+		"dates that cross":   ttlv.Struct(ttlv.TagObjectDefaults, symmetric, attrs2(ttlv.Time(ttlv.TagActivationDate, time.Unix(2000, 0)), ttlv.Time(ttlv.TagDeactivationDate, time.Unix(1000, 0)))),
 		"something else":     ttlv.Struct(ttlv.TagConstraint),
 		"more than there is": ttlv.Struct(ttlv.TagObjectDefaults, symmetric, attrs2(ttlv.Text(ttlv.TagComment, string(slices.Repeat([]byte("x"), 20<<10))))),
 	} {
@@ -103,7 +112,7 @@ func TestDefaults(t *testing.T) {
 // 7.6), in whatever way and by clients of whatever version.
 func TestConstraints(t *testing.T) {
 	t.Parallel()
-	c, old := v2(t, all)
+	c, old := v2(t, laying)
 	if got := c.must(ttlv.OperationGetConstraints); len(got.Get(ttlv.TagConstraints).Children) != 0 {
 		t.Errorf("constraints %v", got)
 	}
@@ -192,4 +201,117 @@ func TestRulesAreAllowed(t *testing.T) {
 	c.fails(ttlv.ResultReasonPermissionDenied, ttlv.OperationSetDefaults)
 	c.ver = [2]int32{2, 0}
 	c.fails(ttlv.ResultReasonOperationNotSupported, ttlv.OperationGetConstraints)
+}
+
+// What is laid down acts on all roles of a scope: operation_all does not have it, and each flag
+// stands beside that.
+func TestRulesAreApart(t *testing.T) {
+	t.Parallel()
+	s, address := mounted(t)
+	const role = "kmip/scope/finance/role/accounting"
+	cert, _ := certificate(t, s, "kmip", "finance", "accounting", all)
+	tries := func() (defaults, constraints, create uint32) {
+		t.Helper()
+		c := dial(t, address, settings(t, s, "kmip", cert))
+		c.ver = [2]int32{2, 1}
+		_, defaults = c.do(ttlv.OperationSetDefaults)
+		_, constraints = c.do(ttlv.OperationSetConstraints, ttlv.Struct(ttlv.TagConstraints))
+		_, create = c.do(ttlv.OperationCreate, aes2(12)...)
+		return
+	}
+	const no = ttlv.ResultReasonPermissionDenied
+	for _, x := range []struct {
+		name                          string
+		flags                         object
+		defaults, constraints, create uint32
+	}{
+		{"all", object{"operation_all": true}, no, no, 0},
+		{"one more", object{"operation_set_defaults": true}, 0, no, 0},
+		{"both with all", laying, 0, 0, 0},
+		{"one less", object{"operation_set_defaults": false}, no, 0, 0},
+		{"all again", object{"operation_all": true}, no, no, 0},
+		{"one alone", object{"operation_all": false, "operation_set_constraints": true}, no, 0, no},
+		{"none", object{"operation_none": true}, no, no, no},
+		{"after none", object{"operation_set_defaults": true}, 0, no, no},
+	} {
+		s.Must("POST", role, s.Root, x.flags)
+		if d, c, m := tries(); d != x.defaults || c != x.constraints || m != x.create {
+			t.Errorf("%s: %d %d %d", x.name, d, c, m)
+		}
+	}
+	for _, bad := range []object{{"operation_none": true, "operation_set_defaults": true}, {"operation_all": true, "operation_set_defaults": true, "operation_get": true}} {
+		if code, _ := s.Do("POST", role, s.Root, bad); code != 400 {
+			t.Errorf("%v: %d", bad, code)
+		}
+	}
+}
+
+// Constraints that nothing meets hold up no renewal of certificates; the operator sees them, as
+// the defaults, and takes them away.
+func TestRulesOfOperator(t *testing.T) {
+	t.Parallel()
+	s, address := mounted(t)
+	cert, _ := certificate(t, s, "kmip", "finance", "accounting", laying)
+	c := dial(t, address, settings(t, s, "kmip", cert))
+	c.ver = [2]int32{2, 1}
+	c.must(ttlv.OperationSetConstraints, ttlv.Struct(ttlv.TagConstraints, ttlv.Struct(ttlv.TagConstraint, attrs2(ttlv.Text(ttlv.TagComment, "the word")))))
+	c.must(ttlv.OperationSetDefaults, ttlv.Struct(ttlv.TagDefaultsInformation, ttlv.Struct(ttlv.TagObjectDefaults, types(ttlv.ObjectTypeSymmetricKey), attrs2(ttlv.Text(ttlv.TagContactInformation, "the desk")))))
+	csr, err := x509.CreateCertificateRequest(strings.NewReader(strings.Repeat("x", 4096)), &x509.CertificateRequest{}, newEC(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.must(ttlv.OperationReProvision, ttlv.Struct(ttlv.TagCertificateRequest, ttlv.Enum(ttlv.TagCertificateRequestType, ttlv.CertificateRequestTypePKCS_10),
+		ttlv.Bytes(ttlv.TagCertificateRequestValue, csr)))
+	c.fails(ttlv.ResultReasonConstraintViolation, ttlv.OperationCreate, aes2(12)...)
+	const path = "kmip/scope/finance"
+	shown := func(field string) string {
+		text, _ := arcatest.Dig(s.Must("GET", path, s.Root, nil), "data").(object)[field].(string)
+		return text
+	}
+	if a, b := shown("constraints"), shown("defaults"); !strings.Contains(a, "the word") || !strings.HasPrefix(a, "<Constraints>") || !strings.Contains(b, "the desk") {
+		t.Errorf("the scope shows %q and %q", a, b)
+	}
+	s.Must("POST", path, s.Root, object{"clear_constraints": true})
+	if shown("constraints") != "" || shown("defaults") == "" {
+		t.Error("not the constraints, and they alone, are gone")
+	}
+	id := c.must(ttlv.OperationCreate, aes2(12)...).Get(ttlv.TagUniqueIdentifier).Text()
+	if a := c.must(ttlv.OperationGetAttributes, uid(id)).Get(ttlv.TagAttributes); a.Get(ttlv.TagContactInformation) == nil {
+		t.Errorf("without the default: %v", a)
+	}
+	s.Must("POST", path, s.Root, object{"clear_defaults": true})
+	if shown("defaults") != "" {
+		t.Error("the defaults are there")
+	}
+}
+
+// An object that meets the constraints is not changed so that it does not, nor put into a group
+// that has others; one of before keeps what it has.
+func TestConstraintsOnChanges(t *testing.T) {
+	t.Parallel()
+	c, old := v2(t, laying)
+	id := func(out *ttlv.Node) string { return out.Get(ttlv.TagUniqueIdentifier).Text() }
+	comment := func(s string) *ttlv.Node { return ttlv.Text(ttlv.TagComment, s) }
+	fresh := func(n *ttlv.Node) *ttlv.Node { return ttlv.Struct(ttlv.TagNewAttribute, n) }
+	group := ttlv.Text(ttlv.TagObjectGroup, "hidden")
+	before := id(c.must(ttlv.OperationCreate, aes2(12, comment("of before"))...))
+	c.must(ttlv.OperationSetConstraints, ttlv.Struct(ttlv.TagConstraints,
+		ttlv.Struct(ttlv.TagConstraint, attrs2(comment("a"), comment("b"))),
+		ttlv.Struct(ttlv.TagConstraint, groups("hidden"), attrs2(ttlv.Bool(ttlv.TagSensitive, true)))))
+	made := id(c.must(ttlv.OperationCreate, aes2(12, comment("a"))...))
+	violated := ttlv.ResultReasonConstraintViolation
+	c.fails(violated, ttlv.OperationModifyAttribute, uid(made), fresh(comment("c")))
+	c.fails(violated, ttlv.OperationSetAttribute, uid(made), fresh(comment("c")))
+	c.fails(violated, ttlv.OperationDeleteAttribute, uid(made), ttlv.Enum(ttlv.TagAttributeReference, uint32(ttlv.TagComment)))
+	c.fails(violated, ttlv.OperationAddAttribute, uid(made), fresh(group))
+	c.fails(violated, ttlv.OperationAddAttribute, uid(before), fresh(group))
+	if _, r := old.do(ttlv.OperationAddAttribute, uid(made), attr("Object Group", ttlv.Text(0, "hidden"))); r != ttlv.ResultReasonPermissionDenied {
+		t.Errorf("KMIP 1: reason %d", r)
+	}
+	c.must(ttlv.OperationModifyAttribute, uid(made), fresh(comment("b")))
+	c.must(ttlv.OperationSetAttribute, uid(made), fresh(ttlv.Bool(ttlv.TagSensitive, true)))
+	c.must(ttlv.OperationAddAttribute, uid(made), fresh(group))
+	c.fails(violated, ttlv.OperationSetAttribute, uid(made), fresh(ttlv.Bool(ttlv.TagSensitive, false)))
+	c.must(ttlv.OperationAddAttribute, uid(before), fresh(vendor("x", "shelf", "7")))
+	c.must(ttlv.OperationActivate, uid(made))
 }

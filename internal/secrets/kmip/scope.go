@@ -124,6 +124,16 @@ func (e *Engine) readScope(_ context.Context, call *engine.Call, in scopeIn) (*e
 	if s.Frozen {
 		out["frozen"] = true
 	}
+	for name, text := range map[string]string{"defaults": s.Defaults, "constraints": s.Constraints} {
+		if text == "" {
+			continue
+		}
+		n, err := keptNode(text)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = string(e.texts().EncodeXML(n))
+	}
 	return data(out), nil
 }
 
@@ -143,6 +153,9 @@ type writeScopeIn struct {
 	scopeIn
 	Retention *time.Duration `api:"retention" help:"How long the material of destroyed objects is kept, so that they can be restored; 0 is not at all."`
 	Frozen    *bool          `api:"frozen" help:"Clients may use and read objects, and neither make nor change any."`
+	// What clients have laid down is taken away, not changed: they know what they need.
+	NoDefaults    bool `api:"clear_defaults" help:"Take away the defaults for new objects that clients have set (Set Defaults)."`
+	NoConstraints bool `api:"clear_constraints" help:"Take away the constraints for objects that clients have set (Set Constraints)."`
 }
 
 func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeIn) (*engine.Response, error) {
@@ -157,6 +170,12 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeI
 		before := *s
 		param.Take(&s.Retention, in.Retention)
 		param.Take(&s.Frozen, in.Frozen)
+		if in.NoDefaults {
+			s.Defaults = ""
+		}
+		if in.NoConstraints {
+			s.Constraints = ""
+		}
 		if *s == before {
 			return nil, nil
 		}
@@ -256,6 +275,12 @@ const (
 	opNone   = opPrefix + "none"
 )
 
+// apart reports whether a flag is not in operation_all: what Set Defaults and Set Constraints
+// lay down acts on clients of other roles, so each is given by itself, also beside operation_all.
+func apart(flag string) bool {
+	return flag == opPrefix+"set_constraints" || flag == opPrefix+"set_defaults"
+}
+
 // flag is the one spelling by which an operation is kept.
 func flag(name string) string {
 	switch name {
@@ -352,25 +377,28 @@ func (r *role) setOps(rest param.Object) error {
 	}
 	if given[opAll] || given[opNone] {
 		for name, on := range given {
-			if on && (name != opAll && name != opNone || given[opAll] && given[opNone]) {
-				return errs.New(errs.Invalid, "operation_all and operation_none stand alone: no other operation can be given beside them")
+			if on && (name != opAll && name != opNone && (given[opNone] || !apart(name)) || given[opAll] && given[opNone]) {
+				return errs.New(errs.Invalid, "operation_all and operation_none stand alone: no other operation can be given beside them, but operation_set_defaults and operation_set_constraints beside operation_all")
 			}
 		}
-		r.Ops = []string{opAll}
-		if given[opNone] {
-			r.Ops = []string{opNone}
+		r.Ops = nil
+		for name, on := range given {
+			if on {
+				r.Ops = append(r.Ops, name)
+			}
 		}
+		slices.Sort(r.Ops)
 		return nil
 	}
-	single := false
+	single, alone := false, false // alone is not beside operation_all
 	for name := range given {
 		single = single || name != opAll && name != opNone
+		alone = alone || name != opAll && name != opNone && !apart(name)
 	}
 	ops := map[string]bool{}
 	for _, op := range r.Ops {
 		_, cleared := given[op]
-		pseudo := op == opAll || op == opNone
-		ops[op] = !cleared && !(pseudo && single)
+		ops[op] = !cleared && !(op == opAll && alone || op == opNone && single)
 	}
 	for name, on := range given {
 		ops[name] = on
@@ -387,7 +415,7 @@ func (r *role) setOps(rest param.Object) error {
 
 // may reports whether the role allows an operation, by its flag without prefix.
 func (r *role) may(op string) bool {
-	return slices.Contains(r.Ops, opAll) || slices.Contains(r.Ops, opPrefix+op) ||
+	return slices.Contains(r.Ops, opAll) && !apart(opPrefix+op) || slices.Contains(r.Ops, opPrefix+op) ||
 		op == "set_attribute" && slices.Contains(r.Ops, opPrefix+"modify_attribute")
 }
 

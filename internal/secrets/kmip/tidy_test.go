@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,5 +159,67 @@ func TestManyCredentials(t *testing.T) {
 	})
 	if !errors.Is(err, errNotFound) {
 		t.Errorf("the role is there: %v", err)
+	}
+}
+
+// Of a line whose middle is forgotten, what came of a certificate is revoked, and not what that
+// came of; a forgotten one can be revoked, too, with what came of it.
+func TestRevokeForgotten(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, forgotten, serial, want, left string
+	}{
+		{"a leaf", "2", "4", "", "1 3 5 6 7"},
+		{"the middle", "2", "3", "4", "1 5 6 7"},
+		{"of another branch", "2", "6", "3 4 5 7", "1"}, // 2 may have come of it, for all that is known
+		{"a forgotten one", "2", "2", "3 4 5", "1 6 7"},
+		{"a forgotten first one", "1", "1", "2 3 4 5 6 7", ""},
+		{"the first", "2", "1", "3 4 5 6 7", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			x := newBench(t)
+			x.do(func(tx storage.Tx) error { // 1>2>3>4, 2>5, 1>6>7
+				if err := storage.PutJSON(tx, scopeKey("finance"), scope{Version: 1, ID: "AAAAA"}); err != nil {
+					return err
+				}
+				if err := storage.PutJSON(tx, roleKey("AAAAA", "app"), role{Version: 1, ID: "RRRRR"}); err != nil {
+					return err
+				}
+				for _, p := range [][2]string{{"1", ""}, {"2", "1"}, {"3", "2"}, {"4", "3"}, {"5", "2"}, {"6", "1"}, {"7", "6"}} {
+					made := credential{Version: 1, Expires: time.Now().Add(time.Hour)}
+					if err := made.renews(tx, "AAAAA", "RRRRR", p[0], p[1]); err != nil {
+						return err
+					}
+					if err := storage.PutJSON(tx, credDir("AAAAA", "RRRRR")+p[0], made); err != nil {
+						return err
+					}
+				}
+				return forgetCredential(tx, "AAAAA", "RRRRR", c.forgotten)
+			})
+			var also, left []string
+			x.do(func(tx storage.Tx) error {
+				out, err := x.e.revoke(t.Context(), x.call(tx, time.Now()), revokeIn{roleIn: roleIn{scopeIn{"finance"}, "app"}, Serial: c.serial})
+				if err != nil {
+					return err
+				}
+				if out != nil {
+					also, _ = out.Data.(map[string]any)["also_revoked"].([]string)
+				}
+				for key, err := range tx.Keys(credDir("AAAAA", "RRRRR"), "") {
+					if err != nil {
+						return err
+					}
+					left = append(left, key[strings.LastIndexByte(key, '/')+1:])
+				}
+				return nil
+			})
+			if got := strings.Join(also, " "); got != c.want {
+				t.Errorf("also revoked: %q, want %q", got, c.want)
+			}
+			if got := strings.Join(left, " "); got != c.left {
+				t.Errorf("left: %q, want %q", got, c.left)
+			}
+		})
 	}
 }
