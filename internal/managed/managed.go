@@ -15,6 +15,7 @@
 package managed
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,6 +160,7 @@ func CheckType(typ string) error {
 // Bounds.
 const (
 	maxNameBytes  = 512
+	maxKeyBytes   = 64 << 10 // as it is stored: what is larger would not be cached, and each use would open it anew
 	maxParamBytes = 16 << 10 // an account's credentials are about 2.5 KiB
 	cacheBytes    = 4 << 20
 	clientBytes   = 32 << 10 // that a client takes, about: connections, buffers
@@ -300,7 +302,25 @@ func (s *Store) Put(tx storage.Tx, ns string, k *Key) error {
 		}
 	}
 	k.Form = form
-	return storage.PutJSON(tx, keyOf(ns, k.Type, k.Name), k)
+	raw, err := encode(k)
+	if err != nil {
+		return err
+	}
+	return tx.Put(keyOf(ns, k.Type, k.Name), raw)
+}
+
+// encode is the form in which a key is stored.
+func encode(k *Key) ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false) // six bytes for one, for nothing
+	if err := e.Encode(k); err != nil {
+		return nil, err
+	}
+	if out.Len() > maxKeyBytes {
+		return nil, errs.New(errs.Invalid, "the managed key has more than %d bytes with all its parameters: shorten them", maxKeyBytes)
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // Delete forgets a key, of which the service keeps what it has.

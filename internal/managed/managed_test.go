@@ -72,3 +72,21 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What is stored can be cached, whatever its parameters are.
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	k := Key{Form: form, ID: "i", Name: "n", Type: AWS, Params: map[string]string{"endpoint": strings.Repeat("<", maxParamBytes)}}
+	raw, err := encode(&k)
+	if err != nil || len(raw) > maxParamBytes+200 {
+		t.Fatalf("%d bytes, %v", len(raw), err)
+	}
+	o, size, err := decode("k", raw)
+	if err != nil || o.Params["endpoint"] != k.Params["endpoint"] || size > cacheBytes/16 {
+		t.Errorf("decoded: %d bytes, %v", size, err)
+	}
+	k.Params["endpoint"] = strings.Repeat("\x01", maxParamBytes)
+	if raw, err := encode(&k); err == nil {
+		t.Errorf("%d bytes were taken", len(raw))
+	}
+}

@@ -215,12 +215,14 @@ func (e *Engine) deleteManaged(_ context.Context, call *engine.Call, in managedI
 	if err != nil || k == nil {
 		return nil, err
 	}
+	transit := false
 	for _, auth := range []bool{false, true} {
 		mounts, err := desks(call).Mounts.List(call.Tx, ns(call), auth)
 		if err != nil {
 			return nil, err
 		}
 		for _, m := range mounts {
+			transit = transit || !auth && m.Type == "transit"
 			for _, n := range m.Config.ManagedKeys {
 				if strings.EqualFold(n, k.Name) {
 					return nil, errs.New(errs.Invalid, "the managed key %q is in the allowed_managed_keys of the mount %q: take it out there first", k.Name, m.Path)
@@ -228,7 +230,10 @@ func (e *Engine) deleteManaged(_ context.Context, call *engine.Call, in managedI
 			}
 		}
 	}
-	return nil, desks(call).Managed.Delete(call.Tx, ns(call), k)
+	if err := desks(call).Managed.Delete(call.Tx, ns(call), k); err != nil || !k.AnyMount || !transit {
+		return nil, err
+	}
+	return &engine.Response{Warnings: []string{"Each mount of the namespace could use the managed key: versions of transit keys that were made of it neither sign nor decrypt any more, also not with another managed key of the same name."}}, nil
 }
 
 type managedTestIn struct {

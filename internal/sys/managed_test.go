@@ -54,6 +54,9 @@ func TestManagedKeys(t *testing.T) {
 		{"what decrypts with ECDSA", "awskms/one", "usages=decrypt", "do not decrypt"},
 		{"another type's parameter", "awskms/one", "pin=1234", "no parameter of managed keys of type awskms"},
 		{"an address that is none", "awskms/one", "endpoint=ftp://x", "no address"},
+		{"an address with a password", "awskms/one", "endpoint=https://user:pa55word@x", "no password in it"},
+		{"an address with a query that is empty", "awskms/one", "endpoint=https://x/latest/meta-data?", "no ?"},
+		{"an address with a fragment that is empty", "awskms/one", "endpoint=https://x/latest/meta-data#", "no #"},
 		{"a bad name", "awskms/-one", "", "name has lower-case letters"},
 		{"without PKCS#11", "pkcs11/one", "", "PKCS#11"},
 	} {
@@ -69,7 +72,7 @@ func TestManagedKeys(t *testing.T) {
 			}
 		}
 		code, out := s.Do("POST", "sys/managed-keys/"+c.path, s.Root, body)
-		if code != 400 || !strings.Contains(errorsOf(out), c.want) {
+		if code != 400 || !strings.Contains(errorsOf(out), c.want) || strings.Contains(errorsOf(out), "pa55word") {
 			t.Errorf("%s: %d %v", c.name, code, out)
 		}
 	}
@@ -105,7 +108,9 @@ func TestManagedKeys(t *testing.T) {
 		t.Errorf("deleted although a mount names it: %d %v", code, out)
 	}
 	s.Must("POST", "sys/mounts/transit/tune", s.Root, map[string]any{"allowed_managed_keys": ""})
-	s.Must("DELETE", "sys/managed-keys/awskms/one", s.Root, nil)
+	if out := s.Must("DELETE", "sys/managed-keys/awskms/one", s.Root, nil); !strings.Contains(fmt.Sprint(out["warnings"]), "neither sign nor decrypt any more") {
+		t.Errorf("deleted, although each transit mount may use it: %v", out)
+	}
 	s.Must("POST", "sys/managed-keys/awskms/one", s.Root, awsKey(stand)) // its name is free
 	if got := s.Must("GET", "sys/managed-keys/awskms/one", s.Root, nil); arcatest.Dig(got, "data", "UUID") == id {
 		t.Error("another key has the same id")

@@ -29,8 +29,11 @@ const (
 	Babbles  = "babbles"  // answers what is no JSON
 	Throttle = "throttle" // has enough
 	Forbids  = "forbids"
-	Empty    = "empty"  // answers {}
-	Forgets  = "forget" // does what it is asked, and answers 500 when that was a name for a key
+	Empty    = "empty"   // answers {}
+	Floods   = "floods"  // answers with signatures and plaintexts of 2,000 bytes
+	Rambles  = "rambles" // the same of 64 bytes, with 20,000 spaces behind them
+	Tells    = "tells"   // refuses with a secret as its code
+	Forgets  = "forget"  // does what it is asked, and answers 500 when that was a name for a key
 )
 
 // A Service is a stand-in.
@@ -77,6 +80,14 @@ func start(tb testing.TB, title string, serve func(s *Service, w http.ResponseWr
 			_, _ = io.WriteString(w, "<html>it works!</html>")
 		case Empty:
 			_, _ = io.WriteString(w, "{}")
+		case Floods:
+			values(w, 2000)
+			_, _ = io.WriteString(w, "}")
+		case Rambles:
+			values(w, 64)
+			_, _ = io.WriteString(w, strings.Repeat(" ", 20000)+"}")
+		case Tells:
+			answer(w, http.StatusBadRequest, map[string]any{"__type": "TopSecretOfSomebody", "error": map[string]string{"status": "TopSecretOfSomebody"}})
 		default:
 			serve(s, w, r, body)
 		}
@@ -84,6 +95,12 @@ func start(tb testing.TB, title string, serve func(s *Service, w http.ResponseWr
 	s.URL = server.URL
 	tb.Cleanup(func() { close(s.stop); server.Close() })
 	return s
+}
+
+// values begins an answer that has a value under all the names that the services use.
+func values(w io.Writer, n int) {
+	raw, _ := json.Marshal(make([]byte, n)) // cannot fail
+	_, _ = fmt.Fprintf(w, `{"Signature":%[1]s,"Plaintext":%[1]s,"value":"%[2]s"`, raw, strings.Repeat("A", n/3*4))
 }
 
 // Mood changes how the service behaves.

@@ -141,8 +141,19 @@ type answer struct {
 	err error
 }
 
-// maxAsking is how many items of one request a service is asked about at once.
-const maxAsking = 8
+// Bounds of a batch of which a service is asked.
+const (
+	maxAsking = 8    // items at once
+	maxAsked  = 4096 // items; all answers are kept until the last has come
+)
+
+// askable refuses a batch of more items than a service is asked about.
+func askable(items []item) error {
+	if len(items) > maxAsked {
+		return errs.New(errs.Invalid, "batch_input has %d items; with keys of type managed_key, whose service is asked for each, there may be %d: send several requests", len(items), maxAsked)
+	}
+	return nil
+}
 
 // ask has jobs done outside of the transaction: with the first run of the handler it
 // returns the question, with the second the answers. An error that is not an item's own
@@ -226,6 +237,9 @@ func (h how) within(m *engine.ManagedKey) (how, error) {
 
 // signOutside is what sign does with a managed_key.
 func (w *worker) signOutside(r *results, batch bool, items []item, v *keyring.Version, h how) error {
+	if err := askable(items); err != nil {
+		return err
+	}
 	m, err := w.outside(v, engine.UseSign)
 	if err != nil {
 		return err
@@ -238,7 +252,13 @@ func (w *worker) signOutside(r *results, batch bool, items []item, v *keyring.Ve
 		var opts crypto.SignerOpts
 		if digests[i], opts, bad[i] = toSign(&items[i], v, h); bad[i] == nil {
 			where := *v.Material().Outside
-			jobs[i] = job{where, func(ctx context.Context) ([]byte, error) { return m.KMS.Sign(ctx, where.Ref, digests[i], opts) }}
+			jobs[i] = job{where, func(ctx context.Context) ([]byte, error) {
+				sig, err := m.KMS.Sign(ctx, where.Ref, digests[i], opts)
+				if err == nil { // who lies is asked for no more; what is answered is verified again below, as the key may have changed meanwhile
+					_, err = v.Signed(digests[i], sig, h.SignOptions)
+				}
+				return sig, err
+			}}
 		}
 	}
 	got, err := w.e.ask(w.call, jobs)
@@ -275,6 +295,9 @@ func toSign(it *item, v *keyring.Version, h how) (digest []byte, opts crypto.Sig
 
 // openOutside decrypts the items of a managed_key: an error for each that fails.
 func (w *worker) openOutside(items []item) (plain [][]byte, bad []error, err error) {
+	if err := askable(items); err != nil {
+		return nil, nil, err
+	}
 	jobs, bad := make([]job, len(items)), make([]error, len(items))
 	for i := range items {
 		if jobs[i], err = w.toOpen(&items[i]); err != nil && !shown(err) {

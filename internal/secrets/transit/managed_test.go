@@ -342,6 +342,42 @@ func TestManagedDecryption(t *testing.T) {
 	}
 }
 
+// A service that lies, or is asked for very much, costs little: each signature is verified
+// when it comes, and a batch is bounded.
+func TestManagedBatches(t *testing.T) {
+	t.Parallel()
+	s, stand := managedServer(t)
+	s.Must("POST", "transit/keys/k", s.Root, map[string]any{"type": "managed_key", "managed_key_name": "ec"})
+	s.Must("POST", "transit/keys/d", s.Root, map[string]any{"type": "managed_key", "managed_key_name": "dec"})
+	batch := func(n int, item map[string]any) map[string]any {
+		items := make([]any, n)
+		for i := range items {
+			items[i] = item
+		}
+		return map[string]any{"batch_input": items}
+	}
+	stand.Mood(kmstand.Lies)
+	if code, out := s.Do("POST", "transit/sign/k", s.Root, batch(100, map[string]any{"input": b64("x")})); code != 500 || stand.Calls("Sign") > 32 {
+		t.Errorf("lies: %d %v after %d calls", code, out, stand.Calls("Sign"))
+	}
+	stand.Mood(kmstand.Well)
+	before := stand.Calls("Sign")
+	code, out := s.Do("POST", "transit/sign/k", s.Root, batch(4097, map[string]any{"input": b64("x")}))
+	if code != 400 || !strings.Contains(fmt.Sprint(out["errors"]), "there may be 4096") || stand.Calls("Sign") != before {
+		t.Errorf("very many to sign: %d %v after %d calls", code, out["errors"], stand.Calls("Sign")-before)
+	}
+	sealed := map[string]any{"ciphertext": "vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 256))}
+	for _, path := range []string{"decrypt", "rewrap"} {
+		code, out := s.Do("POST", "transit/"+path+"/d", s.Root, batch(4097, sealed))
+		if code != 400 || !strings.Contains(fmt.Sprint(out["errors"]), "there may be 4096") || stand.Calls("Decrypt") != 0 {
+			t.Errorf("%s of very many: %d %v after %d calls", path, code, out["errors"], stand.Calls("Decrypt"))
+		}
+	}
+	if code, _ := s.Do("POST", "transit/encrypt/d", s.Root, batch(4097, map[string]any{"plaintext": b64("x")})); code != 200 {
+		t.Errorf("encrypting, which asks nobody: %d", code)
+	}
+}
+
 // A service that hangs holds up nobody but who asks it, and its request ends with its client.
 func TestManagedHanging(t *testing.T) {
 	t.Parallel()

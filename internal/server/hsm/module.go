@@ -49,7 +49,7 @@ func (m *Module) Work(ctx context.Context, l Login, fn func(c *pkcs11.Ctx, s pkc
 // final are refusals that say nothing of the library or the token's being there: asking
 // again changes nothing, and may lock a PIN.
 var final = []pkcs11.Error{
-	pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED, pkcs11.CKR_MECHANISM_INVALID,
+	pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_USER_PIN_NOT_INITIALIZED, pkcs11.CKR_MECHANISM_INVALID,
 	pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_DATA_LEN_RANGE, pkcs11.CKR_ENCRYPTED_DATA_INVALID,
 	pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_KEY_TYPE_INCONSISTENT,
 	pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_TEMPLATE_INCONSISTENT,
@@ -95,7 +95,13 @@ func (m *Module) once(l Login, fn func(c *pkcs11.Ctx, s pkcs11.SessionHandle) er
 	}
 	defer func() { _ = m.ctx.CloseSession(s) }() // nothing depends on it
 	err = m.ctx.Login(s, pkcs11.CKU_USER, l.PIN)
-	if err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+	if errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+		// A session that could not be closed was left: the token has not looked at this PIN.
+		if err = m.ctx.Logout(s); err == nil {
+			err = m.ctx.Login(s, pkcs11.CKU_USER, l.PIN)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	return fn(m.ctx, s)

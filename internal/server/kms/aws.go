@@ -101,8 +101,12 @@ func (s *Services) openAWS(k *managed.Key) (engine.KMS, error) {
 }
 
 func (a *amazon) do(ctx context.Context, action string, in, out any) error {
+	return a.ask(ctx, action, in, out, maxAnswer)
+}
+
+func (a *amazon) ask(ctx context.Context, action string, in, out any, most int64) error {
 	return a.client.Do(ctx, rest.Request{
-		Method: http.MethodPost, Path: "/", In: in, Out: out, Header: http.Header{"X-Amz-Target": {"TrentService." + action}},
+		Method: http.MethodPost, Path: "/", In: in, Out: out, Max: most, Header: http.Header{"X-Amz-Target": {"TrentService." + action}},
 	})
 }
 
@@ -145,7 +149,8 @@ func (a *amazon) find(ctx context.Context, id string) (*engine.KMSKey, error) {
 		return nil, err
 	}
 	if out.KeyUsage != a.usage() {
-		return nil, errs.New(errs.Invalid, "the usage of the service's key is %q, the managed key's usages need %q", rest.Redact(out.KeyUsage), a.usage())
+		return nil, errs.New(errs.Invalid, "the usage of the service's key is %s, the managed key's usages need %q",
+			word(out.KeyUsage, "SIGN_VERIFY", "ENCRYPT_DECRYPT", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"), a.usage())
 	}
 	if out.KeyID == "" {
 		return nil, errs.New(errs.Unavailable, "the service answered without the id of the key")
@@ -191,6 +196,9 @@ func (a *amazon) make(ctx context.Context) (id string, err error) {
 	if id == "" {
 		return "", errs.New(errs.Unavailable, "the service answered without the id of the key that it made")
 	}
+	if len(id) > maxRef {
+		return "", errRef
+	}
 	err = once.do(ctx, "CreateAlias", map[string]string{"AliasName": a.key, "TargetKeyId": id}, nil)
 	if err == nil {
 		return id, nil
@@ -235,7 +243,7 @@ func (a *amazon) Sign(ctx context.Context, ref string, digest []byte, opts crypt
 		SigningAlgorithm string
 	}{ref, digest, "DIGEST", algorithm}
 	var out struct{ Signature []byte }
-	err = a.do(ctx, "Sign", in, &out)
+	err = a.ask(ctx, "Sign", in, &out, maxValue)
 	return out.Signature, err
 }
 
@@ -247,7 +255,7 @@ func (a *amazon) Decrypt(ctx context.Context, ref string, ciphertext []byte) ([]
 		EncryptionAlgorithm string
 	}{ref, ciphertext, "RSAES_OAEP_SHA_256"}
 	var out struct{ Plaintext []byte }
-	err := a.do(ctx, "Decrypt", in, &out)
+	err := a.ask(ctx, "Decrypt", in, &out, maxValue)
 	return out.Plaintext, err
 }
 

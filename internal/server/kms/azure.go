@@ -126,9 +126,9 @@ func (s *Services) openAzure(k *managed.Key) (engine.KMS, error) {
 	return m, err
 }
 
-func (m *microsoft) do(ctx context.Context, method, path string, in, out any) error {
+func (m *microsoft) do(ctx context.Context, method, path string, in, out any, most int64) error {
 	return m.client.Do(ctx, rest.Request{
-		Method: method, Path: "/keys/" + url.PathEscape(m.key) + path, Query: url.Values{"api-version": {"7.4"}}, In: in, Out: out,
+		Method: method, Path: "/keys/" + url.PathEscape(m.key) + path, Query: url.Values{"api-version": {"7.4"}}, In: in, Out: out, Max: most,
 	})
 }
 
@@ -145,9 +145,9 @@ type azureKey struct {
 // Public implements engine.KMS.
 func (m *microsoft) Public(ctx context.Context) (*engine.KMSKey, error) {
 	var out azureKey
-	err := m.do(ctx, http.MethodGet, "", nil, &out)
+	err := m.do(ctx, http.MethodGet, "", nil, &out, maxAnswer)
 	if rest.Is(err, http.StatusNotFound) && m.generate {
-		err = m.do(ctx, http.MethodPost, "/create", map[string]any{"kty": m.kind, "key_size": m.spec.bits, "key_ops": m.operations()}, &out)
+		err = m.do(ctx, http.MethodPost, "/create", map[string]any{"kty": m.kind, "key_size": m.spec.bits, "key_ops": m.operations()}, &out, maxAnswer)
 	}
 	if err != nil {
 		return nil, err
@@ -176,7 +176,8 @@ func (m *microsoft) read(k *azureKey) (*engine.KMSKey, error) {
 		return nil, errs.New(errs.Unavailable, "the service answered without the version of the key")
 	}
 	if k.Key.Kty != m.kind {
-		return nil, errs.New(errs.Invalid, "the service's key is of the type %q, but the managed key is configured as %s", rest.Redact(k.Key.Kty), m.kind)
+		return nil, errs.New(errs.Invalid, "the service's key is of the type %s, but the managed key is configured as %s",
+			word(k.Key.Kty, "RSA", "RSA-HSM", "EC", "EC-HSM", "oct", "oct-HSM"), m.kind)
 	}
 	return public(key, m.spec, version)
 }
@@ -203,7 +204,7 @@ type azureValue struct {
 func (m *microsoft) ask(ctx context.Context, ref, what, algorithm string, value []byte) ([]byte, error) {
 	var out azureValue
 	in := azureValue{algorithm, base64.RawURLEncoding.EncodeToString(value)}
-	if err := m.do(ctx, http.MethodPost, "/"+url.PathEscape(ref)+"/"+what, in, &out); err != nil {
+	if err := m.do(ctx, http.MethodPost, "/"+url.PathEscape(ref)+"/"+what, in, &out, maxValue); err != nil {
 		return nil, err
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(out.Value, "="))

@@ -212,6 +212,9 @@ func (g *google) do(ctx context.Context, q rest.Request) error {
 	c := g.client
 	g.mu.Unlock()
 	q.Path = "/v1/" + q.Path
+	if q.Max == 0 {
+		q.Max = maxAnswer
+	}
 	return c.Do(ctx, q)
 }
 
@@ -268,7 +271,11 @@ func (g *google) find(ctx context.Context, ref string) (*engine.KMSKey, error) {
 	case out.Checksum != "" && out.Checksum != castagnoli([]byte(out.PEM)):
 		return nil, errChecksum
 	case out.Algorithm != g.algorithm.name:
-		return nil, errs.New(errs.Invalid, "the algorithm of the service's key is %q, but the managed key is configured as %s", rest.Redact(out.Algorithm), g.algorithm.name)
+		is := "another"
+		if a, err := parseGoogleAlgorithm(out.Algorithm); err == nil {
+			is = strconv.Quote(a.name)
+		}
+		return nil, errs.New(errs.Invalid, "the algorithm of the service's key is %s, but the managed key is configured as %s", is, g.algorithm.name)
 	}
 	key, err := parsePublic(block.Bytes)
 	if err != nil {
@@ -293,7 +300,7 @@ func (g *google) Sign(ctx context.Context, ref string, digest []byte, opts crypt
 	var out struct {
 		Signature []byte `json:"signature"`
 	}
-	err = g.do(ctx, rest.Request{Method: http.MethodPost, Path: ref + ":asymmetricSign", In: in, Out: &out})
+	err = g.do(ctx, rest.Request{Method: http.MethodPost, Path: ref + ":asymmetricSign", In: in, Out: &out, Max: maxValue})
 	return out.Signature, err
 }
 
@@ -304,7 +311,7 @@ func (g *google) Decrypt(ctx context.Context, ref string, ciphertext []byte) ([]
 		Plaintext []byte `json:"plaintext"`
 		Checksum  string `json:"plaintextCrc32c"`
 	}
-	err := g.do(ctx, rest.Request{Method: http.MethodPost, Path: ref + ":asymmetricDecrypt", In: in, Out: &out})
+	err := g.do(ctx, rest.Request{Method: http.MethodPost, Path: ref + ":asymmetricDecrypt", In: in, Out: &out, Max: maxValue})
 	if err == nil && out.Checksum != "" && out.Checksum != castagnoli(out.Plaintext) {
 		err = errChecksum
 	}

@@ -34,6 +34,12 @@ import (
 const (
 	askTimeout  = 20 * time.Second
 	maxParallel = 64 // for one key; others wait
+
+	maxAnswer    = 64 << 10 // bytes of an answer
+	maxValue     = 16 << 10 // of one with a signature or a plaintext, of which a request may want thousands
+	maxSignature = 1024     // bytes: what RSA makes with 8192 bits
+	maxPlaintext = 1024
+	maxRef       = 2048 // the longest id of a service: an ARN of AWS
 )
 
 // A Config says what the server has for its managed keys.
@@ -139,7 +145,13 @@ func (g *guard) Public(ctx context.Context) (*engine.KMSKey, error) {
 	}
 	defer leave()
 	k, err := g.kms.Public(ctx)
-	return k, g.tell(ctx, err)
+	if err == nil && len(k.Ref) > maxRef {
+		err = errRef
+	}
+	if err != nil {
+		return nil, g.tell(ctx, err)
+	}
+	return k, nil
 }
 
 // Sign implements engine.KMS.
@@ -153,7 +165,13 @@ func (g *guard) Sign(ctx context.Context, ref string, digest []byte, opts crypto
 	if err == nil && len(sig) == 0 {
 		err = errs.New(errs.Unavailable, "the service answered without a signature")
 	}
-	return sig, g.tell(ctx, err)
+	if err == nil && len(sig) > maxSignature {
+		err = errs.New(errs.Unavailable, "the service answered with what is too long for a signature")
+	}
+	if err != nil {
+		return nil, g.tell(ctx, err)
+	}
+	return sig, nil
 }
 
 // Decrypt implements engine.KMS.
@@ -164,7 +182,13 @@ func (g *guard) Decrypt(ctx context.Context, ref string, ciphertext []byte) ([]b
 	}
 	defer leave()
 	plain, err := g.kms.Decrypt(ctx, ref, ciphertext)
-	return plain, g.tell(ctx, err)
+	if err == nil && len(plain) > maxPlaintext {
+		err = errs.New(errs.Unavailable, "the service answered with what is too long for a plaintext")
+	}
+	if err != nil {
+		return nil, g.tell(ctx, err)
+	}
+	return plain, nil
 }
 
 // Scheme implements engine.KMS.
@@ -190,8 +214,41 @@ func (r *Refusal) Error() string {
 // Detail is what the service said, shortened, for who may see it.
 func (r *Refusal) Detail() string { return r.detail }
 
+var errRef = errs.New(errs.Unavailable, "the service calls the key by an id of more than %d bytes", maxRef)
+
 // plainWord is what the services' own codes look like.
-var plainWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.#]{0,79}$`)
+var plainWord = regexp.MustCompile(`^[A-Z][A-Za-z0-9_]{0,79}$`)
+
+// codeOf is the service's word for a failure where that is one of the codes of AWS KMS
+// (https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html, and those of
+// its operations) or of Google's services
+// (https://cloud.google.com/apis/design/errors#handling_errors); else it is empty: an
+// address that leads elsewhere would have its words shown to whoever set it.
+func codeOf(kind string) string {
+	switch kind = kind[strings.LastIndexByte(kind, '#')+1:]; kind {
+	case "AccessDeniedException", "AlreadyExistsException", "CloudHsmClusterInvalidConfigurationException", "CustomKeyStoreInvalidStateException",
+		"CustomKeyStoreNotFoundException", "DependencyTimeoutException", "DisabledException", "DryRunOperationException", "ExpiredTokenException",
+		"IncompleteSignature", "IncompleteSignatureException", "IncorrectKeyException", "InternalFailure", "InvalidAliasNameException", "InvalidArnException",
+		"InvalidCiphertextException", "InvalidClientTokenId", "InvalidGrantTokenException", "InvalidKeyUsageException", "InvalidSignatureException",
+		"KMSInternalException", "KMSInvalidStateException", "KeyUnavailableException", "LimitExceededException", "MalformedPolicyDocumentException",
+		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "NotAuthorized", "NotFoundException", "OptInRequired", "RequestExpired",
+		"SerializationException", "ServiceUnavailable", "TagException", "ThrottlingException", "UnknownOperationException", "UnrecognizedClientException",
+		"UnsupportedOperationException", "ValidationError", "ValidationException", "XksKeyAlreadyInUseException", "XksKeyInvalidConfigurationException",
+		"XksKeyNotFoundException",
+		"ABORTED", "ALREADY_EXISTS", "CANCELLED", "DATA_LOSS", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND",
+		"OUT_OF_RANGE", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN":
+		return kind
+	}
+	return ""
+}
+
+// word shows a service's word where it is one of those that the service has.
+func word(w string, known ...string) string {
+	if slices.Contains(known, w) {
+		return strconv.Quote(w)
+	}
+	return "another"
+}
 
 // passing are refusals that say nothing of the request: it may be sent again.
 func passing(s *rest.StatusError) bool {
@@ -206,9 +263,9 @@ func (g *guard) tell(ctx context.Context, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &said):
-		r := &Refusal{code: said.Code, kind: said.Kind, detail: said.Message}
-		if !plainWord.MatchString(r.kind) {
-			r.kind = ""
+		r := &Refusal{code: said.Code, kind: codeOf(said.Kind), detail: said.Message}
+		if r.kind == "" && plainWord.MatchString(said.Kind) { // who may see what it said may see this, too
+			r.detail = strings.TrimSuffix(rest.Redact(said.Kind)+": "+r.detail, ": ")
 		}
 		if passing(said) {
 			return errs.New(errs.Unavailable, "managed key %q: %w", g.name, r)

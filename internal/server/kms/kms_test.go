@@ -115,7 +115,7 @@ func moods(t *testing.T, stand *kmstand.Service, kms engine.KMS) {
 	}
 	for mood, want := range map[string]errs.Kind{
 		kmstand.Down: errs.Unavailable, kmstand.Babbles: errs.Unavailable, kmstand.Empty: errs.Unavailable, kmstand.Throttle: errs.Unavailable,
-		kmstand.Forbids: errs.Invalid, kmstand.Hangs: errs.Unavailable,
+		kmstand.Floods: errs.Unavailable, kmstand.Rambles: errs.Unavailable, kmstand.Tells: errs.Invalid, kmstand.Forbids: errs.Invalid, kmstand.Hangs: errs.Unavailable,
 	} {
 		stand.Mood(mood)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -132,11 +132,16 @@ func moods(t *testing.T, stand *kmstand.Service, kms engine.KMS) {
 			opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
 		}
 		_, err := kms.Sign(ctx, k.Ref, digest[:hash.Size()], opts)
-		if !errs.Is(err, want) || strings.Contains(err.Error(), "somebody") || !strings.Contains(err.Error(), `managed key "k"`) {
+		if !errs.Is(err, want) || strings.Contains(err.Error(), "somebody") || strings.Contains(err.Error(), "TopSecret") || !strings.Contains(err.Error(), `managed key "k"`) {
 			t.Errorf("sign, %s: %v (%v), want %v", mood, err, errs.KindOf(err), want)
 		}
 		if _, err := kms.Public(ctx); err == nil || errs.KindOf(err) == errs.Internal {
 			t.Errorf("public, %s: %v", mood, err)
+		}
+		if mood == kmstand.Floods || mood == kmstand.Rambles {
+			if plain, err := kms.Decrypt(ctx, k.Ref, make([]byte, 256)); !errs.Is(err, errs.Unavailable) || plain != nil {
+				t.Errorf("decrypt, %s: %d bytes, %v", mood, len(plain), err)
+			}
 		}
 		cancel()
 	}
@@ -159,6 +164,15 @@ func TestAWS(t *testing.T) {
 	moods(t, stand, open(t, s, key(t, s, managed.AWS, signing, with("kms_key", "alias/new", "key_type", "rsa", "key_bits", "2048", "allow_generate_key", "")...)))
 	made := open(t, s, key(t, s, managed.AWS, decrypting, with("kms_key", "alias/made", "key_type", "rsa", "key_bits", "2048", "allow_generate_key", "")...))
 	decryptGood(t, made)
+	long := strings.Repeat("x", maxRef+1)
+	stand.Add(long, "alias/long", "SIGN_VERIFY", kmstand.EC(t, elliptic.P256()))
+	if k, err := open(t, s, key(t, s, managed.AWS, signing, with("kms_key", "alias/long", "key_type", "ecdsa", "curve", "p256")...)).Public(t.Context()); !errs.Is(err, errs.Unavailable) || k != nil {
+		t.Errorf("an id of %d bytes: %v", len(long), err)
+	}
+	stand.Add("arn:odd", "alias/odd", "SECRET_WORDS", kmstand.EC(t, elliptic.P256()))
+	if _, err := open(t, s, key(t, s, managed.AWS, signing, with("kms_key", "alias/odd", "key_type", "ecdsa", "curve", "p256")...)).Public(t.Context()); !errs.Is(err, errs.Invalid) || strings.Contains(err.Error(), "SECRET_WORDS") {
+		t.Errorf("an odd usage: %v", err)
+	}
 	if n := stand.Calls("CreateKey"); n != 2 {
 		t.Errorf("%d keys were made", n)
 	}

@@ -401,7 +401,9 @@ func AddTo(pool *x509.CertPool, path string) error {
 }
 
 // Base checks an address and returns it without a slash at its end. One without
-// a scheme is HTTPS.
+// a scheme is HTTPS. It may have a path, but neither a query nor a fragment, also none
+// that is empty: what is asked would become part of that, and the address choose the
+// whole path. What may have a password in it is not repeated.
 func Base(endpoint, field string) (string, error) {
 	if endpoint == "" {
 		return "", errs.New(errs.Invalid, "%s is missing: the address of the service, such as https://127.0.0.1:8200", field)
@@ -410,7 +412,12 @@ func Base(endpoint, field string) (string, error) {
 		endpoint = "https://" + endpoint
 	}
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" {
+	switch {
+	case err == nil && u.User != nil, err != nil && strings.Contains(endpoint, "@"):
+		return "", errs.New(errs.Invalid, "%s: the address of a service has no user and no password in it: it is one such as https://127.0.0.1:8200", field)
+	case strings.ContainsAny(endpoint, "?#"):
+		return "", errs.New(errs.Invalid, "%s: the address of a service has no ? and no # in it: it is one such as https://127.0.0.1:8200", field)
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return "", errs.New(errs.Invalid, "%s: %q is no address of a service, such as https://127.0.0.1:8200", field, endpoint)
 	}
 	return strings.TrimSuffix(endpoint, "/"), nil

@@ -162,3 +162,19 @@ func TestSameServer(t *testing.T) {
 		}
 	}
 }
+
+// TestBase takes addresses, with paths and without, and no others; it repeats no password.
+func TestBase(t *testing.T) {
+	t.Parallel()
+	for endpoint, want := range map[string]string{
+		"https://keys.example": "https://keys.example", "http://127.0.0.1:8200/": "http://127.0.0.1:8200", "keys.example:443": "https://keys.example:443",
+		"https://[::1]:7373/a/b/": "https://[::1]:7373/a/b", "https://keys.example/a%3Fb%23c%40": "https://keys.example/a%3Fb%23c%40", "https://x/a@b": "https://x/a@b",
+		"": "", "ftp://x": "", "https://": "", "https://x?": "", "https://x?a=pa55word": "", "https://x/p?": "", "https://x#": "", "https://x/p#pa55word": "", "x/p#": "", "https://x/p/?#": "",
+		"https://user:pa55word@x": "", "user:pa55word@x": "", "https://user:pa55word%zz@x": "", "https://user:pa55://word@x": "", "ftp://user:pa55word@x": "",
+	} {
+		got, err := Base(endpoint, "endpoint")
+		if got != want || (err == nil) != (want != "") || err != nil && strings.Contains(err.Error(), "pa55") {
+			t.Errorf("%q: got %q, %v", endpoint, got, err)
+		}
+	}
+}
