@@ -356,15 +356,9 @@ func TestManagedBatches(t *testing.T) {
 		}
 		return map[string]any{"batch_input": items}
 	}
-	stand.Mood(kmstand.Lies)
-	if code, out := s.Do("POST", "transit/sign/k", s.Root, batch(100, map[string]any{"input": b64("x")})); code != 500 || stand.Calls("Sign") > 32 {
-		t.Errorf("lies: %d %v after %d calls", code, out, stand.Calls("Sign"))
-	}
-	stand.Mood(kmstand.Well)
-	before := stand.Calls("Sign")
 	code, out := s.Do("POST", "transit/sign/k", s.Root, batch(4097, map[string]any{"input": b64("x")}))
-	if code != 400 || !strings.Contains(fmt.Sprint(out["errors"]), "there may be 4096") || stand.Calls("Sign") != before {
-		t.Errorf("very many to sign: %d %v after %d calls", code, out["errors"], stand.Calls("Sign")-before)
+	if code != 400 || !strings.Contains(fmt.Sprint(out["errors"]), "there may be 4096") || stand.Calls("Sign") != 0 {
+		t.Errorf("very many to sign: %d %v after %d calls", code, out["errors"], stand.Calls("Sign"))
 	}
 	sealed := map[string]any{"ciphertext": "vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, 256))}
 	for _, path := range []string{"decrypt", "rewrap"} {
@@ -375,6 +369,10 @@ func TestManagedBatches(t *testing.T) {
 	}
 	if code, _ := s.Do("POST", "transit/encrypt/d", s.Root, batch(4097, map[string]any{"plaintext": b64("x")})); code != 200 {
 		t.Errorf("encrypting, which asks nobody: %d", code)
+	}
+	stand.Mood(kmstand.Lies) // at last: calls that the refusal cuts short may still arrive after it
+	if code, out := s.Do("POST", "transit/sign/k", s.Root, batch(100, map[string]any{"input": b64("x")})); code != 500 || stand.Calls("Sign") > 32 {
+		t.Errorf("lies: %d %v after %d calls", code, out, stand.Calls("Sign"))
 	}
 }
 

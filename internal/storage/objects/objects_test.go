@@ -104,6 +104,7 @@ func open(t *testing.T, cfg Config) *Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = d.Close() }) // before its service, and before t may log no more
 	return d
 }
 
