@@ -41,6 +41,7 @@ const (
 	defaultOpen    = 16 // more than the processors of most databases, which gain nothing by more
 	spareIdle      = 2  // for a write and a claim
 	connectTime    = 5 * time.Second
+	idleTime       = "5s" // from the last statement of a transaction to its COMMIT
 )
 
 // MaxKeyBytes is the longest key, by KeyLen: a third of a page of the index holds it.
@@ -93,9 +94,12 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		put: `INSERT INTO ` + d.table + ` (parent_path, path, key, value) SELECT '', p, '', v FROM unnest($1, $2) AS u (p, v)
 ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
 		// A writer holds the fence's row till it has committed. Nothing is answered on the strength of a commit that a
-		// crash of the database could lose.
+		// crash of the database could lose. Nor does a writer that is stopped before its COMMIT, or whose network ends, keep
+		// the row from who takes over: the database ends its transaction.
 		fenced: `SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-ELSE current_setting('synchronous_commit') END, true) FROM (SELECT 1 FROM ` + d.table + ` WHERE path = '` + fencePath + `' AND key = ''
+ELSE current_setting('synchronous_commit') END, true), set_config('idle_in_transaction_session_timeout',
+CASE WHEN current_setting('idle_in_transaction_session_timeout')::interval BETWEEN '1 ms' AND '` + idleTime + `' THEN
+current_setting('idle_in_transaction_session_timeout') ELSE '` + idleTime + `' END, true) FROM (SELECT 1 FROM ` + d.table + ` WHERE path = '` + fencePath + `' AND key = ''
 AND convert_from(value, 'UTF8')::json->>'id' = $1 FOR SHARE) AS f`,
 	}
 	if err := d.prepare(ctx, &cfg); err != nil {

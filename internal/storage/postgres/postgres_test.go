@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"strconv"
@@ -58,6 +59,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
 	t.Run("killed", func(t *testing.T) { testKilled(t, p) })
+	t.Run("stopped", func(t *testing.T) { testStopped(t, p) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, postgres.Config{URL: p.NewDatabase()})}, remotetest.Outage{
 			Stop: p.Stop, Start: p.Start, Pause: p.Pause, Continue: p.Continue,
@@ -109,6 +111,35 @@ END LOOP; END $$; COMMIT`)
 	<-holds
 	if err := put("last"); err != nil {
 		t.Errorf("the write after that: %v", err)
+	}
+}
+
+// testStopped has a writer stand still before its COMMIT, as a process that is stopped does: who takes over does not wait for
+// it, and it has written nothing.
+func testStopped(t *testing.T, p *database.Postgres) {
+	t.Parallel()
+	url := p.NewDatabase()
+	stopped, next := open(t, postgres.Config{URL: url}), open(t, postgres.Config{URL: url})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	claim := func(d *postgres.Driver, id string) (remote.Holder, error) {
+		return d.Claim(ctx, remote.Claim{ID: id, Value: id, TTL: time.Minute, Steal: true})
+	}
+	if h, err := claim(stopped, "stopped"); err != nil || h.ID != "stopped" {
+		t.Fatal(h, err)
+	}
+	taken := false
+	err := stopped.Write(t.Context(), "stopped", &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}, func(storage.Before) {
+		h, err := claim(next, "next")
+		if taken = err == nil && h.ID == "next"; !taken {
+			t.Errorf("taking over: %v, %v", h, err)
+		}
+	})
+	if taken && err == nil {
+		t.Error("a write whose transaction ended before its COMMIT is acknowledged")
+	}
+	if _, err := next.Get(t.Context(), "k"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("what was not committed: %v", err)
 	}
 }
 
