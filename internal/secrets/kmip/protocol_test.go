@@ -579,8 +579,7 @@ func TestAudit(t *testing.T) {
 
 // What is not a request in order is answered, or the connection closed; the server
 // lives, and serves others as before.
-func TestAbuse(t *testing.T) {
-	t.Parallel()
+func TestAbuse(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
 	s, address := mounted(t)
 	cert, _ := certificate(t, s, "kmip", "finance", "accounting", all)
 	cfg := settings(t, s, "kmip", cert)
