@@ -25,23 +25,32 @@ func TestPyKMIP(t *testing.T) {
 	n.must("POST", "sys/mounts/kmip", map[string]any{"type": "kmip"})
 	n.must("POST", "kmip/config", map[string]any{"listen_addrs": fmt.Sprint("127.0.0.1:", port), "tls_ca_key_type": "rsa", "tls_ca_key_bits": 2048})
 	n.must("POST", "kmip/scope/s", nil)
-	n.must("POST", "kmip/scope/s/role/r", map[string]any{"operation_all": true, "tls_client_key_type": "rsa", "tls_client_key_bits": 2048})
-	cred := n.must("POST", "kmip/scope/s/role/r/credential/generate", map[string]any{"format": "pem"})["data"].(map[string]any)
-	ca := n.must("GET", "kmip/ca", nil)["data"].(map[string]any)
-	for name, text := range map[string]any{
-		"cert.pem": cred["certificate"], "key.pem": cred["private_key"], "ca.pem": ca["ca_pem"],
-		"pykmip.conf": fmt.Sprintf("[client]\nhost=127.0.0.1\nport=%d\ncertfile=%[2]s/cert.pem\nkeyfile=%[2]s/key.pem\nca_certs=%[2]s/ca.pem\n"+
-			"cert_reqs=CERT_REQUIRED\nssl_version=PROTOCOL_TLSv1_2\ndo_handshake_on_connect=True\nsuppress_ragged_eofs=True\nusername=None\npassword=None\n", port, dir),
-	} {
+	write := func(name string, text any) {
+		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text.(string)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, version := range []string{"KMIP_1_0", "KMIP_1_1", "KMIP_1_2", "KMIP_1_3", "KMIP_1_4"} {
-		client := exec.Command(python, "testdata/pykmip_client.py", filepath.Join(dir, "pykmip.conf"), version)
+	write("ca.pem", n.must("GET", "kmip/ca", nil)["data"].(map[string]any)["ca_pem"])
+	for role, kind := range map[string]string{"plain": "", "pykmip": "pykmip"} {
+		n.must("POST", "kmip/scope/s/role/"+role, map[string]any{"operation_all": true, "tls_client_key_type": "rsa", "tls_client_key_bits": 2048, "client": kind})
+		cred := n.must("POST", "kmip/scope/s/role/"+role+"/credential/generate", map[string]any{"format": "pem"})["data"].(map[string]any)
+		write(role+"-cert.pem", cred["certificate"])
+		write(role+"-key.pem", cred["private_key"])
+		write(role+".conf", fmt.Sprintf("[client]\nhost=127.0.0.1\nport=%d\ncertfile=%[2]s/%[3]s-cert.pem\nkeyfile=%[2]s/%[3]s-key.pem\nca_certs=%[2]s/ca.pem\n"+
+			"cert_reqs=CERT_REQUIRED\nssl_version=PROTOCOL_TLSv1_2\ndo_handshake_on_connect=True\nsuppress_ragged_eofs=True\nusername=None\npassword=None\n", port, dir, role))
+	}
+	run := func(script, role, version string, more ...string) {
+		t.Helper()
+		client := exec.Command(python, append([]string{"testdata/" + script, filepath.Join(dir, role+".conf"), version}, more...)...)
 		client.Env = environment(dir, "PYTHONDONTWRITEBYTECODE=1")
 		if out, err := client.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", version, err, out)
+			t.Errorf("%s %s %s: %v\n%s", script, role, version, err, out)
 		}
+	}
+	for _, version := range []string{"KMIP_1_0", "KMIP_1_1", "KMIP_1_2", "KMIP_1_3", "KMIP_1_4"} {
+		run("pykmip_client.py", "plain", version)
+		run("pykmip_quirks.py", "plain", version, "fails")
+		run("pykmip_quirks.py", "pykmip", version, "reads")
 	}
 }

@@ -20,13 +20,13 @@ func (b *batch) getAttributes(p *ttlv.Node) (*ttlv.Node, error) {
 		seen[n.Text()] = true
 	}
 	out := response(idNode(o))
-	visible := o.visible(b.v, b.now)
 	if len(names) == 0 {
-		for _, a := range visible {
+		for _, a := range b.unasked(o) {
 			out.Add(a.show())
 		}
 		return out, nil
 	}
+	visible := o.visible(b.v, b.now)
 	for _, n := range names {
 		for _, a := range visible {
 			if a.Name == n.Text() {

@@ -250,7 +250,8 @@ func (e *Engine) clientMessage(ctx context.Context, call *engine.Call, in client
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version, scope: s.ID, role: r}
+	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
+	b.actsAs(s.ID, r)
 	taken, err := e.servers.apiTakes(call, in.roleIn, r, len(m.items))
 	if err != nil {
 		return nil, err

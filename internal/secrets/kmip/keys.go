@@ -143,6 +143,11 @@ func (b *batch) inFormat(o *object, node *ttlv.Node, format, compression uint32)
 	}
 	if format == 0 {
 		format = b.usual(o, have)
+		if want := b.usualFor(o); want != 0 && want != format {
+			if out, err := b.inFormat(o, node, want, compression); err == nil {
+				return out, nil
+			} // one that is wrapped, say, is given as it is
+		}
 	}
 	compressed := compression == ttlv.KeyCompressionTypeECPublicKeyTypeX9_62CompressedPrime
 	if compression > ttlv.KeyCompressionTypeECPublicKeyTypeX9_62CompressedPrime || compressed && o.Type != ttlv.ObjectTypePublicKey {

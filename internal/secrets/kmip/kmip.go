@@ -48,6 +48,7 @@ type Engine struct {
 	texts   func() *ttlv.Texts // made when they are needed first
 	secret  [32]byte           // of this process; makes names that cannot be guessed
 	ops     map[uint32]*operation
+	quirks  map[string]*quirks // of clients, by name
 	roles   *storage.Shared[*role]
 	creds   *storage.Shared[*credential]
 	objects *storage.Shared[*object]
@@ -70,6 +71,7 @@ func New() *Engine {
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
 		marks:   marksPattern(),
 		ops:     byCode,
+		quirks:  clients(),
 		texts:   sync.OnceValue(ttlv.NewTexts),
 		streams: &streams{all: map[string]*stream{}},
 		turns:   &turns{all: map[string]string{}},

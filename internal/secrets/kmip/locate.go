@@ -46,7 +46,7 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 		b.holder = found[0].id
 	}
 	out := response()
-	if b.v.atLeast(1, 3) {
+	if b.counts() {
 		out.Add(ttlv.Int(ttlv.TagLocatedItems, int32(pg.total)))
 	}
 	for _, l := range found {
@@ -76,7 +76,7 @@ func (b *batch) walk(dir string, q *query, pg *page) error {
 			continue
 		}
 		pg.add(o)
-		if pg.whole() && !b.v.atLeast(1, 3) {
+		if pg.whole() && !b.counts() {
 			break // nobody asks how many there are
 		}
 	}

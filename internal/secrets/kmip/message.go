@@ -219,6 +219,7 @@ type batch struct {
 	v         version
 	scope     string // id
 	role      *role
+	quirks    *quirks            // of the role's client; nil for none
 	ticket    *ticket            // nil for none
 	holder    string             // "" until something was made or found: the ID Placeholder
 	made      int                // objects, so far
@@ -340,7 +341,7 @@ func (b *batch) identify() error {
 	if err != nil {
 		return err
 	}
-	b.scope, b.role = who.scope, who.role
+	b.actsAs(who.scope, who.role)
 	return nil
 }
 
@@ -459,7 +460,7 @@ func (it *item) answer(status uint32, f *fault) *ttlv.Node {
 
 func (b *batch) response(m *message, answers []*ttlv.Node) []byte {
 	h := ttlv.Struct(ttlv.TagResponseHeader, m.version.node(), ttlv.Time(ttlv.TagTimeStamp, b.now))
-	if m.correlation != "" {
+	if m.correlation != "" && (b.quirks == nil || !b.quirks.uncorrelated) {
 		h.Add(ttlv.Text(ttlv.TagClientCorrelationValue, m.correlation), ttlv.Text(ttlv.TagServerCorrelationValue, b.call.Request.ID))
 	}
 	h.Add(ttlv.Int(ttlv.TagBatchCount, int32(len(answers))))

@@ -39,6 +39,7 @@ type role struct {
 	TTL     time.Duration `json:"ttl,omitempty"`
 	CA      string        `json:"ca,omitempty"` // name of the authority; "" is the mount's own
 	Rates   rates         `json:"rates,omitzero"`
+	Client  string        `json:"client,omitempty"` // whose quirks its clients have; "" for none
 }
 
 const idLength = 5
@@ -300,6 +301,7 @@ type writeRoleIn struct {
 	CA      *string        `api:"ca" help:"Name of the generated authority that issues the certificates, in place of the mount's own."`
 	Rate    *int           `api:"max_operations_per_second" help:"How many operations clients of the role may ask for in a second, at each node; 0 is what config says."`
 	Each    *int           `api:"max_operations_per_second_per_client" help:"... and each of its certificates."`
+	Client  *string        `api:"client" help:"Kind of its clients, which chooses how answers are shaped for them: libkmip, pykmip or synology; empty for answers as the specification has them."`
 	Rest    param.Object   `api:"*,rest"`
 }
 
@@ -347,6 +349,10 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in writeRoleIn)
 			}
 		}
 		r.CA = *in.CA
+	}
+	param.Take(&r.Client, in.Client)
+	if err := e.checkClient(r.Client); err != nil {
+		return nil, err
 	}
 	if err := r.setOps(in.Rest); err != nil {
 		return nil, err
@@ -436,6 +442,9 @@ func (e *Engine) readRole(_ context.Context, call *engine.Call, in roleIn) (*eng
 	out := map[string]any{"tls_client_key_type": r.Key.Type, "tls_client_key_bits": r.Key.Bits, "tls_client_ttl": int64(r.TTL / time.Second)}
 	if r.CA != "" {
 		out["ca"] = r.CA
+	}
+	if r.Client != "" {
+		out["client"] = r.Client
 	}
 	if r.Rates.Role != 0 {
 		out["max_operations_per_second"] = r.Rates.Role
