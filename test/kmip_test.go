@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,19 +52,28 @@ func TestKMIPOnStandby(t *testing.T) {
 	first.must("POST", "kmip/config", map[string]any{"listen_addrs": fmt.Sprint("127.0.0.1:", port), "tls_ca_key_bits": 256, "default_tls_client_key_bits": 256})
 	first.must("POST", "kmip/scope/s", nil)
 	first.must("POST", "kmip/scope/s/role/r", map[string]any{"operation_all": true})
-	cred := first.must("POST", "kmip/scope/s/role/r/credential/generate", map[string]any{"format": "pem"})["data"].(map[string]any)
-	pair, err := tls.X509KeyPair([]byte(cred["certificate"].(string)), []byte(cred["private_key"].(string)))
-	if err != nil {
-		t.Fatal(err)
+	credential := func() map[string]any {
+		t.Helper()
+		return first.must("POST", "kmip/scope/s/role/r/credential/generate", map[string]any{"format": "pem"})["data"].(map[string]any)
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(first.must("GET", "kmip/ca", nil)["data"].(map[string]any)["ca_pem"].(string)))
-	conn, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", port), &tls.Config{RootCAs: pool, ServerName: "localhost", Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
+	dial := func(cred map[string]any) *tls.Conn {
+		t.Helper()
+		pair, err := tls.X509KeyPair([]byte(cred["certificate"].(string)), []byte(cred["private_key"].(string)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", port), &tls.Config{RootCAs: pool, ServerName: "localhost", Certificates: []tls.Certificate{pair}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		return conn
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	cred := credential()
+	conn := dial(cred)
 	create := func() string {
 		t.Helper()
 		attr := func(name string, v *ttlv.Node) *ttlv.Node {
@@ -102,6 +112,31 @@ func TestKMIPOnStandby(t *testing.T) {
 	c.nodes[1].must("POST", "kmip/scope/s/role/r/credential/revoke", map[string]any{"serial_number": cred["serial_number"]})
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("a connection at a standby outlives its certificate")
+	}
+	// What a standby knows of uses it says before it stops.
+	conn = dial(credential())
+	id := create()
+	last := func(n *node) any {
+		t.Helper()
+		return answer{body: n.must("GET", "kmip/scope/s/object/"+id, nil)}.dig("data", "last_used", "operation")
+	}
+	var holder *node // of the port
+	await(t, "a standby with the port", func() bool {
+		get(id)
+		for _, n := range c.nodes {
+			if n != c.leader() && last(n) == "Get" && last(c.leader()) == nil {
+				holder = n
+				return true
+			}
+		}
+		c.leader().vault("operator", "step-down") // it has the port, or the minute was over
+		c.await(3)
+		id = create()
+		return false
+	})
+	holder.signal(syscall.SIGTERM)
+	if code := holder.ended(); code != 0 || last(c.leader()) != "Get" {
+		t.Errorf("a standby that ended (%d) has not told of a use: %v", code, last(c.leader()))
 	}
 }
 

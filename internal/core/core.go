@@ -232,8 +232,9 @@ type Active struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	starting sync.Mutex // held while work is added to
-	over     bool       // nothing starts any more; guarded by starting
+	starting sync.Mutex                  // held while work is added to
+	over     bool                        // nothing starts any more; guarded by starting
+	tell     []func(ctx context.Context) // what engines that run have to say before the end; guarded by starting
 	work     sync.WaitGroup
 
 	tidying sync.Map // namespaces whose records are tidied just now, by id
@@ -443,6 +444,7 @@ func (c *Core) Shut() error {
 	if a == nil {
 		return nil
 	}
+	a.farewell()
 	if c.cfg.Cluster != nil && a.Leads() {
 		a.Audit.KeepEnds()
 		if err := c.cfg.Cluster.StepDown(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"arca/internal/engine"
@@ -31,10 +32,32 @@ func (a *Active) listenAs(auth bool) {
 			continue
 		}
 		h := &host{a: a, typ: typ, changed: make(chan struct{}, 1), log: a.core.log.With("engine", typ)}
+		if t, tells := e.(engine.Teller); tells {
+			a.starting.Lock()
+			a.tell = append(a.tell, func(ctx context.Context) { t.Tell(ctx, h) })
+			a.starting.Unlock()
+		}
 		a.Go(func(ctx context.Context) {
 			defer a.DB.Watch(mount.RunDir, func(storage.Change) { h.poke() })()
 			r.Run(ctx, h)
 		})
+	}
+}
+
+// farewellTime is for what engines have to say before the node is sealed; a cluster without an
+// active node does not hear it.
+const farewellTime = 3 * time.Second
+
+// farewell has the engines that run tell the store what they have kept in memory, while the node
+// still serves.
+func (a *Active) farewell() {
+	a.starting.Lock()
+	all := slices.Clone(a.tell)
+	a.starting.Unlock()
+	ctx, cancel := context.WithTimeout(a.ctx, farewellTime)
+	defer cancel()
+	for _, tell := range all {
+		tell(ctx)
 	}
 }
 

@@ -15,6 +15,12 @@ type Runner interface {
 	Run(ctx context.Context, host Host)
 }
 
+// A Teller is a Runner that keeps in memory what the store is to know in the end. Tell is called
+// before the node is sealed or stops, while it still serves; it has little time, which ctx bounds.
+type Teller interface {
+	Tell(ctx context.Context, host Host)
+}
+
 // A Host is what the hall offers a Runner.
 type Host interface {
 	// Handle serves a request as if it had come through a door. What comes from

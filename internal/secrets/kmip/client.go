@@ -251,6 +251,7 @@ func (e *Engine) clientMessage(ctx context.Context, call *engine.Call, in client
 		return nil, err
 	}
 	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
+	b.roleName = in.Role
 	b.actsAs(s.ID, r)
 	taken, err := e.servers.apiTakes(call, in.roleIn, r, len(m.items))
 	if err != nil {

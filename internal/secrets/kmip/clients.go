@@ -204,13 +204,15 @@ func (one *sighting) add(other *sighting) {
 	}
 }
 
-// tell has the store take what a node has counted, of all mounts.
-func (s *servers) tell(ctx context.Context, host engine.Host) {
+// tell has the store take what a node has counted and noted, of all mounts; stops is that it
+// will not do so again.
+func (s *servers) tell(ctx context.Context, host engine.Host, stops bool) {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.byMount))
 	s.mu.Unlock()
 	for _, v := range all {
 		v.tell(ctx, host)
+		v.tellUses(ctx, host, stops)
 	}
 }
 

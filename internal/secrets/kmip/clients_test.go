@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,7 +29,11 @@ func (h *hall) Handle(_ context.Context, req *engine.Request) (*engine.Response,
 	h.x.do(func(tx storage.Tx) error {
 		call := h.x.call(tx, time.Now())
 		call.Request = req
-		_, err := h.x.e.keepSeen(context.Background(), call, engine.None{})
+		keep := h.x.e.keepSeen
+		if strings.HasSuffix(req.Path, usedPath) {
+			keep = h.x.e.keepUsed
+		}
+		_, err := keep(context.Background(), call, engine.None{})
 		return err
 	})
 	return nil, nil

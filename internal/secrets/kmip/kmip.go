@@ -21,6 +21,7 @@
 //	seen/<serial>                what is known of a client's use; trace/<serial> that its messages are kept
 //	x/<time>/…                   what is forgotten at a time: certificates, destroyed objects
 //	o/<scope id>/<hash of id>    what is known of an object; m/… its material
+//	u/<scope id>/<hash of id>    when an object was used last, and by whom
 //	t/<scope id>/<order>/<hash>  objects in the order of creation
 //	i/<scope id>/<hash>/<order>/<hash>   objects by the value of an attribute
 package kmip
@@ -57,6 +58,7 @@ type Engine struct {
 var (
 	_ engine.Engine = (*Engine)(nil)
 	_ engine.Runner = (*Engine)(nil)
+	_ engine.Teller = (*Engine)(nil)
 
 	errNotFound = errs.New(errs.NotFound, "not found")
 )
@@ -146,6 +148,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Read("trace/{serial}", e.readTrace, engine.Help("Show the messages that this node has of a client.")),
 		engine.Delete("trace/{serial}", e.stopTrace, engine.Help("Keep the messages of a client no more.")),
 		engine.Write(seenPath, e.keepSeen, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which clients have come.")),
+		engine.Write(usedPath, e.keepUsed, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which objects were used.")),
 		engine.Write(tidyPath, e.tidy, engine.ForRunner, engine.Help("Forget what is over.")),
 	}
 }

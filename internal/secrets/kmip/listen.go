@@ -71,6 +71,9 @@ func (s *servers) poke() {
 	}
 }
 
+// Tell implements engine.Teller.
+func (e *Engine) Tell(ctx context.Context, host engine.Host) { e.servers.tell(ctx, host, true) }
+
 // Run implements engine.Runner.
 func (e *Engine) Run(ctx context.Context, host engine.Host) { e.servers.run(ctx, host) }
 
@@ -117,7 +120,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 			case busy <- struct{}{}:
 				tidying.Go(func() {
 					defer func() { <-busy }()
-					s.tell(ctx, host)
+					s.tell(ctx, host, false)
 					s.tidyAll(ctx, host)
 					s.count(ctx, host, time.Now())
 				})
@@ -282,6 +285,7 @@ type server struct {
 	generation atomic.Uint64      // counts such changes
 	trouble    string             // guarded by servers.mu: why it does not listen
 	seen       sightings
+	uses       uses
 	traces     traces
 	limits     throttle
 	work       sync.WaitGroup

@@ -219,7 +219,10 @@ type batch struct {
 	v         version
 	scope     string // id
 	role      *role
+	roleName  string
 	quirks    *quirks            // of the role's client; nil for none
+	operation uint32             // of the item being served
+	used      []used             // objects whose material the items had
 	ticket    *ticket            // nil for none
 	holder    string             // "" until something was made or found: the ID Placeholder
 	made      int                // objects, so far
@@ -320,6 +323,9 @@ func (b *batch) serve(m *message) (*engine.Response, error) {
 	if undo && b.tx.Writable() {
 		return nil, &engine.Undone{Response: res}
 	}
+	if !undo {
+		b.noteUses()
+	}
 	return res, nil
 }
 
@@ -341,6 +347,7 @@ func (b *batch) identify() error {
 	if err != nil {
 		return err
 	}
+	b.roleName = who.roleName
 	b.actsAs(who.scope, who.role)
 	return nil
 }
@@ -353,10 +360,12 @@ func (b *batch) item(it *item, of int, async bool) (n *ttlv.Node, failed bool, e
 	if it.code == ttlv.OperationPoll && it.op != nil && b.role.may(it.op.flag) && !it.critical && b.allows(it.code, "") {
 		return b.poll(it)
 	}
+	before := len(b.used)
+	b.operation = it.code
 	payload, err := b.operate(it)
 	var f *fault
 	if errors.As(err, &f) {
-		b.holder = ""
+		b.holder, b.used = "", b.used[:before]
 		return it.answer(ttlv.ResultStatusOperationFailed, b.age(f)), true, nil
 	}
 	if err != nil {

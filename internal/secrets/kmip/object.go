@@ -406,7 +406,7 @@ func (b *batch) commit(o *object, material *ttlv.Node) error {
 
 // remove takes an object away, with its place in the indexes.
 func (b *batch) remove(o *object) error {
-	keys := []string{orderDir(b.scope) + o.Order, materialKey(b.scope, o.hash()), objectKey(b.scope, o.hash())}
+	keys := []string{orderDir(b.scope) + o.Order, materialKey(b.scope, o.hash()), objectKey(b.scope, o.hash()), usedKey(b.scope, o.hash())}
 	for v := range o.indexed() {
 		keys = append(keys, valueDir(b.scope, v)+o.Order)
 	}
@@ -489,7 +489,8 @@ func checkDates(o *object) error {
 
 // material reads the structure that an object is.
 func (b *batch) material(o *object) (*ttlv.Node, error) {
-	raw, err := b.tx.Get(materialKey(b.scope, o.hash()))
+	key := materialKey(b.scope, o.hash())
+	raw, err := b.tx.Get(key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, fail(ttlv.ResultReasonKeyValueNotPresent, "the server does not have the material of this object")
 	}
@@ -503,5 +504,6 @@ func (b *batch) material(o *object) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode the material of an object: %w", err)
 	}
+	b.uses(key)
 	return n, nil
 }

@@ -46,6 +46,7 @@ func plainly(err error) error {
 
 type listObjectsIn struct {
 	scopeIn
+	Detail bool `api:"detail" help:"Show when each was used last, too."`
 	engine.Paging
 }
 
@@ -91,6 +92,15 @@ func (e *Engine) listObjects(ctx context.Context, call *engine.Call, in listObje
 		if n := o.get(attrName); n != nil {
 			known["name"] = n.Get(ttlv.TagNameValue).Text()
 		}
+		if in.Detail {
+			last, err := b.lastUse(o)
+			if err != nil {
+				return nil, err
+			}
+			if last != nil {
+				known["last_used"] = last
+			}
+		}
 		info[o.ID] = known
 	}
 	if len(keys) == 0 {
@@ -128,7 +138,15 @@ func (e *Engine) readObject(ctx context.Context, call *engine.Call, in objectIn)
 			attrs[name] = append(have, v)
 		}
 	}
-	return data(map[string]any{"id": o.ID, "attributes": attrs}), nil
+	out := map[string]any{"id": o.ID, "attributes": attrs}
+	last, err := b.lastUse(o)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil {
+		out["last_used"] = last
+	}
+	return data(out), nil
 }
 
 // shown is the value of an attribute as JSON has it.

@@ -106,7 +106,7 @@ func (e *Engine) forget(tx storage.Tx, scope, hash string, now time.Time) error 
 	if !o.destroyed() || now.Unix() < o.Forget {
 		return nil
 	}
-	for _, key := range []string{orderDir(scope) + o.Order, materialKey(scope, hash), objectKey(scope, hash)} {
+	for _, key := range []string{orderDir(scope) + o.Order, materialKey(scope, hash), objectKey(scope, hash), usedKey(scope, hash)} {
 		if err := tx.Delete(key); err != nil {
 			return err
 		}
