@@ -28,10 +28,6 @@ type object struct {
 	Next   int32       `json:"x,omitempty"`  // the highest index that was ever given, so that none comes again
 }
 
-// materialVersion begins the material of an object, before its structure
-// (Symmetric Key, …).
-const materialVersion = 1
-
 // hashed names parts, each with its length before it.
 func hashed(parts ...string) string {
 	var room [128]byte
@@ -277,6 +273,11 @@ func (b *batch) save(old, o *object) error {
 			}
 		}
 	}
+	if old != nil && old.open() != o.open() {
+		if err := b.reopen(o); err != nil {
+			return err
+		}
+	}
 	if err := b.schedule(old, o); err != nil {
 		return err
 	}
@@ -401,7 +402,7 @@ func (b *batch) commit(o *object, material *ttlv.Node) error {
 	if material == nil {
 		return nil
 	}
-	return b.tx.Put(materialKey(b.scope, o.hash()), material.Append([]byte{materialVersion}))
+	return b.tx.Put(materialKey(b.scope, o.hash()), o.encodeMaterial(material))
 }
 
 // remove takes an object away, with its place in the indexes.
@@ -497,12 +498,9 @@ func (b *batch) material(o *object) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) == 0 || raw[0] != materialVersion {
-		return nil, errors.New("the material of an object is of an unknown version")
-	}
-	n, err := ttlv.Decode(raw[1:])
+	_, n, err := decodeMaterial(raw)
 	if err != nil {
-		return nil, fmt.Errorf("decode the material of an object: %w", err)
+		return nil, err
 	}
 	b.uses(key)
 	return n, nil

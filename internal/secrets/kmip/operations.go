@@ -339,6 +339,9 @@ func digest(raw []byte, format uint32, v version) *ttlv.Node {
 
 // get gives out an object.
 func (b *batch) get(p *ttlv.Node) (*ttlv.Node, error) {
+	if out, err := b.getOpen(p); out != nil || err != nil {
+		return out, err
+	}
 	o, node, err := b.given(p)
 	if err != nil {
 		return nil, err
