@@ -243,3 +243,53 @@ func TestSwitchMarkLost(t *testing.T) {
 	c.leads(leader)
 	leader.must("PUT", "secret/y", map[string]any{"n": "1"})
 }
+
+// TestResetOfCluster ends with a mark that counts, and a target that has not all: one node of the old cluster begins anew alone, and is given back.
+func TestResetOfCluster(t *testing.T) {
+	t.Parallel()
+	stanza := newFileStanza(t)
+	c, leader := migratingTrio(t, stanza)
+	others := c.standbys()
+	for _, o := range others {
+		o.kill()
+	}
+	done := leader.switching()
+	await(t, "the mark to be in doubt", func() bool { return strings.Contains(leader.output(), "is not known yet") })
+	leader.kill()
+	<-done
+	for _, n := range []*node{leader, others[0]} { // only the one with the mark in its log can lead
+		n.start()
+		n.unseal()
+	}
+	await(t, "the mark to count", func() bool {
+		return strings.Contains(fmt.Sprint(leader.get("sys/seal-status").body), "this storage was migrated to file")
+	})
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	data := filepath.Join(leader.dir, "data")
+	source := fmt.Sprintf("storage \"raft\" {\n  path = %q\n}\n", data)
+	if out, code := migrate(t, leader.dir, source, stanza, "-reset"); code != 2 || !strings.Contains(out, "cluster of 3 nodes") {
+		t.Errorf("reset of a cluster: %d %s", code, out)
+	}
+	id := strings.Fields(lastLine(leader, data))[0]
+	args := []string{"-keep=" + id, data}
+	for i := range c.nodes {
+		if name := fmt.Sprint("node", i+1); name != id {
+			args = append([]string{"-lost=" + name}, args...)
+		}
+	}
+	if out, code := leader.recover(args...); code != 0 {
+		t.Fatalf("recover: %d %s", code, out)
+	}
+	if out, code := migrate(t, leader.dir, source, stanza, "-reset"); code != 0 || !strings.Contains(out, "servers can be started on the source again") {
+		t.Fatalf("reset: %d %s", code, out)
+	}
+	leader.start()
+	leader.unseal()
+	await(t, "the node to lead alone", func() bool { return leader.get("sys/leader").dig("is_self") == true })
+	if a := leader.get("secret/first"); a.code != 200 {
+		t.Errorf("what was there: %d %v", a.code, a.body)
+	}
+	leader.must("PUT", "secret/more", map[string]any{"n": "2"})
+}

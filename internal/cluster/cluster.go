@@ -98,6 +98,7 @@ type member interface {
 	Leading() bool
 	Leader() (id, address string)
 	StepDown(id string) error
+	Again()
 	Last() (index, term uint64)
 	Stop()
 }
@@ -410,6 +411,9 @@ func (n *Node) probeOne(ctx context.Context, r *running, to string) error {
 
 // StepDown lets another node lead.
 func (n *Node) StepDown() error { return n.part.StepDown("") }
+
+// Again has this node, if it leads, begin that anew: Events.Follow and Events.Lead.
+func (n *Node) Again() { n.part.Again() }
 
 // Leading reports whether this node leads.
 func (n *Node) Leading() bool { return n.part.Leading() }

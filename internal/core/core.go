@@ -364,7 +364,8 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 	if c.active.Load() != nil {
 		return nil
 	}
-	c.source.Return() // it was opened, so it is not marked as migrated
+	c.source.Return()       // it was opened, so it is not marked as migrated
+	c.migrating.forget(nil) // it has ended when the node was sealed
 	a, err := c.desks(ring)
 	if err != nil {
 		return err

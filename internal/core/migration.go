@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
@@ -17,14 +18,6 @@ import (
 // A migration copies the storage into another one while this node serves from it, and has it go over in the end: see package
 // mirror. The active node does it, as all writes pass there; when it is that no longer, the migration has failed, and the
 // target has no seal configuration, so that no server takes it for a store.
-
-// A Target is a storage that was opened for a migration, and that nobody else uses.
-type Target struct {
-	storage.Backend
-	Type  string                          // as in its stanza
-	Fresh func(ctx context.Context) error // whether nobody does yet
-	End   func() error                    // closes it
-}
 
 // States of a migration.
 const (
@@ -53,15 +46,15 @@ type migrating struct {
 }
 
 type migration struct {
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when it has ended, and the target is closed
 	started time.Time
 
 	mu      sync.Mutex
-	to      *Target      // nil before it is open, and when it has ended
-	name    string       // its type
-	copy    *mirror.Copy // nil before
-	err     error        // why it failed
+	to      *steadyTarget // nil before it is open, and when it has ended
+	name    string        // its type
+	copy    *mirror.Copy  // nil before
+	err     error         // why it failed
 	through bool
 }
 
@@ -98,7 +91,9 @@ func (c *Core) Migration() MigrationStatus {
 var (
 	errMigrating   = errs.New(errs.Invalid, "a migration of the storage is under way already: see its status, or cancel it")
 	errNoMigration = errs.New(errs.Invalid, "there is no migration of the storage under way")
+	errSwitched    = errs.New(errs.Invalid, "the storage was migrated already")
 	errLedLess     = errs.New(errs.NotActive, "this node is not the active one any more: empty the target, and begin anew")
+	errCancelled   = errs.New(errs.Failed, "it was cancelled: empty the target before another one")
 )
 
 // StartMigration begins to copy the storage into the target that the configuration names.
@@ -116,21 +111,17 @@ func (c *Core) StartMigration() error {
 	}
 	c.migrating.mu.Lock()
 	defer c.migrating.mu.Unlock()
-	if m := c.migrating.now; m != nil {
-		select {
-		case <-m.done:
-		default:
-			return errMigrating
-		}
+	if m := c.migrating.now; m != nil && !m.hasEnded() {
+		return errMigrating
 	}
-	ctx, cancel := context.WithCancel(l.ctx)
+	ctx, cancel := context.WithCancelCause(l.ctx)
 	m := &migration{cancel: cancel, done: make(chan struct{}), started: time.Now().UTC()}
 	c.migrating.now = m
 	began := make(chan struct{})
 	a.Go(func(context.Context) { // its end ends l.ctx, too
 		close(began)
 		defer close(m.done)
-		defer cancel()
+		defer cancel(nil)
 		c.migrate(ctx, m)
 	})
 	select {
@@ -144,8 +135,10 @@ func (c *Core) StartMigration() error {
 // migrate runs a migration to its end.
 func (c *Core) migrate(ctx context.Context, m *migration) {
 	err := c.copyAll(ctx, m)
-	if ctx.Err() != nil && err != nil {
-		err = errors.Join(errLedLess, err)
+	if err != nil && ctx.Err() != nil {
+		if err = context.Cause(ctx); errors.Is(err, context.Canceled) { // with the node's time as the active one
+			err = errLedLess
+		}
 	}
 	m.mu.Lock()
 	to := m.to
@@ -153,24 +146,26 @@ func (c *Core) migrate(ctx context.Context, m *migration) {
 	through := m.through
 	m.mu.Unlock()
 	if to != nil {
-		if err := to.End(); err != nil {
-			c.log.Warn("close the target of the migration", "error", err)
-		}
+		to.close()
 	}
-	if err != nil && !through {
+	switch {
+	case err == nil || through:
+	case errors.Is(err, errCancelled):
+		c.log.Info("the migration of the storage was cancelled")
+	default:
 		c.log.Error("the migration of the storage has failed", "error", err)
 	}
 }
 
 func (c *Core) copyAll(ctx context.Context, m *migration) error {
-	to, err := c.cfg.Target(ctx)
+	to, err := c.openTarget(ctx, m.cancel)
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
 	m.to, m.name = to, to.Type
 	m.mu.Unlock()
-	if err := c.mayMigrateTo(ctx, to); err != nil {
+	if err := to.isEmpty(ctx); err != nil {
 		return err
 	}
 	source, err := c.source.Copy(to, seal.ConfigKey)
@@ -184,19 +179,6 @@ func (c *Core) copyAll(ctx context.Context, m *migration) error {
 	return source.Run(ctx)
 }
 
-// mayMigrateTo refuses a target that holds something.
-func (c *Core) mayMigrateTo(ctx context.Context, to *Target) (err error) {
-	it, err := to.Scan(ctx, storage.ScanOptions{KeysOnly: true})
-	if err != nil {
-		return errs.New(errs.KindOf(err), "read the target: %w", err)
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	if it.Next() {
-		return errs.New(errs.Precondition, "the target is not empty: it has %q, for one; empty it", it.Key())
-	}
-	return it.Err()
-}
-
 // StopMigration ends the migration, and forgets it.
 func (c *Core) StopMigration(ctx context.Context) error {
 	c.migrating.mu.Lock()
@@ -205,18 +187,38 @@ func (c *Core) StopMigration(ctx context.Context) error {
 	if m == nil {
 		return errNoMigration
 	}
-	m.cancel()
+	m.cancel(errCancelled)
 	select {
 	case <-m.done:
 	case <-ctx.Done():
 		return errs.New(errs.Unavailable, "the migration has not ended yet: %w", ctx.Err())
 	}
-	c.migrating.mu.Lock()
-	defer c.migrating.mu.Unlock()
-	if c.migrating.now == m && !m.isThrough() {
-		c.migrating.now = nil
+	if m.isThrough() {
+		return errSwitched
 	}
+	c.migrating.forget(m)
 	return nil
+}
+
+// forget forgets a migration that has ended; nil is any.
+func (g *migrating) forget(m *migration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m == nil || g.now == m {
+		g.now = nil
+	}
+}
+
+// hasEnded reports whether a migration does nothing more; it may not have closed its target yet.
+func (m *migration) hasEnded() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err != nil
 }
 
 func (m *migration) isThrough() bool {
@@ -228,6 +230,10 @@ func (m *migration) isThrough() bool {
 // SwitchMigration lets writes wait, copies what is missing, and makes the target a store that servers can be started on, and
 // this one a store that none can. The node serves nothing any more then: it seals itself when its requests have ended.
 func (c *Core) SwitchMigration(ctx context.Context) error {
+	a := c.active.Load()
+	if a == nil {
+		return ErrSealed
+	}
 	c.migrating.mu.Lock()
 	m := c.migrating.now
 	c.migrating.mu.Unlock()
@@ -247,7 +253,7 @@ func (c *Core) SwitchMigration(ctx context.Context) error {
 	why := errs.New(errs.Unavailable, "this storage was migrated to %s: %w", to.Type, storage.ErrNotApplied)
 	err = source.Switch(ctx, why, func(ctx context.Context) (bool, error) {
 		var err error
-		gone, err = c.goOver(context.WithoutCancel(ctx), to, source)
+		gone, err = c.goOver(context.WithoutCancel(ctx), a, to, source)
 		if gone {
 			m.mu.Lock()
 			m.through = true
@@ -325,10 +331,10 @@ const (
 // goOver is the last step: the source is marked first, so that there are never two stores that servers could be started on.
 // What cannot be taken back, or of which it is not known whether it was done, counts as gone.
 //
-// Nobody writes to the source once the mark counts: a node that comes to lead finds it, and seals itself. What others have
-// written before they can only have written when this node did not lead; then it leads anew when it sets the mark.
-func (c *Core) goOver(ctx context.Context, to *Target, source *mirror.Copy) (gone bool, err error) {
-	if err := to.Fresh(ctx); err != nil {
+// The mark is set in the time in which nobody else has written, or not at all. Nobody writes to the source once it counts: a
+// node that comes to lead finds it, and seals itself.
+func (c *Core) goOver(ctx context.Context, a *Active, to *steadyTarget, source *mirror.Copy) (gone bool, err error) {
+	if err := inTime(ctx, probeTime, to.isFresh); err != nil {
 		return false, errs.New(errs.Conflict, "a server was started on the target meanwhile: end it, empty the target, and begin anew: %w", err)
 	}
 	if err := inTime(ctx, probeTime, func(ctx context.Context) error { return to.Apply(ctx, nothing()) }); err != nil {
@@ -337,12 +343,9 @@ func (c *Core) goOver(ctx context.Context, to *Target, source *mirror.Copy) (gon
 	if err := source.Whole(); err != nil {
 		return false, err
 	}
-	config, err := c.mark(ctx, to.Type)
+	config, err := c.mark(ctx, a, to.Type, source.Term())
 	if err != nil {
 		return config != nil, err
-	}
-	if err := source.Sole(); err != nil && !c.alone() {
-		return c.unmark(ctx, err)
 	}
 	put := storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}
 	err = inTime(ctx, finishTime, func(ctx context.Context) error { return to.Apply(ctx, put) })
@@ -370,11 +373,12 @@ func inTime(ctx context.Context, most time.Duration, do func(ctx context.Context
 	return do(ctx)
 }
 
-// mark marks the source, and returns its seal's configuration. With an error that is nil where the mark certainly does not count.
-func (c *Core) mark(ctx context.Context, to string) (config []byte, err error) {
-	from := c.source.Backend
-	err = inTime(ctx, markTime, func(ctx context.Context) (err error) {
-		config, err = seal.MarkMigrated(ctx, from, to)
+// mark marks the source while term lasts, and returns its seal's configuration. With an error that is nil where the mark
+// certainly does not count.
+func (c *Core) mark(ctx context.Context, a *Active, to string, term context.Context) (config []byte, err error) {
+	id := rand.Text()
+	err = inTime(term, markTime, func(ctx context.Context) (err error) {
+		config, err = seal.MarkMigrated(ctx, c.source.Backend, to, id)
 		return err
 	})
 	if err == nil {
@@ -384,33 +388,52 @@ func (c *Core) mark(ctx context.Context, to string) (config []byte, err error) {
 	if config == nil || errors.Is(err, storage.ErrNotApplied) {
 		return nil, err
 	}
-	// Perhaps another node leads by now, which has the mark in its log, or has not. What this one shows is committed.
-	most := learnTime
-	if c.cfg.Cluster != nil && !c.cfg.Cluster.ServesReads() {
-		most = learnSoon
-	}
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	if a := c.active.Load(); a != nil {
-		defer context.AfterFunc(a.ctx, cancel)()
-	}
 	c.log.Warn("whether the mark of the migration counts is not known yet", "error", err)
-	for ctx.Err() == nil {
-		is, readErr := seal.IsMigrated(ctx, from)
-		if readErr == nil && is {
-			return config, nil
-		}
-		if c.fresh(ctx) == nil {
-			if is, readErr = seal.IsMigrated(ctx, from); readErr == nil && !is {
-				return nil, err
-			}
-		}
-		pause(ctx, lookAgain)
+	is, known := c.learn(ctx, a, id, term)
+	switch {
+	case !known:
+		return config, errs.New(errs.Unavailable, "%w; whether it counts is not known: the target is not initialized", err)
+	case is:
+		return config, nil
 	}
-	return config, errs.New(errs.Unavailable, "%w; whether it counts is not known: the target is not initialized", err)
+	return nil, err
 }
 
-const lookAgain = 50 * time.Millisecond
+// learn finds out whether a mark counts. Perhaps another node leads by now, which has it in its log, or has not, and may have set
+// one of its own. What this one shows is committed. That it does not show the mark says something only when the time is over in
+// which that was set: until then it may be on its way.
+func (c *Core) learn(ctx context.Context, a *Active, id string, term context.Context) (is, known bool) {
+	most := learnSoon
+	if c.cfg.Cluster != nil && c.cfg.Cluster.ServesReads() {
+		most = learnTime
+	}
+	brief, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	from := c.source.Backend
+	for brief.Err() == nil {
+		if is, err := seal.HasMark(brief, from, id); err == nil && is {
+			return true, true
+		}
+		if (c.cfg.Cluster == nil || term.Err() != nil) && c.fresh(brief) == nil {
+			if is, err := seal.HasMark(brief, from, id); err == nil {
+				return is, true
+			}
+		}
+		pause(brief, lookAgain)
+	}
+	// The mark itself, which came from another node, may have this one be sealed.
+	_ = inTime(ctx, lastLook, func(ctx context.Context) (err error) {
+		is, err = seal.HasMark(ctx, from, id)
+		return err // then it is not known
+	})
+	return is, is
+}
+
+const (
+	lookAgain = 50 * time.Millisecond
+	lastLook  = 5 * time.Second
+)
 
 // unmark takes the mark back after an error.
 func (c *Core) unmark(ctx context.Context, err error) (gone bool, _ error) {
@@ -424,8 +447,9 @@ func (c *Core) unmark(ctx context.Context, err error) (gone bool, _ error) {
 // alone reports whether no other node writes to the store.
 func (c *Core) alone() bool { return c.cfg.Cluster == nil || c.cfg.Cluster.Alone() }
 
-// leftBehind reports whether the store that this node comes to lead is marked as migrated, and seals the node then: the one
-// that led has done the last step, or has not, and nobody here can tell. The others are to learn that the mark counts.
+// leftBehind reports whether the store that this node comes to lead is marked as migrated, or may be. Then the node does not
+// become the active one: whoever led has done the last step, or has not, and nobody here can tell. What comes of it is found
+// out in the background: the node is sealed, or leads anew.
 func (c *Core) leftBehind(a *Active) bool {
 	if c.alone() && c.source.Switching() {
 		return false // it is this node's own mark: it goes on, or all writes are refused, when that is through
@@ -433,25 +457,34 @@ func (c *Core) leftBehind(a *Active) bool {
 	is, err := seal.IsMigrated(a.ctx, c.source.Backend)
 	switch {
 	case err != nil:
-		a.Go(func(ctx context.Context) {
-			pause(ctx, tellTime)
-			if l := a.lead.Load(); l != nil && ctx.Err() == nil {
-				c.leftBehind(a)
-			}
-		})
-		return false
-	case !is:
+		c.log.Warn("whether the storage was migrated cannot be read: this node does not become the active one yet", "error", err)
+	case is:
+		c.log.Error("the storage is marked as migrated: this node does not become the active one")
+	default:
 		return false
 	}
-	c.log.Error("the storage is marked as migrated: this node does not become the active one")
-	a.Go(func(ctx context.Context) {
-		c.nudge(ctx)
-		pause(ctx, tellTime)
-		// Whoever has set the mark may have taken it back meanwhile. Then somebody else is to lead, as this node has not begun to.
-		if is, err := seal.IsMigrated(ctx, c.source.Backend); err == nil && !is && c.cfg.Cluster.StepDown() == nil {
-			return
-		}
-		c.shutSoon()
-	})
+	a.Go(func(ctx context.Context) { c.settleLeft(ctx, a, is) })
 	return true
+}
+
+// settleLeft decides what becomes of a node that leads, and is not the active one, as the store is marked, or cannot be read.
+func (c *Core) settleLeft(ctx context.Context, a *Active, is bool) {
+	if is && c.cfg.Cluster.ServesReads() {
+		c.nudge(ctx) // the others are to learn that the mark counts
+	}
+	pause(ctx, tellTime)
+	for c.source.Switching() && ctx.Err() == nil { // it is this node's own, and may be taken back
+		pause(ctx, lookAgain)
+	}
+	if ctx.Err() != nil || a.Leads() {
+		return
+	}
+	is, err := seal.IsMigrated(ctx, c.source.Backend)
+	switch {
+	case err == nil && is:
+		c.shutSoon()
+	case err != nil && c.cfg.Cluster.StepDown() == nil: // another may be able to read it
+	default:
+		c.cfg.Cluster.Again()
+	}
 }

@@ -160,6 +160,20 @@ func decodeConfig(b []byte) (*config, error) {
 
 // Identify reads which cluster a store belongs to, which stands in clear. A store that was never initialised belongs to none: the zero value.
 func Identify(ctx context.Context, store storage.Backend) (Cluster, error) {
+	return identify(ctx, store, decodeConfig)
+}
+
+// IdentifyLeft is Identify, also for a store that was migrated.
+func IdentifyLeft(ctx context.Context, store storage.Backend) (Cluster, error) {
+	return identify(ctx, store, func(b []byte) (*config, error) {
+		if m := decodeMigrated(b); m != nil {
+			b = m.Replaced
+		}
+		return decodeConfig(b)
+	})
+}
+
+func identify(ctx context.Context, store storage.Backend, decode func([]byte) (*config, error)) (Cluster, error) {
 	b, err := store.Get(ctx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return Cluster{}, nil
@@ -167,7 +181,7 @@ func Identify(ctx context.Context, store storage.Backend) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, err
 	}
-	c, err := decodeConfig(b)
+	c, err := decode(b)
 	if err != nil {
 		return Cluster{}, err
 	}

@@ -22,6 +22,7 @@ type migrated struct {
 	Version  int             `json:"version"` // migratedVersion
 	To       string          `json:"migrated_to"`
 	At       time.Time       `json:"migrated_at"`
+	ID       string          `json:"id"`       // of this mark
 	Done     bool            `json:"done"`     // the target has all
 	Replaced json.RawMessage `json:"replaced"` // the seal's configuration
 }
@@ -51,8 +52,8 @@ func decodeMigrated(b []byte) *migrated {
 }
 
 // MarkMigrated marks a store as migrated to another one, and returns the entry under ConfigKey that belongs there. Nobody
-// else may write meanwhile.
-func MarkMigrated(ctx context.Context, store storage.Backend, to string) (config []byte, err error) {
+// else may write meanwhile. The id is one that no other mark has.
+func MarkMigrated(ctx context.Context, store storage.Backend, to, id string) (config []byte, err error) {
 	b, err := store.Get(ctx, configKey)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func MarkMigrated(ctx context.Context, store storage.Backend, to string) (config
 	if _, err := decodeConfig(b); err != nil {
 		return nil, err
 	}
-	mark, err := json.Marshal(migrated{Version: migratedVersion, To: to, At: now().Truncate(time.Second), Replaced: b})
+	mark, err := json.Marshal(migrated{Version: migratedVersion, To: to, At: now().Truncate(time.Second), ID: id, Replaced: b})
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +92,19 @@ func IsMigrated(ctx context.Context, store storage.Backend) (bool, error) {
 		return false, nil
 	}
 	return err == nil && decodeMigrated(b) != nil, err
+}
+
+// HasMark reports whether a store has the mark with an id.
+func HasMark(ctx context.Context, store storage.Backend, id string) (bool, error) {
+	b, err := store.Get(ctx, configKey)
+	if storage.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	m := decodeMigrated(b)
+	return m != nil && m.ID == id, nil
 }
 
 // UnmarkMigrated takes the mark from a store; was is false where there is none.

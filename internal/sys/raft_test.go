@@ -16,6 +16,7 @@ import (
 	"arca/internal/cluster"
 	"arca/internal/core"
 	"arca/internal/seal"
+	"arca/internal/storage"
 	"arca/internal/storage/raft"
 )
 
@@ -30,6 +31,12 @@ type raftNode struct {
 }
 
 func newRaftNode(t *testing.T, id string) *raftNode {
+	t.Helper()
+	return newRaftNodeOver(t, id, func(b storage.Backend) storage.Backend { return b })
+}
+
+// newRaftNodeOver has something between the node and its store.
+func newRaftNodeOver(t *testing.T, id string, over func(storage.Backend) storage.Backend) *raftNode {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,7 +54,7 @@ func newRaftNode(t *testing.T, id string) *raftNode {
 		Update: 100 * time.Millisecond, Reconcile: 100 * time.Millisecond,
 	})
 	var catalog *builtin.Catalog
-	n.core, err = core.New(core.Config{Backend: store, Cluster: n.share, StorageType: "raft", Catalog: func(c *core.Core) core.Catalog {
+	n.core, err = core.New(core.Config{Backend: over(store), Cluster: n.share, StorageType: "raft", Catalog: func(c *core.Core) core.Catalog {
 		catalog = builtin.New(c)
 		return catalog
 	}})

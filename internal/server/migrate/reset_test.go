@@ -48,11 +48,11 @@ func TestReset(t *testing.T) {
 	in("a", put)
 	run("There is no migration lock to reset", "-reset")
 	in("a", func(b storage.Backend) error {
-		was, err := seal.MarkMigrated(t.Context(), b, "postgresql")
+		was, err := seal.MarkMigrated(t.Context(), b, "postgresql", "first")
 		if !bytes.Equal(was, config) {
 			t.Errorf("got %s", was)
 		}
-		if _, again := seal.MarkMigrated(t.Context(), b, "etcd"); again == nil {
+		if _, again := seal.MarkMigrated(t.Context(), b, "etcd", "second"); again == nil {
 			t.Error("it was marked twice")
 		}
 		return err

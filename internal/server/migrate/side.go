@@ -174,10 +174,12 @@ func openRaft(ctx context.Context, s *config.Storage, cfg *config.Migration, wri
 
 // lone checks that a node has its cluster to itself: what others have cannot be known here.
 func lone(store *raft.Store, id string, write bool) error {
-	peers := store.Peers()
+	peers, err := store.NextPeers()
 	switch {
+	case err != nil:
+		return err
 	case write && len(peers) > 0 && peers[0].ID != id, len(peers) > 1:
-		return errs.New(errs.Precondition, "the folder belongs to a cluster of %d nodes; only one that is the only node of its cluster can be copied: remove the others first (operator raft remove-peer)", len(peers))
+		return errs.New(errs.Precondition, "the folder belongs to a cluster of %d nodes; only one that is the only node of its cluster can be copied: remove the others first (operator raft remove-peer), or have it begin anew alone (operator raft recover)", len(peers))
 	case !write && !store.HasPeers():
 		return errs.New(errs.Precondition, "the folder holds no cluster: it is empty, or was never initialised")
 	}

@@ -12,7 +12,8 @@
 //     it was noted later than the prefix.
 //  4. While a Copy switches, no Apply begins. Then what is noted is all that is missing.
 //  5. What others write to a store that is shared is not noted. So the owner of the Source tells it before others may
-//     write (Others), and a Copy that was begun before has failed.
+//     write (Others), and a Copy that was begun before has failed. What a Switch's finish writes to the source with the
+//     context of that time (Term) is written before others are, or not at all.
 package mirror
 
 import (
@@ -59,14 +60,11 @@ type Source struct {
 	copy *Copy // guarded by mu: it is told of what is written; nil for none
 	left error // guarded by mu: why nothing is written any more
 
-	others atomic.Uint64 // how often others may have begun to write
-	leads  atomic.Uint64 // how often they have ceased to
-
 	switching atomic.Bool // a Copy is at its last step
 
 	state sync.Mutex
-	cut   chan struct{} // guarded by state: closed while others may write
-	isCut bool          // guarded by state
+	term  context.Context    //nolint:containedctx // guarded by state; of the time in which nobody else writes
+	over  context.CancelFunc // guarded by state; ends term
 }
 
 // A lock is a mutex for which one can wait with something else.
@@ -79,7 +77,9 @@ var _ storage.Shower = (*Source)(nil)
 
 // NewSource returns b, which must be used through it alone.
 func NewSource(b storage.Backend) *Source {
-	return &Source{Backend: b, mu: make(lock, 1), cut: make(chan struct{})}
+	s := &Source{Backend: b, mu: make(lock, 1)}
+	s.term, s.over = context.WithCancel(context.Background())
+	return s
 }
 
 // Apply implements storage.Backend.
@@ -96,27 +96,28 @@ func (s *Source) ApplyShow(ctx context.Context, b storage.Batch, show func() err
 // Writes that wait for a Copy that switches fail: who takes the right to write from this node may wait for them, and the
 // switch for what comes after that. It waits for nothing.
 func (s *Source) Others() {
-	s.others.Add(1)
 	s.state.Lock()
 	defer s.state.Unlock()
-	if !s.isCut {
-		s.isCut = true
-		close(s.cut)
+	s.over()
+}
+
+// Leads says that others write no more, and who uses the Source does again.
+func (s *Source) Leads() {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if s.term.Err() != nil {
+		s.term, s.over = context.WithCancel(context.Background())
 	}
+}
+
+func (s *Source) present() context.Context {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.term
 }
 
 // Switching reports whether a Copy is at its last step, for which all writes wait.
 func (s *Source) Switching() bool { return s.switching.Load() }
-
-// Leads says that others write no more, and who uses the Source does again.
-func (s *Source) Leads() {
-	s.leads.Add(1)
-	s.state.Lock()
-	defer s.state.Unlock()
-	if s.isCut {
-		s.isCut, s.cut = false, make(chan struct{})
-	}
-}
 
 var errCut = errs.New(errs.NotActive, "this node is not the active one any more: %w", storage.ErrNotApplied)
 
@@ -127,13 +128,10 @@ func (s *Source) enter() error {
 		return nil
 	default:
 	}
-	s.state.Lock()
-	cut := s.cut
-	s.state.Unlock()
 	select {
 	case s.mu <- struct{}{}:
 		return nil
-	case <-cut:
+	case <-s.present().Done():
 		return errCut
 	}
 }
@@ -164,10 +162,9 @@ func (s *Source) noted(b storage.Batch, apply func() error) error {
 type Copy struct {
 	src  *Source
 	to   storage.Backend
-	last string // this key is left to who switches
-	size int    // entries of a part
-	seen uint64 // Source.others when it began
-	sole uint64 // Source.leads
+	last string          // this key is left to who switches
+	size int             // entries of a part
+	term context.Context //nolint:containedctx // Source.term when it began
 
 	turn   sync.Mutex // held by whoever copies; taken before Source.mu
 	cursor string     // guarded by turn: all before this key was copied
@@ -189,7 +186,7 @@ type Copy struct {
 // Copy begins to note what is written; Run copies. All but the key last is copied, which Switch's finish is to write. There is
 // one Copy at a time.
 func (s *Source) Copy(to storage.Backend, last string) (*Copy, error) {
-	c := &Copy{src: s, to: to, last: last, size: partOps, seen: s.others.Load(), sole: s.leads.Load(), kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
+	c := &Copy{src: s, to: to, last: last, size: partOps, term: s.present(), kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -295,18 +292,13 @@ func (c *Copy) detach() {
 	}
 }
 
+// Term ends before others can write to the source: it is done when Source.Others returns. A backend does not begin what
+// comes with a context that is done by then.
+func (c *Copy) Term() context.Context { return c.term }
+
 // Whole returns an error when others may have written to the source since the Copy began.
 func (c *Copy) Whole() error {
-	if c.src.others.Load() != c.seen {
-		return errOthers
-	}
-	return nil
-}
-
-// Sole returns an error when others have written and ceased to since the Copy began: what the source holds now that was
-// written by its user may then lie behind what others have written.
-func (c *Copy) Sole() error {
-	if c.src.leads.Load() != c.sole {
+	if c.term.Err() != nil {
 		return errOthers
 	}
 	return nil

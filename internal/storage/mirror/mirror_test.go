@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"arca/internal/errs"
 	"arca/internal/storage"
@@ -299,18 +300,24 @@ func TestOthers(t *testing.T) {
 		return c
 	}
 	c := begin()
-	if err := errors.Join(c.Whole(), c.Sole()); err != nil {
+	if err := errors.Join(c.Whole(), c.Term().Err()); err != nil {
 		t.Fatal(err)
 	}
+	mark, cancel := context.WithTimeout(c.Term(), time.Hour)
+	defer cancel()
 	source.Others()
+	if mark.Err() == nil { // at once: they may write when Others returns
+		t.Error("what was begun before others write may come after that")
+	}
 	if err := c.Switch(t.Context(), storage.ErrNotApplied, nil); !errs.Is(err, errs.NotActive) {
 		t.Errorf("switched: %v", err)
 	}
-	if err := c.Sole(); err != nil {
-		t.Errorf("others write yet: %v", err)
+	early, err := source.Copy(storagetest.NewMap(), lastKey)
+	if err == nil || early != nil {
+		t.Error("two copies at a time")
 	}
 	source.Leads()
-	if c.Whole() == nil || c.Sole() == nil {
+	if c.Whole() == nil || c.Term().Err() == nil {
 		t.Error("it does not know that others have written")
 	}
 	if err := c.Run(t.Context()); !errs.Is(err, errs.NotActive) {
@@ -329,4 +336,57 @@ func TestOthers(t *testing.T) {
 	if err := source.Apply(t.Context(), put); err != nil {
 		t.Errorf("it is not given back: %v", err)
 	}
+}
+
+// TestWaitingWrites has writes wait while a Copy switches: they go on when it has not switched, and end when others may write.
+func TestWaitingWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := NewSource(storagetest.NewMap())
+		write := func() <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				done <- source.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("v")}})
+			}()
+			synctest.Wait()
+			return done
+		}
+		c, err := source.Copy(storagetest.NewMap(), lastKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, done, err := c.round(t.Context()); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		var waits, cut, again <-chan error
+		failed := errors.New("not this time")
+		err = c.Switch(t.Context(), storage.ErrNotApplied, func(context.Context) (bool, error) {
+			if !source.Switching() {
+				t.Error("it does not say that it switches")
+			}
+			cut = write()
+			if len(cut) > 0 {
+				t.Error("a write does not wait")
+			}
+			source.Others()
+			if err := <-cut; !errors.Is(err, storage.ErrNotApplied) || !errs.Is(err, errs.NotActive) {
+				t.Errorf("a write when others may: %v", err)
+			}
+			if err := <-write(); !errors.Is(err, storage.ErrNotApplied) {
+				t.Errorf("a write while others may: %v", err)
+			}
+			source.Leads()
+			waits = write()
+			return false, failed
+		})
+		if !errors.Is(err, failed) || source.Switching() {
+			t.Fatal(err)
+		}
+		if err := <-waits; err != nil {
+			t.Errorf("a write that has waited: %v", err)
+		}
+		if again = write(); <-again != nil {
+			t.Error("it is not written afterwards")
+		}
+	})
 }

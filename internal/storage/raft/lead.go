@@ -100,7 +100,7 @@ func (s *Store) Start(o StartOptions) error {
 	if err := s.mendLog(); err != nil {
 		return err
 	}
-	if err := s.recover(conf, r.inlet); err != nil {
+	if err := s.recover(r.inlet); err != nil {
 		return err
 	}
 	s.outlive()
@@ -375,6 +375,9 @@ func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() er
 	if l.handing.Load() {
 		return errVoid
 	}
+	if ctx.Err() != nil { // looked at after leading: whose time has ended writes nothing in the next one
+		return fmt.Errorf("%w: %w", storage.ErrNotApplied, contextErr(ctx))
+	}
 	s.mu.Lock()
 	s.number++
 	p := &pending{proposal: proposal{by: s.by, number: s.number, after: s.at.batch}, show: show, done: make(chan struct{})}
@@ -445,11 +448,15 @@ func (s *Store) propose(ctx context.Context, r *running, l *leadership, p *pendi
 	}
 	// The DB above takes no writes any more, since it does not know the outcome. It learns that by applying what the log
 	// holds, and begins anew then.
-	r.work.Go(func() {
-		s.follow()
-		s.askAgain()
-	})
+	r.work.Go(s.Again)
 	return errs.New(errs.Unavailable, "raft: %w", why)
+}
+
+// Again has this node, if it leads, begin that anew: Events.Follow, and Events.Lead when it has caught up, as long as raft
+// does not choose another.
+func (s *Store) Again() {
+	s.follow()
+	s.askAgain()
 }
 
 // errVoidUnknown is the answer to a write that was under way when another node took over.

@@ -165,31 +165,48 @@ func WritePeers(dir string, p Peer) error {
 	return nil
 }
 
+// left reads peers.json; false where there is none.
+func (s *Store) left() (who raft.Configuration, is bool, err error) {
+	path := filepath.Join(s.cfg.Dir, peersFile)
+	if _, err := os.Stat(path); s.cfg.Memory || errors.Is(err, os.ErrNotExist) {
+		return who, false, nil
+	}
+	if who, err = raft.ReadConfigJSON(path); err != nil {
+		return who, true, errs.New(errs.Invalid, "read %q: %w", path, err)
+	}
+	for _, srv := range who.Servers {
+		if string(srv.ID) == s.cfg.NodeID {
+			return who, true, nil
+		}
+	}
+	return who, true, errs.New(errs.Invalid, "%q does not list this node, %q", path, s.cfg.NodeID)
+}
+
+// NextPeers lists the nodes with which a node begins that is not started yet: those in peers.json, if there is that file.
+func (s *Store) NextPeers() ([]Peer, error) {
+	who, is, err := s.left()
+	if err != nil || !is {
+		return s.Peers(), err
+	}
+	var list []Peer
+	for _, srv := range who.Servers {
+		list = append(list, Peer{ID: string(srv.ID), Address: string(srv.Address), Voter: srv.Suffrage == raft.Voter})
+	}
+	return list, nil
+}
+
 // recover makes the nodes in peers.json the cluster, if there is that file. Entries of the log that were never committed
 // are taken for committed: nobody is left who could tell.
-func (s *Store) recover(conf *raft.Config, t raft.Transport) error {
-	if s.cfg.Memory {
-		return nil
-	}
-	path := filepath.Join(s.cfg.Dir, peersFile)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	who, err := raft.ReadConfigJSON(path)
-	if err != nil {
-		return errs.New(errs.Invalid, "read %q: %w", path, err)
-	}
-	own := false
-	for _, srv := range who.Servers {
-		own = own || srv.ID == conf.LocalID
-	}
-	if !own {
-		return errs.New(errs.Invalid, "%q does not list this node, %q", path, conf.LocalID)
+func (s *Store) recover(t raft.Transport) error {
+	who, is, err := s.left()
+	if err != nil || !is {
+		return err
 	}
 	if err := s.takeOver(who); err != nil {
 		return err
 	}
 	s.log.Warn("the nodes in peers.json are the cluster now", "nodes", len(who.Servers), "address", string(t.LocalAddr()))
+	path := filepath.Join(s.cfg.Dir, peersFile)
 	if err := os.Remove(path); err != nil {
 		return errs.New(errs.Unavailable, "remove %q: %w", path, err)
 	}

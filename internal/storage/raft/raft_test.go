@@ -2,6 +2,7 @@ package raft_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -90,5 +91,34 @@ func TestRestart(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAgain begins a leadership anew: what comes with the context of the one before is not written in it.
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	s, err := raft.Open(raft.Config{Memory: true, NodeID: "node1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, over := context.WithCancel(t.Context())
+	leads := make(chan struct{}, 8)
+	s.Bind(raft.Events{Lead: func() { leads <- struct{}{} }, Follow: over})
+	_, transport := hraft.NewInmemTransport(hraft.ServerAddress("127.0.0.1:1"))
+	if err := s.Start(raft.StartOptions{Transport: transport, Bootstrap: true}); err != nil {
+		t.Fatal(err)
+	}
+	<-leads
+	put(t, s, "a", "1")
+	s.Again()
+	<-leads
+	if err := s.Apply(first, storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("2")}}); !errors.Is(err, storage.ErrNotApplied) {
+		t.Errorf("what was begun before: %v", err)
+	}
+	wantValue(t, s, "a", "1")
+	put(t, s, "a", "3")
+	wantValue(t, s, "a", "3")
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -396,6 +396,12 @@ func (s *Store) StepDown(string) error {
 	return nil
 }
 
+// Again has this node, if it writes, begin that anew: Events.Follow, and Events.Lead when it has the lock and the fence.
+func (s *Store) Again() {
+	s.end(s.term.Load())
+	s.Poke()
+}
+
 // lost tells that the database may be another now.
 func (s *Store) lost(err error) {
 	s.log.Warn("the connection with the storage was lost: the node begins anew from what is in the database", "storage", s.cfg.Name, "error", err)

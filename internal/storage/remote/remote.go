@@ -314,6 +314,9 @@ func (s *Store) Apply(ctx context.Context, b storage.Batch) error {
 	if t == nil {
 		return errVoid
 	}
+	if err := ctx.Err(); err != nil { // looked at after the term: whose time has ended writes nothing in the next one
+		return fmt.Errorf("%w: %w", storage.ErrNotApplied, kinded(err))
+	}
 	w := Plan(b)
 	limit := writeTime
 	if len(w.Prefixes) > 0 {

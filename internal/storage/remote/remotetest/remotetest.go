@@ -184,6 +184,15 @@ func testFence(t *testing.T, config func(func() (remote.Driver, remote.Lock), st
 	}
 	Await(t, "a leader again, when the lease has run out", a.Leading)
 	mustAdd(t, a, 7)
+	// It begins anew: what comes with a context that has ended, as that of the time before, is not written.
+	a.Again()
+	Await(t, "a leader anew", a.Leading)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Apply(over, storage.Batch{{Kind: storage.Put, Key: counter, Value: []byte("0")}}); !errors.Is(err, storage.ErrNotApplied) {
+		t.Errorf("what was begun before: %v", err)
+	}
+	mustAdd(t, a, 8)
 }
 
 // testAlone starts a second server on a store that is not shared: it takes over, and the first neither writes nor answers.

@@ -1,0 +1,167 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// A Target is a storage that was opened for a migration, and that nobody else uses.
+type Target struct {
+	storage.Backend
+	Type  string                          // as in its stanza
+	Fresh func(ctx context.Context) error // whether nobody does yet
+	End   func() error                    // closes it
+}
+
+// Bounds on what a target may take.
+const (
+	openTime   = 2 * time.Minute // to open it
+	lookTime   = time.Minute     // to see that it is empty
+	closeTime  = 10 * time.Second
+	returnTime = 2 * time.Second // to return from a call whose context is done
+)
+
+var errHangs = errs.New(errs.Failed, "the target does not return from a call, as when its file system hangs: the migration is given up; empty the target, and begin anew")
+
+// A steadyTarget is a Target whose calls return when their context is done, also where a file system hangs, which knows
+// of no context. The target is given up then: what was begun may be done at any time, and must be the last.
+type steadyTarget struct {
+	*Target
+	log    *slog.Logger
+	giveUp func(why error)
+	hangs  atomic.Bool
+	calls  sync.WaitGroup
+}
+
+// openTarget opens the target that the configuration names.
+func (c *Core) openTarget(ctx context.Context, giveUp func(why error)) (*steadyTarget, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	s := &steadyTarget{log: c.log, giveUp: giveUp}
+	to, err := outlast(ctx, func() (*Target, error) { return c.cfg.Target(ctx) }, func(to *Target) { s.end(to) })
+	if err != nil {
+		return nil, err
+	}
+	s.Target = to
+	return s, nil
+}
+
+// Apply implements storage.Backend.
+func (s *steadyTarget) Apply(ctx context.Context, b storage.Batch) error {
+	return s.do(ctx, func() error { return s.Backend.Apply(ctx, b) })
+}
+
+// Get implements storage.Reader.
+func (s *steadyTarget) Get(ctx context.Context, key string) ([]byte, error) {
+	got := make(chan []byte, 1)
+	err := s.do(ctx, func() error {
+		value, err := s.Backend.Get(ctx, key)
+		got <- value
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-got, nil
+}
+
+func (s *steadyTarget) isFresh(ctx context.Context) error {
+	return s.do(ctx, func() error { return s.Fresh(ctx) })
+}
+
+func (s *steadyTarget) do(ctx context.Context, call func() error) error {
+	if s.hangs.Load() {
+		return errHangs
+	}
+	s.calls.Add(1)
+	_, err := outlast(ctx, func() (struct{}, error) {
+		defer s.calls.Done()
+		return struct{}{}, call()
+	}, func(struct{}) {})
+	if errors.Is(err, errHangs) && !s.hangs.Swap(true) {
+		s.giveUp(errHangs)
+	}
+	return err
+}
+
+// isEmpty refuses a target that holds something.
+func (s *steadyTarget) isEmpty(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	return s.do(ctx, func() (err error) {
+		it, err := s.Scan(ctx, storage.ScanOptions{KeysOnly: true})
+		if err != nil {
+			return errs.New(errs.KindOf(err), "read the target: %w", err)
+		}
+		defer func() { err = errors.Join(err, it.Close()) }()
+		if it.Next() {
+			return errs.New(errs.Precondition, "the target is not empty: it has %q, for one; empty it", it.Key())
+		}
+		return it.Err()
+	})
+}
+
+// close closes the target. One that hangs is left to itself: it is closed when it goes on.
+func (s *steadyTarget) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if s.hangs.Load() {
+		cancel()
+	}
+	_, err := outlast(ctx, func() (struct{}, error) {
+		s.calls.Wait()
+		s.end(s.Target)
+		return struct{}{}, nil
+	}, func(struct{}) {})
+	if err != nil {
+		s.log.Warn("the target of the migration hangs, and is not closed yet")
+	}
+}
+
+func (s *steadyTarget) end(to *Target) {
+	if err := to.End(); err != nil {
+		s.log.Warn("close the target of the migration", "error", err)
+	}
+}
+
+// outlast runs call and waits for it, but not much longer than ctx lasts: then the error is errHangs, call goes on by itself,
+// and late has what it returns without an error.
+func outlast[T any](ctx context.Context, call func() (T, error), late func(T)) (got T, err error) {
+	type result struct {
+		got T
+		err error
+	}
+	done, left := make(chan result), make(chan struct{})
+	go func() { // ends with the call
+		got, err := call()
+		select {
+		case done <- result{got, err}:
+		case <-left:
+			if err == nil {
+				late(got)
+			}
+		}
+	}()
+	var r result
+	select {
+	case r = <-done:
+		return r.got, r.err
+	case <-ctx.Done():
+	}
+	t := time.NewTimer(returnTime)
+	defer t.Stop()
+	select {
+	case r = <-done:
+		return r.got, r.err
+	case <-t.C:
+		close(left)
+		return got, errHangs
+	}
+}
