@@ -22,7 +22,7 @@ import (
 // ARCA_MIGRATION_SEED which.
 func TestMigrationTorture(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ name, from, to string }{
+	for i, c := range []struct{ name, from, to string }{
 		{"raft to postgresql", "raft", "postgresql"},
 		{"postgresql to raft", "postgresql", "raft"},
 		{"postgresql to file", "postgresql", "file"},
@@ -30,8 +30,8 @@ func TestMigrationTorture(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for round := range setting(t, "ARCA_MIGRATION_ROUNDS", 1) {
-				seed := uint64(setting(t, "ARCA_MIGRATION_SEED", 1) + round)
-				if m := newMoved(t, c.from, seed); !m.run(c.to) || t.Failed() {
+				rnd := rand.New(rand.NewPCG(uint64(setting(t, "ARCA_MIGRATION_SEED", 1)+round), uint64(i)))
+				if m := newMoved(t, c.from, rnd); !m.run(c.to) || t.Failed() {
 					return
 				}
 			}
@@ -54,9 +54,9 @@ type moved struct {
 	faults  []string
 }
 
-func newMoved(t *testing.T, from string, seed uint64) *moved {
+func newMoved(t *testing.T, from string, rnd *rand.Rand) *moved {
 	t.Helper()
-	m := &moved{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), pg: database.NewPostgres(t), from: from, dir: t.TempDir()}
+	m := &moved{t: t, rnd: rnd, pg: database.NewPostgres(t), from: from, dir: t.TempDir()}
 	if from == "raft" {
 		m.nodes = newTrio(t).nodes
 	} else {
