@@ -239,11 +239,14 @@ func (r *Ring) Restore(tx storage.Tx, raw []byte, name string, force bool) (*Key
 		if err := v.check(); err != nil {
 			return nil, errs.New(errs.Invalid, "version %d in the backup is not a key of type %s", n, k.Type)
 		}
+		if !canShow(s.Created) {
+			return nil, errs.New(errs.Invalid, "version %d in the backup was made at no time that can be shown", n)
+		}
 	}
 	if want := k.Latest - max(1, k.MinAvailable) + 1; len(versions) != want {
 		return nil, errs.New(errs.Invalid, "the backup has %d versions, but its key %d", len(versions), want)
 	}
-	_, err = tx.Get(keyDir + k.Name)
+	_, err = tx.Get(keyDir + k.Name) // one that cannot be decoded may be replaced
 	switch {
 	case err == nil && !force:
 		return nil, errs.New(errs.Conflict, "key %q already exists", k.Name)
@@ -255,12 +258,18 @@ func (r *Ring) Restore(tx storage.Tx, raw []byte, name string, force bool) (*Key
 		return nil, err
 	}
 	for n, s := range versions {
+		if n == k.Latest {
+			continue
+		}
 		if err := r.putVersion(tx, k, n, s); err != nil {
 			return nil, err
 		}
 	}
-	return k, r.Put(tx, k)
+	return k, r.putNewest(tx, k, versions[k.Latest])
 }
+
+// canShow reports whether a time is one of RFC 3339.
+func canShow(t time.Time) bool { return t.UTC().Year() >= 0 && t.UTC().Year() < 10_000 }
 
 // check is open, and that a public part is that of the secret one.
 func (v *Version) check() error {
@@ -378,6 +387,9 @@ func (k *Key) checkRestored() error {
 	}
 	if err := k.check(); err != nil {
 		return err
+	}
+	if !canShow(k.Created) || !canShow(k.Rotated) {
+		return errs.New(errs.Invalid, "the backup has times that cannot be shown")
 	}
 	if k.Latest < 1 || k.Latest > MaxVersions || k.MinAvailable < 0 || k.MinAvailable > k.Latest ||
 		k.MinDecryption > k.Latest || k.MinEncryption < 0 || k.MinEncryption > k.Latest || k.AutoRotate < 0 {

@@ -67,7 +67,8 @@ func (v *Version) derive(context []byte, n int) ([]byte, error) {
 // other reads all the same.
 func (k *Key) aeadFor(v *Version, o *CryptOptions) (c cipher.AEAD, nonces []byte, err error) {
 	if !k.Derived {
-		return v.cipher, nil, nil
+		c, err = v.aead()
+		return c, nil, err
 	}
 	n := k.Type.traits().bytes
 	from, to := n, n

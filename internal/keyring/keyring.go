@@ -8,15 +8,22 @@
 // the keys lie is said with each call, by a transaction over a prefix of the
 // caller's own (call.Tx.Sub("keys/")), so that each mount has keys of its own:
 //
-//	k/<name>            the key: type, settings, the number of its newest version
-//	v/<name>/<version>  the material of one version, in eight hexadecimal digits
+//	k/<name>            the key: type, settings, the number of its newest version, and of
+//	                    a symmetric key that version's material
+//	v/<name>/<version>  the material of another version, in eight hexadecimal digits
+//
+// So what uses the newest version of a symmetric key, as nearly all does, reads one
+// record, and one is all that makes a key. The next version takes the place of the
+// newest, which moves to v/ in the same transaction. Records that older versions of
+// arca wrote have all material at v/; what writes a key brings it into this form.
 //
 // A key with 100,000 versions costs what one with one version costs: using,
 // rotating, trimming and deleting it touch a bounded number of storage keys.
 // Names have no slash, see CheckName.
 //
 // What Get returns is shared and must not be changed: copy the Key, change the
-// copy, give it to Put. Everything is part of the caller's transaction.
+// copy, give it to Put. Material is with it, but shows in no format and no JSON.
+// Everything is part of the caller's transaction.
 //
 // # Making
 //
@@ -47,17 +54,15 @@
 package keyring
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"arca/internal/errs"
 	"arca/internal/storage"
 )
 
-// A Key is a named key without its material. It is immutable once stored.
+// A Key is a named key. It is immutable once stored.
 type Key struct {
 	Form int    `json:"v"`
 	Name string `json:"-"`
@@ -83,17 +88,29 @@ type Key struct {
 	// Meta is for the doors: who made the key, what for. It is kept with the key
 	// and should be small.
 	Meta map[string]string `json:"meta,omitempty"`
+
+	newest held // where the record has it; nil where it is at v/
 }
 
-// form is the version of the stored records.
-const form = 1
+// held gives a version: fmt looks into whatever a field is, but not into a function.
+type held func() *Version
+
+func hold(v *Version) held { return func() *Version { return v } }
+
+// get returns the version, or nil where none is held.
+func (h held) get() *Version {
+	if h == nil {
+		return nil
+	}
+	return h()
+}
 
 // Bounds.
 const (
 	MaxNameBytes  = 512
 	MaxVersions   = 1 << 30
 	MinAutoRotate = time.Hour
-	keyCache      = 2 << 20
+	keyCache      = 8 << 20
 	versionCache  = 16 << 20
 )
 
@@ -139,15 +156,6 @@ func CheckName(name string) error {
 	return nil
 }
 
-func decodeKey(key string, value []byte) (*Key, int, error) {
-	k := &Key{}
-	if err := json.Unmarshal(value, k); err != nil || k.Form != form {
-		return nil, 0, fmt.Errorf("the key record %q cannot be decoded", key)
-	}
-	k.Name = key[strings.LastIndexByte(key, '/')+1:]
-	return k, len(value) + 256, nil
-}
-
 // Get returns a key, or storage.ErrNotFound.
 func (r *Ring) Get(tx storage.Tx, name string) (*Key, error) { return r.keys.Get(tx, keyDir+name) }
 
@@ -178,7 +186,7 @@ func (r *Ring) create(tx storage.Tx, k Key, m *Material, now time.Time) (*Key, e
 	if err := k.check(); err != nil {
 		return nil, err
 	}
-	_, err := tx.Get(keyDir + k.Name)
+	_, err := r.Get(tx, k.Name)
 	if err == nil {
 		return nil, errs.New(errs.Conflict, "key %q already exists", k.Name)
 	}
@@ -210,13 +218,46 @@ func (r *Ring) Add(tx storage.Tx, k *Key, m *Material, now time.Time) (*Key, err
 	if k.Latest >= MaxVersions {
 		return nil, errs.New(errs.Invalid, "key %q has %d versions, which is the most", k.Name, k.Latest)
 	}
+	if k.Latest > 0 {
+		kept, err := r.kept(tx, k)
+		if err != nil {
+			return nil, err
+		}
+		if former := kept.newest.get(); former != nil {
+			if err := r.putVersion(tx, k, former.Number, former.stored()); err != nil {
+				return nil, err
+			}
+		}
+	}
 	next := *k
 	next.Latest++
 	next.Rotated = now
-	if err := r.putVersion(tx, &next, next.Latest, &stored{Material: *m, Created: now}); err != nil {
-		return nil, err
+	return &next, r.putNewest(tx, &next, &stored{Material: *m, Created: now})
+}
+
+// kept returns a key as the transaction sees it. If that has another newest version than k,
+// to go on with k would lose one.
+func (r *Ring) kept(tx storage.Tx, k *Key) (*Key, error) {
+	kept, err := r.Get(tx, k.Name)
+	if err == nil && kept.Latest != k.Latest {
+		return nil, errs.New(errs.Internal, "key %q has version %d, and is written as of version %d", k.Name, kept.Latest, k.Latest)
 	}
-	return &next, r.Put(tx, &next)
+	return kept, err
+}
+
+// putNewest stores a key with its newest version.
+func (r *Ring) putNewest(tx storage.Tx, k *Key, s *stored) error {
+	s.Spec = k.Spec
+	if k.newest = nil; k.Type.Symmetric() {
+		v, err := newVersion(k.Latest, s)
+		if err != nil {
+			return err
+		}
+		k.newest = hold(v)
+	} else if err := r.putVersion(tx, k, k.Latest, s); err != nil {
+		return err
+	}
+	return r.put(tx, k)
 }
 
 // Rotate is Add of a version made here: an imported key is that no longer.
@@ -239,11 +280,27 @@ func (k *Key) Due(now time.Time) bool {
 	return k.AutoRotate > 0 && !now.Before(k.Rotated.Add(k.AutoRotate)) && !k.SoftDeleted && k.CanRotate() == nil
 }
 
-// Put stores the settings of a key.
+// Put stores the settings of a key that exists. Its versions stay as they are.
 func (r *Ring) Put(tx storage.Tx, k *Key) error {
-	k.Form = form
-	return storage.PutJSON(tx, keyDir+k.Name, k)
+	kept, err := r.kept(tx, k)
+	if err != nil {
+		return err
+	}
+	k.newest = kept.newest
+	if k.newest == nil && k.Type.Symmetric() { // the record is of the older form
+		v, err := r.Version(tx, k, k.Latest)
+		if err == nil {
+			err = tx.Delete(versionKey(k.Name, k.Latest))
+		}
+		if err != nil {
+			return err
+		}
+		k.newest = hold(v)
+	}
+	return r.put(tx, k)
 }
+
+func (r *Ring) put(tx storage.Tx, k *Key) error { return tx.Put(keyDir+k.Name, k.encode()) }
 
 // Delete wipes a key and all its versions.
 func (r *Ring) Delete(tx storage.Tx, name string) error {
@@ -322,17 +379,45 @@ func versionKey(name string, n int) string {
 // Version fetches a version's material, ready to use. One that does not exist is
 // ErrVersion.
 func (r *Ring) Version(tx storage.Tx, k *Key, n int) (*Version, error) {
+	if newest := k.newest.get(); newest != nil && newest.Number == n {
+		return newest, nil
+	}
 	v, err := r.versions.Get(tx, versionKey(k.Name, n))
-	if errors.Is(err, storage.ErrNotFound) {
+	if !errors.Is(err, storage.ErrNotFound) {
+		return v, err
+	}
+	newest, err := r.newest(tx, k)
+	switch {
+	case err != nil:
+		return nil, err
+	case newest == nil, newest.Number != n:
 		return nil, ErrVersion
 	}
-	return v, err
+	return newest, nil
+}
+
+// newest returns the newest version, if it is where the key is. What k says is not enough:
+// it may be from before this transaction brought the key into today's form.
+func (r *Ring) newest(tx storage.Tx, k *Key) (*Version, error) {
+	if k.newest != nil || !k.Type.Symmetric() {
+		return k.newest.get(), nil
+	}
+	kept, err := r.Get(tx, k.Name)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err != nil {
+		return nil, err
+	}
+	return kept.newest.get(), nil
 }
 
 func (r *Ring) putVersion(tx storage.Tx, k *Key, n int, s *stored) error {
-	s.Form, s.Spec = form, k.Spec
-	return storage.PutJSON(tx, versionKey(k.Name, n), s)
+	s.Spec = k.Spec
+	return tx.Put(versionKey(k.Name, n), s.encode())
 }
+
+var errNoPublic error = errs.New(errs.Invalid, "the key has no public part")
 
 // Complete replaces a version that has a public part only by m, of the same key.
 func (r *Ring) Complete(tx storage.Tx, k *Key, n int, m *Material) error {
@@ -358,11 +443,20 @@ func (r *Ring) SetChain(tx storage.Tx, k *Key, n int, chain [][]byte) error {
 	return r.putVersion(tx, k, n, s)
 }
 
+// stored returns a version of a key that has a public part, all of whose versions are at v/.
 func (r *Ring) stored(tx storage.Tx, k *Key, n int) (*stored, error) {
-	s, err := storage.GetJSON[stored](tx, versionKey(k.Name, n))
+	if k.Type.Symmetric() {
+		return nil, errNoPublic
+	}
+	at := versionKey(k.Name, n)
+	raw, err := tx.Get(at)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, ErrVersion
 	}
+	if err != nil {
+		return nil, err
+	}
+	_, s, err := decodeStored(at, raw)
 	return s, err
 }
 
@@ -388,30 +482,33 @@ func (r *Ring) Infos(tx storage.Tx, k *Key, from, limit int) ([]Info, error) {
 
 // each calls fn with the versions from number from on, at most limit of them.
 func (r *Ring) each(tx storage.Tx, k *Key, from, limit int, fn func(n int, s *stored) error) error {
+	newest, err := r.newest(tx, k)
+	if err != nil {
+		return err
+	}
 	from = max(from, 1)
-	dir := versionDir + k.Name + "/"
 	after := ""
 	if from > 1 {
 		after = versionKey(k.Name, from-1)
 	}
-	for e, err := range tx.Scan(dir, after) {
+	for e, err := range tx.Scan(versionDir+k.Name+"/", after) {
 		if err != nil {
 			return err
 		}
-		if limit--; limit < 0 {
+		if limit <= 0 {
 			return nil
 		}
-		var n int
-		if _, err := fmt.Sscanf(e.Key[strings.LastIndexByte(e.Key, '/')+1:], "%08x", &n); err != nil {
-			return fmt.Errorf("bad version key %q", e.Key)
+		n, s, err := decodeStored(e.Key, e.Value)
+		if err == nil {
+			err = fn(n, s)
 		}
-		s := &stored{}
-		if json.Unmarshal(e.Value, s) != nil || s.Form != form {
-			return fmt.Errorf("the version record %q cannot be decoded", e.Key)
-		}
-		if err := fn(n, s); err != nil {
+		if err != nil {
 			return err
 		}
+		limit--
 	}
-	return nil
+	if newest == nil || newest.Number < from || limit <= 0 {
+		return nil
+	}
+	return fn(newest.Number, newest.stored())
 }

@@ -10,12 +10,13 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloudflare/circl/sign"
@@ -55,7 +56,7 @@ func (Material) LogValue() slog.Value { return slog.StringValue("(key material)"
 
 const hmacBytes = 32
 
-// stored is a version's record.
+// stored is a version as it is kept (record.go); in JSON, it is so in backups, too.
 type stored struct {
 	Form int `json:"v"`
 	Spec
@@ -64,7 +65,8 @@ type stored struct {
 	Chain   [][]byte  `json:"chain,omitempty"` // certificates of Public, DER
 }
 
-// A Version is one version of a key, ready to use. It is immutable and shared.
+// A Version is one version of a key, ready to use. It is immutable and shared, and shows
+// nothing of its material.
 type Version struct {
 	Number  int
 	Created time.Time
@@ -73,7 +75,11 @@ type Version struct {
 	spec Spec
 	m    Material
 
-	cipher  cipher.AEAD // where the type is an AEAD
+	// Where the type is an AEAD, made when it is first used: KES never needs it.
+	once   sync.Once
+	cipher cipher.AEAD
+	failed error
+
 	ed      ed25519.PrivateKey
 	ec      *ecdsa.PrivateKey
 	rsa     *rsa.PrivateKey
@@ -122,19 +128,30 @@ func (v *Version) Signer() crypto.Signer {
 	return nil
 }
 
-func decodeVersion(key string, value []byte) (*Version, int, error) {
-	s := &stored{}
-	if json.Unmarshal(value, s) != nil || s.Form != form {
-		return nil, 0, fmt.Errorf("the version record %q cannot be decoded", key)
-	}
-	v := &Version{Created: s.Created, Chain: s.Chain, spec: s.Spec, m: s.Material}
-	if _, err := fmt.Sscanf(key[strings.LastIndexByte(key, '/')+1:], "%08x", &v.Number); err != nil {
-		return nil, 0, fmt.Errorf("bad version key %q", key)
-	}
+// Format implements fmt.Formatter and shows nothing.
+func (v *Version) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.m.String()) }
+
+// LogValue implements slog.LogValuer and shows nothing.
+func (v *Version) LogValue() slog.Value { return v.m.LogValue() }
+
+// newVersion makes version n of what is stored.
+func newVersion(n int, s *stored) (*Version, error) {
+	v := &Version{Number: n, Created: s.Created, Chain: s.Chain, spec: s.Spec, m: s.Material}
 	if err := v.open(); err != nil {
-		return nil, 0, fmt.Errorf("the version record %q: %w", key, err)
+		return nil, err
 	}
-	return v, 4*len(value) + 1024, nil // tables of ciphers and of private keys count for the rest
+	return v, nil
+}
+
+// stored is what newVersion has made v of.
+func (v *Version) stored() *stored {
+	return &stored{Form: jsonForm, Spec: v.spec, Material: v.m, Created: v.Created, Chain: v.Chain}
+}
+
+// aead is the cipher of a type that has one.
+func (v *Version) aead() (cipher.AEAD, error) {
+	v.once.Do(func() { v.cipher, v.failed = newAEAD(v.spec.Type, v.m.Secret) })
+	return v.cipher, v.failed
 }
 
 // errMaterial hides what is wrong with a key that is stored: its bytes would be
@@ -146,9 +163,10 @@ func (v *Version) open() error {
 	t := v.spec.Type
 	switch t.traits().family {
 	case aead:
-		c, err := newAEAD(t, v.m.Secret)
-		v.cipher = c
-		return err
+		if len(v.m.Secret) == t.traits().bytes {
+			return nil // as newAEAD, which is called when the cipher is needed
+		}
+		return errMaterial
 	case edwards:
 		return v.openEd(v.m.Secret, v.m.Public)
 	case ecdsaKey:

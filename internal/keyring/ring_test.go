@@ -228,7 +228,7 @@ func TestVersions(t *testing.T) {
 			}
 			return nil
 		})
-		if want := 41 - least + 1; keys != want {
+		if want := 41 - least; keys != want { // the newest lies with the key
 			t.Fatalf("trimmed to %d: %d versions are kept, want %d", least, keys, want)
 		}
 	}
