@@ -50,7 +50,7 @@ run: dev
 
 test: ## run all tests, with the race detector where it can be had
 	@tools/packages.sh; race=$$(tools/race.sh) && set -x && $(GO) test $$race $(if $(RUN),-run '$(RUN)') $(PKG)
-	@[ '$(PKG)' != ./... ] || [ -z "$$(tools/race.sh)" ] || { set -x; CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./internal/server/seals ./internal/server/kms; }
+	@[ '$(PKG)' != ./... ] || [ -z "$$(tools/race.sh)" ] || { set -x; CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./internal/server/hsm ./internal/server/seals ./internal/server/kms; }
 
 race: ## run all tests with the race detector, ten times, in random order
 	CGO_ENABLED=1 $(GO) test -race -count=10 -shuffle=on $(if $(RUN),-run '$(RUN)') $(PKG)

@@ -3,45 +3,16 @@
 package seals
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"arca/internal/arcatest/softhsm"
 )
 
-// softHSM makes a token of its own; the test is left out where there is no SoftHSM.
-func softHSM(t *testing.T) (lib string) {
-	t.Helper()
-	tool, err := exec.LookPath("softhsm2-util")
-	if err != nil {
-		t.Skip("softhsm2-util is not installed")
-	}
-	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so"} {
-		if _, err := os.Stat(path); err == nil {
-			lib = path
-		}
-	}
-	if lib == "" {
-		t.Skip("libsofthsm2.so is not found")
-	}
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "tokens"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	conf := filepath.Join(dir, "softhsm2.conf")
-	if err := os.WriteFile(conf, []byte("directories.tokendir = "+dir+"/tokens\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SOFTHSM2_CONF", conf)
-	if out, err := exec.Command(tool, "--init-token", "--free", "--label", "arca", "--pin", "1234", "--so-pin", "5678").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return lib
-}
-
 func TestPKCS11(t *testing.T) {
-	lib := softHSM(t)
+	lib := softhsm.New(t)
 	base := []string{"lib", lib, "token_label", "arca", "pin", "1234"}
 	with := func(more ...string) []string { return append(append([]string(nil), base...), more...) }
 	s := must(t, none, stanza("pkcs11", with("key_label", "root")...))
