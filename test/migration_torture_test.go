@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -31,7 +32,7 @@ func TestMigrationTorture(t *testing.T) {
 			t.Parallel()
 			for round := range setting(t, "ARCA_MIGRATION_ROUNDS", 1) {
 				rnd := rand.New(rand.NewPCG(uint64(setting(t, "ARCA_MIGRATION_SEED", 1)+round), uint64(i)))
-				if m := newMoved(t, c.from, rnd); !m.run(c.to) || t.Failed() {
+				if !t.Run(fmt.Sprint(round), func(t *testing.T) { newMoved(t, c.from, rnd).run(c.to) }) {
 					return
 				}
 			}
@@ -41,14 +42,15 @@ func TestMigrationTorture(t *testing.T) {
 
 // A moved is a cluster on its way to another storage.
 type moved struct {
-	t     *testing.T
-	rnd   *rand.Rand
-	pg    *database.Postgres
-	from  string
-	nodes []*node
-	base  []string // their configurations without a target
-	dir   string   // for targets
-	tries int
+	t      *testing.T
+	rnd    *rand.Rand
+	pg     *database.Postgres
+	from   string
+	nodes  []*node
+	base   []string // their configurations without a target
+	source string   // its stanza, for the command line
+	dir    string   // for targets
+	tries  int
 
 	clients *moveClients
 	faults  []string
@@ -60,7 +62,8 @@ func newMoved(t *testing.T, from string, rnd *rand.Rand) *moved {
 	if from == "raft" {
 		m.nodes = newTrio(t).nodes
 	} else {
-		m.nodes = newPair(t, postgresStanza(m.pg.NewDatabase(), "  ha_enabled = \"true\"\n")).nodes
+		m.source = postgresStanza(m.pg.NewDatabase(), "  ha_enabled = \"true\"\n")
+		m.nodes = newPair(t, m.source).nodes
 	}
 	for _, n := range m.nodes {
 		m.base = append(m.base, n.config)
@@ -92,7 +95,7 @@ func (m *moved) target(to string) (stanza string) {
 }
 
 // run brings one migration to its end.
-func (m *moved) run(to string) bool {
+func (m *moved) run(to string) {
 	m.t.Helper()
 	began := time.Now()
 	step := func(what string) { m.t.Log(time.Since(began).Round(time.Millisecond), what) }
@@ -124,13 +127,17 @@ func (m *moved) run(to string) bool {
 		}
 		s := <-done
 		step(s.out)
-		if s.code == 0 || m.left() && m.begun(leader, stanza) {
-			m.verify(leader, stanza)
-			return true
+		if s.code == 0 || m.left() {
+			n := m.onTarget(stanza)
+			if s.code != 0 && n.get("sys/seal-status").body["initialized"] != true {
+				n.kill()
+				n = m.back(stanza) // a crash came in the very moment of the last step
+			}
+			m.verify(n)
+			return
 		}
 	}
 	m.t.Errorf("no migration came to its end; faults: %v", m.faults)
-	return false
 }
 
 // state is that of the migration, "" where the node does not tell.
@@ -257,38 +264,77 @@ func (m *moved) repair() {
 	}
 }
 
-// left reports whether the old storage is marked as migrated.
-func (m *moved) left() bool {
-	if m.active() != nil {
-		return false
-	}
-	m.repair()
-	if m.active() != nil {
-		return false
-	}
-	for _, n := range m.nodes {
-		a, err := n.call(m.t.Context(), "GET", "sys/seal-status", "", nil)
-		if err == nil && strings.Contains(fmt.Sprint(a.body), "this storage was migrated to ") {
-			return true
+// left reports whether the old storage is marked as migrated: a node says so, and nobody becomes the active one. (One that has not got the mark
+// stays a standby, where those that have are sealed.)
+func (m *moved) left() (is bool) {
+	m.t.Helper()
+	began := time.Now()
+	await(m.t, "an active node, or a mark", func() bool {
+		m.repair()
+		is = false
+		for _, n := range m.nodes {
+			if a, err := n.call(m.t.Context(), "GET", "sys/health", "", nil); err == nil && a.code == 200 {
+				return true
+			}
 		}
-	}
-	m.t.Errorf("nobody is active, and the storage is not marked; faults: %v", m.faults)
-	return false
-}
-
-// begun reports whether the target says that it is initialised.
-func (m *moved) begun(leader *node, stanza string) bool {
-	n := m.onTarget(leader, stanza)
-	is := n.get("sys/seal-status").body["initialized"] == true
-	if !is {
-		m.t.Errorf("the storage is marked, and the target has not all (-reset gives it back); faults: %v", m.faults)
-	}
-	n.kill()
+		for _, n := range m.nodes {
+			a, err := n.call(m.t.Context(), "GET", "sys/seal-status", "", nil)
+			is = is || err == nil && strings.Contains(fmt.Sprint(a.body), "this storage was migrated to ")
+		}
+		return is && time.Since(began) > 8*time.Second
+	})
 	return is
 }
 
+// back gives the old storage back, and starts a server on it.
+func (m *moved) back(stanza string) *node {
+	m.t.Helper()
+	m.t.Log("the old storage is given back")
+	n := m.nodes[0]
+	if m.from == "raft" {
+		n = m.longest()
+		m.source = fmt.Sprintf("storage \"raft\" {\n  path = %q\n}\n", filepath.Join(n.dir, "data"))
+	}
+	await(m.t, "the storage to be given back", func() bool { // who was killed counts as running for a while
+		_, code := migrate(m.t, n.dir, m.source, stanza, "-reset")
+		return code == 0
+	})
+	n.start()
+	return n
+}
+
+// longest has the node that has most of the log begin anew alone.
+func (m *moved) longest() *node {
+	m.t.Helper()
+	args := []string{"-format=json"}
+	for _, n := range m.nodes {
+		args = append(args, filepath.Join(n.dir, "data"))
+	}
+	out, _ := m.nodes[0].recover(args...)
+	var plan struct{ Freshest string }
+	if err := json.Unmarshal([]byte(out), &plan); err != nil {
+		m.t.Fatalf("%v\n%s", err, out)
+	}
+	var found *node
+	args = []string{"-keep=" + plan.Freshest}
+	for i, n := range m.nodes {
+		if name := fmt.Sprint("node", i+1); name == plan.Freshest {
+			found = n
+		} else {
+			args = append(args, "-lost="+name)
+		}
+	}
+	if found == nil {
+		m.t.Fatalf("nobody is the freshest:\n%s", out)
+	}
+	if out, code := found.recover(append(args, filepath.Join(found.dir, "data"))...); code != 0 {
+		m.t.Fatalf("begin anew: %d\n%s", code, out)
+	}
+	return found
+}
+
 // onTarget ends the old servers and starts one on the target.
-func (m *moved) onTarget(leader *node, stanza string) *node {
+func (m *moved) onTarget(stanza string) *node {
 	m.t.Helper()
 	m.clients.stop()
 	for _, n := range m.nodes {
@@ -296,16 +342,15 @@ func (m *moved) onTarget(leader *node, stanza string) *node {
 	}
 	share := arcatest.FreePort(m.t)
 	n := newNodeOf(m.t, m.t.TempDir(), fmt.Sprintf("disable_mlock = true\ncluster_addr = \"https://127.0.0.1:%d\"\nlistener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  cluster_address = \"127.0.0.1:%d\"\n  tls_disable = true\n}\n%s", share, share, stanza))
-	n.keys, n.root = leader.keys, leader.root
+	n.keys, n.root = m.nodes[0].keys, m.nodes[0].root
 	n.start()
 	return n
 }
 
-func (m *moved) verify(leader *node, stanza string) {
+func (m *moved) verify(n *node) {
 	m.t.Helper()
-	n := m.onTarget(leader, stanza)
 	n.unseal()
-	await(m.t, "the target to be served", func() bool {
+	await(m.t, "the storage to be served", func() bool {
 		a, err := n.call(m.t.Context(), "GET", "sys/health", "", nil)
 		return err == nil && a.code == 200
 	})
