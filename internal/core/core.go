@@ -445,7 +445,6 @@ func (c *Core) Shut() error {
 	if a == nil {
 		return nil
 	}
-	a.farewell()
 	if c.cfg.Cluster != nil && a.Leads() {
 		a.Audit.KeepEnds()
 		if err := c.cfg.Cluster.StepDown(); err != nil {
@@ -465,6 +464,9 @@ func (c *Core) Shut() error {
 
 // Close shuts the node for good. The backend stays open: it belongs to who made it.
 func (c *Core) Close() error {
+	if a := c.active.Load(); a != nil {
+		a.farewell()
+	}
 	err := c.Shut()
 	if rawErr := c.raw.Close(); err == nil {
 		err = rawErr

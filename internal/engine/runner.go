@@ -16,7 +16,8 @@ type Runner interface {
 }
 
 // A Teller is a Runner that keeps in memory what the store is to know in the end. Tell is called
-// before the node is sealed or stops, while it still serves; it has little time, which ctx bounds.
+// before the server stops, while it still serves, but not before it is sealed by a request; it has
+// little time, which ctx bounds.
 type Teller interface {
 	Tell(ctx context.Context, host Host)
 }

@@ -289,10 +289,13 @@ func (r *Ring) Put(tx storage.Tx, k *Key) error {
 	k.newest = kept.newest
 	if k.newest == nil && k.Type.Symmetric() { // the record is of the older form
 		v, err := r.Version(tx, k, k.Latest)
-		if err == nil {
-			err = tx.Delete(versionKey(k.Name, k.Latest))
+		switch {
+		case errors.Is(err, ErrVersion): // its settings can be changed all the same, and it be deleted
+			return r.put(tx, k)
+		case err != nil:
+			return err
 		}
-		if err != nil {
+		if err := tx.Delete(versionKey(k.Name, k.Latest)); err != nil {
 			return err
 		}
 		k.newest = hold(v)
@@ -377,7 +380,7 @@ func versionKey(name string, n int) string {
 }
 
 // Version fetches a version's material, ready to use. One that does not exist is
-// ErrVersion.
+// ErrVersion. k is as the transaction has it: not from before a Delete or Restore in it.
 func (r *Ring) Version(tx storage.Tx, k *Key, n int) (*Version, error) {
 	if newest := k.newest.get(); newest != nil && newest.Number == n {
 		return newest, nil
@@ -397,10 +400,10 @@ func (r *Ring) Version(tx storage.Tx, k *Key, n int) (*Version, error) {
 }
 
 // newest returns the newest version, if it is where the key is. What k says is not enough:
-// it may be from before this transaction brought the key into today's form.
+// it may be from before this transaction changed the key.
 func (r *Ring) newest(tx storage.Tx, k *Key) (*Version, error) {
-	if k.newest != nil || !k.Type.Symmetric() {
-		return k.newest.get(), nil
+	if !k.Type.Symmetric() {
+		return nil, nil //nolint:nilnil // there is none
 	}
 	kept, err := r.Get(tx, k.Name)
 	if errors.Is(err, storage.ErrNotFound) {

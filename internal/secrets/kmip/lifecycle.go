@@ -1,6 +1,7 @@
 package kmip
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -87,7 +88,10 @@ func (b *batch) destroy(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	cfg, err := get[config](b.tx, configKey)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotFound): // the mount has listeners of other names, or none
+		cfg = &config{}
+	case err != nil:
 		return nil, err
 	}
 	c.Erase, c.Forget = b.now.Add(retention).Unix(), b.now.Add(max(cfg.kept(), retention)).Unix()

@@ -347,6 +347,9 @@ func (b *batch) get(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, err
 	}
 	if o.truth(attrFresh) {
+		if o, err = b.load(o.hash()); err != nil { // one that wraps itself has changed
+			return nil, err
+		}
 		c := o.clone()
 		c.set(attrFresh, ttlv.Bool(0, false))
 		if err := b.save(o, c); err != nil {

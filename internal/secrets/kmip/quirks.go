@@ -96,7 +96,7 @@ func (b *batch) unasked(o *object) []attribute {
 // usualFor is the format in which the client gets a key when it asks for none; 0 is the one
 // that all get.
 func (b *batch) usualFor(o *object) uint32 {
-	if b.quirks == nil {
+	if b.quirks == nil || b.operation != ttlv.OperationGet { // what is exported is as its attributes say
 		return 0
 	}
 	switch n := o.get(attrAlgorithm); {

@@ -97,8 +97,8 @@ func (u *uses) due(now time.Time, stops bool) map[string]*usage {
 		switch told := n.told >= n.at; {
 		case !told && (stops || n.told == 0 || n.at-n.told >= int64(usePeriod/time.Second)):
 			out[key] = n.usage()
-		case told && (crowded || now.Unix()-n.told >= int64(usePeriod/time.Second)):
-			delete(u.all, key)
+		case n.told != 0 && crowded, told && now.Unix()-n.told >= int64(usePeriod/time.Second):
+			delete(u.all, key) // it comes back as one that is not told, and what the store has is an hour old at most
 		}
 	}
 	return out

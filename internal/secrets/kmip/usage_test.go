@@ -114,6 +114,19 @@ func TestUsesAreBounded(t *testing.T) {
 	if n := len(u.due(now, false)); n != 0 || len(u.all) != 0 {
 		t.Errorf("%d are due again, %d are remembered", n, len(u.all))
 	}
+	// Those that are used all the time leave room for others.
+	for round := range 2 {
+		for i := range maxUses {
+			u.note([]used{{fmt.Sprint(i), ttlv.OperationGet}}, "r", nil, now.Add(time.Duration(round)*time.Second))
+		}
+		u.told(u.due(now, false))
+	}
+	u.due(now, false)
+	u.note([]used{{"other", ttlv.OperationGet}}, "r", nil, now)
+	if u.of("other") == nil {
+		t.Error("an object is not noted, as others are used all the time")
+	}
+	clear(u.all)
 	u.note([]used{{"a", ttlv.OperationGet}}, "r", nil, now)
 	u.told(u.due(now, false))
 	u.due(now, false)
@@ -152,7 +165,13 @@ func TestUseGoesWithObject(t *testing.T) {
 		return b.commit(o, node)
 	})
 	payload := ttlv.Struct(ttlv.TagRequestPayload, ttlv.Text(ttlv.TagUniqueIdentifier, id))
-	do(func(b *batch) error { _, err := b.destroy(payload); return err })
+	do(func(b *batch) error { // also in a mount without a config record, as one that the API alone uses has none
+		if err := b.tx.Delete(configKey); err != nil {
+			return err
+		}
+		_, err := b.destroy(payload)
+		return err
+	})
 	if x.count(usedDir) != 1 {
 		t.Error("gone with Destroy: the last use of a destroyed object is worth knowing")
 	}

@@ -1,6 +1,7 @@
 package kmip_test
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -52,6 +53,10 @@ func TestLastUsed(t *testing.T) {
 	check("after Get", "Get", serial)
 	s.Restart()
 	check("after a stop", "Get", serial)
+	await(t, "the listener", func() bool { // before that, the mount's uses are not noted
+		conn, err := net.Dial("tcp", address)
+		return err == nil && conn.Close() == nil
+	})
 	s.Must("POST", "kmip/scope/finance/role/accounting/client/get", s.Root, object{"unique_identifier": id})
 	check("by HTTP", "Get", "")
 	info := s.Must("LIST", "kmip/scope/finance/object?detail=true", s.Root, nil)["data"].(object)["key_info"].(object)[id].(object)
