@@ -403,6 +403,9 @@ func (c *Core) mark(ctx context.Context, a *Active, to string, term context.Cont
 // one of its own. What this one shows is committed. That it does not show the mark says something only when the time is over in
 // which that was set: until then it may be on its way.
 func (c *Core) learn(ctx context.Context, a *Active, id string, term context.Context) (is, known bool) {
+	if c.cfg.Cluster == nil {
+		return false, false // a folder whose writes fail shows what may not be durable
+	}
 	most := learnSoon
 	if c.cfg.Cluster != nil && c.cfg.Cluster.ServesReads() {
 		most = learnTime
@@ -415,7 +418,7 @@ func (c *Core) learn(ctx context.Context, a *Active, id string, term context.Con
 		if is, err := seal.HasMark(brief, from, id); err == nil && is {
 			return true, true
 		}
-		if (c.cfg.Cluster == nil || term.Err() != nil) && c.fresh(brief) == nil {
+		if term.Err() != nil && c.fresh(brief) == nil {
 			if is, err := seal.HasMark(brief, from, id); err == nil {
 				return is, true
 			}

@@ -28,7 +28,7 @@ const (
 	returnTime = 2 * time.Second // to return from a call whose context is done
 )
 
-var errHangs = errs.New(errs.Failed, "the target does not return from a call, as when its file system hangs: the migration is given up; empty the target, and begin anew")
+var errHangs = errs.New(errs.Failed, "the target does not return from a call, as when its file system hangs: the migration is given up; take another target, or wait until the log says that this one is closed, and empty it")
 
 // A steadyTarget is a Target whose calls return when their context is done, also where a file system hangs, which knows
 // of no context. The target is given up then: what was begun may be done at any time, and must be the last.
@@ -119,7 +119,7 @@ func (s *steadyTarget) close() {
 		s.calls.Wait()
 		s.end(s.Target)
 		return struct{}{}, nil
-	}, func(struct{}) {})
+	}, func(struct{}) { s.log.Info("the target of the migration, which did hang, is closed") })
 	if err != nil {
 		s.log.Warn("the target of the migration hangs, and is not closed yet")
 	}

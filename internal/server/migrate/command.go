@@ -63,6 +63,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 	start := fs.String("start", "", "Copy the entries from this `key` on: the ones before it are in the target already.")
 	level := fs.String("log-level", "warn", "trace, debug, info, warn or error.")
 	undo := fs.Bool("reset", false, "Give back a source that was marked as migrated (operator migration switch) when the last step was not done.")
+	lost := fs.Bool("target-lost", false, "With -reset: the target is lost, and no server will be started on it: give the source back without looking at it.")
 	fs.Int("max-parallel", 0, "Accepted: entries are copied in large batches.")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), usage)
@@ -75,6 +76,9 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 		return exitUsage
 	case fs.NArg() > 0:
 		fmt.Fprintf(errOut, "There are arguments that mean nothing here: %s\n", strings.Join(fs.Args(), " "))
+		return exitUsage
+	case *lost && !*undo:
+		fmt.Fprintln(errOut, "-target-lost says something only beside -reset")
 		return exitUsage
 	case *file == "":
 		fmt.Fprintln(errOut, "Name the file with the two storages: -config=FILE")
@@ -97,7 +101,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if *undo {
-		return runReset(ctx, cfg, log.Named("migrate"), out, errOut)
+		return runReset(ctx, cfg, *lost, log.Named("migrate"), out, errOut)
 	}
 	return run(ctx, cfg, *start, log.Named("migrate"), out, errOut)
 }
@@ -116,8 +120,8 @@ func run(ctx context.Context, cfg *config.Migration, start string, log *slog.Log
 	return exitFailure
 }
 
-func runReset(ctx context.Context, cfg *config.Migration, log *slog.Logger, out, errOut io.Writer) int {
-	was, err := reset(ctx, cfg, log)
+func runReset(ctx context.Context, cfg *config.Migration, lost bool, log *slog.Logger, out, errOut io.Writer) int {
+	was, err := reset(ctx, cfg, lost, log)
 	switch {
 	case err != nil:
 		fmt.Fprintf(errOut, "Error resetting the migration lock: %v\n", err)

@@ -12,6 +12,7 @@ import (
 	"arca/internal/config"
 	"arca/internal/errs"
 	"arca/internal/seal"
+	"arca/internal/server/stores"
 	"arca/internal/storage"
 )
 
@@ -150,29 +151,64 @@ func (c *copying) entries(ctx context.Context, from, to *side) (err error) {
 	return flush()
 }
 
-// reset gives back a source that was marked as migrated while servers used it, unless the target has all.
-func reset(ctx context.Context, cfg *config.Migration, log *slog.Logger) (was bool, err error) {
+// reset gives back a source that was marked as migrated while servers used it. Unless the target is said to be lost, it must be
+// seen there, and lack the last step.
+func reset(ctx context.Context, cfg *config.Migration, lost bool, log *slog.Logger) (was bool, err error) {
 	from, err := open(ctx, cfg.Source, cfg, false, log)
 	if err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 	_, err = seal.Identify(ctx, from)
-	var gone *seal.MigratedError
-	if !errors.As(err, &gone) {
+	var mark *seal.MigratedError
+	if !errors.As(err, &mark) {
 		return false, err
 	}
-	to, err := open(ctx, cfg.Destination, cfg, true, log)
+	if !lost {
+		if err := unfinished(ctx, cfg, mark, log); err != nil {
+			return false, err
+		}
+	}
+	return seal.UnmarkMigrated(ctx, from)
+}
+
+// unfinished returns an error unless the target of the migration that left a mark is found, with entries and without a seal's
+// configuration. One that is empty is not what was copied to, but another place.
+func unfinished(ctx context.Context, cfg *config.Migration, mark *seal.MigratedError, log *slog.Logger) (err error) {
+	complete := errs.New(errs.Precondition, "the migration is complete: the servers are to be started on the target. "+
+		"To go back, migrate from there; only where the target is lost, -target-lost gives the source back, without what was written to the target")
+	switch where := cfg.Destination; {
+	case mark.Done:
+		return complete
+	case mark.To != where.Type:
+		return errs.New(errs.Precondition, "%s: the storage was migrated to %q, not to %q: name that target", where.Pos, mark.To, where.Type)
+	case !stores.Known(where.Type):
+		err = present(where)
+	}
+	var to *side
+	if err == nil {
+		to, err = open(ctx, cfg.Destination, cfg, true, log)
+	}
 	if err != nil {
-		return false, fmt.Errorf("target, which must be seen not to be in use: %w", err)
+		return fmt.Errorf("target, which must be seen not to be in use (a path: on the machine of the node that was the active one): %w", err)
 	}
 	defer func() { err = errors.Join(err, to.close()) }()
 	switch _, err := to.Get(ctx, seal.ConfigKey); {
 	case err == nil:
-		return false, errs.New(errs.Precondition, "the migration is complete: the servers are to be started on the target. "+
-			"To go back nevertheless, and lose what was written there, empty the target first")
+		return complete
 	case !storage.IsNotFound(err):
-		return false, fmt.Errorf("read the target: %w", err)
+		return fmt.Errorf("read the target: %w", err)
 	}
-	return seal.UnmarkMigrated(ctx, from)
+	it, err := to.Scan(ctx, storage.ScanOptions{KeysOnly: true})
+	if err != nil {
+		return fmt.Errorf("read the target: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if it.Next() {
+		return nil
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read the target: %w", err)
+	}
+	return errs.New(errs.Precondition, "%s: the target is empty, so it is not the one that the storage was copied to; name that, or say that it is lost: -target-lost", cfg.Destination.Pos)
 }

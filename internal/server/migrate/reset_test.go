@@ -48,7 +48,7 @@ func TestReset(t *testing.T) {
 	in("a", put)
 	run("There is no migration lock to reset", "-reset")
 	in("a", func(b storage.Backend) error {
-		was, err := seal.MarkMigrated(t.Context(), b, "postgresql", "first")
+		was, err := seal.MarkMigrated(t.Context(), b, "file", "first")
 		if !bytes.Equal(was, config) {
 			t.Errorf("got %s", was)
 		}
@@ -57,13 +57,33 @@ func TestReset(t *testing.T) {
 		}
 		return err
 	})
-	run("this storage was migrated to postgresql")
+	run("this storage was migrated to file")
+	run("there is no storage", "-reset") // it is elsewhere, and may be complete
+	in("b", func(storage.Backend) error { return nil })
+	run("the target is empty", "-reset")
 	in("b", put)
 	run("the migration is complete", "-reset")
 	in("b", func(b storage.Backend) error {
-		return b.Apply(t.Context(), storage.Batch{{Kind: storage.Delete, Key: seal.ConfigKey}})
+		return b.Apply(t.Context(), storage.Batch{{Kind: storage.Delete, Key: seal.ConfigKey}, {Kind: storage.Put, Key: "copied", Value: []byte("1")}})
 	})
+	in("a", func(b storage.Backend) error { return seal.MarkDone(t.Context(), b) })
+	run("the migration is complete", "-reset")
+	run("only beside -reset", "-target-lost")
+	run("servers can be started on the source again", "-reset", "-target-lost")
+	again := func(to string) {
+		in("a", func(b storage.Backend) error {
+			_, err := seal.MarkMigrated(t.Context(), b, to, "later")
+			return err
+		})
+	}
+	again("postgresql")
+	run(`was migrated to "postgresql", not to "file"`, "-reset")
+	run("servers can be started on the source again", "-reset", "-target-lost")
+	again("file")
 	run("servers can be started on the source again", "-reset")
+	if err := os.RemoveAll(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
 	in("a", func(b storage.Backend) error {
 		got, err := b.Get(t.Context(), seal.ConfigKey)
 		if !bytes.Equal(got, config) {

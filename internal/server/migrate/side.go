@@ -85,24 +85,32 @@ func open(ctx context.Context, s *config.Storage, cfg *config.Migration, write b
 		return openDatabase(ctx, s, log)
 	}
 	if !write {
-		// A store is made where there is none; a source must be there.
-		if _, err := os.Stat(s.Path()); err != nil {
-			return nil, errs.New(errs.Invalid, "%s: there is no storage: %w", s.Pos, err)
+		if err := present(s); err != nil {
+			return nil, err
 		}
 	}
 	if s.Type == "raft" {
 		return openRaft(ctx, s, cfg, write, log)
-	}
-	if !write {
-		if _, err := os.Stat(filepath.Join(s.Path(), "arca.storage")); err != nil {
-			return nil, errs.New(errs.Invalid, "%s: the folder %q is no storage of arca: %w", s.Pos, s.Path(), err)
-		}
 	}
 	b, err := pebble.Open(pebble.Config{Dir: s.Path(), Logger: log})
 	if err != nil {
 		return nil, errs.New(errs.KindOf(err), "%s: %w", s.Pos, err)
 	}
 	return &side{Backend: b, fresh: func(context.Context) error { return nil }, close: b.Close}, nil
+}
+
+// present checks that a folder is there, and of the kind file that it is a storage: one is made where there is none.
+func present(s *config.Storage) error {
+	if _, err := os.Stat(s.Path()); err != nil {
+		return errs.New(errs.Invalid, "%s: there is no storage: %w", s.Pos, err)
+	}
+	if s.Type == "raft" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(s.Path(), "arca.storage")); err != nil {
+		return errs.New(errs.Invalid, "%s: the folder %q is no storage of arca: %w", s.Pos, s.Path(), err)
+	}
+	return nil
 }
 
 // openDatabase takes the fence, as a server would.
