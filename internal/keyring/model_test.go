@@ -78,8 +78,16 @@ func (m *model) pick() (string, *modelKey) {
 
 func (m *model) create(tx storage.Tx, name string) error {
 	types := []Spec{
-		{Type: AES128GCM}, {Type: AES256GCM}, {Type: ChaCha20}, {Type: XChaCha20}, {Type: HMAC, SizeBytes: MinHMACBytes + m.r.IntN(MaxHMACBytes-MinHMACBytes+1)}, {Type: CMAC256},
-		{Type: Ed25519}, {Type: ECDSAP256}, {Type: MLKEM768}, {Type: MLDSA, ParameterSet: "44"},
+		{Type: AES128GCM},
+		{Type: AES256GCM},
+		{Type: ChaCha20},
+		{Type: XChaCha20},
+		{Type: HMAC, SizeBytes: MinHMACBytes + m.r.IntN(MaxHMACBytes-MinHMACBytes+1)},
+		{Type: CMAC256},
+		{Type: Ed25519},
+		{Type: ECDSAP256},
+		{Type: MLKEM768},
+		{Type: MLDSA, ParameterSet: "44"},
 	}
 	spec := types[m.r.IntN(len(types))]
 	material, err := Generate(spec)
