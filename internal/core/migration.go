@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"arca/internal/barrier"
 	"arca/internal/errs"
 	"arca/internal/seal"
 	"arca/internal/storage"
@@ -306,7 +305,7 @@ func (c *Core) nudge(ctx context.Context) {
 
 // nothing is a batch that a store must make durable, and that changes nothing.
 func nothing() storage.Batch {
-	return storage.Batch{{Kind: storage.Delete, Key: barrier.ClearPrefix + "migrated"}}
+	return storage.Batch{{Kind: storage.Delete, Key: seal.TargetKey}}
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -337,17 +336,19 @@ func (c *Core) goOver(ctx context.Context, a *Active, to *steadyTarget, source *
 	if err := inTime(ctx, probeTime, to.isFresh); err != nil {
 		return false, errs.New(errs.Conflict, "a server was started on the target meanwhile: end it, empty the target, and begin anew: %w", err)
 	}
-	if err := inTime(ctx, probeTime, func(ctx context.Context) error { return to.Apply(ctx, nothing()) }); err != nil {
+	id := rand.Text()
+	witness := storage.Batch{{Kind: storage.Put, Key: seal.TargetKey, Value: []byte(id)}}
+	if err := inTime(ctx, probeTime, func(ctx context.Context) error { return to.Apply(ctx, witness) }); err != nil {
 		return false, errs.New(errs.KindOf(err), "write the target: %w", err)
 	}
 	if err := source.Whole(); err != nil {
 		return false, err
 	}
-	config, err := c.mark(ctx, a, to.Type, source.Term())
+	config, err := c.mark(ctx, a, to.Type, id, source.Term())
 	if err != nil {
 		return config != nil, err
 	}
-	put := storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}
+	put := storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}, {Kind: storage.Delete, Key: seal.TargetKey}}
 	err = inTime(ctx, finishTime, func(ctx context.Context) error { return to.Apply(ctx, put) })
 	if err == nil {
 		return true, nil
@@ -375,8 +376,7 @@ func inTime(ctx context.Context, most time.Duration, do func(ctx context.Context
 
 // mark marks the source while term lasts, and returns its seal's configuration. With an error that is nil where the mark
 // certainly does not count.
-func (c *Core) mark(ctx context.Context, a *Active, to string, term context.Context) (config []byte, err error) {
-	id := rand.Text()
+func (c *Core) mark(ctx context.Context, a *Active, to, id string, term context.Context) (config []byte, err error) {
 	err = inTime(term, markTime, func(ctx context.Context) (err error) {
 		config, err = seal.MarkMigrated(ctx, c.source.Backend, to, id)
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"arca/internal/barrier"
 	"arca/internal/errs"
 	"arca/internal/storage"
 )
@@ -14,6 +15,9 @@ import (
 
 // ConfigKey is the entry that makes a store an initialised one.
 const ConfigKey = configKey
+
+// TargetKey is an entry of the target of a migration, from before its source is marked until it is complete: the id of the mark.
+const TargetKey = barrier.ClearPrefix + "migrated"
 
 const migratedVersion = 2
 
@@ -31,7 +35,8 @@ type migrated struct {
 type MigratedError struct {
 	To   string // the type of the storage it went to
 	At   time.Time
-	Done bool // all is there; else the last step was under way, or was not done
+	ID   string // of the mark, which the target has under TargetKey
+	Done bool   // all is there; else the last step was under way, or was not done
 }
 
 func (e *MigratedError) Error() string {
@@ -127,5 +132,5 @@ func UnmarkMigrated(ctx context.Context, store storage.Backend) (was bool, err e
 }
 
 func (m *migrated) err() error {
-	return errs.With(errs.Failed, &MigratedError{To: m.To, At: m.At, Done: m.Done})
+	return errs.With(errs.Failed, &MigratedError{To: m.To, At: m.At, ID: m.ID, Done: m.Done})
 }

@@ -63,7 +63,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 	start := fs.String("start", "", "Copy the entries from this `key` on: the ones before it are in the target already.")
 	level := fs.String("log-level", "warn", "trace, debug, info, warn or error.")
 	undo := fs.Bool("reset", false, "Give back a source that was marked as migrated (operator migration switch) when the last step was not done.")
-	lost := fs.Bool("target-lost", false, "With -reset: the target is lost, and no server will be started on it: give the source back without looking at it.")
+	lost := fs.Bool("target-lost", false, "With -reset: the target is lost, and no server runs or will be started on it: give the source back without looking at it.")
 	fs.Int("max-parallel", 0, "Accepted: entries are copied in large batches.")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), usage)

@@ -12,7 +12,6 @@ import (
 	"arca/internal/config"
 	"arca/internal/errs"
 	"arca/internal/seal"
-	"arca/internal/server/stores"
 	"arca/internal/storage"
 )
 
@@ -172,23 +171,19 @@ func reset(ctx context.Context, cfg *config.Migration, lost bool, log *slog.Logg
 	return seal.UnmarkMigrated(ctx, from)
 }
 
-// unfinished returns an error unless the target of the migration that left a mark is found, with entries and without a seal's
-// configuration. One that is empty is not what was copied to, but another place.
+// unfinished returns an error unless the target of the migration that left a mark is found, which it knows by the mark's id, and
+// is without a seal's configuration.
 func unfinished(ctx context.Context, cfg *config.Migration, mark *seal.MigratedError, log *slog.Logger) (err error) {
 	complete := errs.New(errs.Precondition, "the migration is complete: the servers are to be started on the target. "+
 		"To go back, migrate from there; only where the target is lost, -target-lost gives the source back, without what was written to the target")
-	switch where := cfg.Destination; {
+	where := cfg.Destination
+	switch {
 	case mark.Done:
 		return complete
 	case mark.To != where.Type:
 		return errs.New(errs.Precondition, "%s: the storage was migrated to %q, not to %q: name that target", where.Pos, mark.To, where.Type)
-	case !stores.Known(where.Type):
-		err = present(where)
 	}
-	var to *side
-	if err == nil {
-		to, err = open(ctx, cfg.Destination, cfg, true, log)
-	}
+	to, err := open(ctx, where, cfg, false, log)
 	if err != nil {
 		return fmt.Errorf("target, which must be seen not to be in use (a path: on the machine of the node that was the active one): %w", err)
 	}
@@ -199,16 +194,12 @@ func unfinished(ctx context.Context, cfg *config.Migration, mark *seal.MigratedE
 	case !storage.IsNotFound(err):
 		return fmt.Errorf("read the target: %w", err)
 	}
-	it, err := to.Scan(ctx, storage.ScanOptions{KeysOnly: true})
-	if err != nil {
+	id, err := to.Get(ctx, seal.TargetKey)
+	switch {
+	case err != nil && !storage.IsNotFound(err):
 		return fmt.Errorf("read the target: %w", err)
+	case err != nil, mark.ID == "", string(id) != mark.ID:
+		return errs.New(errs.Precondition, "%s: this is not the target that the storage was copied to, which may be complete: name that; only where it is lost, say so (-target-lost)", where.Pos)
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	if it.Next() {
-		return nil
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read the target: %w", err)
-	}
-	return errs.New(errs.Precondition, "%s: the target is empty, so it is not the one that the storage was copied to; name that, or say that it is lost: -target-lost", cfg.Destination.Pos)
+	return nil
 }

@@ -59,13 +59,18 @@ func TestReset(t *testing.T) {
 	})
 	run("this storage was migrated to file")
 	run("there is no storage", "-reset") // it is elsewhere, and may be complete
+	of := func(id string) func(b storage.Backend) error {
+		return func(b storage.Backend) error {
+			return b.Apply(t.Context(), storage.Batch{{Kind: storage.Delete, Key: seal.ConfigKey}, {Kind: storage.Put, Key: seal.TargetKey, Value: []byte(id)}})
+		}
+	}
 	in("b", func(storage.Backend) error { return nil })
-	run("the target is empty", "-reset")
+	run("this is not the target", "-reset")
+	in("b", of("another"))
+	run("this is not the target", "-reset")
 	in("b", put)
 	run("the migration is complete", "-reset")
-	in("b", func(b storage.Backend) error {
-		return b.Apply(t.Context(), storage.Batch{{Kind: storage.Delete, Key: seal.ConfigKey}, {Kind: storage.Put, Key: "copied", Value: []byte("1")}})
-	})
+	in("b", of("first"))
 	in("a", func(b storage.Backend) error { return seal.MarkDone(t.Context(), b) })
 	run("the migration is complete", "-reset")
 	run("only beside -reset", "-target-lost")
@@ -80,6 +85,8 @@ func TestReset(t *testing.T) {
 	run(`was migrated to "postgresql", not to "file"`, "-reset")
 	run("servers can be started on the source again", "-reset", "-target-lost")
 	again("file")
+	run("this is not the target", "-reset")
+	in("b", of("later"))
 	run("servers can be started on the source again", "-reset")
 	if err := os.RemoveAll(filepath.Join(dir, "b")); err != nil {
 		t.Fatal(err)
