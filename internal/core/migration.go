@@ -401,13 +401,14 @@ func (c *Core) mark(ctx context.Context, a *Active, to, id string, term context.
 
 // learn finds out whether a mark counts. Perhaps another node leads by now, which has it in its log, or has not, and may have set
 // one of its own. What this one shows is committed. That it does not show the mark says something only when the time is over in
-// which that was set: until then it may be on its way.
+// which that was set: until then it may be on its way. Of a node without a cluster it is not known: what its folder shows after a write that
+// failed may not be durable.
 func (c *Core) learn(ctx context.Context, a *Active, id string, term context.Context) (is, known bool) {
 	if c.cfg.Cluster == nil {
-		return false, false // a folder whose writes fail shows what may not be durable
+		return false, false
 	}
 	most := learnSoon
-	if c.cfg.Cluster != nil && c.cfg.Cluster.ServesReads() {
+	if c.cfg.Cluster.ServesReads() {
 		most = learnTime
 	}
 	brief, cancel := context.WithTimeout(ctx, most)
