@@ -45,8 +45,11 @@ func (c *Core) openTarget(ctx context.Context, giveUp func(why error)) (*steadyT
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	s := &steadyTarget{log: c.log, giveUp: giveUp}
-	to, err := outlast(ctx, func() (*Target, error) { return c.cfg.Target(ctx) }, func(to *Target) { s.end(to) })
-	if err != nil {
+	to, err := Outlast(ctx, func() (*Target, error) { return c.cfg.Target(ctx) }, func(to *Target) { s.end(to) })
+	switch {
+	case errors.Is(err, ErrHangs):
+		return nil, errHangs
+	case err != nil:
 		return nil, err
 	}
 	s.Target = to
@@ -81,14 +84,17 @@ func (s *steadyTarget) do(ctx context.Context, call func() error) error {
 		return errHangs
 	}
 	s.calls.Add(1)
-	_, err := outlast(ctx, func() (struct{}, error) {
+	_, err := Outlast(ctx, func() (struct{}, error) {
 		defer s.calls.Done()
 		return struct{}{}, call()
 	}, func(struct{}) {})
-	if errors.Is(err, errHangs) && !s.hangs.Swap(true) {
+	if !errors.Is(err, ErrHangs) {
+		return err
+	}
+	if !s.hangs.Swap(true) {
 		s.giveUp(errHangs)
 	}
-	return err
+	return errHangs
 }
 
 // isEmpty refuses a target that holds something.
@@ -115,7 +121,7 @@ func (s *steadyTarget) close() {
 	if s.hangs.Load() {
 		cancel()
 	}
-	_, err := outlast(ctx, func() (struct{}, error) {
+	_, err := Outlast(ctx, func() (struct{}, error) {
 		s.calls.Wait()
 		s.end(s.Target)
 		return struct{}{}, nil
@@ -131,9 +137,12 @@ func (s *steadyTarget) end(to *Target) {
 	}
 }
 
-// outlast runs call and waits for it, but not much longer than ctx lasts: then the error is errHangs, call goes on by itself,
+// ErrHangs says that a call has not returned when its context was done.
+var ErrHangs = errors.New("it does not return")
+
+// Outlast runs call and waits for it, but not much longer than ctx lasts: then the error is ErrHangs, call goes on by itself,
 // and late has what it returns without an error.
-func outlast[T any](ctx context.Context, call func() (T, error), late func(T)) (got T, err error) {
+func Outlast[T any](ctx context.Context, call func() (T, error), late func(T)) (got T, err error) {
 	type result struct {
 		got T
 		err error
@@ -162,6 +171,6 @@ func outlast[T any](ctx context.Context, call func() (T, error), late func(T)) (
 		return r.got, r.err
 	case <-t.C:
 		close(left)
-		return got, errHangs
+		return got, ErrHangs
 	}
 }

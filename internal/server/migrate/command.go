@@ -125,6 +125,9 @@ func runReset(ctx context.Context, cfg *config.Migration, lost bool, log *slog.L
 	switch {
 	case err != nil:
 		fmt.Fprintf(errOut, "Error resetting the migration lock: %v\n", err)
+		if was {
+			fmt.Fprintln(errOut, "The lock was reset all the same: servers can be started on the source again. Empty the target.")
+		}
 		return exitFailure
 	case !was:
 		fmt.Fprintln(out, "Success! There is no migration lock to reset.")

@@ -35,14 +35,15 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 	if err := apart(cfg.Source, cfg.Destination); err != nil {
 		return err
 	}
-	from, err := open(ctx, cfg.Source, cfg, false, log)
+	o := opener{node: commandName, clusterAddr: cfg.ClusterAddr, log: log}
+	from, err := o.ours(ctx, cfg.Source, toCopy)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 	config, err := from.Get(ctx, seal.ConfigKey)
 	if storage.IsNotFound(err) {
-		return errs.New(errs.Precondition, "the source has no seal configuration: it is empty, or was never initialised")
+		return errNoSource
 	}
 	if err == nil {
 		_, err = seal.Identify(ctx, from) // it may have been migrated
@@ -50,7 +51,7 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 	if err != nil {
 		return fmt.Errorf("read the source: %w", err)
 	}
-	to, err := open(ctx, cfg.Destination, cfg, true, log)
+	to, err := o.ours(ctx, cfg.Destination, toFill)
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
@@ -63,7 +64,7 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 	}
 	for name, s := range map[string]*side{"source": from, "target": to} {
 		if err := s.fresh(ctx); err != nil {
-			return errs.New(errs.Conflict, "a server was started on the %s meanwhile: end it, empty the target, and begin anew: %w", name, err)
+			return errs.New(errs.KindOf(err), "%s: empty the target, and begin anew: %w", name, err)
 		}
 	}
 	if err := to.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}); err != nil {
@@ -72,6 +73,8 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 	c.count++
 	return nil
 }
+
+var errNoSource = errs.New(errs.Precondition, "the source has no seal configuration: it is empty, or was never initialised")
 
 // mayWrite refuses a target that holds something.
 func (c *copying) mayWrite(ctx context.Context, to *side) (err error) {
@@ -148,58 +151,4 @@ func (c *copying) entries(ctx context.Context, from, to *side) (err error) {
 		return fmt.Errorf("read the source: %w", err)
 	}
 	return flush()
-}
-
-// reset gives back a source that was marked as migrated while servers used it. Unless the target is said to be lost, it must be
-// seen there, and lack the last step.
-func reset(ctx context.Context, cfg *config.Migration, lost bool, log *slog.Logger) (was bool, err error) {
-	from, err := open(ctx, cfg.Source, cfg, false, log)
-	if err != nil {
-		return false, fmt.Errorf("source: %w", err)
-	}
-	defer func() { err = errors.Join(err, from.close()) }()
-	_, err = seal.Identify(ctx, from)
-	var mark *seal.MigratedError
-	if !errors.As(err, &mark) {
-		return false, err
-	}
-	if !lost {
-		if err := unfinished(ctx, cfg, mark, log); err != nil {
-			return false, err
-		}
-	}
-	return seal.UnmarkMigrated(ctx, from)
-}
-
-// unfinished returns an error unless the target of the migration that left a mark is found, which it knows by the mark's id, and
-// is without a seal's configuration.
-func unfinished(ctx context.Context, cfg *config.Migration, mark *seal.MigratedError, log *slog.Logger) (err error) {
-	complete := errs.New(errs.Precondition, "the migration is complete: the servers are to be started on the target. "+
-		"To go back, migrate from there; only where the target is lost, -target-lost gives the source back, without what was written to the target")
-	where := cfg.Destination
-	switch {
-	case mark.Done:
-		return complete
-	case mark.To != where.Type:
-		return errs.New(errs.Precondition, "%s: the storage was migrated to %q, not to %q: name that target", where.Pos, mark.To, where.Type)
-	}
-	to, err := open(ctx, where, cfg, false, log)
-	if err != nil {
-		return fmt.Errorf("target, which must be seen not to be in use (a path: on the machine of the node that was the active one): %w", err)
-	}
-	defer func() { err = errors.Join(err, to.close()) }()
-	switch _, err := to.Get(ctx, seal.ConfigKey); {
-	case err == nil:
-		return complete
-	case !storage.IsNotFound(err):
-		return fmt.Errorf("read the target: %w", err)
-	}
-	id, err := to.Get(ctx, seal.TargetKey)
-	switch {
-	case err != nil && !storage.IsNotFound(err):
-		return fmt.Errorf("read the target: %w", err)
-	case err != nil, mark.ID == "", string(id) != mark.ID:
-		return errs.New(errs.Precondition, "%s: this is not the target that the storage was copied to, which may be complete: name that; only where it is lost, say so (-target-lost)", where.Pos)
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,9 +24,43 @@ import (
 // A side is one of the two stores, which nobody else uses.
 type side struct {
 	storage.Backend
-	fresh func(ctx context.Context) error // whether nobody does yet
-	close func() error
+	// lead takes the right to write from others; it is called once, by own. Until then the store can be read, and nothing is
+	// written to it.
+	lead   func(ctx context.Context) error
+	led    bool
+	logged bool                            // what is read before may lack what a log has: of raft
+	fresh  func(ctx context.Context) error // whether nobody else does yet
+	close  func() error
 }
+
+// own sees to it that nobody else can write any more.
+func (s *side) own(ctx context.Context) error {
+	if s.led {
+		return nil
+	}
+	s.led = true
+	return s.lead(ctx)
+}
+
+// A use is what a store is opened for.
+type use int
+
+const (
+	toCopy     use = iota // from there
+	toFill                // it is made where there is none
+	toGiveBack            // as the source of -reset
+	toLookAt              // as the target of -reset
+)
+
+// An opener opens storages.
+type opener struct {
+	node        string // that others are told as the user of a database
+	clusterAddr string // of the node with which storage "raft" begins
+	log         *slog.Logger
+}
+
+// commandName is the user of a database that the command opens.
+const commandName = "operator migrate"
 
 // OpenTarget opens the storage that a server's own goes over to. clusterAddr is that of the node with which storage "raft"
 // begins.
@@ -33,9 +68,13 @@ func OpenTarget(ctx context.Context, source, s *config.Storage, clusterAddr stri
 	if err := apart(source, s); err != nil {
 		return nil, err
 	}
-	to, err := open(ctx, s, &config.Migration{Destination: s, ClusterAddr: clusterAddr}, true, log)
+	o := opener{node: "a server that migrates its storage to this one", clusterAddr: clusterAddr, log: log}
+	to, err := o.find(ctx, s, toFill)
 	if err != nil {
 		return nil, err
+	}
+	if err := to.own(ctx); err != nil {
+		return nil, errors.Join(err, to.close())
 	}
 	return &core.Target{Backend: to.Backend, Type: s.Type, Fresh: to.fresh, End: to.close}, nil
 }
@@ -77,26 +116,57 @@ func isBelow(path, folder string) bool {
 // leadTime bounds how long it takes to have a store to ourselves.
 const leadTime = 30 * time.Second
 
-func open(ctx context.Context, s *config.Storage, cfg *config.Migration, write bool, log *slog.Logger) (*side, error) {
+// folderTime bounds how long a folder takes to open: its file system may hang.
+const folderTime = 2 * time.Minute
+
+// open is find for the command, which ends when it is told to, also where a file system hangs.
+func (o opener) open(ctx context.Context, s *config.Storage, u use) (*side, error) {
+	if stores.Known(s.Type) {
+		return o.find(ctx, s, u)
+	}
+	brief, cancel := context.WithTimeout(ctx, folderTime)
+	defer cancel()
+	found, err := core.Outlast(brief, func() (*side, error) { return o.find(brief, s, u) }, func(late *side) { _ = late.close() })
+	if errors.Is(err, core.ErrHangs) {
+		return nil, errs.New(errs.Unavailable, "%s: the folder %q does not open, as when its file system hangs: try again when that is over", s.Pos, s.Path())
+	}
+	return found, err
+}
+
+// ours opens a storage, and leads it.
+func (o opener) ours(ctx context.Context, s *config.Storage, u use) (*side, error) {
+	found, err := o.open(ctx, s, u)
+	if err != nil {
+		return nil, err
+	}
+	if err := found.own(ctx); err != nil {
+		return nil, errors.Join(err, found.close())
+	}
+	return found, nil
+}
+
+// find opens a storage, and does not lead it yet.
+func (o opener) find(ctx context.Context, s *config.Storage, u use) (*side, error) {
 	switch {
 	case strings.HasPrefix(s.Type, "inmem"):
 		return nil, errs.New(errs.Invalid, "%s: storage %q keeps nothing when its server ends", s.Pos, s.Type)
 	case stores.Known(s.Type):
-		return openDatabase(ctx, s, log)
+		return o.findDatabase(ctx, s, u)
 	}
-	if !write {
+	if u != toFill {
 		if err := present(s); err != nil {
 			return nil, err
 		}
 	}
 	if s.Type == "raft" {
-		return openRaft(ctx, s, cfg, write, log)
+		return o.findRaft(s, u)
 	}
-	b, err := pebble.Open(pebble.Config{Dir: s.Path(), Logger: log})
+	b, err := pebble.Open(pebble.Config{Dir: s.Path(), Logger: o.log})
 	if err != nil {
 		return nil, errs.New(errs.KindOf(err), "%s: %w", s.Pos, err)
 	}
-	return &side{Backend: b, fresh: func(context.Context) error { return nil }, close: b.Close}, nil
+	nothing := func(context.Context) error { return nil }
+	return &side{Backend: b, lead: nothing, fresh: nothing, close: b.Close}, nil
 }
 
 // present checks that a folder is there, and of the kind file that it is a storage: one is made where there is none.
@@ -113,9 +183,12 @@ func present(s *config.Storage) error {
 	return nil
 }
 
-// openDatabase takes the fence, as a server would.
-func openDatabase(ctx context.Context, s *config.Storage, log *slog.Logger) (*side, error) {
-	d, err := stores.Open(ctx, s, log)
+// findDatabase opens a database that no server uses. Who leads it takes the fence, as a server would.
+func (o opener) findDatabase(ctx context.Context, s *config.Storage, u use) (*side, error) {
+	if u != toFill {
+		s = asItIs(s)
+	}
+	d, err := stores.Open(ctx, s, o.log)
 	if err != nil {
 		return nil, err
 	}
@@ -127,68 +200,86 @@ func openDatabase(ctx context.Context, s *config.Storage, log *slog.Logger) (*si
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	store := remote.New(remote.Config{Driver: d, Name: s.Type, Node: "operator migrate", Log: log})
-	ctx, cancel := context.WithTimeout(ctx, leadTime)
-	defer cancel()
-	if err := store.Start(ctx); err != nil {
-		return nil, errors.Join(err, store.Close())
+	store := remote.New(remote.Config{Driver: d, Name: s.Type, Node: o.node, Log: o.log})
+	lead := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, leadTime)
+		defer cancel()
+		if err := store.Start(ctx); err != nil {
+			return err
+		}
+		return store.Fresh(ctx)
 	}
-	if err := store.Fresh(ctx); err != nil {
-		return nil, errors.Join(err, store.Close())
-	}
-	return &side{Backend: store, fresh: store.Fresh, close: store.Close}, nil
+	return &side{Backend: store, lead: lead, fresh: func(ctx context.Context) error { return unshared(store.Fresh(ctx)) }, close: store.Close}, nil
 }
 
-// openRaft leads a cluster of this node alone.
-func openRaft(ctx context.Context, s *config.Storage, cfg *config.Migration, write bool, log *slog.Logger) (*side, error) {
-	address := "127.0.0.1:8201" // of a source; nobody is told
-	if write {
-		if cfg.ClusterAddr == "" {
+// unshared gives the error of a store that others use the words for it.
+func unshared(err error) error {
+	if errors.Is(err, remote.ErrFenced) {
+		return errs.New(errs.Conflict, "a server was started on this storage meanwhile: end it (%w)", err)
+	}
+	return err
+}
+
+// asItIs is a stanza without the right to make what is missing, where its kind of database knows of that.
+func asItIs(s *config.Storage) *config.Storage {
+	if s.Type != "postgresql" {
+		return s
+	}
+	as := *s
+	as.Options = maps.Clone(s.Options)
+	as.Options["skip_create_table"] = "true"
+	return &as
+}
+
+// findRaft opens the folder of a node. Who leads it leads a cluster of this node alone.
+func (o opener) findRaft(s *config.Storage, u use) (*side, error) {
+	address := "127.0.0.1:8201" // of what is there; nobody is told
+	keep := stores.NodeID
+	if u == toFill {
+		keep = stores.KeepNodeID
+		if o.clusterAddr == "" {
 			return nil, errs.New(errs.Invalid, `%s: storage "raft" needs a cluster_addr in the file, beside the stanzas: the address at which other nodes will find this one`, s.Pos)
 		}
 		var err error
-		if address, err = cluster.HostPort(cfg.ClusterAddr); err != nil {
+		if address, err = cluster.HostPort(o.clusterAddr); err != nil {
 			return nil, err
 		}
-	}
-	keep := stores.KeepNodeID
-	if !write {
-		keep = stores.NodeID
 	}
 	id, err := keep(s.Path(), s.Options["node_id"])
 	if err != nil {
 		return nil, errs.New(errs.KindOf(err), "%s: %w", s.Pos, err)
 	}
-	store, err := raft.Open(raft.Config{Dir: s.Path(), NodeID: id, Log: log})
+	store, err := raft.Open(raft.Config{Dir: s.Path(), NodeID: id, Log: o.log})
 	if err != nil {
 		return nil, errs.New(errs.KindOf(err), "%s: %w", s.Pos, err)
 	}
-	if err := lone(store, id, write); err != nil {
+	if err := lone(store, id, u); err != nil {
 		return nil, errors.Join(errs.New(errs.Precondition, "%s: %w", s.Pos, err), store.Close())
 	}
-	n := cluster.New(cluster.Config{Store: store, NodeID: id, Address: address, ClusterAddr: cfg.ClusterAddr, Log: log})
+	n := cluster.New(cluster.Config{Store: store, NodeID: id, Address: address, ClusterAddr: o.clusterAddr, Log: o.log})
 	n.Bind(cluster.Events{Follow: func() {}, Lead: func() {}, Applied: func(storage.Change) error { return nil }})
-	ctx, cancel := context.WithTimeout(ctx, leadTime)
-	defer cancel()
-	if err := n.Bootstrap(ctx); err != nil {
-		n.Stop()
-		return nil, errors.Join(err, store.Close())
+	lead := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, leadTime)
+		defer cancel()
+		return n.Bootstrap(ctx)
 	}
-	return &side{Backend: store, fresh: store.Fresh, close: func() error {
+	return &side{Backend: store, lead: lead, logged: true, fresh: store.Fresh, close: func() error {
 		n.Stop()
 		return store.Close()
 	}}, nil
 }
 
 // lone checks that a node has its cluster to itself: what others have cannot be known here.
-func lone(store *raft.Store, id string, write bool) error {
-	peers, err := store.NextPeers()
+func lone(store *raft.Store, id string, u use) error {
+	next, left, err := store.NextPeers()
 	switch {
 	case err != nil:
 		return err
-	case write && len(peers) > 0 && peers[0].ID != id, len(peers) > 1:
-		return errs.New(errs.Precondition, "the folder belongs to a cluster of %d nodes; only one that is the only node of its cluster can be copied: remove the others first (operator raft remove-peer), or have it begin anew alone (operator raft recover)", len(peers))
-	case !write && !store.HasPeers():
+	case left && u != toGiveBack:
+		return errs.New(errs.Precondition, "the folder has a peers.json, with which its node is to begin anew: start its server once, or remove the file, first")
+	case u == toFill && len(next) > 0 && next[0].ID != id, len(next) > 1:
+		return errs.New(errs.Precondition, "the folder belongs to a cluster of %d nodes; only one that is the only node of its cluster can be copied: remove the others first (operator raft remove-peer), or have it begin anew alone (operator raft recover)", len(next))
+	case u != toFill && !store.HasPeers():
 		return errs.New(errs.Precondition, "the folder holds no cluster: it is empty, or was never initialised")
 	}
 	return nil

@@ -182,17 +182,17 @@ func (s *Store) left() (who raft.Configuration, is bool, err error) {
 	return who, true, errs.New(errs.Invalid, "%q does not list this node, %q", path, s.cfg.NodeID)
 }
 
-// NextPeers lists the nodes with which a node begins that is not started yet: those in peers.json, if there is that file.
-func (s *Store) NextPeers() ([]Peer, error) {
-	who, is, err := s.left()
-	if err != nil || !is {
-		return s.Peers(), err
+// NextPeers lists the nodes with which a node begins that is not started yet: those in peers.json, if there is that file; left
+// says so.
+func (s *Store) NextPeers() (list []Peer, left bool, err error) {
+	who, left, err := s.left()
+	if err != nil || !left {
+		return s.Peers(), left, err
 	}
-	var list []Peer
 	for _, srv := range who.Servers {
 		list = append(list, Peer{ID: string(srv.ID), Address: string(srv.Address), Voter: srv.Suffrage == raft.Voter})
 	}
-	return list, nil
+	return list, true, nil
 }
 
 // recover makes the nodes in peers.json the cluster, if there is that file. Entries of the log that were never committed
@@ -207,7 +207,11 @@ func (s *Store) recover(t raft.Transport) error {
 	}
 	s.log.Warn("the nodes in peers.json are the cluster now", "nodes", len(who.Servers), "address", string(t.LocalAddr()))
 	path := filepath.Join(s.cfg.Dir, peersFile)
-	if err := os.Remove(path); err != nil {
+	err = s.fs.Remove(path)
+	if err == nil {
+		err = syncDir(s.fs, s.cfg.Dir) // a crash must not bring it back: the node may have others with it by then
+	}
+	if err != nil {
 		return errs.New(errs.Unavailable, "remove %q: %w", path, err)
 	}
 	return nil
