@@ -14,7 +14,8 @@ type Migration struct {
 	ClusterAddr string   `conf:"cluster_addr"` // of the node that storage "raft" begins with
 }
 
-// LoadMigration reads and checks such a file. getenv is os.Getenv.
+// LoadMigration reads and checks such a file. getenv is os.Getenv. As where servers migrate while they run, what the environment says of a
+// storage is said of the source: a target is what its stanza says.
 func LoadMigration(path string, getenv func(string) string) (*Migration, []source.Warning, error) {
 	fi, err := os.Stat(path)
 	if err == nil && fi.Size() > source.MaxBytes {
@@ -36,7 +37,9 @@ func LoadMigration(path string, getenv func(string) string) (*Migration, []sourc
 		if s == nil {
 			return nil, nil, errs.New(errs.Invalid, `%s lacks the stanza %s, as in: %s "file" { path = "/var/lib/vault" }`, path, name, name)
 		}
-		s.overlay(getenv)
+		if s == m.Source {
+			s.overlay(getenv)
+		}
 		if err := s.check(); err != nil {
 			return nil, nil, err
 		}

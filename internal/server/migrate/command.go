@@ -43,6 +43,9 @@ const usage = `Usage: vault operator migrate -config=FILE [options]
         connection_url = "postgres://vault@db/vault"
       }
 
+  Environment variables that count more than a server's stanza, such as
+  VAULT_PG_CONNECTION_URL, are those of the source.
+
   storage "raft" as the target needs a cluster_addr besides, and begins as a
   cluster of one node. As the source it must be the only node of its cluster.
 
