@@ -1,7 +1,6 @@
 package core
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -334,7 +333,10 @@ const (
 // node that comes to lead finds it, and seals itself.
 func (c *Core) goOver(ctx context.Context, a *Active, to *steadyTarget, source *mirror.Copy) (gone bool, err error) {
 	if err := inTime(ctx, probeTime, to.isFresh); err != nil {
-		return false, errs.New(errs.Conflict, "a server was started on the target meanwhile: end it, empty the target, and begin anew: %w", err)
+		if errs.Is(err, errs.Conflict) {
+			err = errs.New(errs.Conflict, "%w: empty it, and begin anew", err)
+		}
+		return false, errs.New(errs.KindOf(err), "the target: %w", err)
 	}
 	id := rand.Text()
 	witness := storage.Batch{{Kind: storage.Put, Key: seal.TargetKey, Value: []byte(id)}}
@@ -354,15 +356,10 @@ func (c *Core) goOver(ctx context.Context, a *Active, to *steadyTarget, source *
 		return true, nil
 	}
 	err = errs.New(errs.KindOf(err), "write the target: %w", err)
-	var got []byte
-	readErr := inTime(ctx, finishTime, func(ctx context.Context) (err error) {
-		got, err = to.Get(ctx, seal.ConfigKey)
-		return err
-	})
-	switch {
-	case readErr == nil && bytes.Equal(got, config):
+	if to.holds(ctx, config) {
 		return true, nil
-	case !errors.Is(err, storage.ErrNotApplied):
+	}
+	if !errors.Is(err, storage.ErrNotApplied) {
 		return true, errs.New(errs.Unavailable, "%w; whether it was done is not known: see whether the target says that it is initialized", err)
 	}
 	return c.unmark(ctx, err)

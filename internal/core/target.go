@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"arca/internal/errs"
+	"arca/internal/seal"
 	"arca/internal/storage"
 )
 
@@ -16,7 +18,7 @@ import (
 type Target struct {
 	storage.Backend
 	Type  string                          // as in its stanza
-	Fresh func(ctx context.Context) error // whether nobody does yet
+	Fresh func(ctx context.Context) error // whether nobody does yet: of the kind Conflict where one does
 	End   func() error                    // closes it
 }
 
@@ -73,6 +75,20 @@ func (s *steadyTarget) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	return <-got, nil
+}
+
+// holds reports whether the target certainly has a seal's configuration, after a write of it that has failed. What a folder shows
+// then may be in memory alone; a write that comes after it, and is durable, says that it is on the disk.
+func (s *steadyTarget) holds(ctx context.Context, config []byte) bool {
+	var got []byte
+	err := inTime(ctx, finishTime, func(ctx context.Context) (err error) {
+		got, err = s.Get(ctx, seal.ConfigKey)
+		return err
+	})
+	if err != nil || !bytes.Equal(got, config) {
+		return false
+	}
+	return inTime(ctx, finishTime, func(ctx context.Context) error { return s.Apply(ctx, nothing()) }) == nil
 }
 
 func (s *steadyTarget) isFresh(ctx context.Context) error {

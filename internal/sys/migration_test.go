@@ -2,6 +2,7 @@ package sys_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -186,4 +187,54 @@ func TestTargetHangs(t *testing.T) {
 			t.Error("what was opened late is not closed")
 		}
 	})
+}
+
+// A sick target fails when it is given a seal's configuration, after it has written that, and perhaps takes nothing more.
+type sick struct {
+	storage.Backend
+	failed, forGood bool
+}
+
+func (s *sick) Apply(ctx context.Context, b storage.Batch) error {
+	if s.failed && s.forGood {
+		return fmt.Errorf("%w: it has failed", storage.ErrNotApplied)
+	}
+	err := s.Backend.Apply(ctx, b)
+	for _, op := range b {
+		if op.Key == seal.ConfigKey && err == nil {
+			s.failed = true
+			return errors.New("the disk has failed")
+		}
+	}
+	return err
+}
+
+// TestLastStepInDoubt has the last write to the target fail, which shows it all the same: that it was done is said only where a write after it
+// is durable.
+func TestLastStepInDoubt(t *testing.T) {
+	t.Parallel()
+	for _, forGood := range []bool{false, true} {
+		t.Run(fmt.Sprint(forGood), func(t *testing.T) {
+			t.Parallel()
+			target := &sick{Backend: storagetest.NewMap(), forGood: forGood}
+			source := storagetest.NewMap()
+			s := arcatest.New(t, arcatest.Config{Backend: source, Core: core.Config{Target: func(context.Context) (*core.Target, error) {
+				return &core.Target{Backend: target, Type: "test", Fresh: func(context.Context) error { return nil }, End: func() error { return nil }}, nil
+			}}})
+			s.Must("POST", "sys/storage/migration", s.Root, nil)
+			waitFor(t, "the target to follow", func() bool { return s.Core.Migration().State == core.MigrationFollowing })
+			code, body := s.Do("POST", "sys/storage/migration/switch", s.Root, nil)
+			if said := strings.Contains(fmt.Sprint(body), "whether it was done is not known"); said != forGood || code/100 == 2 == forGood {
+				t.Errorf("switched: %d %v", code, body)
+			}
+			waitFor(t, "the node to be sealed", s.Core.Sealed)
+			var mark *seal.MigratedError
+			if _, err := seal.Identify(t.Context(), source); !errors.As(err, &mark) || mark.Done == forGood {
+				t.Errorf("the source: %v", err)
+			}
+			if _, err := target.Get(t.Context(), seal.TargetKey); !storage.IsNotFound(err) {
+				t.Errorf("what the target is known by while it has not all is still there: %v", err)
+			}
+		})
+	}
 }

@@ -64,7 +64,7 @@ func (c *copying) run(ctx context.Context, cfg *config.Migration, log *slog.Logg
 	}
 	for name, s := range map[string]*side{"source": from, "target": to} {
 		if err := s.fresh(ctx); err != nil {
-			return errs.New(errs.KindOf(err), "%s: empty the target, and begin anew: %w", name, err)
+			return errs.New(errs.KindOf(err), "%s: %w; empty the target, and begin anew", name, err)
 		}
 	}
 	if err := to.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: seal.ConfigKey, Value: config}}); err != nil {

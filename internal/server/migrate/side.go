@@ -29,7 +29,7 @@ type side struct {
 	lead   func(ctx context.Context) error
 	led    bool
 	logged bool                            // what is read before may lack what a log has: of raft
-	fresh  func(ctx context.Context) error // whether nobody else does yet
+	fresh  func(ctx context.Context) error // whether nobody else does yet: of the kind Conflict where one does
 	close  func() error
 }
 
@@ -212,10 +212,10 @@ func (o opener) findDatabase(ctx context.Context, s *config.Storage, u use) (*si
 	return &side{Backend: store, lead: lead, fresh: func(ctx context.Context) error { return unshared(store.Fresh(ctx)) }, close: store.Close}, nil
 }
 
-// unshared gives the error of a store that others use the words for it.
+// unshared gives the error of a store that others have taken the kind Conflict.
 func unshared(err error) error {
 	if errors.Is(err, remote.ErrFenced) {
-		return errs.New(errs.Conflict, "a server was started on this storage meanwhile: end it (%w)", err)
+		return errs.New(errs.Conflict, "a server was started on this storage meanwhile, end it (%w)", err)
 	}
 	return err
 }

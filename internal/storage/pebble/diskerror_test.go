@@ -1,6 +1,7 @@
 package pebble_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -85,6 +86,13 @@ func breakDisk(t *testing.T, seed uint64) {
 	}
 	check("after the failure", db, acked)
 	_ = db.Close() // the store has failed and says so again
+	if acked < tried {
+		// What comes after the failure is certainly not written.
+		err := b.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "later", Value: []byte("v")}})
+		if _, got := b.Get(t.Context(), "later"); !errors.Is(err, storage.ErrNotApplied) || !storage.IsNotFound(got) {
+			t.Errorf("a write after the failure: %v; it is read: %v", err, got)
+		}
+	}
 	_ = b.Close()
 
 	b, err = pebble.Open(pebble.Config{FS: mem.CrashClone(vfs.CrashCloneCfg{}), Dir: "d"})

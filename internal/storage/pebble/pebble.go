@@ -228,7 +228,7 @@ func (i *iterator) Close() error { return i.it.Close() }
 // Apply implements storage.Backend.
 func (s *Store) Apply(_ context.Context, ops storage.Batch) error {
 	if err := s.fault.get(); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", storage.ErrNotApplied, err) // of an earlier write
 	}
 	size := 0
 	for i := range ops {
