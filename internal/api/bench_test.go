@@ -32,6 +32,11 @@ func BenchmarkHandle(b *testing.B) {
 	s.Must("POST", "sys/mounts/kv2", s.Root, map[string]any{"type": "kv-v2"})
 	s.Must("PUT", "sys/policies/acl/bench", s.Root, map[string]any{"policy": benchPolicy})
 	token, _ := arcatest.Dig(s.Must("POST", "auth/token/create", s.Root, map[string]any{"policies": []string{"bench"}}), "auth", "client_token").(string)
+	s.Must("POST", "sys/auth/approle", s.Root, map[string]any{"type": "approle"})
+	s.Must("POST", "auth/approle/role/r", s.Root, map[string]any{"token_policies": "bench"})
+	login := fmt.Sprintf(`{"role_id":%q,"secret_id":%q}`,
+		arcatest.Dig(s.Must("GET", "auth/approle/role/r/role-id", s.Root, nil), "data", "role_id"),
+		arcatest.Dig(s.Must("POST", "auth/approle/role/r/secret-id", s.Root, nil), "data", "secret_id"))
 	secret := fmt.Sprintf(`{"username":"svc","password":"%s"}`, strings.Repeat("n", 260))
 	for i := range 1000 {
 		s.Must("POST", fmt.Sprintf("kv1/app/k%d", i), token, secret)
@@ -46,6 +51,7 @@ func BenchmarkHandle(b *testing.B) {
 		{"kv2-write", "POST", "kv2/data/w/k%d", `{"data":` + secret + `}`},
 		{"kv2-list1000", "LIST", "kv2/metadata/app", ""},
 		{"token-create", "POST", "auth/token/create", `{"ttl":"1h"}`},
+		{"approle-login", "POST", "auth/approle/login", login},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()

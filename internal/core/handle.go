@@ -55,6 +55,7 @@ type handling struct {
 	person *identity.Person // behind tok; nil for nobody in particular
 	acl    *policy.ACL
 	judged policy.Verdict
+	try    try // set before the handler runs
 
 	abroad bool // in a namespace neither tok's own nor below it
 
@@ -340,7 +341,7 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if h.acted { // all else stays as the attempt that acted left it: its caller, its use of the token, its After
 		return nil, errs.New(errs.Conflict, "another request changed the same data: try again")
 	}
-	h.tok, h.shown, h.entry, h.route, h.used, h.last, h.kept = nil, nil, nil, nil, false, false, nil
+	h.tok, h.shown, h.entry, h.route, h.used, h.last, h.kept, h.try = nil, nil, nil, nil, false, false, nil, try{}
 	if err := h.place(tx); err != nil {
 		return nil, h.refuse(err)
 	}

@@ -86,6 +86,12 @@ func (c *Core) lockoutOf(m *mount.Entry) *Lockout {
 	return &l
 }
 
+// A try is a login that counts when it fails: of whom, and by which rule; nil is none.
+type try struct {
+	user user
+	rule *Lockout
+}
+
 // trying names the user for whom the request tries to log in, and the rule that
 // holds; nil is none.
 func (h *handling) trying() (user, *Lockout) {
@@ -105,14 +111,14 @@ func (h *handling) trying() (user, *Lockout) {
 
 // checkLockout refuses a login for a user who is locked out.
 func (h *handling) checkLockout() error {
-	u, rule := h.trying()
-	if rule == nil {
+	h.try.user, h.try.rule = h.trying()
+	if h.try.rule == nil {
 		return nil
 	}
 	l := &h.a.lockouts
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.locked(u, h.now) {
+	if l.locked(h.try.user, h.now) {
 		return errNoToken
 	}
 	return nil
@@ -138,7 +144,7 @@ func (l *lockouts) locked(u user, now time.Time) bool {
 // judgeLogin counts a wrong password. What a login has found out counts for nothing when the user was locked out while it
 // looked: otherwise those who guess all at once had as many guesses as there are requests.
 func (h *handling) judgeLogin(err error) error {
-	u, rule := h.trying()
+	u, rule := h.try.user, h.try.rule
 	if rule == nil {
 		return err
 	}
@@ -172,8 +178,8 @@ func (h *handling) judgeLogin(err error) error {
 
 // forgiveLogin forgets a user's wrong passwords after one who was let in.
 func (h *handling) forgiveLogin() {
-	u, rule := h.trying()
-	if rule == nil {
+	u := h.try.user
+	if h.try.rule == nil {
 		return
 	}
 	l := &h.a.lockouts

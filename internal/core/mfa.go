@@ -136,7 +136,7 @@ func (h *handling) secondFactor(tx storage.Tx, res *engine.Response, l *login) (
 	for _, e := range list {
 		l.required = append(l.required, e.ID)
 	}
-	l.user, _ = h.trying()
+	l.user = h.try.user
 	// One that fails after all crowds none of the entity's others out.
 	tx.OnCommit(func() { h.a.MFA.Wait(id, &mfa.Waiting{Login: l, EntityID: l.auth.EntityID}, h.now) })
 	res.Auth = &engine.Auth{

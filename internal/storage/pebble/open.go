@@ -25,6 +25,7 @@ const (
 	defaultCacheBytes = 16 << 20
 	memTableBytes     = 8 << 20
 	memTables         = 3
+	l0Tables          = 8
 	largestFileBytes  = 32 << 20
 )
 
@@ -95,9 +96,13 @@ func options(cfg *Config, fs *guardFS, mustExist bool) *pebble.Options {
 		CacheSize:                   cfg.CacheBytes + (memTables+1)*memTableBytes,
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: memTables, // a burst is not stopped by one slow flush; a crash leaves no more than this to replay
-		MaxOpenFiles:                500,
-		FormatMajorVersion:          pebble.FormatNewest,
-		ErrorIfNotExists:            mustExist,
+		// Keys of tokens are random: each table that leaves the topmost level is merged with nearly all of the one below, so
+		// that twice as many at once halve what is written anew. Filters keep the more tables from costing a look-up more.
+		L0CompactionThreshold: l0Tables,
+		L0StopWritesThreshold: 3 * l0Tables,
+		MaxOpenFiles:          500,
+		FormatMajorVersion:    pebble.FormatNewest,
+		ErrorIfNotExists:      mustExist,
 		// A log in memory would only hold everything twice.
 		DisableWAL: cfg.Memory,
 	}
