@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,6 +71,7 @@ listener "kes" {
   tls_cert_file = "kes.crt"
   tls_key_file  = "kes.key"
 }
+telemetry { prometheus_retention_time = "1h" }
 `, port)
 		for name, data := range map[string][]byte{"kes.crt": cert, "kes.key": key} {
 			if err := os.WriteFile(filepath.Join(n.dir, name), data, 0o600); err != nil {
@@ -144,5 +147,76 @@ func TestKESCluster(t *testing.T) {
 				t.Fatalf("%s at %s: %d %v", name, d.url, code, out)
 			}
 		}
+	}
+}
+
+// requests is how many requests a node has handled since it started.
+func requests(t *testing.T, n *node) (count int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url+"sys/metrics?format=prometheus", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Vault-Token", n.root)
+	res, err := n.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if _, err := fmt.Sscanf(line, "vault_core_handle_request_count %d", &count); err == nil {
+			return count
+		}
+	}
+	t.Fatalf("no count of requests among the metrics, status %d", res.StatusCode)
+	return 0
+}
+
+// A standby generates, decrypts and makes MACs by itself: its cluster's active node
+// does not hear of them.
+func TestStandbyKES(t *testing.T) {
+	t.Parallel()
+	c, doors, id := newKESTrio(t)
+	leader := c.leader()
+	leader.must("POST", "sys/mounts/kes", map[string]any{"type": "kes"})
+	leader.must("POST", "kes/policies/p", map[string]any{"allow": []string{"/v1/key/*"}})
+	leader.must("POST", "kes/identities/"+id, map[string]any{"policy": "p"})
+	var standby kesDoor
+	for i, n := range c.nodes {
+		if n != leader {
+			standby = doors[i]
+		}
+	}
+	if code, out := standby.ask(t.Context(), "POST", "/v1/key/create/k", nil); code != 200 {
+		t.Fatalf("create: %d %v", code, out)
+	}
+	before := requests(t, leader)
+	const times = 30
+	for range times {
+		code, dek := standby.ask(t.Context(), "POST", "/v1/key/generate/k", map[string]any{})
+		if code != 200 {
+			t.Fatalf("generate: %d %v", code, dek)
+		}
+		code, out := standby.ask(t.Context(), "POST", "/v1/key/decrypt/k", map[string]any{"ciphertext": dek["ciphertext"]})
+		if code != 200 || out["plaintext"] != dek["plaintext"] {
+			t.Fatalf("decrypt: %d %v", code, out)
+		}
+	}
+	if n := requests(t, leader) - before; n > times {
+		t.Errorf("the active node handled %d requests while a standby was asked %d times", n, 2*times)
+	}
+	// A version that is due is made by the active node, and sealed with at once.
+	leader.must("POST", "kes/keys/k/rotate", map[string]any{})
+	code, dek := standby.ask(t.Context(), "POST", "/v1/key/generate/k", map[string]any{})
+	if code != 200 {
+		t.Fatalf("generate after a rotation: %d %v", code, dek)
+	}
+	leader.must("POST", "kes/keys/k", map[string]any{"min_decryption_version": 2})
+	if code, out := standby.ask(t.Context(), "POST", "/v1/key/decrypt/k", map[string]any{"ciphertext": dek["ciphertext"]}); code != 200 {
+		t.Errorf("sealed with a version of before: %d %v", code, out)
 	}
 }
