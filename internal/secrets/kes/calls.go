@@ -37,17 +37,22 @@ func (e *Engine) callRoutes() []engine.Route {
 	write := func(pattern, id, help string, h engine.Handler[callIn]) engine.Route {
 		return engine.Write("v1/"+pattern, e.authorized(h), engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-"+id), engine.Help(help))
 	}
+	compute := func(pattern, id, help string, h engine.Handler[callIn]) engine.Route { // a standby makes it, unless a version is due
+		r := write(pattern, id, help, h)
+		r.Computes = true
+		return r
+	}
 	return []engine.Route{
 		write("key/create/{name}", "create-key", "KES's call: make a key.", e.callCreate),
 		write("key/import/{name}", "import-key", "KES's call: make a key of given bytes.", e.callImport),
 		read("key/describe/{name}", "describe-key", "KES's call: tell about a key.", e.callDescribe),
 		read("key/list/{name...}", "list-keys", "KES's call: list keys.", e.callList),
 		engine.Delete("v1/key/delete/{name}", e.authorized(e.callDelete), engine.ForDoor, engine.NoParamWarn, engine.ID("kes-call-delete-key"), engine.Help("KES's call: delete a key.")),
-		write("key/encrypt/{name}", "encrypt", "KES's call: encrypt.", e.callEncrypt),
-		write("key/generate/{name}", "generate", "KES's call: encrypt a data key.", e.callEncrypt),
-		write("key/decrypt/{name}", "decrypt", "KES's call: decrypt.", e.callDecrypt),
-		write("key/bulk/decrypt/{name}", "bulk-decrypt", "KES's call: decrypt several ciphertexts.", e.callDecrypt),
-		write("key/hmac/{name}", "hmac", "KES's call: make an HMAC.", e.callHMAC),
+		compute("key/encrypt/{name}", "encrypt", "KES's call: encrypt.", e.callEncrypt),
+		compute("key/generate/{name}", "generate", "KES's call: encrypt a data key.", e.callEncrypt),
+		compute("key/decrypt/{name}", "decrypt", "KES's call: decrypt.", e.callDecrypt),
+		compute("key/bulk/decrypt/{name}", "bulk-decrypt", "KES's call: decrypt several ciphertexts.", e.callDecrypt),
+		compute("key/hmac/{name}", "hmac", "KES's call: make an HMAC.", e.callHMAC),
 		read("policy/describe/{name}", "describe-policy", "KES's call: tell about a policy.", e.callPolicy),
 		read("policy/read/{name}", "read-policy", "KES's call: read a policy.", e.callPolicy),
 		read("policy/list/{name...}", "list-policies", "KES's call: list policies.", e.callPolicies),
