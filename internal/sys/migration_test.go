@@ -238,3 +238,35 @@ func TestLastStepInDoubt(t *testing.T) {
 		})
 	}
 }
+
+// TestSwitchClientGoes has the client of a switch go away while the target takes its time: the migration goes on.
+func TestSwitchClientGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		target := storagetest.NewFailing(storagetest.NewMap())
+		s := arcatest.New(t, arcatest.Config{Backend: storagetest.NewMap(), Core: core.Config{Target: func(context.Context) (*core.Target, error) {
+			return &core.Target{Backend: target, Type: "test", Fresh: func(context.Context) error { return nil }, End: func() error { return nil }}, nil
+		}}})
+		s.Must("POST", "sys/storage/migration", s.Root, nil)
+		time.Sleep(time.Second)
+		for range 2 { // it is the switch that writes to the target, and it waits for who does
+			release := target.Hold()
+			s.Must("POST", "cubbyhole/a", s.Root, map[string]any{"v": "1"})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- s.Core.SwitchMigration(ctx) }()
+			time.Sleep(time.Second)
+			cancel()
+			time.Sleep(10 * time.Second)
+			release()
+			if err := <-done; err == nil {
+				t.Error("switched")
+			}
+			time.Sleep(time.Second)
+			if st := s.Core.Migration(); st.State != core.MigrationFollowing || st.Behind > 0 {
+				t.Errorf("the migration: %+v", st)
+			}
+		}
+		s.Must("POST", "sys/storage/migration/switch", s.Root, nil)
+	})
+}

@@ -73,6 +73,23 @@ type lock chan struct{}
 func (l lock) Lock()   { l <- struct{}{} }
 func (l lock) Unlock() { <-l }
 
+// within is Lock, unless ctx ends before.
+func (l lock) within(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return brokenOff(ctx)
+	}
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return brokenOff(ctx)
+	}
+}
+
+func brokenOff(ctx context.Context) error {
+	return errs.New(errs.Unavailable, "broken off: %w", context.Cause(ctx))
+}
+
 var _ storage.Shower = (*Source)(nil)
 
 // NewSource returns b, which must be used through it alone.
@@ -166,11 +183,13 @@ type Copy struct {
 	size int             // entries of a part
 	term context.Context //nolint:containedctx // Source.term when it began
 
-	turn   sync.Mutex // held by whoever copies; taken before Source.mu
-	cursor string     // guarded by turn: all before this key was copied
-	most   string     // guarded by turn: the last key that was handed to the target, by a part that may have failed
-	all    bool       // guarded by turn: and all behind it
-	over   bool       // guarded by turn: it has switched, or failed
+	turn   lock   // held by whoever copies; taken before Source.mu
+	cursor string // guarded by turn: all before this key was copied
+	most   string // guarded by turn: the last key that was handed to the target, by a part that may have failed
+	all    bool   // guarded by turn: and all behind it
+	over   bool   // guarded by turn: it has switched, or failed
+
+	runs atomic.Pointer[context.Context] // of Run; nil before
 
 	mu       sync.Mutex // taken after Source.mu
 	keys     map[string]struct{}
@@ -186,7 +205,7 @@ type Copy struct {
 // Copy begins to note what is written; Run copies. All but the key last is copied, which Switch's finish is to write. There is
 // one Copy at a time.
 func (s *Source) Copy(to storage.Backend, last string) (*Copy, error) {
-	c := &Copy{src: s, to: to, last: last, size: partOps, term: s.present(), kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
+	c := &Copy{src: s, to: to, last: last, size: partOps, term: s.present(), turn: make(lock, 1), kick: make(chan struct{}, 1), keys: map[string]struct{}{}, prefixes: map[string]struct{}{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -241,6 +260,7 @@ func (c *Copy) Following() bool { return c.following.Load() }
 // Run copies all, and then what changes, until ctx ends, Switch is through, or it fails, which is final.
 func (c *Copy) Run(ctx context.Context) error {
 	defer c.detach()
+	c.runs.Store(&ctx)
 	wait, failed := firstRetry, 0
 	for {
 		over, done, err := c.round(ctx)
@@ -248,7 +268,7 @@ func (c *Copy) Run(ctx context.Context) error {
 		case over:
 			return nil
 		case ctx.Err() != nil:
-			return errs.New(errs.Unavailable, "broken off: %w", ctx.Err())
+			return brokenOff(ctx)
 		case err != nil && errs.Is(err, errs.Unavailable) && failed < retries:
 			failed++
 			if !pause(ctx, wait) {
@@ -307,8 +327,13 @@ func (c *Copy) Whole() error {
 var errOthers error = errs.New(errs.NotActive, "another node may have written meanwhile: empty the target, and begin anew")
 
 // round copies a part, if there is one left, and what has changed in the others; done says that there is none.
-func (c *Copy) round(ctx context.Context) (over, done bool, err error) {
-	c.turn.Lock()
+func (c *Copy) round(ctx context.Context) (over, done bool, err error) { return c.roundFor(ctx, ctx) }
+
+// roundFor is round for one who waits for it until asked ends.
+func (c *Copy) roundFor(asked, ctx context.Context) (over, done bool, err error) {
+	if err := c.turn.within(asked); err != nil {
+		return false, false, err
+	}
 	defer c.turn.Unlock()
 	if c.over {
 		return true, true, nil
@@ -422,27 +447,37 @@ func (c *Copy) redo(ctx context.Context, keys, prefixes map[string]struct{}) err
 // Switch has writes wait, copies what is missing, and calls finish. When that returns gone, the source takes no write any
 // more: they all fail with why, which must match storage.ErrNotApplied. Else they go on, and so does the Copy. It is refused as long as not all
 // was copied once.
+//
+// Whoever asked for it may go away (ctx ends): then it ends, too, with the round that is under way, but for what was begun: a write to the
+// target ends with Run's context, and with its own time.
 func (c *Copy) Switch(ctx context.Context, why error, finish func(ctx context.Context) (gone bool, err error)) error {
 	if !c.following.Load() {
 		return errs.New(errs.Precondition, "not all is copied yet")
 	}
-	if err := c.comeNear(ctx); err != nil {
+	steady, done := c.during(ctx)
+	defer done()
+	if err := c.comeNear(ctx, steady); err != nil {
 		return err
 	}
-	c.turn.Lock()
+	if err := c.turn.within(ctx); err != nil {
+		return err
+	}
 	defer c.turn.Unlock()
 	if c.over {
 		return errs.New(errs.Precondition, "the copy has ended")
 	}
 	c.src.mu.Lock()
 	defer c.src.mu.Unlock()
-	brief, cancel := context.WithTimeout(ctx, switchTime)
+	brief, cancel := context.WithTimeout(steady, switchTime)
 	defer cancel()
 	if err := c.catchUp(brief); err != nil {
 		return err
 	}
 	if err := c.Whole(); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return brokenOff(ctx)
 	}
 	c.src.switching.Store(true)
 	defer c.src.switching.Store(false)
@@ -457,10 +492,21 @@ func (c *Copy) Switch(ctx context.Context, why error, finish func(ctx context.Co
 	return err
 }
 
-// comeNear copies while writes go on, until little is missing.
-func (c *Copy) comeNear(ctx context.Context) error {
+// during returns a context with ctx's values that ends with Run's.
+func (c *Copy) during(ctx context.Context) (context.Context, func()) {
+	steady, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	run := c.runs.Load()
+	if run == nil {
+		return steady, cancel
+	}
+	stop := context.AfterFunc(*run, cancel)
+	return steady, func() { stop(); cancel() }
+}
+
+// comeNear copies while writes go on, until little is missing, or asked ends.
+func (c *Copy) comeNear(asked, steady context.Context) error {
 	for range nearRounds {
-		if _, _, err := c.round(ctx); err != nil {
+		if _, _, err := c.roundFor(asked, steady); err != nil {
 			return err
 		}
 		if c.Behind() <= near {
