@@ -264,6 +264,9 @@ func TestResetOfCluster(t *testing.T) {
 	await(t, "the mark to count", func() bool {
 		return strings.Contains(fmt.Sprint(leader.get("sys/seal-status").body), "this storage was migrated to file")
 	})
+	if a := leader.get("sys/storage/raft/freshness"); a.code != 200 || a.text("data", "migrated_to") != "file" || a.text("data", "cluster_id") == "" {
+		t.Errorf("how fresh a marked node is: %d %v", a.code, a.body)
+	}
 	for _, n := range c.nodes {
 		n.kill()
 	}
@@ -279,7 +282,7 @@ func TestResetOfCluster(t *testing.T) {
 			args = append([]string{"-lost=" + name}, args...)
 		}
 	}
-	if out, code := leader.recover(args...); code != 0 {
+	if out, code := leader.recover(args...); code != 0 || !strings.Contains(out, "stopped, migrated to file") {
 		t.Fatalf("recover: %d %s", code, out)
 	}
 	if out, code := migrate(t, leader.dir, source, stanza, "-reset"); code != 0 || !strings.Contains(out, "servers can be started on the source again") {

@@ -143,7 +143,7 @@ func readConfig(tx storage.Tx) (*config, error) {
 
 func decodeConfig(b []byte) (*config, error) {
 	if m := decodeMigrated(b); m != nil {
-		return nil, m.err()
+		return nil, errs.With(errs.Failed, m.left())
 	}
 	c := &config{}
 	if err := json.Unmarshal(b, c); err != nil {
@@ -160,41 +160,52 @@ func decodeConfig(b []byte) (*config, error) {
 
 // Identify reads which cluster a store belongs to, which stands in clear. A store that was never initialised belongs to none: the zero value.
 func Identify(ctx context.Context, store storage.Backend) (Cluster, error) {
-	return identify(ctx, store, decodeConfig)
+	who, left, err := IdentifyLeft(ctx, store)
+	if left != nil {
+		return Cluster{}, errs.With(errs.Failed, left)
+	}
+	return who, err
 }
 
-// IdentifyLeft is Identify, also for a store that was migrated.
-func IdentifyLeft(ctx context.Context, store storage.Backend) (Cluster, error) {
-	return identify(ctx, store, func(b []byte) (*config, error) {
-		if m := decodeMigrated(b); m != nil {
-			b = m.Replaced
-		}
-		return decodeConfig(b)
-	})
-}
-
-func identify(ctx context.Context, store storage.Backend, decode func([]byte) (*config, error)) (Cluster, error) {
+// IdentifyLeft is Identify, also for a store that was migrated: then left is not nil.
+func IdentifyLeft(ctx context.Context, store storage.Backend) (who Cluster, left *MigratedError, err error) {
 	b, err := store.Get(ctx, configKey)
-	if errors.Is(err, storage.ErrNotFound) {
-		return Cluster{}, nil
-	}
-	if err != nil {
-		return Cluster{}, err
-	}
-	c, err := decode(b)
-	if err != nil {
-		return Cluster{}, err
-	}
-	return c.cluster(), nil
+	return identify(b, err)
 }
 
-// Identity is the cluster that this node's store belongs to, sealed or not; the zero value where it was never initialised.
-func (m *Manager) Identity(ctx context.Context) (Cluster, error) {
-	c, err := m.config(ctx)
-	if c == nil || err != nil {
-		return Cluster{}, err
+// identify takes what was read under configKey.
+func identify(b []byte, err error) (who Cluster, left *MigratedError, _ error) {
+	if errors.Is(err, storage.ErrNotFound) {
+		return Cluster{}, nil, nil
 	}
-	return c.cluster(), nil
+	if err != nil {
+		return Cluster{}, nil, err
+	}
+	if m := decodeMigrated(b); m != nil {
+		left, b = m.left(), m.Replaced
+	}
+	c, err := decodeConfig(b)
+	if err != nil {
+		return Cluster{}, left, err
+	}
+	return c.cluster(), left, nil
+}
+
+// Identity is the cluster that this node's store belongs to, sealed or not; the zero value where it was never initialised. Where the store
+// was migrated left is not nil.
+func (m *Manager) Identity(ctx context.Context) (who Cluster, left *MigratedError, err error) {
+	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+		who, left, err = identify(tx.Get(configKey))
+		return err
+	})
+	if left != nil && err == nil {
+		return who, left, nil
+	}
+	c, err := m.config(ctx) // in hand, or that of the cluster that it joins
+	if c == nil || err != nil {
+		return Cluster{}, nil, err
+	}
+	return c.cluster(), nil, nil
 }
 
 // equal reports whether two descriptions are stored alike.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"arca/internal/barrier"
-	"arca/internal/errs"
 	"arca/internal/storage"
 )
 
@@ -131,6 +130,6 @@ func UnmarkMigrated(ctx context.Context, store storage.Backend) (was bool, err e
 	return true, store.Apply(ctx, storage.Batch{{Kind: storage.Put, Key: configKey, Value: m.Replaced}})
 }
 
-func (m *migrated) err() error {
-	return errs.With(errs.Failed, &MigratedError{To: m.To, At: m.At, ID: m.ID, Done: m.Done})
+func (m *migrated) left() *MigratedError {
+	return &MigratedError{To: m.To, At: m.At, ID: m.ID, Done: m.Done}
 }

@@ -56,19 +56,23 @@ func (e *Engine) raftConfiguration(context.Context, *engine.Call, engine.None) (
 }
 
 // raftFreshness helps those who have lost most of a cluster: it is answered sealed and without a leader, when no token can be looked up. It
-// tells no more than sys/leader and sys/health, of the node itself.
+// tells no more than sys/leader, sys/health and sys/seal-status, of the node itself.
 func (e *Engine) raftFreshness(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
 	share := e.core.Cluster()
-	identity, err := e.seal.Identity(ctx)
+	identity, left, err := e.seal.Identity(ctx)
 	if err != nil {
 		return nil, err
 	}
 	self := share.Self()
 	leader, _ := share.Store().Leader()
-	return data(map[string]any{
+	out := map[string]any{
 		"node_id": self.ID, "cluster_id": identity.ID, "cluster_address": self.Address, "sealed": e.core.Sealed(), "leader_id": leader,
 		"last_index": self.LastIndex, "last_term": self.LastTerm, "applied_index": share.Store().Applied(),
-	}), nil
+	}
+	if left != nil {
+		out["migrated_to"] = left.To
+	}
+	return data(out), nil
 }
 
 type removePeerIn struct {

@@ -68,16 +68,14 @@ func found(ctx context.Context, from *side) (*left, error) {
 	if _, err := from.Get(ctx, seal.ConfigKey); storage.IsNotFound(err) {
 		return nil, errNoSource
 	}
-	who, err := seal.IdentifyLeft(ctx, from)
+	who, mark, err := seal.IdentifyLeft(ctx, from)
 	if err != nil {
 		return nil, fmt.Errorf("read the source: %w", err)
 	}
-	_, err = seal.Identify(ctx, from)
-	mark := &left{cluster: who.ID}
-	if errors.As(err, &mark.MigratedError) {
-		return mark, nil
+	if mark == nil {
+		return nil, nil
 	}
-	return nil, err
+	return &left{mark, who.ID}, nil
 }
 
 // ledMark is found of a source that nobody else writes to any more.
@@ -141,18 +139,16 @@ func unfinished(ctx context.Context, to storage.Backend, where *config.Storage, 
 
 // initialised says what a store is that has a seal's configuration, where a target without one was expected.
 func initialised(ctx context.Context, to storage.Backend, where *config.Storage, mark *left) error {
-	who, err := seal.IdentifyLeft(ctx, to)
+	who, moved, err := seal.IdentifyLeft(ctx, to)
 	if err != nil {
 		return fmt.Errorf("read it: %w", err)
 	}
-	_, err = seal.Identify(ctx, to)
-	var moved *seal.MigratedError
-	switch is := errors.As(err, &moved); {
+	switch {
 	case who.ID != mark.cluster:
 		return errs.New(errs.Precondition, "%s: it is not the target: it is initialised, and of another cluster (%s, the source is of %s)", where.Pos, who.ID, mark.cluster)
-	case is && moved.ID == mark.ID:
+	case moved != nil && moved.ID == mark.ID:
 		return errs.New(errs.Precondition, "%s: it is not the target: it is the source, or a copy of it", where.Pos)
-	case is:
+	case moved != nil:
 		return errs.New(errs.Precondition, "%s: it is initialised, and was itself migrated, to %s at %s: "+
 			"if it is the one that the source was copied to, the migration is complete; else name that", where.Pos, moved.To, moved.At.Format(time.RFC3339))
 	}

@@ -180,11 +180,14 @@ func (c *command) open(ctx context.Context, dir string) (Survivor, func() error,
 		return s, nil, errs.New(errs.KindOf(err), "%q: %w (is its server still running?)", dir, err)
 	}
 	s.Index, s.Term, s.Applied, s.Peers = v.Index, v.Term, v.Applied, v.Peers
-	identity, err := seal.IdentifyLeft(ctx, store) // one that is marked can be given back, when it is alone
+	identity, left, err := seal.IdentifyLeft(ctx, store) // one that is marked can be given back, when it is alone
 	if err != nil {
 		return s, nil, errors.Join(errs.New(errs.KindOf(err), "%q: %w", dir, err), store.Close())
 	}
 	s.ClusterID = identity.ID
+	if left != nil {
+		s.Migrated = left.To
+	}
 	return s, store.Close, nil
 }
 

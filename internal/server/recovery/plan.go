@@ -18,7 +18,8 @@ type Survivor struct {
 	Term      uint64 `json:"last_term"`
 	Applied   uint64 `json:"applied_index"`
 	ClusterID string `json:"cluster_id,omitempty"`
-	Leader    string `json:"-"` // that a running node follows, or is
+	Migrated  string `json:"migrated_to,omitempty"` // the type of the storage that it was migrated to, as far as its state shows
+	Leader    string `json:"-"`                     // that a running node follows, or is
 	// Peers are the members as the node knows them; known of those that do not run only.
 	Peers []raft.Peer `json:"-"`
 }
@@ -209,8 +210,13 @@ func (p *Plan) choose(r *request, freshest *Survivor, members []raft.Peer) error
 func (p *Plan) text() string {
 	var b strings.Builder
 	rows := [][]string{{"Node", "Last Term", "Last Index", "State", "Where"}}
+	marked := false
 	for _, s := range p.Survivors {
-		rows = append(rows, []string{s.ID, fmt.Sprint(s.Term), fmt.Sprint(s.Index), s.State, s.Where})
+		state := s.State
+		if s.Migrated != "" {
+			state, marked = state+", migrated to "+s.Migrated, true
+		}
+		rows = append(rows, []string{s.ID, fmt.Sprint(s.Term), fmt.Sprint(s.Index), state, s.Where})
 	}
 	for _, id := range p.Lost {
 		rows = append(rows, []string{id, "-", "-", "lost", "-"})
@@ -233,10 +239,17 @@ func (p *Plan) text() string {
 		fmt.Fprintf(&b, " The cluster had %d members, of which %d had to be there.", p.Members, p.Quorum)
 	}
 	b.WriteString("\n")
+	if marked {
+		b.WriteString(left)
+	}
 	return b.String()
 }
 
 const (
+	left = `
+The storage was migrated to another one while the servers used it. Unless the last step of that was not done, start the servers there,
+and recover nothing here. To give this storage back, keep the freshest, and see "operator migrate -reset".
+`
 	loss = `
 What was acknowledged is lost if none of the survivors has it: nobody is left who could tell. What the node that is kept
 has in its log counts from now on, also what was never acknowledged.
