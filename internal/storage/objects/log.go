@@ -71,14 +71,14 @@ func (d *Driver) extend(ctx context.Context, body []byte) error {
 	if !within(d.known, made, sureFor) {
 		// The number may have been used, and removed when a state was saved. Only the service's clock can tell: a machine that
 		// was suspended does not know that it was.
-		newest, _, now, err := d.newestState(ctx)
+		newest, err := d.newestState(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
 		}
-		if newest >= n {
+		if newest.n >= n {
 			return remote.ErrFenced // what was written lies before a state, where nobody reads
 		}
-		made = now
+		made = newest.now
 	}
 	d.sure, d.known = began, made
 	return nil
@@ -123,24 +123,31 @@ func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
 	return nil
 }
 
-// newestState finds the newest state, 0 for none; now is when, by the service's clock.
-func (d *Driver) newestState(ctx context.Context) (n uint64, size int64, now time.Time, err error) {
+// A found state is the newest in the store.
+type found struct {
+	saved
+	written time.Time // by the service's clock: after the record that it is that of
+	now     time.Time // when it was found, likewise
+}
+
+// newestState finds the newest state; that of number 0 is none.
+func (d *Driver) newestState(ctx context.Context) (f found, err error) {
 	for after := ""; ; {
 		page, err := d.cfg.Store.Page(ctx, d.prefix+stateDir, after)
 		if err != nil {
-			return 0, 0, now, err
+			return f, err
 		}
 		if after == "" {
-			now = page.Now
+			f.now = page.Now
 		}
 		for _, o := range page.Objects {
-			if v, ok := parseName(o.Key, d.prefix+stateDir); ok {
-				n, size = v, o.Size
+			if n, ok := parseName(o.Key, d.prefix+stateDir); ok {
+				f.saved, f.written = saved{n, o.Size}, o.LastModified
 			}
 			after = o.Key
 		}
 		if !page.More {
-			return n, size, now, nil
+			return f, nil
 		}
 	}
 }
@@ -159,24 +166,25 @@ func (d *Driver) follow(ctx context.Context) error {
 
 func (d *Driver) followOnce(ctx context.Context) error {
 	began := d.cfg.now()
-	newest, size, known, err := d.newestState(ctx)
+	newest, err := d.newestState(ctx)
 	if err != nil {
 		return err
 	}
-	if newest > d.at {
+	if newest.n > d.at {
 		if err := d.load(ctx); err != nil {
 			return err
 		}
 		// That may have taken long.
-		if newest, _, known, err = d.newestState(ctx); err != nil {
+		if newest, err = d.newestState(ctx); err != nil {
 			return err
 		}
-		if newest > d.at {
+		if newest.n > d.at {
 			return errGap
 		}
-	} else if newest > d.state.n {
-		d.state = saved{newest, size}
+	} else if newest.n > d.state.n {
+		d.state = newest.saved
 	}
+	known := newest.now
 	for {
 		page, err := d.cfg.Store.Page(ctx, d.prefix+logDir, d.prefix+name(logDir, d.at))
 		if err != nil {
@@ -191,9 +199,9 @@ func (d *Driver) followOnce(ctx context.Context) error {
 		if !page.More {
 			if known.IsZero() {
 				// Without a clock, records may go at once: what was read may be of a number that was used again meanwhile.
-				if newest, _, _, err := d.newestState(ctx); err != nil {
+				if newest, err := d.newestState(ctx); err != nil {
 					return err
-				} else if newest > d.at {
+				} else if newest.n > d.at {
 					return errGap
 				}
 			}
@@ -247,32 +255,31 @@ func (d *Driver) read(ctx context.Context, list []Object) error {
 
 // load makes the copy that of the newest state. Another server may put a newer one in its place meanwhile.
 func (d *Driver) load(ctx context.Context) error {
-	var n uint64
-	var size int64
+	var from found
 	for try := 1; ; try++ {
 		var err error
-		if n, size, _, err = d.newestState(ctx); err != nil {
+		if from, err = d.newestState(ctx); err != nil {
 			return err
 		}
-		err = d.reset(func(dir string) error { return d.download(ctx, n, dir) })
+		err = d.reset(func(dir string) error { return d.download(ctx, from.n, dir) })
 		if err == nil {
 			break
 		}
 		if try == downloads || ctx.Err() != nil {
 			return err
 		}
-		d.cfg.Log.Warn("fetch a state; once more", "state", n, "error", err)
+		d.cfg.Log.Warn("fetch a state; once more", "state", from.n, "error", err)
 	}
 	at, tip, last, err := readPosition(ctx, d.db)
 	if err != nil {
 		return err
 	}
-	if at != n {
-		return errs.New(errs.Failed, "the state %d is that of the record %d", n, at)
+	if at != from.n {
+		return errs.New(errs.Failed, "the state %d is that of the record %d", from.n, at)
 	}
-	d.at, d.tip, d.last, d.seen, d.gone = at, tip, last, time.Time{}, 0
+	d.at, d.tip, d.last, d.seen, d.gone = at, tip, last, from.written, 0
 	d.made.Store(false)
-	d.state, d.behind = saved{n, size}, saved{}
+	d.state, d.behind = from.saved, saved{}
 	return nil
 }
 
