@@ -438,11 +438,14 @@ func (c *Core) leave(a *Active) error {
 
 // Shut seals the node: no request enters any more, those inside end, the keys
 // are wiped. It returns when all that is done.
-func (c *Core) Shut() error {
+func (c *Core) Shut() error { return c.shut(nil) }
+
+// shut is Shut, unless the node has left the state only by now; nil is any.
+func (c *Core) shut(only *Active) error {
 	c.changes.Lock()
 	defer c.changes.Unlock()
 	a := c.active.Load()
-	if a == nil {
+	if a == nil || only != nil && a != only {
 		return nil
 	}
 	if c.cfg.Cluster != nil && a.Leads() {

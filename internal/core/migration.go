@@ -268,14 +268,14 @@ func (c *Core) SwitchMigration(ctx context.Context) error {
 	} else {
 		c.log.Error("the last step of the migration of the storage has failed", "to", to.Type, "error", err)
 	}
-	c.shutSoon() // which waits for the requests inside, and this is one
+	c.shutSoon(a) // which waits for the requests inside, and this is one
 	return err
 }
 
-// shutSoon seals the node in the background.
-func (c *Core) shutSoon() {
+// shutSoon seals the node in the background, unless it has left the state a by then.
+func (c *Core) shutSoon(a *Active) {
 	go func() {
-		if err := c.Shut(); err != nil {
+		if err := c.shut(a); err != nil {
 			c.log.Error("seal", "error", err)
 		}
 	}()
@@ -483,7 +483,7 @@ func (c *Core) settleLeft(ctx context.Context, a *Active, is bool) {
 	is, err := seal.IsMigrated(ctx, c.source.Backend)
 	switch {
 	case err == nil && is:
-		c.shutSoon()
+		c.shutSoon(a)
 	case err != nil && c.cfg.Cluster.StepDown() == nil: // another may be able to read it
 	default:
 		c.cfg.Cluster.Again()
