@@ -156,6 +156,11 @@ func TestReset(t *testing.T) {
 	b.run(0, givenBack, "-reset", "-target-lost")
 	b.mark(b.from, "file", "first")
 	b.put(b.to, seal.TargetKey, []byte("first"))
+	moved := b.file("moved") // to another machine
+	if err := os.CopyFS(moved.Path(), os.DirFS(b.to.Path())); err != nil {
+		t.Fatal(err)
+	}
+	b.to = moved
 	b.run(0, givenBack, "-reset")
 	b.in(b.from, func(from storage.Backend) error {
 		got, err := from.Get(t.Context(), seal.ConfigKey)
