@@ -109,6 +109,7 @@ func testPair(t *testing.T, p *pair) {
 		}
 	}
 	p.paused()
+	p.late()
 	active, standby = p.active()
 	log := filepath.Join(t.TempDir(), "audit.log")
 	active.must("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]any{"file_path": log}})
@@ -154,6 +155,43 @@ func (p *pair) paused() {
 	old.must("PUT", "secret/fenced", map[string]any{"v": "newer"}) // sent on
 	if a := other.get("secret/fenced"); a.text("data", "v") != "newer" {
 		p.t.Errorf("after the pause: %v", a.body)
+	}
+}
+
+// late stops the active node in its tracks until the other one has taken over, written, and ended: when it goes on, lock and fence are
+// free, and what it knows is old.
+func (p *pair) late() {
+	p.t.Helper()
+	old, other := p.active()
+	old.must("PUT", "secret/late", map[string]any{"v": "old"})
+	if a := old.get("secret/late"); a.text("data", "v") != "old" {
+		p.t.Errorf("before it stood still: %v", a.body)
+	}
+	old.signal(syscall.SIGSTOP)
+	await(p.t, "the other node to take over", func() bool {
+		ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Second) // what is sent to the node that stands still hangs
+		defer cancel()
+		a, err := other.call(ctx, "PUT", "secret/late", other.root, map[string]any{"v": "new"})
+		return err == nil && a.code == 204
+	})
+	other.signal(syscall.SIGTERM)
+	other.ended()
+	old.signal(syscall.SIGCONT)
+	await(p.t, "the node that stood still", func() bool {
+		a, err := old.call(p.t.Context(), "GET", "secret/late", old.root, nil)
+		if err != nil || a.code != 200 {
+			return false
+		}
+		if got := a.text("data", "v"); got != "new" {
+			p.t.Fatalf("the node that stood still answers %q", got)
+		}
+		return true
+	})
+	old.must("PUT", "secret/late", map[string]any{"v": "newer"})
+	other.start()
+	other.unseal()
+	if a := other.get("secret/late"); a.text("data", "v") != "newer" {
+		p.t.Errorf("afterwards: %d %v", a.code, a.body)
 	}
 }
 

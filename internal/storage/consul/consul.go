@@ -88,17 +88,30 @@ func openDriver(ctx context.Context, cfg Config, records uint64, size int64) (*D
 
 // Claim implements remote.Lock: the log has the fence, and a key without which nobody would know whether its holder lives.
 func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	renewal := d.live.session(c.ID) != ""
 	h, err := d.Driver.Claim(ctx, c)
 	if err != nil || h.ID != c.ID {
 		return h, err
 	}
-	c.Steal = !renewal // from whoever had the fence; whoever takes it from this node takes the key, too
-	live, err := d.live.Claim(ctx, c)
+	c.Steal = true // from whoever had the fence
+	_, err = d.live.Claim(ctx, c)
+	return h, err
+}
+
+// Renew implements remote.Lock. Whoever takes the fence from this node takes the key, too; what else it was lost by, it is made again.
+func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	h, err := d.Driver.Renew(ctx, c)
+	if err != nil || h.ID != c.ID {
+		return h, err
+	}
+	live, err := d.live.Renew(ctx, c)
 	if err != nil || live.ID == c.ID {
 		return h, err
 	}
-	return d.Driver.ClaimAnew(ctx, c)
+	if h, err = d.RenewAnew(ctx, c); err != nil || h.ID != c.ID {
+		return h, err
+	}
+	_, err = d.live.Claim(ctx, c)
+	return h, err
 }
 
 // Holder implements remote.Lock.

@@ -67,17 +67,23 @@ func TestConsul(t *testing.T) {
 		}
 		t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
 		t.Run("model", func(t *testing.T) { storagetest.TestModel(t, lead) })
+		node := func(t *testing.T, path string) (remote.Driver, remote.Lock) {
+			t.Helper()
+			l, err := OpenLock(t.Context(), config(t, url, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return open(t, path), l
+		}
 		t.Run("nodes", func(t *testing.T) {
 			remotetest.TestNodes(t, func(t *testing.T) func() (remote.Driver, remote.Lock) {
 				p := path()
-				return func() (remote.Driver, remote.Lock) {
-					l, err := OpenLock(t.Context(), config(t, url, p))
-					if err != nil {
-						t.Fatal(err)
-					}
-					return open(t, p), l
-				}
+				return func() (remote.Driver, remote.Lock) { return node(t, p) }
 			})
+		})
+		t.Run("renewal", func(t *testing.T) {
+			p := path()
+			remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return node(t, p) })
 		})
 	})
 }
@@ -351,10 +357,10 @@ func TestRenewalSeesAnother(t *testing.T) {
 	a, b := mustOpen(t, config(t, s.URL, "p"), 1000), mustOpen(t, config(t, s.URL, "p"), 1000)
 	mustClaim(t, a, "a")
 	mustClaim(t, b, "b")
-	if h, err := a.Claim(t.Context(), remote.Claim{ID: "a", Value: "{}", TTL: 15 * time.Second, Steal: true}); err != nil || h.ID != "b" {
+	if h, err := a.Renew(t.Context(), remote.Claim{ID: "a", Value: "{}", TTL: 15 * time.Second}); err != nil || h.ID != "b" {
 		t.Errorf("%+v, %v", h, err)
 	}
-	if h, err := b.Claim(t.Context(), remote.Claim{ID: "b", Value: "{}", TTL: 15 * time.Second, Steal: true}); err != nil || h.ID != "b" {
+	if h, err := b.Renew(t.Context(), remote.Claim{ID: "b", Value: "{}", TTL: 15 * time.Second}); err != nil || h.ID != "b" {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if h, err := b.Holder(t.Context()); err != nil || h.ID != "b" {

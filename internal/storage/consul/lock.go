@@ -62,16 +62,6 @@ func (l *Lock) session(id string) string {
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	mine := remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
-	if session := l.session(c.ID); session != "" {
-		alive, err := l.renew(ctx, session)
-		switch {
-		case err != nil:
-			return remote.Holder{}, err
-		case alive:
-			return l.kept(ctx, mine, session)
-		}
-	}
 	if err := l.Release(ctx, c.After); err != nil {
 		return remote.Holder{}, err
 	}
@@ -94,7 +84,7 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 		l.mu.Lock()
 		l.sessions = map[string]string{c.ID: session} // one claim at a time
 		l.mu.Unlock()
-		return mine, nil
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
 	_ = l.destroy(ctx, session) // else it ends by itself
 	if err != nil {
@@ -103,16 +93,28 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 	return l.Holder(ctx)
 }
 
-// kept checks that the key is still that of the session, which lives.
-func (l *Lock) kept(ctx context.Context, mine remote.Holder, session string) (remote.Holder, error) {
-	e, _, err := l.kv.entry(ctx, l.key)
-	switch {
-	case err == nil && e.Session == session:
-		return mine, nil
-	case err != nil && !l.kv.IsNotFound(err):
-		return remote.Holder{}, err
+// Renew implements remote.Lock: the session lives, and after it was lengthened it still has the key.
+func (l *Lock) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if session := l.session(c.ID); session != "" {
+		alive, err := l.renew(ctx, session)
+		var e entry
+		if err == nil && alive {
+			if e, _, err = l.kv.entry(ctx, l.key); l.kv.IsNotFound(err) {
+				err = nil
+			}
+		}
+		if err != nil {
+			return remote.Holder{}, err
+		}
+		if e.Session == session {
+			return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+		}
 	}
-	return l.Holder(ctx)
+	h, err := l.Holder(ctx)
+	if h.ID == c.ID { // its session has ended, and the key is about to go
+		h = remote.Holder{}
+	}
+	return h, err
 }
 
 func (l *Lock) create(ctx context.Context, ttl time.Duration) (string, error) {

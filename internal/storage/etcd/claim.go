@@ -3,10 +3,12 @@ package etcd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
 	"arca/internal/errs"
+	"arca/internal/storage"
 	"arca/internal/storage/remote"
 )
 
@@ -59,16 +61,6 @@ func (l *Lock) lease(id string) int64 {
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	mine := remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
-	if n := l.lease(c.ID); n != 0 {
-		alive, err := l.renew(ctx, n)
-		switch {
-		case err != nil:
-			return remote.Holder{}, err
-		case alive:
-			return l.kept(ctx, mine, n)
-		}
-	}
 	if err := l.Release(ctx, c.After); err != nil {
 		return remote.Holder{}, err
 	}
@@ -95,7 +87,7 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 		l.mu.Lock()
 		l.leases = map[string]int64{c.ID: granted.ID} // one claim at a time
 		l.mu.Unlock()
-		return mine, nil
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
 	_ = l.revoke(ctx, granted.ID) // else it ends by itself
 	if err != nil {
@@ -104,16 +96,26 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 	return l.Holder(ctx)
 }
 
-// kept checks that the key is still that of the lease, which lives.
-func (l *Lock) kept(ctx context.Context, mine remote.Holder, lease int64) (remote.Holder, error) {
-	var out rangeResponse
-	if err := l.c.call(ctx, "/v3/kv/range", rangeRequest{Key: l.key}, &out); err != nil {
-		return remote.Holder{}, err
+// Renew implements remote.Lock: the lease lives, and after it was lengthened the key is still there with it.
+func (l *Lock) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if n := l.lease(c.ID); n != 0 {
+		alive, err := l.renew(ctx, n)
+		var out rangeResponse
+		if err == nil && alive {
+			err = l.c.call(ctx, "/v3/kv/range", rangeRequest{Key: l.key}, &out)
+		}
+		if err != nil {
+			return remote.Holder{}, err
+		}
+		if len(out.KVs) == 1 && out.KVs[0].Lease == n {
+			return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+		}
 	}
-	if len(out.KVs) == 1 && out.KVs[0].Lease == lease {
-		return mine, nil
+	h, err := l.Holder(ctx)
+	if h.ID == c.ID { // its lease has run out, and the key is about to go
+		h = remote.Holder{}
 	}
-	return l.Holder(ctx)
+	return h, err
 }
 
 // renew lengthens a lease, if it lives.
@@ -169,29 +171,51 @@ func (l *Lock) Release(ctx context.Context, id string) error {
 
 // Claim implements remote.Lock: the fence is a key without a lease, and another one shows, while its lease lasts, that its holder lives.
 func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	if c.Steal {
-		var out struct{}
-		if err := d.c.call(ctx, "/v3/kv/put", putRequest{Key: d.key(fenceKey), Value: []byte(c.ID)}, &out); err != nil {
-			return remote.Holder{}, err
-		}
-		if err := d.redo(ctx, c.ID); err != nil {
-			return remote.Holder{}, err
-		}
-	} else {
-		held, err := d.Get(ctx, fenceKey)
-		if err != nil {
-			return remote.Holder{}, err
-		}
-		if string(held) != c.ID {
-			return remote.Holder{ID: string(held)}, nil
-		}
+	var out struct{}
+	if err := d.c.call(ctx, "/v3/kv/put", putRequest{Key: d.key(fenceKey), Value: []byte(c.ID)}, &out); err != nil {
+		return remote.Holder{}, err
+	}
+	if err := d.redo(ctx, c.ID); err != nil {
+		return remote.Holder{}, err
 	}
 	c.Steal = true // whoever has the fence
 	if _, err := d.live.Claim(ctx, c); err != nil {
 		return remote.Holder{}, err
 	}
-	if held, err := d.Get(ctx, fenceKey); err != nil || string(held) != c.ID {
-		return remote.Holder{ID: string(held)}, err
+	return d.held(ctx, c)
+}
+
+// Renew implements remote.Lock. The key that shows that its holder lives is made again if it is gone, or another's.
+func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	mine, err := d.held(ctx, c)
+	if err != nil || mine.ID != c.ID {
+		return mine, err
+	}
+	live, err := d.live.Renew(ctx, c)
+	if err == nil && live.ID != c.ID {
+		c.Steal = true
+		_, err = d.live.Claim(ctx, c)
+	}
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	h, err := d.held(ctx, c)
+	if err == nil && h.ID != c.ID {
+		err = d.live.Release(ctx, c.ID) // whose it is makes it again
+	}
+	return h, err
+}
+
+// held looks whose the fence is.
+func (d *Driver) held(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	id, err := d.Get(ctx, fenceKey)
+	switch {
+	case storage.IsNotFound(err):
+		return remote.Holder{}, nil
+	case err != nil:
+		return remote.Holder{}, err
+	case string(id) != c.ID:
+		return remote.Holder{ID: string(id)}, nil
 	}
 	return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 }
@@ -199,5 +223,14 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 // Holder implements remote.Lock.
 func (d *Driver) Holder(ctx context.Context) (remote.Holder, error) { return d.live.Holder(ctx) }
 
-// Release implements remote.Lock.
-func (d *Driver) Release(ctx context.Context, id string) error { return d.live.Release(ctx, id) }
+// Release implements remote.Lock. The fence stays, and is nobody's: it also says that arca wrote what is there.
+func (d *Driver) Release(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	err := d.commit(ctx, id, []operation{{Put: &putRequest{Key: d.key(fenceKey), Value: []byte{}}}})
+	if errors.Is(err, remote.ErrFenced) { // it is another's
+		err = nil
+	}
+	return errors.Join(err, d.live.Release(ctx, id))
+}

@@ -56,6 +56,10 @@ func TestEtcd(t *testing.T) {
 			return func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) }
 		})
 	})
+	t.Run("renewal", func(t *testing.T) {
+		cfg := config()
+		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
+	})
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
 			Stop: e.Stop, Start: e.Start, Pause: e.Pause, Continue: e.Continue,

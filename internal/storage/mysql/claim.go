@@ -80,19 +80,30 @@ func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
-	run := transaction
-	if l.name == fenceKey && !c.Steal {
-		run = once // it is renewed; what is taken anew may be on whichever server is the database now
-	}
-	err = run(ctx, l.db, func(conn *sql.Conn) error {
+	err = transaction(ctx, l.db, func(conn *sql.Conn) error {
 		if h, err = l.locked(ctx, conn); err != nil {
 			return err
 		}
-		mine := h.ID == c.ID || c.After != "" && h.ID == c.After
-		// The fence is renewed or stolen, never found free: who has it has it till another takes it.
-		free := h.ID == "" || h.Left < 0 && l.name == lockName
+		mine := h.ID == c.ID || c.After != "" && h.ID == c.After // the transaction may run twice
+		free := h.ID == "" || h.Left < 0
 		if !c.Steal && !mine && !free {
 			return nil
+		}
+		h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+		return l.put(ctx, conn, lockRow{ID: c.ID, Holder: c.Value}, c.TTL)
+	})
+	return h, err
+}
+
+// Renew implements remote.Lock.
+func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
+	run := transaction
+	if l.name == fenceKey {
+		run = once // what is taken anew may be on whichever server is the database now; what is renewed may not
+	}
+	err = run(ctx, l.db, func(conn *sql.Conn) error {
+		if h, err = l.locked(ctx, conn); err != nil || h.ID != c.ID {
+			return err
 		}
 		h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
 		return l.put(ctx, conn, lockRow{ID: c.ID, Holder: c.Value}, c.TTL)

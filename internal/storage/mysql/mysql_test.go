@@ -59,6 +59,10 @@ func TestMySQL(t *testing.T) {
 			return func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) }
 		})
 	})
+	t.Run("renewal", func(t *testing.T) {
+		cfg := config()
+		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
+	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, m, config) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, m) })
 	t.Run("demoted", func(t *testing.T) { testDemoted(t, m) })

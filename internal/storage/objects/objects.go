@@ -378,19 +378,6 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		return remote.Holder{}, err
 	}
 	defer d.turn.give()
-	mine := remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
-	if c.ID == d.last.ID {
-		if d.knows(checkEvery) {
-			return mine, nil
-		}
-		if err := d.follow(ctx); err != nil {
-			return remote.Holder{}, err
-		}
-		if c.ID == d.last.ID {
-			return mine, nil
-		}
-		return d.holder(), nil
-	}
 	made := claim{c.ID, c.Value, c.TTL}
 	for range claims {
 		if err := d.follow(ctx); err != nil {
@@ -408,19 +395,36 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 			return remote.Holder{}, err
 		}
 		d.made.Store(true)
-		return mine, nil
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
 	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to this storage all the time")
 }
 
-// ClaimAnew is Claim, for one who has reason to doubt that a claim of its own is still the last one: it looks now.
-func (d *Driver) ClaimAnew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+// Renew implements remote.Lock. It writes nothing, and looks now and then whether a claim is still the last one in the log.
+func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if err := d.turn.take(ctx); err != nil {
+		return remote.Holder{}, err
+	}
+	defer d.turn.give()
+	if c.ID == d.last.ID && !d.knows(checkEvery) {
+		if err := d.follow(ctx); err != nil {
+			return remote.Holder{}, err
+		}
+	}
+	if c.ID == d.last.ID {
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+	}
+	return d.holder(), nil
+}
+
+// RenewAnew is Renew, for one who has reason to doubt that a claim of its own is still the last one: it looks now.
+func (d *Driver) RenewAnew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
 	if err := d.turn.take(ctx); err != nil {
 		return remote.Holder{}, err
 	}
 	d.sure = time.Time{}
 	d.turn.give()
-	return d.Claim(ctx, c)
+	return d.Renew(ctx, c)
 }
 
 // Release implements remote.Lock.

@@ -142,6 +142,15 @@ func TestS3(t *testing.T) {
 			}
 		})
 	})
+	t.Run("renewal", func(t *testing.T) {
+		p, l := path(), &lock{}
+		var later atomic.Int64 // after what a claim is looked for
+		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) {
+			cfg := s.config(t, p)
+			cfg.now = func() time.Time { return time.Now().Add(time.Duration(later.Add(int64(checkEvery)))) }
+			return open(t, cfg), l
+		})
+	})
 	t.Run("lost", func(t *testing.T) {
 		s := newService(t)
 		remotetest.TestLost(t, remote.Config{Driver: open(t, s.config(t, "p"))}, remotetest.Outage{
@@ -149,43 +158,6 @@ func TestS3(t *testing.T) {
 		})
 	})
 }
-
-// A lock in memory says whose turn it is where several share a bucket: S3 has none.
-type lock struct {
-	mu    sync.Mutex
-	h     remote.Holder
-	until time.Time
-}
-
-func (l *lock) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if free := l.h.ID == "" || time.Now().After(l.until); free || c.Steal || l.h.ID == c.ID || c.After != "" && l.h.ID == c.After {
-		l.h, l.until = remote.Holder{ID: c.ID, Value: c.Value}, time.Now().Add(c.TTL)
-	}
-	h := l.h
-	h.Left = time.Until(l.until)
-	return h, nil
-}
-
-func (l *lock) Release(_ context.Context, id string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.h.ID == id {
-		l.h = remote.Holder{}
-	}
-	return nil
-}
-
-func (l *lock) Holder(context.Context) (remote.Holder, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	h := l.h
-	h.Left = max(0, time.Until(l.until))
-	return h, nil
-}
-
-func (*lock) Close() error { return nil }
 
 func mustClaim(t *testing.T, d *Driver, id string) {
 	t.Helper()

@@ -29,11 +29,22 @@ const nowMillis = `(extract(epoch FROM clock_timestamp())*1000)::bigint`
 
 // Claim implements remote.Lock.
 func (f fence) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	n, err := f.pool.exec(ctx, `INSERT INTO `+f.table+` AS f (parent_path, path, key, value)
+	_, err := f.pool.exec(ctx, `INSERT INTO `+f.table+` AS f (parent_path, path, key, value)
 VALUES ('', $1, '', convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', `+nowMillis+` + $4::bigint)::text, 'UTF8'))
-ON CONFLICT (path, key) DO UPDATE SET value = excluded.value
-WHERE $5::bool OR convert_from(f.value, 'UTF8')::json->>'id' = $2`,
-		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()), boolParam(c.Steal))
+ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
+		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+}
+
+// Renew implements remote.Lock.
+func (f fence) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	n, err := f.pool.exec(ctx, `UPDATE `+f.table+` AS f
+SET value = convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', `+nowMillis+` + $4::bigint)::text, 'UTF8')
+WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2`,
+		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
 	if err != nil {
 		return remote.Holder{}, err
 	}
@@ -70,6 +81,11 @@ WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2
 // Claim implements remote.Lock.
 func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
 	return d.fence.Claim(ctx, c)
+}
+
+// Renew implements remote.Lock.
+func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	return d.fence.Renew(ctx, c)
 }
 
 // Holder implements remote.Lock.
@@ -117,6 +133,19 @@ VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 millisecond')
 ON CONFLICT (ha_key) DO UPDATE SET ha_identity = excluded.ha_identity, ha_value = excluded.ha_value, valid_until = excluded.valid_until
 WHERE $5 OR l.valid_until < clock_timestamp() OR l.ha_identity IN ($2, $6)`,
 		textParam(lockKey), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()), boolParam(c.Steal), textParam(c.After))
+	if err != nil {
+		return remote.Holder{}, err
+	}
+	if n == 1 {
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+	}
+	return l.Holder(ctx)
+}
+
+// Renew implements remote.Lock.
+func (l *Lock) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	n, err := l.pool.exec(ctx, `UPDATE `+l.table+` SET valid_until = clock_timestamp() + $3 * interval '1 millisecond'
+WHERE ha_key = $1 AND ha_identity = $2`, textParam(lockKey), textParam(c.ID), intParam(c.TTL.Milliseconds()))
 	if err != nil {
 		return remote.Holder{}, err
 	}

@@ -56,6 +56,10 @@ func TestPostgres(t *testing.T) {
 			}
 		})
 	})
+	t.Run("renewal", func(t *testing.T) {
+		cfg := postgres.Config{URL: p.NewDatabase()}
+		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
+	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
 	t.Run("killed", func(t *testing.T) { testKilled(t, p) })

@@ -124,6 +124,9 @@ func (s *Store) run(r *running) {
 }
 
 // try asks for the lock and takes the fence. Without success it says when to ask again.
+//
+// Between the two this process may have stood still for any time, and another node have led, whose fence it takes then. That the
+// lock can be renewed afterwards shows that nobody did.
 func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 	s.mu.Lock()
 	before, rest := s.before, time.Until(s.paused)
@@ -136,10 +139,9 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 		return nil, min(rest, s.cfg.Poll)
 	}
 	c := Claim{ID: NewID(), After: before, Value: s.value(), TTL: s.cfg.TTL}
-	start := now()
-	lasts := fenceTTL
+	start, lasts := now(), fenceTTL
 	if s.cfg.Lock != nil {
-		h, err := s.ask(ctx, s.cfg.Lock, c)
+		h, err := s.ask(ctx, s.cfg.Lock.Claim, c)
 		switch {
 		case err != nil:
 			s.failing(err)
@@ -148,7 +150,6 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 			s.others(h)
 			return nil, max(retryPause/5, min(s.cfg.Poll, h.Left))
 		}
-		lasts = min(lasts, s.cfg.TTL)
 	} else if s.taken(before) {
 		return nil, s.cfg.Poll
 	}
@@ -159,11 +160,22 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 	if s.Alone() {
 		s.warn(ctx, before)
 	}
-	if h, err := s.ask(ctx, s.cfg.Driver, c); err != nil || h.ID != c.ID {
+	if h, err := s.ask(ctx, s.cfg.Driver.Claim, c); err != nil || h.ID != c.ID {
 		s.failing(err)
 		return nil, retryPause
 	}
-	t := &term{id: c.ID}
+	t := &term{id: c.ID, fenced: start}
+	if s.cfg.Lock != nil {
+		start, lasts = now(), s.cfg.TTL
+		switch h, err := s.ask(ctx, s.cfg.Lock.Renew, s.renewal(t, lasts)); {
+		case err != nil:
+			s.failing(err)
+			return nil, retryPause
+		case h.ID != c.ID:
+			s.others(h)
+			return nil, retryPause
+		}
+	}
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	t.until.Store(start + usable(lasts))
 	return t, 0
@@ -188,10 +200,15 @@ func (s *Store) warn(ctx context.Context, before string) {
 	}
 }
 
-func (s *Store) ask(ctx context.Context, l Lock, c Claim) (Holder, error) {
+// ask claims or renews.
+func (s *Store) ask(ctx context.Context, do func(context.Context, Claim) (Holder, error), c Claim) (Holder, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	return l.Claim(ctx, c)
+	return do(ctx, c)
+}
+
+func (s *Store) renewal(t *term, ttl time.Duration) Claim {
+	return Claim{ID: t.id, Value: s.value(), TTL: ttl}
 }
 
 // look finds out who has the lock.
@@ -294,13 +311,11 @@ func (s *Store) endLocked(t *term) {
 
 // hold renews until the term is over.
 func (s *Store) hold(t *term) {
-	lock, ttl, every := s.cfg.Lock, s.cfg.TTL, s.cfg.TTL/5
-	if lock == nil {
-		lock, ttl, every = s.cfg.Driver, fenceTTL, fenceEvery
+	ttl, every := s.cfg.TTL, s.cfg.TTL/5
+	if s.Alone() {
+		ttl, every = fenceTTL, fenceEvery
 	}
-	fenced := now()
-	pause := every
-	for {
+	for pause := every; ; {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -309,16 +324,13 @@ func (s *Store) hold(t *term) {
 			return
 		}
 		start := now()
-		h, err := s.ask(t.ctx, lock, Claim{ID: t.id, Value: s.value(), TTL: ttl})
+		err := s.renew(t, start)
 		switch {
-		case err == nil && h.ID == t.id:
+		case err == nil:
 			t.until.Store(start + usable(ttl))
 			pause = every
-		case err == nil:
-			s.log.Warn("another node has taken over")
-			if s.others(h); s.Alone() {
-				s.setTrouble(errs.New(errs.Unavailable, "%w: only one server may use it, unless ha_enabled is set", ErrFenced))
-			}
+		case errors.Is(err, ErrFenced):
+			s.log.Warn("another node has taken over, now or meanwhile")
 			s.end(t)
 			return
 		case errors.Is(err, ErrLost):
@@ -332,19 +344,54 @@ func (s *Store) hold(t *term) {
 		default:
 			pause = min(every, retryPause)
 		}
-		if s.cfg.Lock != nil && err == nil && start-fenced > int64(fenceEvery) {
-			// Nobody waits for this: it shows that the data are in use, to who would copy them.
-			h, err := s.ask(t.ctx, s.cfg.Driver, Claim{ID: t.id, Value: s.value(), TTL: fenceTTL})
-			switch {
-			case err == nil && h.ID == t.id:
-				fenced = start
-			case errors.Is(err, ErrLost):
-				s.lost(err)
-				s.end(t)
-				return
-			}
+	}
+}
+
+// renew lengthens the leases of a term. ErrFenced says that it is over: another node may have led since, even if none does now.
+// Who does, or what the trouble is, is remembered then.
+func (s *Store) renew(t *term, start int64) error {
+	if s.Alone() {
+		h, err := s.ask(t.ctx, s.cfg.Driver.Renew, s.renewal(t, fenceTTL))
+		if err == nil && h.ID != t.id {
+			s.setTrouble(errs.New(errs.Unavailable, "%w: only one server may use it, unless ha_enabled is set", ErrFenced))
+			err = ErrFenced
+		}
+		return err
+	}
+	h, err := s.ask(t.ctx, s.cfg.Lock.Renew, s.renewal(t, s.cfg.TTL))
+	switch {
+	case err != nil:
+		return err
+	case h.ID != t.id:
+		s.others(h)
+		return ErrFenced
+	}
+	return s.renewFence(t, start)
+}
+
+// renewFence shows now and then that the data are in use, to who would copy them, and looks whether they were another's meanwhile.
+// Nobody waits for that, but after the lease had run out.
+func (s *Store) renewFence(t *term, start int64) error {
+	lapsed := start > t.until.Load()
+	if !lapsed {
+		t.until.Store(start + usable(s.cfg.TTL))
+		if start-t.fenced <= int64(fenceEvery) {
+			return nil
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.ctx, s.cfg.TTL/2) // the next renewal of the lock is in time
+	defer cancel()
+	h, err := s.cfg.Driver.Renew(ctx, s.renewal(t, fenceTTL))
+	switch {
+	case err == nil && h.ID != t.id:
+		s.setTrouble(errs.New(errs.NotActive, "%w", ErrFenced))
+		return ErrFenced
+	case err == nil:
+		t.fenced = start
+	case lapsed || errors.Is(err, ErrLost):
+		return err
+	}
+	return nil
 }
 
 // Leading reports whether this node may write.

@@ -18,6 +18,8 @@ type place struct {
 	holder  remote.Holder
 	claimed map[string]time.Time // when each node last asked for the lock
 	renewal error                // of the fence
+	fence   string               // the id of who has it
+	fencing func()               // called once when the fence is taken
 }
 
 // lock is one node's view of it, which gives back slowly.
@@ -32,9 +34,15 @@ func (l *lock) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claimed[l.node] = time.Now()
-	if l.holder.ID == "" || l.holder.ID == c.ID || c.After != "" && l.holder.ID == c.After {
+	if l.holder.ID == "" || c.After != "" && l.holder.ID == c.After {
 		l.holder = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
 	}
+	return l.holder, nil
+}
+
+func (l *lock) Renew(context.Context, remote.Claim) (remote.Holder, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.holder, nil
 }
 
@@ -66,11 +74,20 @@ type driver struct {
 func (d *driver) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.renewal; err != nil && !c.Steal {
-		d.renewal = nil
-		return remote.Holder{}, err
+	if fn := d.fencing; fn != nil {
+		d.fencing = nil
+		fn()
 	}
+	d.fence = c.ID
 	return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+}
+
+func (d *driver) Renew(context.Context, remote.Claim) (remote.Holder, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.renewal
+	d.renewal = nil
+	return remote.Holder{ID: d.fence}, err
 }
 
 func (d *driver) Release(context.Context, string) error {
@@ -207,4 +224,73 @@ func TestLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFenceGone has another take the fence while the lock stays with a node: at its next renewal the term is over, and it begins
+// anew; one that is alone does not take the fence back.
+func TestFenceGone(t *testing.T) {
+	t.Parallel()
+	for _, shared := range []bool{true, false} {
+		for _, other := range []string{"of another", ""} { // who has given it back
+			synctest.Test(t, func(t *testing.T) {
+				p := &place{claimed: map[string]time.Time{}}
+				cfg := remote.Config{Driver: &driver{place: p}, Name: "test"}
+				if shared {
+					cfg.Lock = &lock{place: p, node: "a"}
+				}
+				s := remote.New(cfg)
+				leads, follows := 0, 0
+				s.Bind(remote.Events{Lead: func() { leads++ }, Follow: func() { follows++ }})
+				if err := s.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				defer s.Stop()
+				p.mu.Lock()
+				p.fence = other
+				p.mu.Unlock()
+				pause := time.NewTimer(10 * time.Second)
+				<-pause.C
+				synctest.Wait()
+				want := 1
+				if shared {
+					want = 2
+				}
+				if leads != want || follows != 1 || s.Leading() != shared {
+					t.Errorf("shared %t: it led %d times, followed %d times, and leads: %t", shared, leads, follows, s.Leading())
+				}
+			})
+		}
+	}
+}
+
+// TestLockGoneBeforeFence has a node stand still when it has the lock and is about to take the fence, until another leads: it does
+// not begin to lead.
+func TestLockGoneBeforeFence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &place{claimed: map[string]time.Time{}}
+		p.fencing = func() { p.holder = remote.Holder{ID: "of another", Value: `{"node":"b"}`, Left: time.Second} }
+		s := remote.New(remote.Config{Driver: &driver{place: p}, Lock: &lock{place: p, node: "a"}, Name: "test"})
+		leads := 0
+		s.Bind(remote.Events{Lead: func() { leads++ }})
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop()
+		pause := time.NewTimer(3 * time.Second)
+		<-pause.C
+		synctest.Wait()
+		if id, _ := s.Leader(); leads != 0 || s.Leading() || id != "b" {
+			t.Errorf("it led %d times; the leader is %q", leads, id)
+		}
+		p.mu.Lock()
+		p.holder = remote.Holder{}
+		p.mu.Unlock()
+		pause.Reset(3 * time.Second)
+		<-pause.C
+		synctest.Wait()
+		if leads != 1 || !s.Leading() {
+			t.Errorf("when the lock is free it led %d times", leads)
+		}
+	})
 }

@@ -31,7 +31,7 @@ import (
 
 // A Driver reads and writes one kind of database. It is safe for concurrent use.
 type Driver interface {
-	// Lock is the fence. Its Claims always steal, but to renew.
+	// Lock is the fence. Its Claims always steal.
 	Lock
 	// Get returns the value of key or storage.ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
@@ -45,8 +45,12 @@ type Driver interface {
 
 // A Lock is held by one node at a time, for as long as its lease.
 type Lock interface {
-	// Claim takes the lock if it is free or its lease has run out, or renews it, and returns who has it then.
+	// Claim takes the lock if it is free or its lease has run out, and returns who has it then.
 	Claim(ctx context.Context, c Claim) (Holder, error)
+	// Renew lengthens the lease of an earlier claim, even if it has run out, as long as nobody has claimed the lock or given it
+	// back since, and returns who has it then. It never takes the lock: the Holder is another than c.ID, or nobody, where it is
+	// not known that c.ID has had it all the time.
+	Renew(ctx context.Context, c Claim) (Holder, error)
 	// Release gives it back, if it is id's.
 	Release(ctx context.Context, id string) error
 	// Holder returns who has it; the zero Holder if nobody does.
@@ -56,11 +60,11 @@ type Lock interface {
 
 // A Claim is a wish for a Lock.
 type Claim struct {
-	ID    string        // of this claim; of a claim that is renewed
+	ID    string        // of this claim, or of the one that is renewed; no two claims have the same
 	After string        // the id of an earlier claim of ours, which this one may replace; "" for none
 	Value string        // what others are told
 	TTL   time.Duration // of the lease
-	Steal bool          // take it from whoever has it
+	Steal bool          // take it from whoever has it; a renewal never does
 }
 
 // A Holder is who has a Lock.
@@ -170,6 +174,7 @@ type term struct {
 	ctx    context.Context //nolint:containedctx // of the time; its Apply ends with it
 	cancel context.CancelFunc
 	until  atomic.Int64 // of the lease, in nanoseconds since clock
+	fenced int64        // when the fence was renewed last, likewise; of who holds the term
 }
 
 // New makes a store. It may not write before it has started.

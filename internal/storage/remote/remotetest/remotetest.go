@@ -147,6 +147,7 @@ func TestNodes(t *testing.T, open func(t *testing.T) func() (remote.Driver, remo
 		mustAdd(t, a, 2)
 	})
 	t.Run("fence", func(t *testing.T) { testFence(t, config, open(t)) })
+	t.Run("stood still", func(t *testing.T) { testStoodStill(t, config, open(t)) })
 	t.Run("alone", func(t *testing.T) { testAlone(t, open(t)) })
 	t.Run("torture", func(t *testing.T) { testTorture(t, config, open(t)) })
 }
@@ -193,6 +194,131 @@ func testFence(t *testing.T, config func(func() (remote.Driver, remote.Lock), st
 		t.Errorf("what was begun before: %v", err)
 	}
 	mustAdd(t, a, 8)
+}
+
+// A still lock renews nothing while gate is held.
+type still struct {
+	remote.Lock
+	gate *sync.RWMutex
+}
+
+// Renew implements remote.Lock.
+func (s still) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	return s.Lock.Renew(context.WithoutCancel(ctx), c) // it knows nothing of the time that has passed
+}
+
+// testStoodStill has a leader renew late, when another has led and given all back: it does not go on with what it knew.
+func testStoodStill(t *testing.T, config func(func() (remote.Driver, remote.Lock), string) remote.Config, next func() (remote.Driver, remote.Lock)) {
+	var gate sync.RWMutex
+	first := config(next, "a")
+	first.Lock = still{first.Lock, &gate}
+	a := newNode(t, first)
+	var terms atomic.Int64
+	a.Bind(remote.Events{Follow: a.db.Follow, Lead: func() { terms.Add(1); a.db.Lead() }, Applied: a.db.Applied})
+	a.start(t)
+	Await(t, "a leader", a.Leading)
+	mustAdd(t, a, 0)
+	if n, err := a.read(t.Context()); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	began := terms.Load()
+	gate.Lock()
+	b := newNode(t, config(next, "b")).start(t)
+	Await(t, "the other, when the lease has run out", b.Leading)
+	mustAdd(t, b, 1)
+	b.Stop()
+	gate.Unlock()
+	var got int
+	Await(t, "the first again", func() (ok bool) {
+		n, err := a.read(t.Context())
+		got = n
+		return err == nil
+	})
+	if got != 2 || terms.Load() == began {
+		t.Errorf("it reads %d, in its term %d; the other's last was 2", got, terms.Load())
+	}
+	mustAdd(t, a, 2)
+}
+
+// TestRenewal renews, of the lock and of the fence, what another has had meanwhile: that takes nothing. open returns nodes' views of
+// one database that is empty.
+func TestRenewal(t *testing.T, open func() (remote.Driver, remote.Lock)) {
+	a, b := [2]remote.Lock{}, [2]remote.Lock{}
+	for _, n := range []*[2]remote.Lock{&a, &b} {
+		d, l := open()
+		n[0], n[1] = l, d
+		t.Cleanup(func() { _ = errors.Join(d.Close(), l.Close()) }) // of which nothing is asked any more
+	}
+	for i, what := range []string{"lock", "fence"} {
+		t.Run(what, func(t *testing.T) {
+			testRenewal(t, what, a[i], b[i], i == 1)
+		})
+	}
+}
+
+func testRenewal(t *testing.T, what string, a, b remote.Lock, fence bool) {
+	t.Helper()
+	const ttl = 4 * time.Second
+	claim := func(l remote.Lock, id string) bool {
+		t.Helper()
+		h, err := l.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: ttl, Steal: fence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.ID == id
+	}
+	renew := func(when string, l remote.Lock, id string, want bool) {
+		t.Helper()
+		h, err := l.Renew(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: ttl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.ID == id; got != want {
+			t.Errorf("%s, %s: renewed is %t, by %q", what, when, got, h.ID)
+		}
+	}
+	holder := func(want string) {
+		t.Helper()
+		if h, err := a.Holder(t.Context()); err != nil || h.ID != want {
+			t.Errorf("%s: %+v, %v; want %q", what, h, err, want)
+		}
+	}
+	release := func(l remote.Lock, id string) {
+		t.Helper()
+		if err := l.Release(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	renew("nothing was claimed", a, "a0", false)
+	holder("")
+	if !claim(a, "a1") {
+		t.Fatalf("%s: it is not free", what)
+	}
+	renew("it is ours", a, "a1", true)
+	renew("a claim of nobody", a, "a0", false)
+	renew("a claim of nobody", b, "b0", false)
+	holder("a1")
+	Await(t, "the other", func() bool { return claim(b, "b1") })
+	renew("it is another's", a, "a1", false)
+	renew("it is still the other's", a, "a1", false)
+	renew("the other's", b, "b1", true)
+	holder("b1")
+	release(b, "b1")
+	renew("another gave it back", a, "a1", false)
+	renew("the other gave it back", b, "b1", false)
+	holder("")
+	if !claim(a, "a2") {
+		t.Fatalf("%s: it is not free after it was given back", what)
+	}
+	renew("an old one of ours", a, "a1", false)
+	renew("the new one", a, "a2", true)
+	release(a, "a1") // is not there any more
+	renew("the new one", a, "a2", true)
+	release(a, "a2")
+	renew("given back", a, "a2", false)
+	holder("")
 }
 
 // testAlone starts a second server on a store that is not shared: it takes over, and the first neither writes nor answers.
