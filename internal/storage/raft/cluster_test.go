@@ -18,6 +18,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/storage"
+	"arca/internal/storage/clock"
 	"arca/internal/storage/raft"
 )
 
@@ -448,5 +449,35 @@ func TestSnapshotToFollower(t *testing.T) {
 		}
 		c.check(before+1, before+1)
 		c.close()
+	})
+}
+
+// TestSuspended has a leader's machine suspended for so long that another leads meanwhile: it answers no read from what it
+// had, although its own clock says that its lease lasts.
+func TestSuspended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var slept atomic.Int64
+		base := time.Now()
+		c := newCluster(t, 3, raft.Config{Memory: true, Clock: clock.Of(func() (ran, ahead time.Duration) {
+			return time.Since(base), time.Duration(slept.Load())
+		})})
+		defer c.close()
+		l := c.leader()
+		if err := l.store.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.connect(func(from, to int) bool { return c.members[from] != l && c.members[to] != l })
+		if err := l.store.Fresh(t.Context()); err != nil {
+			t.Fatal("the lease does not last: this shows nothing")
+		}
+		slept.Store(int64(time.Minute))
+		brief, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if l.store.Fresh(brief) == nil {
+			t.Error("it answers as if no other could lead")
+		}
+		c.connect(func(int, int) bool { return true })
+		c.leader()
 	})
 }

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -16,21 +17,23 @@ import (
 // A voter that acknowledges an append grants no other node a vote for heartbeatTime after; so the lease runs for leaseTime
 // from the moment at which an append was sent that most voters have acknowledged, each its newest. When the answer comes
 // does not count. (raft.VerifyLeader would not do: it takes an answer for one to its question that was sent before.)
+//
+// Times are those of Store.clock, which goes on while the machine is suspended: others elect a leader then.
 type lease struct {
 	mu    sync.Mutex
 	term  uint64 // of the leadership; 0 for none
-	until time.Time
-	acks  map[raft.ServerID]time.Time // when what each voter has acknowledged was sent
-	asked time.Time                   // when voters were asked last
-	more  chan struct{}               // closed when until grows, or the leadership ends; nil if nobody waits
+	until time.Duration
+	acks  map[raft.ServerID]time.Duration // when what each voter has acknowledged was sent
+	asked time.Duration                   // when voters were asked last
+	more  chan struct{}                   // closed when until grows, or the leadership ends; nil if nobody waits
 }
 
 // begin starts anew, in a term in which this node leads; 0 if it does not.
 func (l *lease) begin(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.term, l.until, l.asked = term, time.Time{}, time.Time{}
-	l.acks = map[raft.ServerID]time.Time{}
+	l.term, l.until, l.asked = term, 0, -askPause
+	l.acks = map[raft.ServerID]time.Duration{}
 	l.wake()
 }
 
@@ -42,8 +45,8 @@ func (l *lease) wake() {
 }
 
 // extend counts the acknowledgements, at now. The caller holds mu.
-func (l *lease) extend(self raft.ServerID, servers []raft.Server, now time.Time) {
-	sent := make([]time.Time, 0, 8)
+func (l *lease) extend(self raft.ServerID, servers []raft.Server, now time.Duration) {
+	sent := make([]time.Duration, 0, 8)
 	for _, srv := range servers {
 		switch {
 		case srv.Suffrage != raft.Voter:
@@ -56,9 +59,9 @@ func (l *lease) extend(self raft.ServerID, servers []raft.Server, now time.Time)
 	if len(sent) == 0 {
 		return
 	}
-	slices.SortFunc(sent, func(a, b time.Time) int { return b.Compare(a) })
-	if most := sent[len(sent)/2]; !most.IsZero() && most.Add(leaseTime).After(l.until) {
-		l.until = most.Add(leaseTime)
+	slices.SortFunc(sent, func(a, b time.Duration) int { return cmp.Compare(b, a) })
+	if most := sent[len(sent)/2]; most > 0 && most+leaseTime > l.until {
+		l.until = most + leaseTime
 		l.wake()
 	}
 }
@@ -68,15 +71,15 @@ func (s *Store) servers(r *running) []raft.Server {
 }
 
 // heard takes a voter's acknowledgement of what this node sent as the leader of a term.
-func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Time) {
+func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Duration) {
 	l := &s.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if term != l.term || !sent.After(l.acks[id]) {
+	if term != l.term || sent <= l.acks[id] {
 		return
 	}
 	l.acks[id] = sent
-	l.extend(raft.ServerID(s.cfg.NodeID), s.servers(r), time.Now())
+	l.extend(raft.ServerID(s.cfg.NodeID), s.servers(r), s.clock.Now())
 }
 
 // ErrNoLeader says that a node cannot tell what the newest state is.
@@ -121,13 +124,13 @@ func (s *Store) Fresh(ctx context.Context) error {
 func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
 	var patience *time.Timer
 	for {
-		now := time.Now()
+		now := s.clock.Now()
 		s.lease.mu.Lock()
-		left := s.lease.until.Sub(now)
+		left := s.lease.until - now
 		if left <= leaseTime/2 && s.lease.term == l.term {
 			servers := s.servers(r)
 			s.lease.extend(raft.ServerID(s.cfg.NodeID), servers, now)
-			if left = s.lease.until.Sub(now); left <= leaseTime/2 && now.Sub(s.lease.asked) >= askPause {
+			if left = s.lease.until - now; left <= leaseTime/2 && now-s.lease.asked >= askPause {
 				s.lease.asked = now
 				s.ask(r, l, servers)
 			}

@@ -95,7 +95,8 @@ func (s *Store) Start(o StartOptions) error {
 	r := &running{notify: make(chan bool), again: make(chan struct{}, 1), done: make(chan struct{})}
 	conf.NotifyCh = r.notify
 	r.inlet = newInlet(o.Transport)
-	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Time) { s.heard(r, id, term, sent) }
+	r.inlet.clock = s.clock
+	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration) { s.heard(r, id, term, sent) }
 	r.inlet.done = r.done
 	if err := s.mendLog(); err != nil {
 		return err
@@ -509,20 +510,21 @@ func (s *Store) StepDown(id string) error {
 // When all have, raft knows better which is furthest. It does not know who is down, and tries for seconds.
 func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool) {
 	servers := s.servers(r)
-	since := time.Now().Add(-2 * beatTime * time.Duration(s.cfg.Multiplier))
+	since := s.clock.Now() - 2*beatTime*time.Duration(s.cfg.Multiplier)
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	furthest = id == ""
 	for i, srv := range servers {
+		last, answered := s.lease.acks[srv.ID]
 		switch {
 		case id != "":
 			if string(srv.ID) == id {
 				return &servers[i], false
 			}
 		case srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID:
-		case s.lease.acks[srv.ID].Before(since):
+		case !answered, last < since:
 			furthest = false
-		case to == nil || s.lease.acks[srv.ID].After(s.lease.acks[to.ID]):
+		case to == nil || last > s.lease.acks[to.ID]:
 			to = &servers[i]
 		}
 	}

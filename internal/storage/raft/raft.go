@@ -33,6 +33,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/storage/clock"
 )
 
 // Config of a Store.
@@ -47,6 +48,8 @@ type Config struct {
 	TrailingLogs      uint64        // entries kept behind a snapshot; 0 is 10,000
 	SnapshotThreshold uint64        // entries after which the log is shortened; 0 is 8,192
 	SnapshotInterval  time.Duration // how often that is looked at; 0 is two minutes
+
+	Clock *clock.Clock // by which leases are measured; nil is the machine's
 }
 
 // Timers, at a multiplier of 1.
@@ -91,6 +94,7 @@ type Store struct {
 	cfg    Config
 	log    *slog.Logger
 	fs     vfs.FS
+	clock  *clock.Clock
 	state  atomic.Pointer[state]
 	logs   *logStore
 	stable raft.StableStore
@@ -147,7 +151,10 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.SnapshotInterval == 0 {
 		cfg.SnapshotInterval = defaultInterval
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, fs: vfs.Default, opened: time.Now(), applies: make(chan struct{}, 1)}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.New()
+	}
+	s := &Store{cfg: cfg, clock: cfg.Clock, log: cfg.Log, fs: vfs.Default, opened: time.Now(), applies: make(chan struct{}, 1)}
 	var by [8]byte
 	_, _ = rand.Read(by[:]) // never fails
 	s.by = binary.BigEndian.Uint64(by[:])

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"arca/internal/storage/clock"
 )
 
 // A Transport carries what nodes say to one another. Those of hashicorp/raft are some.
@@ -22,7 +24,8 @@ type inlet struct {
 	Transport
 	calls chan raft.RPC
 	done  chan struct{}
-	heard func(id raft.ServerID, term uint64, sent time.Time)
+	heard func(id raft.ServerID, term uint64, sent time.Duration)
+	clock *clock.Clock
 
 	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
 	deaf  bool         // raft has ended; guarded by beats
@@ -78,7 +81,7 @@ func (in *inlet) run() {
 
 // AppendEntries implements raft.Transport.
 func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	sent := time.Now()
+	sent := in.clock.Now()
 	err := in.Transport.AppendEntries(id, to, args, resp)
 	if err == nil && resp.Success && resp.Term == args.Term {
 		in.heard(id, args.Term, sent)

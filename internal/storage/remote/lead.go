@@ -10,10 +10,8 @@ import (
 	"arca/internal/storage"
 )
 
-// clock is where a node's own time is counted from: leases are measured by a clock that nobody sets.
-func now() int64 { return int64(time.Since(epoch)) }
-
-var epoch = time.Now()
+// now is the node's own time, by which leases are measured, in nanoseconds.
+func (s *Store) now() int64 { return int64(s.cfg.Clock.Now()) }
 
 // A peer is what the lock's value says of the node that has it.
 type peer struct {
@@ -139,7 +137,7 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 		return nil, min(rest, s.cfg.Poll)
 	}
 	c := Claim{ID: NewID(), After: before, Value: s.value(), TTL: s.cfg.TTL}
-	start, lasts := now(), fenceTTL
+	start, lasts := s.now(), fenceTTL
 	if s.cfg.Lock != nil {
 		h, err := s.ask(ctx, s.cfg.Lock.Claim, c)
 		switch {
@@ -164,9 +162,9 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 		s.failing(err)
 		return nil, retryPause
 	}
-	t := &term{id: c.ID, fenced: start}
+	t := &term{id: c.ID, fenced: start, lapsed: make(chan struct{}, 1)}
 	if s.cfg.Lock != nil {
-		start, lasts = now(), s.cfg.TTL
+		start, lasts = s.now(), s.cfg.TTL
 		switch h, err := s.ask(ctx, s.cfg.Lock.Renew, s.renewal(t, lasts)); {
 		case err != nil:
 			s.failing(err)
@@ -316,14 +314,10 @@ func (s *Store) hold(t *term) {
 		ttl, every = fenceTTL, fenceEvery
 	}
 	for pause := every; ; {
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-t.ctx.Done():
-			timer.Stop()
+		if !t.wait(pause) {
 			return
 		}
-		start := now()
+		start := s.now()
 		err := s.renew(t, start)
 		switch {
 		case err == nil:
@@ -337,7 +331,7 @@ func (s *Store) hold(t *term) {
 			s.lost(err)
 			s.end(t)
 			return
-		case now() > t.until.Load() && s.writing.Load() == 0: // a commit that takes long holds the fence
+		case s.now() > t.until.Load() && s.writing.Load() == 0: // a commit that takes long holds the fence
 			s.failing(err)
 			s.end(t)
 			return
@@ -345,6 +339,27 @@ func (s *Store) hold(t *term) {
 			pause = min(every, retryPause)
 		}
 	}
+}
+
+// wait waits until it is time to renew: early where a reader has found that the lease ran out unseen, while the machine was
+// suspended. false says that the term is over.
+func (t *term) wait(pause time.Duration) bool {
+	least := time.NewTimer(min(pause, retryPause)) // so that readers do not have it asked for all the time
+	defer least.Stop()
+	select {
+	case <-least.C:
+	case <-t.ctx.Done():
+		return false
+	}
+	timer := time.NewTimer(pause - min(pause, retryPause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.lapsed:
+	case <-t.ctx.Done():
+		return false
+	}
+	return true
 }
 
 // renew lengthens the leases of a term. ErrFenced says that it is over: another node may have led since, even if none does now.
@@ -410,10 +425,10 @@ func (s *Store) Leader() (id, address string) {
 // Fresh returns nil while no other node can have written.
 func (s *Store) Fresh(context.Context) error {
 	t := s.leading.Load()
-	if t != nil && now() < t.until.Load() {
-		return nil
+	if t == nil {
+		return s.refusal()
 	}
-	return s.refusal()
+	return s.over(t)
 }
 
 // StepDown lets other nodes have the lock for a while; then this one asks for it again.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"arca/internal/storage"
+	"arca/internal/storage/clock"
 	"arca/internal/storage/remote"
 )
 
@@ -260,6 +262,43 @@ func TestFenceGone(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSuspended has a machine suspended for longer than a lease lasts: nothing is answered until the lock was asked, which is
+// soon.
+func TestSuspended(t *testing.T) {
+	t.Parallel()
+	for _, shared := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var slept atomic.Int64
+			base := time.Now()
+			p := &place{claimed: map[string]time.Time{}}
+			cfg := remote.Config{Driver: &driver{place: p}, Name: "test", Clock: clock.Of(func() (ran, ahead time.Duration) {
+				return time.Since(base), time.Duration(slept.Load())
+			})}
+			if shared {
+				cfg.Lock = &lock{place: p, node: "a"}
+			}
+			s := remote.New(cfg)
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Stop()
+			if err := s.Fresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			slept.Store(int64(time.Minute))
+			if s.Fresh(t.Context()) == nil {
+				t.Errorf("shared %t: it answers as if no other could lead", shared)
+			}
+			pause := time.NewTimer(300 * time.Millisecond)
+			<-pause.C
+			synctest.Wait()
+			if err := s.Fresh(t.Context()); err != nil {
+				t.Errorf("shared %t: it was asked for nothing meanwhile: %v", shared, err)
+			}
+		})
 	}
 }
 

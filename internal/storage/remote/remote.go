@@ -27,6 +27,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/storage/clock"
 )
 
 // A Driver reads and writes one kind of database. It is safe for concurrent use.
@@ -108,6 +109,8 @@ type Config struct {
 	Poll time.Duration
 	// Pause is how long a node that stepped down leaves it to others; 0 is five seconds.
 	Pause time.Duration
+	// Clock measures leases; nil is the machine's.
+	Clock *clock.Clock
 }
 
 const (
@@ -173,8 +176,9 @@ type term struct {
 	id     string
 	ctx    context.Context //nolint:containedctx // of the time; its Apply ends with it
 	cancel context.CancelFunc
-	until  atomic.Int64 // of the lease, in nanoseconds since clock
-	fenced int64        // when the fence was renewed last, likewise; of who holds the term
+	until  atomic.Int64  // of the lease, by Store.now
+	fenced int64         // when the fence was renewed last, likewise; of who holds the term
+	lapsed chan struct{} // has room for one: a reader has found that the lease ran out
 }
 
 // New makes a store. It may not write before it has started.
@@ -185,6 +189,9 @@ func New(cfg Config) *Store {
 	setDefault(&cfg.TTL, defaultTTL)
 	setDefault(&cfg.Poll, defaultPoll)
 	setDefault(&cfg.Pause, defaultPause)
+	if cfg.Clock == nil {
+		cfg.Clock = clock.New()
+	}
 	s := &Store{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1)}
 	s.Backend = storage.WithNotedSnapshots(table{s})
 	return s
@@ -286,8 +293,12 @@ func (i *guardedIterator) Err() error {
 
 // over says why what was read in a term does not count, if it does not.
 func (s *Store) over(t *term) error {
-	if s.term.Load() == t && now() < t.until.Load() {
+	if s.term.Load() == t && s.now() < t.until.Load() {
 		return nil
+	}
+	select {
+	case t.lapsed <- struct{}{}:
+	default:
 	}
 	return s.refusal()
 }
