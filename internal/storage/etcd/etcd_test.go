@@ -60,6 +60,7 @@ func TestEtcd(t *testing.T) {
 		cfg := config()
 		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
 	})
+	t.Run("renewal in a write", func(t *testing.T) { remotetest.TestRenewalInWrite(t, open(t, config())) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
 			Stop: e.Stop, Start: e.Start, Pause: e.Pause, Continue: e.Continue,

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"time"
 
+	driver "github.com/go-sql-driver/mysql"
+
 	"arca/internal/errs"
 	"arca/internal/storage/remote"
 )
@@ -52,6 +54,14 @@ func (l *Lock) locked(ctx context.Context, c *sql.Conn) (remote.Holder, error) {
 	return l.read(c.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ? FOR UPDATE", []byte(l.name)))
 }
 
+// committed reads the row as it is, whoever holds it.
+func (l *Lock) committed(ctx context.Context, q interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+},
+) (remote.Holder, error) {
+	return l.read(q.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ?", []byte(l.name)))
+}
+
 func (l *Lock) read(r *sql.Row) (h remote.Holder, err error) {
 	var text []byte
 	var now int64
@@ -71,7 +81,7 @@ func (l *Lock) read(r *sql.Row) (h remote.Holder, err error) {
 
 // Holder implements remote.Lock.
 func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
-	h, err := l.read(l.db.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ?", []byte(l.name)))
+	h, err := l.committed(ctx, l.db)
 	if err == nil && h.Left <= 0 {
 		h = remote.Holder{}
 	}
@@ -95,19 +105,47 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 	return h, err
 }
 
-// Renew implements remote.Lock.
+// Renew implements remote.Lock. While a writer holds the fence's row for long, it looks whose the row is: nobody has taken it.
 func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
-	run := transaction
+	run, find := transaction, l.locked
 	if l.name == fenceKey {
 		run = once // what is taken anew may be on whichever server is the database now; what is renewed may not
+		find = l.lockedSoon
 	}
 	err = run(ctx, l.db, func(conn *sql.Conn) error {
-		if h, err = l.locked(ctx, conn); err != nil || h.ID != c.ID {
+		h, err = find(ctx, conn)
+		held := errors.Is(err, errHeld)
+		if held {
+			h, err = l.committed(ctx, conn)
+		}
+		if err != nil || h.ID != c.ID {
 			return err
 		}
 		h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+		if held {
+			return nil
+		}
 		return l.put(ctx, conn, lockRow{ID: c.ID, Holder: c.Value}, c.TTL)
 	})
+	return h, err
+}
+
+var errHeld = errors.New("another transaction holds the row")
+
+// lockedSoon is locked, for which it waits a second at most. errHeld says that it was not had.
+func (l *Lock) lockedSoon(ctx context.Context, c *sql.Conn) (h remote.Holder, err error) {
+	if _, err := c.ExecContext(ctx, "SET SESSION innodb_lock_wait_timeout = 1"); err != nil {
+		return h, err
+	}
+	h, err = l.locked(ctx, c)
+	if _, serr := c.ExecContext(ctx, "SET SESSION innodb_lock_wait_timeout = DEFAULT"); serr != nil {
+		discard(c) // others would not wait for as long as they should
+		return h, errors.Join(err, serr)
+	}
+	var e *driver.MySQLError
+	if errors.As(err, &e) && e.Number == errLockWait {
+		err = errHeld
+	}
 	return h, err
 }
 

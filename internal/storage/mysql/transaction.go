@@ -93,6 +93,7 @@ const (
 	errShutdown      = 1053
 	errPacketTooBig  = 1153
 	errDuringCommit  = 1180
+	errLockWait      = 1205
 	errDeadlock      = 1213
 	errNoTable       = 1146
 	errNoColumn      = 1054

@@ -47,6 +47,7 @@ const (
 	// lookEvery is how often it does so for those who read from it, and lookTime how long they wait for that.
 	lookEvery = time.Second
 	lookTime  = 2 * time.Second
+	renewWait = time.Second // of a renewal, for a write under way
 )
 
 // A Store keeps objects. What it has stored it finds at once, and lists.
@@ -122,6 +123,8 @@ type Driver struct {
 	dir    string // of db
 	number int    // of the copy
 
+	writing atomic.Pointer[sight] // what the write under way knows
+
 	turn  turn        // held by who extends the log or follows it; guards what is below
 	at    uint64      // number of the last record that is in the copy
 	tip   tag         // its tag
@@ -151,6 +154,12 @@ func (t turn) take(ctx context.Context) error {
 }
 
 func (t turn) give() { <-t }
+
+// A sight is that a claim was the last one in the log.
+type sight struct {
+	id string
+	at time.Time
+}
 
 type saved struct {
 	n     uint64
@@ -326,6 +335,8 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 	if fence == "" || d.last.ID != fence {
 		return remote.ErrFenced
 	}
+	d.writing.Store(&sight{fence, d.sure})
+	defer d.writing.Store(nil)
 	ops := batchOf(w)
 	if err := d.db.Room(ops.EncodedSize()); err != nil { // the copy must be able to follow
 		return err
@@ -400,9 +411,19 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to this storage all the time")
 }
 
-// Renew implements remote.Lock. It writes nothing, and looks now and then whether a claim is still the last one in the log.
+// Renew implements remote.Lock. It writes nothing, and looks now and then whether a claim is still the last one in the log. It waits for no
+// write that takes long.
 func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	if err := d.turn.take(ctx); err != nil {
+	soon, cancel := context.WithTimeout(ctx, renewWait)
+	err := d.turn.take(soon)
+	cancel()
+	if w := d.writing.Load(); err != nil && w != nil && w.id == c.ID && d.recent(w.at, checkEvery) {
+		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
+	}
+	if err != nil {
+		err = d.turn.take(ctx)
+	}
+	if err != nil {
 		return remote.Holder{}, err
 	}
 	defer d.turn.give()
@@ -465,10 +486,12 @@ func (d *Driver) holder() remote.Holder {
 
 // knows reports whether this node looked less than a time ago whether there is anything behind at. It trusts no single
 // clock: one stands while the machine sleeps, the other may be set.
-func (d *Driver) knows(within time.Duration) bool {
+func (d *Driver) knows(within time.Duration) bool { return d.recent(d.sure, within) }
+
+func (d *Driver) recent(at time.Time, within time.Duration) bool {
 	now := d.cfg.now()
-	wall := now.Round(0).Sub(d.sure.Round(0))
-	return !d.sure.IsZero() && now.Sub(d.sure) < within && wall >= 0 && wall < within
+	wall := now.Round(0).Sub(at.Round(0))
+	return !at.IsZero() && now.Sub(at) < within && wall >= 0 && wall < within
 }
 
 // keepUp follows the log as long as another writes it, so that a claim has little to read: there may be a state to fetch,

@@ -151,6 +151,7 @@ func TestS3(t *testing.T) {
 			return open(t, cfg), l
 		})
 	})
+	t.Run("renewal in a write", func(t *testing.T) { remotetest.TestRenewalInWrite(t, open(t, s.config(t, path()))) })
 	t.Run("lost", func(t *testing.T) {
 		s := newService(t)
 		remotetest.TestLost(t, remote.Config{Driver: open(t, s.config(t, "p"))}, remotetest.Outage{

@@ -3,8 +3,11 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"arca/internal/errs"
 	"arca/internal/storage/remote"
@@ -39,24 +42,57 @@ ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
 	return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 }
 
-// Renew implements remote.Lock.
-func (f fence) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	n, err := f.pool.exec(ctx, `UPDATE `+f.table+` AS f
+// rowWait is how long a renewal waits for the fence's row, which a writer holds until it has committed.
+const rowWait = "1s"
+
+// Renew implements remote.Lock. While a writer holds the row for longer, it looks whose the row is: nobody has taken it.
+func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
+	err = f.pool.with(ctx, func(conn *pgconn.PgConn) error {
+		n, err := f.renew(ctx, conn, c)
+		var e *pgconn.PgError
+		if errors.As(err, &e) && e.Code == lockNotAvailable {
+			n, err = 0, nil
+		}
+		if err == nil && n == 0 {
+			h, err = f.look(ctx, conn)
+		}
+		if err == nil && (n == 1 || h.ID == c.ID) {
+			h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
+		}
+		return err
+	})
+	return h, err
+}
+
+const lockNotAvailable = "55P03"
+
+// renew returns how many rows it has renewed. Both statements are one transaction.
+func (f fence) renew(ctx context.Context, conn *pgconn.PgConn, c remote.Claim) (int64, error) {
+	b := &batch{Batch: &pgconn.Batch{}}
+	b.add(`SELECT set_config('lock_timeout', '` + rowWait + `', true)`)
+	n := b.add(`UPDATE `+f.table+` AS f
 SET value = convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', `+nowMillis+` + $4::bigint)::text, 'UTF8')
 WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2`,
 		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
+	results, err := conn.ExecBatch(ctx, b.Batch).ReadAll()
 	if err != nil {
-		return remote.Holder{}, err
+		return 0, err
 	}
-	if n == 1 {
-		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
-	}
-	return f.Holder(ctx)
+	return results[n].CommandTag.RowsAffected(), nil
 }
 
 // Holder implements remote.Lock.
 func (f fence) Holder(ctx context.Context) (h remote.Holder, err error) {
-	rows, err := f.pool.query(ctx, `SELECT value, `+nowMillis+`::text FROM `+f.table+` WHERE path = $1 AND key = ''`, textParam(fencePath))
+	err = f.pool.with(ctx, func(conn *pgconn.PgConn) error {
+		h, err = f.look(ctx, conn)
+		return err
+	})
+	return h, err
+}
+
+// look returns who has the fence, by what is committed.
+func (f fence) look(ctx context.Context, conn *pgconn.PgConn) (h remote.Holder, err error) {
+	rows, err := query(ctx, conn, `SELECT value, `+nowMillis+`::text FROM `+f.table+` WHERE path = $1 AND key = ''`, textParam(fencePath))
 	if err != nil || len(rows) == 0 {
 		return h, err
 	}

@@ -183,13 +183,17 @@ func (p *pool) read(ctx context.Context, sql string, params ...param) (rows [][]
 
 // query runs one statement.
 func (p *pool) query(ctx context.Context, sql string, params ...param) (rows [][][]byte, err error) {
-	values, oids, formats := split(params)
 	err = p.with(ctx, func(c *pgconn.PgConn) error {
-		res := c.ExecParams(ctx, sql, values, oids, formats, []int16{1}).Read()
-		rows = res.Rows
-		return res.Err
+		rows, err = query(ctx, c, sql, params...)
+		return err
 	})
 	return rows, err
+}
+
+func query(ctx context.Context, c *pgconn.PgConn, sql string, params ...param) (rows [][][]byte, err error) {
+	values, oids, formats := split(params)
+	res := c.ExecParams(ctx, sql, values, oids, formats, []int16{1}).Read()
+	return res.Rows, res.Err
 }
 
 // exec runs one statement and returns how many rows it touched.

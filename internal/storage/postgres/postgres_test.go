@@ -60,6 +60,9 @@ func TestPostgres(t *testing.T) {
 		cfg := postgres.Config{URL: p.NewDatabase()}
 		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
 	})
+	t.Run("renewal in a write", func(t *testing.T) {
+		remotetest.TestRenewalInWrite(t, open(t, postgres.Config{URL: p.NewDatabase()}))
+	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
 	t.Run("killed", func(t *testing.T) { testKilled(t, p) })

@@ -258,6 +258,32 @@ func TestRenewal(t *testing.T, open func() (remote.Driver, remote.Lock)) {
 	}
 }
 
+// TestRenewalInWrite renews the fence while a write holds it.
+func TestRenewalInWrite(t *testing.T, d remote.Driver) {
+	t.Cleanup(func() { _ = d.Close() }) // of which nothing is asked any more
+	c := remote.Claim{ID: "w1", Value: "{}", TTL: time.Minute, Steal: true}
+	if h, err := d.Claim(t.Context(), c); err != nil || h.ID != c.ID {
+		t.Fatal(h, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	put := &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}
+	err := d.Write(t.Context(), c.ID, put, func(storage.Before) {
+		if h, err := d.Renew(ctx, c); err != nil || h.ID != c.ID {
+			t.Errorf("what is ours, while we write: %+v, %v", h, err)
+		}
+		if h, err := d.Renew(ctx, remote.Claim{ID: "w0", TTL: time.Minute}); err == nil && h.ID != c.ID { // it may wait for the write
+			t.Errorf("what is not ours, while another writes: %+v", h)
+		}
+	})
+	if err != nil {
+		t.Errorf("the write: %v", err)
+	}
+	if h, err := d.Renew(t.Context(), c); err != nil || h.ID != c.ID {
+		t.Errorf("after it: %+v, %v", h, err)
+	}
+}
+
 func testRenewal(t *testing.T, what string, a, b remote.Lock, fence bool) {
 	t.Helper()
 	const ttl = 4 * time.Second
