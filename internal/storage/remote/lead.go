@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"arca/internal/errs"
@@ -136,7 +137,7 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 		s.look(ctx)
 		return nil, min(rest, s.cfg.Poll)
 	}
-	c := Claim{ID: NewID(), After: before, Value: s.value(), TTL: s.cfg.TTL}
+	c := Claim{ID: s.self + NewID()[:16], After: before, Value: s.value(), TTL: s.cfg.TTL}
 	start, lasts := s.now(), fenceTTL
 	if s.cfg.Lock != nil {
 		h, err := s.ask(ctx, s.cfg.Lock.Claim, c)
@@ -148,7 +149,7 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 			s.others(h)
 			return nil, max(retryPause/5, min(s.cfg.Poll, h.Left))
 		}
-	} else if s.taken(before) {
+	} else if s.isTaken(ctx, before) {
 		return nil, s.cfg.Poll
 	}
 	s.mu.Lock()
@@ -156,7 +157,7 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 	s.mu.Unlock()
 	c.Steal, c.TTL, c.After = true, fenceTTL, ""
 	if s.Alone() {
-		s.warn(ctx, before)
+		s.warn(ctx)
 	}
 	if h, err := s.ask(ctx, s.cfg.Driver.Claim, c); err != nil || h.ID != c.ID {
 		s.failing(err)
@@ -182,18 +183,36 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 // usable is how much of a lease a node counts on: clocks do not run quite alike.
 func usable(ttl time.Duration) int64 { return int64(ttl) * 9 / 10 }
 
-// taken reports whether another server has taken the fence from this one, which is alone: it does not take it back.
-func (s *Store) taken(before string) bool {
+// isTaken reports whether another server has taken the fence from this one, which is alone: it does not take it back. It does where it
+// finds an earlier claim of its own, which came late: the network had held it up.
+func (s *Store) isTaken(ctx context.Context, before string) bool {
+	s.mu.Lock()
+	fenced, known := errors.Is(s.trouble, ErrFenced), s.taken == before
+	s.mu.Unlock()
+	if before == "" || !fenced || known {
+		return before != "" && fenced
+	}
+	h, err := s.ask(ctx, s.cfg.Driver.Renew, Claim{ID: before, Value: s.value(), TTL: fenceTTL})
+	if err != nil {
+		return true // for now
+	}
+	if s.own(h.ID) {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return before != "" && errors.Is(s.trouble, ErrFenced)
+	s.taken = before
+	return true
 }
 
+// own reports whether a claim is one of this store's.
+func (s *Store) own(id string) bool { return strings.HasPrefix(id, s.self) }
+
 // warn tells when a server that is alone takes the storage from one that seems to run.
-func (s *Store) warn(ctx context.Context, before string) {
+func (s *Store) warn(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	if h, err := s.cfg.Driver.Holder(ctx); err == nil && h.ID != "" && h.ID != before && h.Left > 0 {
+	if h, err := s.cfg.Driver.Holder(ctx); err == nil && h.ID != "" && !s.own(h.ID) && h.Left > 0 {
 		s.log.Warn("another server wrote to this storage a moment ago: it cannot any more; set ha_enabled for several servers", "node", h.Value)
 	}
 }

@@ -265,6 +265,64 @@ func TestFenceGone(t *testing.T) {
 	}
 }
 
+// TestOwnLateClaim has a claim that got no answer arrive when a later one of the same server leads, which is alone: that begins anew, whether
+// a renewal or a write finds it.
+func TestOwnLateClaim(t *testing.T) {
+	t.Parallel()
+	for _, write := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &place{claimed: map[string]time.Time{}}
+			d := &fenced{driver: driver{place: p}}
+			d.lose = true
+			s := remote.New(remote.Config{Driver: d, Name: "test"})
+			leads := 0
+			s.Bind(remote.Events{Lead: func() { leads++ }})
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Stop()
+			pause := time.NewTimer(time.Second)
+			<-pause.C
+			if !s.Leading() || d.lost == "" {
+				t.Fatal("it does not lead, or lost no claim")
+			}
+			p.mu.Lock()
+			p.fence = d.lost
+			p.mu.Unlock()
+			if write {
+				if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}}); !errors.Is(err, storage.ErrNotApplied) {
+					t.Errorf("a write with the claim of before: %v", err)
+				}
+			}
+			pause.Reset(10 * time.Second)
+			<-pause.C
+			synctest.Wait()
+			if leads != 2 || !s.Leading() {
+				t.Errorf("write %t: it led %d times, and leads: %t", write, leads, s.Leading())
+			}
+		})
+	}
+}
+
+// A fenced driver refuses every write. It loses the first claim, if it should.
+type fenced struct {
+	driver
+	lose bool
+	lost string
+}
+
+func (d *fenced) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if d.lose {
+		d.lose, d.lost = false, c.ID
+		return remote.Holder{}, errors.New("no answer")
+	}
+	return d.driver.Claim(ctx, c)
+}
+
+func (*fenced) Write(context.Context, string, *remote.Write, func(storage.Before)) error {
+	return remote.ErrFenced
+}
+
 // TestSuspended has a machine suspended for longer than a lease lasts: nothing is answered until the lock was asked, which is
 // soon.
 func TestSuspended(t *testing.T) {

@@ -141,9 +141,10 @@ type Events struct {
 type Store struct {
 	storage.Backend // with snapshots, over table
 
-	cfg Config
-	log *slog.Logger
-	on  Events
+	cfg  Config
+	log  *slog.Logger
+	on   Events
+	self string // what the ids of this store's claims begin with
 
 	mode    sync.Mutex   // held while this node comes to lead, or ceases to
 	writing atomic.Int32 // Applies under way
@@ -159,6 +160,7 @@ type Store struct {
 	trouble error     // why this node cannot lead; nil where another does
 	down    bool      // the storage does not answer
 	before  string    // id of this node's last claim
+	taken   string    // before, once it is known that another server has taken the fence from this one, which is alone
 	paused  time.Time // until when this node leaves the lock to others
 	// yielding is set while a step-down has not given back the lock, nor another taken it.
 	yielding bool
@@ -192,7 +194,7 @@ func New(cfg Config) *Store {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.New()
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, log: cfg.Log, self: NewID()[:16], kick: make(chan struct{}, 1)}
 	s.Backend = storage.WithNotedSnapshots(table{s})
 	return s
 }
