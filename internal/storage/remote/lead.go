@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"arca/internal/errs"
@@ -74,11 +76,14 @@ func (s *Store) release() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
-	err := s.cfg.Driver.Release(ctx, id)
+	var fence, lock error
+	var both sync.WaitGroup // the lock does not wait for data that hang
+	both.Go(func() { fence = s.cfg.Driver.Release(ctx, id) })
 	if s.cfg.Lock != nil {
-		err = errors.Join(err, s.cfg.Lock.Release(ctx, id))
+		both.Go(func() { lock = s.cfg.Lock.Release(ctx, id) })
 	}
-	if err != nil {
+	both.Wait()
+	if err := errors.Join(fence, lock); err != nil {
 		s.log.Warn("give back the right to write; it runs out by itself", "error", err)
 		return err
 	}
@@ -104,6 +109,7 @@ func (s *Store) run(r *running) {
 		t, pause := s.try(r.ctx)
 		if t != nil && !s.begin(t) {
 			t, pause = nil, retryPause
+			s.giveWay()
 		}
 		if first {
 			close(r.settled)
@@ -161,6 +167,7 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 	}
 	if h, err := s.ask(ctx, s.cfg.Driver.Claim, c); err != nil || h.ID != c.ID {
 		s.failing(err)
+		s.giveWay()
 		return nil, retryPause
 	}
 	t := &term{id: c.ID, fenced: start, lapsed: make(chan struct{}, 1)}
@@ -253,6 +260,8 @@ func (s *Store) others(h Holder) {
 	defer s.mu.Unlock()
 	switch h.ID {
 	case "":
+		s.holder = peer{}
+		return // this node will ask for it; what its trouble was may still be
 	case s.before:
 		p = peer{} // this node's own, which it is about to give back
 	default:
@@ -350,14 +359,22 @@ func (s *Store) hold(t *term) {
 			s.lost(err)
 			s.end(t)
 			return
-		case s.now() > t.until.Load() && s.writing.Load() == 0: // a commit that takes long holds the fence
+		case !s.busy(t) && (errors.Is(err, errBlind) || s.now() > t.until.Load()):
 			s.failing(err)
 			s.end(t)
+			if errors.Is(err, errBlind) {
+				s.giveWay()
+			}
 			return
 		default:
 			pause = min(every, retryPause)
 		}
 	}
+}
+
+// busy reports whether a commit is under way that may have held the fence ever since it could not be renewed. Others wait in vain as the renewals do.
+func (s *Store) busy(t *term) bool {
+	return s.writing.Load() > 0 && s.began.Load() < t.fenced+2*int64(fenceEvery)
 }
 
 // wait waits until it is time to renew: early where a reader has found that the lease ran out unseen, while the machine was
@@ -390,6 +407,9 @@ func (s *Store) renew(t *term, start int64) error {
 			s.setTrouble(errs.New(errs.Unavailable, "%w: only one server may use it, unless ha_enabled is set", ErrFenced))
 			err = ErrFenced
 		}
+		if err == nil {
+			t.fenced = start
+		}
 		return err
 	}
 	h, err := s.ask(t.ctx, s.cfg.Lock.Renew, s.renewal(t, s.cfg.TTL))
@@ -404,7 +424,7 @@ func (s *Store) renew(t *term, start int64) error {
 }
 
 // renewFence shows now and then that the data are in use, to who would copy them, and looks whether they were another's meanwhile.
-// Nobody waits for that, but after the lease had run out.
+// Nobody waits for that, but after the lease had run out. errBlind says that it was in vain for too long.
 func (s *Store) renewFence(t *term, start int64) error {
 	lapsed := start > t.until.Load()
 	if !lapsed {
@@ -422,11 +442,16 @@ func (s *Store) renewFence(t *term, start int64) error {
 		return ErrFenced
 	case err == nil:
 		t.fenced = start
-	case lapsed || errors.Is(err, ErrLost):
+	case errors.Is(err, ErrLost):
 		return err
+	case lapsed || start-t.fenced > int64(fenceTTL):
+		return fmt.Errorf("%w: %w", errBlind, err)
 	}
 	return nil
 }
+
+// errBlind says that a node has the lock and does not reach the data, which others may.
+var errBlind = errors.New("the data cannot be reached")
 
 // Leading reports whether this node may write.
 func (s *Store) Leading() bool { return s.leading.Load() != nil }
@@ -463,18 +488,29 @@ func (s *Store) StepDown(string) error {
 	s.yielding = true
 	s.mu.Unlock()
 	s.end(t)
+	s.giveWay()
+	return nil
+}
+
+// giveWay lets other nodes have the lock for a while, if there are any.
+func (s *Store) giveWay() {
+	if s.Alone() {
+		return
+	}
+	s.mu.Lock()
+	s.yielding = true
+	s.mu.Unlock()
 	err := s.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.yielding { // another has taken over meanwhile
-		return nil
+		return
 	}
 	// The others' time begins when they can have the lock, however long it took to give it back.
 	s.yielding, s.paused = false, time.Now().Add(s.cfg.Pause)
 	if err != nil {
 		s.paused = s.paused.Add(s.cfg.TTL)
 	}
-	return nil
 }
 
 // Again has this node, if it writes, begin that anew: Events.Follow, and Events.Lead when it has the lock and the fence.

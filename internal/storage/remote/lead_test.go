@@ -48,11 +48,14 @@ func (l *lock) Renew(context.Context, remote.Claim) (remote.Holder, error) {
 	return l.holder, nil
 }
 
-func (l *lock) Release(_ context.Context, id string) error {
+func (l *lock) Release(ctx context.Context, id string) error {
 	pause := time.NewTimer(l.slow)
 	<-pause.C
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if l.fail == nil && l.holder.ID == id {
 		l.holder = remote.Holder{}
 	}
@@ -129,7 +132,7 @@ func TestStepDown(t *testing.T) {
 		again time.Duration // after the step-down has ended, at most half a second more
 	}{
 		{"at once", 0, nil, false, 2 * time.Second},
-		{"slowly", 2400 * time.Millisecond, nil, false, 2 * time.Second}, // twice that: longer than the pause
+		{"slowly", 2400 * time.Millisecond, nil, false, 2 * time.Second}, // longer than the pause
 		{"not at all", 0, errors.New("no answer"), false, 8 * time.Second},
 		{"another waits", 2400 * time.Millisecond, nil, true, 0},
 	} {
@@ -323,6 +326,98 @@ func (*fenced) Write(context.Context, string, *remote.Write, func(storage.Before
 	return remote.ErrFenced
 }
 
+// A cut driver does not reach its data from some moment on.
+type cut struct {
+	driver
+	off atomic.Bool
+}
+
+func (d *cut) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if d.off.Load() {
+		<-ctx.Done()
+		return remote.Holder{}, ctx.Err()
+	}
+	return d.driver.Claim(ctx, c)
+}
+
+func (d *cut) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if d.off.Load() {
+		<-ctx.Done()
+		return remote.Holder{}, ctx.Err()
+	}
+	return d.driver.Renew(ctx, c)
+}
+
+func (d *cut) Release(ctx context.Context, id string) error {
+	if d.off.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return d.driver.Release(ctx, id)
+}
+
+func (d *cut) Write(ctx context.Context, _ string, _ *remote.Write, _ func(storage.Before)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestCutOff has a node that reaches the lock and not the data, before it leads and while it does, at rest and with a write under way: it
+// does not keep the lock from another.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name                        string
+		before, unread, write, asks bool
+		within                      time.Duration
+	}{
+		{name: "before it leads", before: true, within: 7 * time.Second},
+		{name: "it cannot read", unread: true, within: 2 * time.Second},
+		{name: "while it leads", within: 25 * time.Second},
+		{name: "while it leads, with a write that began later", write: true, within: 25 * time.Second},
+		{name: "it is asked to step down", asks: true, within: 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &place{claimed: map[string]time.Time{}}
+				d := &cut{driver: driver{place: p}}
+				d.off.Store(c.before)
+				a := remote.New(remote.Config{Driver: d, Lock: &lock{place: p, node: "a"}, Name: "test", Node: "a", Address: "a:1"})
+				a.Bind(remote.Events{Applied: func(storage.Change) error {
+					if c.unread {
+						return errors.New("the data cannot be read")
+					}
+					return nil
+				}})
+				if err := a.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				defer a.Stop()
+				b := newStore(t, p, "b", 0, nil)
+				defer b.Stop()
+				if !c.before && !c.unread && !a.Leading() {
+					t.Fatal("nobody leads")
+				}
+				d.off.Store(true)
+				begin := time.Now()
+				if c.write {
+					pause := time.NewTimer(12 * time.Second)
+					<-pause.C
+					go func() { _ = a.Apply(t.Context(), storage.Batch{{Kind: storage.DeletePrefix, Key: "a"}}) }() // is in vain
+				}
+				if c.asks {
+					go func() { _ = a.StepDown("") }()
+				}
+				pause := time.NewTimer(c.within - time.Since(begin))
+				<-pause.C
+				synctest.Wait()
+				if !b.Leading() || a.Leading() {
+					t.Errorf("a leads: %t, b leads: %t", a.Leading(), b.Leading())
+				}
+			})
+		})
+	}
+}
+
 // TestSuspended has a machine suspended for longer than a lease lasts: nothing is answered until the lock was asked, which is
 // soon.
 func TestSuspended(t *testing.T) {
@@ -358,6 +453,41 @@ func TestSuspended(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFenceAfterLapse has the lock's lease run out, and only the lock renewed then: nothing is answered, since the fence may be another's.
+func TestFenceAfterLapse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var slept atomic.Int64
+		base := time.Now()
+		p := &place{claimed: map[string]time.Time{}}
+		s := remote.New(remote.Config{Driver: &driver{place: p}, Lock: &lock{place: p, node: "a"}, Name: "test", Clock: clock.Of(func() (ran, ahead time.Duration) {
+			return time.Since(base), time.Duration(slept.Load())
+		})})
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop()
+		p.mu.Lock()
+		p.renewal = errors.New("no answer")
+		p.mu.Unlock()
+		slept.Store(int64(7 * time.Second))
+		for range 20 {
+			pause := time.NewTimer(100 * time.Millisecond)
+			<-pause.C
+			synctest.Wait()
+			if s.Fresh(t.Context()) == nil {
+				t.Fatal("it answers, and nobody knows whose the fence was")
+			}
+		}
+		pause := time.NewTimer(6 * time.Second)
+		<-pause.C
+		synctest.Wait()
+		if err := s.Fresh(t.Context()); err != nil {
+			t.Errorf("it does not begin anew: %v", err)
+		}
+	})
 }
 
 // TestLockGoneBeforeFence has a node stand still when it has the lock and is about to take the fence, until another leads: it does

@@ -148,6 +148,7 @@ type Store struct {
 
 	mode    sync.Mutex   // held while this node comes to lead, or ceases to
 	writing atomic.Int32 // Applies under way
+	began   atomic.Int64 // by now, since when there are any
 	term    atomic.Pointer[term]
 	leading atomic.Pointer[term] // term, once the owner knows of it
 
@@ -343,7 +344,9 @@ func (s *Store) Apply(ctx context.Context, b storage.Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
-	s.writing.Add(1)
+	if s.writing.Add(1) == 1 {
+		s.began.Store(s.now())
+	}
 	defer s.writing.Add(-1)
 	err := s.Backend.Apply(context.WithValue(ctx, planKey{}, &planned{w, t.id}), b)
 	switch {
