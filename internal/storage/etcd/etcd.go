@@ -4,8 +4,8 @@
 // and our key, which etcd sorts as we do. The fence is compared in each of etcd's transactions.
 //
 // Etcd bounds a transaction (128 operations, 1.5 MB). A write that is larger goes through a journal: its parts are put under
-// keys of their own, one transaction marks them as committed, then they are carried out one after the other. Who takes the
-// fence carries out first what is marked.
+// keys of their own, one transaction marks them as committed, then they are carried out one after the other, and the mark says how
+// far. Who takes the fence carries out first what is left.
 package etcd
 
 import (
@@ -234,10 +234,11 @@ func overlap(w *remote.Write) bool {
 	return false
 }
 
-// A mark says which journal is committed.
+// A mark says which journal is committed, and how far it is carried out.
 type mark struct {
 	ID    string `json:"id"`
 	Parts int    `json:"parts"`
+	Done  int    `json:"done,omitempty"` // the first parts
 }
 
 // journal commits parts as one. Until the mark is there nothing has happened; once it is, all of it will.
@@ -258,14 +259,15 @@ func (d *Driver) journal(ctx context.Context, fence string, parts [][]operation)
 			return err
 		}
 	}
-	text, err := json.Marshal(mark{id, len(parts)})
+	m := mark{ID: id, Parts: len(parts)}
+	set, err := d.setMark(m)
 	if err != nil {
 		return err
 	}
-	if err := d.commit(ctx, fence, []operation{{Put: &putRequest{Key: d.key(markKey), Value: text}}}); err != nil {
+	if err := d.commit(ctx, fence, []operation{set}); err != nil {
 		return err
 	}
-	if err := d.carryOut(ctx, fence, id, parts); err != nil {
+	if err := d.carryOut(ctx, fence, m, func(i int) ([]operation, error) { return parts[i], nil }); err != nil {
 		return errors.Join(remote.ErrUnknown, fmt.Errorf("it is committed, and carried out by who writes next: %w", err))
 	}
 	return nil
@@ -283,16 +285,31 @@ func (d *Driver) part(id string, n int) []byte {
 	return d.key(fmt.Sprintf("%s%s/%08d", journalDir, id, n))
 }
 
-// carryOut does the parts of a committed journal, and forgets it.
-func (d *Driver) carryOut(ctx context.Context, fence, id string, parts [][]operation) error {
-	for _, part := range parts {
-		if err := d.commit(ctx, fence, part); err != nil {
+func (d *Driver) setMark(m mark) (operation, error) {
+	text, err := json.Marshal(m)
+	return operation{Put: &putRequest{Key: d.key(markKey), Value: text}}, err
+}
+
+// carryOut does those parts of a committed journal that are not done, and forgets it. Each is marked as done with what it does: who takes
+// the fence has little time, and the next who does goes on where it ended.
+func (d *Driver) carryOut(ctx context.Context, fence string, m mark, part func(i int) ([]operation, error)) error {
+	for m.Done < m.Parts {
+		ops, err := part(m.Done)
+		if err != nil {
+			return err
+		}
+		m.Done++
+		set, err := d.setMark(m)
+		if err != nil {
+			return err
+		}
+		if err := d.commit(ctx, fence, append(ops[:len(ops):len(ops)], set)); err != nil {
 			return err
 		}
 	}
 	return d.commit(ctx, fence, []operation{
 		{Delete: &deleteRequest{Key: d.key(markKey)}},
-		{Delete: &deleteRequest{Key: d.key(journalDir + id + "/"), End: d.key(journalDir + id + "0")}},
+		{Delete: &deleteRequest{Key: d.key(journalDir + m.ID + "/"), End: d.key(journalDir + m.ID + "0")}},
 	})
 }
 
@@ -309,20 +326,19 @@ func (d *Driver) redo(ctx context.Context, fence string) error {
 	if err != nil {
 		return err
 	}
-	parts := make([][]operation, m.Parts)
-	for i := range parts {
+	return d.carryOut(ctx, fence, m, func(i int) (ops []operation, err error) {
 		var out rangeResponse
 		if err := d.c.call(ctx, "/v3/kv/range", rangeRequest{Key: d.part(m.ID, i)}, &out); err != nil {
-			return err
+			return nil, err
 		}
 		if len(out.KVs) != 1 {
-			return errs.New(errs.Failed, "etcd: the journal %q is committed and lacks its part %d: restore etcd from a backup", m.ID, i)
+			return nil, errs.New(errs.Failed, "etcd: the journal %q is committed and lacks its part %d: restore etcd from a backup", m.ID, i)
 		}
-		if err := json.Unmarshal(out.KVs[0].Value, &parts[i]); err != nil {
-			return errs.New(errs.Failed, "etcd: the journal %q cannot be read: %w", m.ID, err)
+		if err := json.Unmarshal(out.KVs[0].Value, &ops); err != nil {
+			return nil, errs.New(errs.Failed, "etcd: the journal %q cannot be read: %w", m.ID, err)
 		}
-	}
-	return d.carryOut(ctx, fence, m.ID, parts)
+		return ops, nil
+	})
 }
 
 // tell hands on what the write will overwrite. Nobody else writes meanwhile, or the fence refuses the write.

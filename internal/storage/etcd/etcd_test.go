@@ -48,6 +48,7 @@ func TestEtcd(t *testing.T) {
 	t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
 	t.Run("model", func(t *testing.T) { storagetest.TestModel(t, lead) })
 	t.Run("largest value", func(t *testing.T) { testLargest(t, config()) })
+	t.Run("slow redo", func(t *testing.T) { testSlowRedo(t, config()) })
 	t.Run("large writes", func(t *testing.T) { testLarge(t, config()) })
 	t.Run("foreign", func(t *testing.T) { testForeign(t, e, config()) })
 	t.Run("nodes", func(t *testing.T) {
@@ -157,6 +158,39 @@ func testLarge(t *testing.T, cfg etcd.Config) {
 	}
 	if committed < 2 || not < 2 {
 		t.Errorf("%d were committed, %d not: the test does not reach both", committed, not)
+	}
+}
+
+// testSlowRedo carries out a journal of many parts, a few at each of several claims that have no time for more.
+func testSlowRedo(t *testing.T, cfg etcd.Config) {
+	d := open(t, cfg)
+	defer func() { _ = d.Close() }() // of which nothing is asked any more
+	claim := remote.Claim{ID: "first", Value: "{}", TTL: 15e9, Steal: true}
+	if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != claim.ID {
+		t.Fatal(h, err)
+	}
+	const parts = 20
+	w := &remote.Write{}
+	for i := range parts * etcd.MaxOps {
+		w.Puts = append(w.Puts, storage.Entry{Key: fmt.Sprintf("k/%05d", i), Value: []byte("v")})
+	}
+	// The deletion of what another journal left, the parts, the mark.
+	if err := etcd.BreakAt(d, 1+parts+1).Write(t.Context(), "first", w, nil); !errors.Is(err, remote.ErrUnknown) {
+		t.Fatal(err)
+	}
+	for n := 0; ; n++ {
+		claim.ID = fmt.Sprint("later", n)
+		h, err := etcd.BreakAt(d, 12).Claim(t.Context(), claim)
+		if err == nil && h.ID == claim.ID {
+			t.Logf("after %d claims that were broken off", n)
+			break
+		}
+		if n == parts {
+			t.Fatalf("after %d claims: %v", n, err)
+		}
+	}
+	if n := count(t, remote.New(remote.Config{Driver: d}), "k/", "v"); n != len(w.Puts) {
+		t.Errorf("%d entries of %d", n, len(w.Puts))
 	}
 }
 
