@@ -61,6 +61,11 @@ func (l *Lock) lease(id string) int64 {
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	return l.claim(ctx, c)
+}
+
+// claim is Claim, if what is compared is equal.
+func (l *Lock) claim(ctx context.Context, c remote.Claim, compare ...comparison) (remote.Holder, error) {
 	if err := l.Release(ctx, c.After); err != nil {
 		return remote.Holder{}, err
 	}
@@ -75,11 +80,12 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 		return remote.Holder{}, err
 	}
 	req := txnRequest{
+		Compare: compare,
 		Success: []operation{{Put: &putRequest{Key: l.key, Value: text, Lease: granted.ID}}},
 		Failure: []operation{{Range: &rangeRequest{Key: l.key}}},
 	}
 	if !c.Steal {
-		req.Compare = []comparison{{Key: l.key, Target: "CREATE", Result: "EQUAL", Create: "0"}}
+		req.Compare = append(req.Compare, comparison{Key: l.key, Target: "CREATE", Result: "EQUAL", Create: "0"})
 	}
 	var out txnResponse
 	err = l.c.call(ctx, "/v3/kv/txn", req, &out)
@@ -178,11 +184,17 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 	if err := d.redo(ctx, c.ID); err != nil {
 		return remote.Holder{}, err
 	}
-	c.Steal = true // whoever has the fence
-	if _, err := d.live.Claim(ctx, c); err != nil {
+	if err := d.show(ctx, c); err != nil {
 		return remote.Holder{}, err
 	}
 	return d.held(ctx, c)
+}
+
+// show makes the key that shows that the holder of the fence lives, whoever's it was, while c has the fence.
+func (d *Driver) show(ctx context.Context, c remote.Claim) error {
+	c.Steal = true
+	_, err := d.live.claim(ctx, c, d.fenced(c.ID))
+	return err
 }
 
 // Renew implements remote.Lock. The key that shows that its holder lives is made again if it is gone, or another's.
@@ -193,17 +205,12 @@ func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, erro
 	}
 	live, err := d.live.Renew(ctx, c)
 	if err == nil && live.ID != c.ID {
-		c.Steal = true
-		_, err = d.live.Claim(ctx, c)
+		err = d.show(ctx, c)
 	}
 	if err != nil {
 		return remote.Holder{}, err
 	}
-	h, err := d.held(ctx, c)
-	if err == nil && h.ID != c.ID {
-		err = d.live.Release(ctx, c.ID) // whose it is makes it again
-	}
-	return h, err
+	return d.held(ctx, c)
 }
 
 // held looks whose the fence is.

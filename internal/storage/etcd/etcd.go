@@ -165,11 +165,16 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 	return d.journal(ctx, fence, parts)
 }
 
+// fenced compares the fence with a claim's id.
+func (d *Driver) fenced(id string) comparison {
+	return comparison{Key: d.key(fenceKey), Target: "VALUE", Result: "EQUAL", Value: []byte(id)}
+}
+
 // commit does operations if the fence is held.
 func (d *Driver) commit(ctx context.Context, fence string, ops []operation) error {
 	var out txnResponse
 	err := d.c.call(ctx, "/v3/kv/txn", txnRequest{
-		Compare: []comparison{{Key: d.key(fenceKey), Target: "VALUE", Result: "EQUAL", Value: []byte(fence)}}, Success: ops,
+		Compare: []comparison{d.fenced(fence)}, Success: ops,
 	}, &out)
 	switch {
 	case err != nil && refused(err):

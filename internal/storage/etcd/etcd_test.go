@@ -48,6 +48,7 @@ func TestEtcd(t *testing.T) {
 	t.Run("contract", func(t *testing.T) { storagetest.TestBackend(t, lead) })
 	t.Run("model", func(t *testing.T) { storagetest.TestModel(t, lead) })
 	t.Run("largest value", func(t *testing.T) { testLargest(t, config()) })
+	t.Run("alive kept", func(t *testing.T) { testAliveKept(t, config()) })
 	t.Run("slow redo", func(t *testing.T) { testSlowRedo(t, config()) })
 	t.Run("large writes", func(t *testing.T) { testLarge(t, config()) })
 	t.Run("foreign", func(t *testing.T) { testForeign(t, e, config()) })
@@ -191,6 +192,29 @@ func testSlowRedo(t *testing.T, cfg etcd.Config) {
 	}
 	if n := count(t, remote.New(remote.Config{Driver: d}), "k/", "v"); n != len(w.Puts) {
 		t.Errorf("%d entries of %d", n, len(w.Puts))
+	}
+}
+
+// testAliveKept has another take the fence while it is renewed, just before the key that shows who lives is made again: that stays the other's.
+func testAliveKept(t *testing.T, cfg etcd.Config) {
+	a, b := open(t, cfg), open(t, cfg)
+	for _, d := range []*etcd.Driver{a, b} {
+		t.Cleanup(func() { _ = d.Close() }) // of which nothing is asked any more
+	}
+	claim := func(d *etcd.Driver, id string) {
+		t.Helper()
+		if h, err := d.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: 15e9, Steal: true}); err != nil || h.ID != id {
+			t.Error(h, err)
+		}
+	}
+	claim(a, "a")
+	taken := false
+	etcd.Before(a, "/v3/lease/keepalive", 1, func() { taken = true; claim(b, "b") })
+	if h, err := a.Renew(t.Context(), remote.Claim{ID: "a", Value: "{}", TTL: 15e9}); err != nil || h.ID != "b" || !taken {
+		t.Errorf("the renewal: %+v, %v, %t", h, err, taken)
+	}
+	if h, err := a.Holder(t.Context()); err != nil || h.ID != "b" {
+		t.Errorf("who lives: %+v, %v", h, err)
 	}
 }
 

@@ -16,6 +16,28 @@ func BreakAt(d *Driver, n int) *Driver {
 	return &Driver{c: c, path: d.path, live: newLock(c, d.path+aliveKey)}
 }
 
+// Before has fn run before the driver's n-th request to that path from now on, counted from 1.
+func Before(d *Driver, path string, n int, fn func()) {
+	d.c.http = &http.Client{Transport: &before{to: d.c.http.Transport, path: path, left: n, fn: fn}}
+}
+
+type before struct {
+	to   http.RoundTripper
+	path string
+	left int // by who asks, one request at a time
+	fn   func()
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *before) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == b.path && r.URL.Port() != "1" {
+		if b.left--; b.left == 0 {
+			b.fn()
+		}
+	}
+	return b.to.RoundTrip(r)
+}
+
 type breaking struct {
 	to   http.RoundTripper
 	left int64
