@@ -63,6 +63,11 @@ func TestMySQL(t *testing.T) {
 		cfg := config()
 		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
 	})
+	t.Run("late renewal", func(t *testing.T) {
+		cfg := config()
+		t.Run("fence", func(t *testing.T) { remotetest.TestLateRenewal(t, open(t, cfg)) })
+		t.Run("lock", func(t *testing.T) { remotetest.TestLateRenewal(t, openLock(t, cfg)) })
+	})
 	t.Run("renewal in a write", func(t *testing.T) { remotetest.TestRenewalInWrite(t, open(t, config())) })
 	t.Run("schema", func(t *testing.T) { testSchema(t, m, config) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, m) })

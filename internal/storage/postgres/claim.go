@@ -47,7 +47,8 @@ const rowWait = "1s"
 
 // Renew implements remote.Lock. While a writer holds the row for longer, it looks whose the row is: nobody has taken it.
 func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
-	err = f.pool.with(ctx, func(conn *pgconn.PgConn) error {
+	// What is taken anew may be on whichever server is the database now; what is renewed may not.
+	err = f.pool.once(ctx, func(conn *pgconn.PgConn) error {
 		n, err := f.renew(ctx, conn, c)
 		var e *pgconn.PgError
 		if errors.As(err, &e) && e.Code == lockNotAvailable {

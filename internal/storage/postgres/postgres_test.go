@@ -60,6 +60,11 @@ func TestPostgres(t *testing.T) {
 		cfg := postgres.Config{URL: p.NewDatabase()}
 		remotetest.TestRenewal(t, func() (remote.Driver, remote.Lock) { return open(t, cfg), openLock(t, cfg) })
 	})
+	t.Run("late renewal", func(t *testing.T) {
+		cfg := postgres.Config{URL: p.NewDatabase()}
+		t.Run("fence", func(t *testing.T) { remotetest.TestLateRenewal(t, open(t, cfg)) })
+		t.Run("lock", func(t *testing.T) { remotetest.TestLateRenewal(t, openLock(t, cfg)) })
+	})
 	t.Run("renewal in a write", func(t *testing.T) {
 		remotetest.TestRenewalInWrite(t, open(t, postgres.Config{URL: p.NewDatabase()}))
 	})
@@ -94,7 +99,28 @@ func testKilled(t *testing.T, p *database.Postgres) {
 	if err := put("2"); err != nil {
 		t.Errorf("a connection that was closed while nobody used it: %v", err)
 	}
-	// The write waits for a lock, and its connection is ended meanwhile.
+	n := 2
+	endWhile(t, p, url, others, "it wrote", func() error { n++; return put(strconv.Itoa(n)) })
+	if err := put("last"); err != nil {
+		t.Errorf("the write after that: %v", err)
+	}
+	renew := func() error {
+		_, err := d.Renew(t.Context(), remote.Claim{ID: "me", Value: "me", TTL: time.Minute})
+		return err
+	}
+	p.Exec(url, `SELECT pg_terminate_backend(pid, 10000) `+others)
+	if err := renew(); err != nil {
+		t.Errorf("a renewal by a connection that was closed while nobody used it: %v", err)
+	}
+	endWhile(t, p, url, others, "it renewed", renew)
+	if err := renew(); err != nil {
+		t.Errorf("the renewal after that: %v", err)
+	}
+}
+
+// endWhile has what is done wait for a lock, and ends its connection meanwhile.
+func endWhile(t *testing.T, p *database.Postgres, url, others, what string, do func() error) {
+	t.Helper()
 	holds := make(chan struct{})
 	go func() {
 		defer close(holds)
@@ -105,20 +131,22 @@ DO $$ BEGIN FOR i IN 1..2000 LOOP
   EXIT WHEN FOUND;
 END LOOP; END $$; COMMIT`)
 	}()
-	for n := 3; ; n++ { // until one meets with it
-		err := put(strconv.Itoa(n))
-		if err == nil {
-			continue
+	for done := false; !done; { // until one meets with it
+		err := do()
+		if err != nil && !errors.Is(err, remote.ErrLost) {
+			t.Errorf("a connection that was lost while %s: %v", what, err)
 		}
-		if !errors.Is(err, remote.ErrLost) {
-			t.Errorf("a connection that was lost while it wrote: %v", err)
+		select {
+		case <-holds:
+			done = true
+		default:
+			done = err != nil
 		}
-		break
+		if done && err == nil {
+			t.Errorf("a connection that was lost while %s: no error", what)
+		}
 	}
 	<-holds
-	if err := put("last"); err != nil {
-		t.Errorf("the write after that: %v", err)
-	}
 }
 
 // testStopped has a writer stand still before its COMMIT, as a process that is stopped does: who takes over does not wait for

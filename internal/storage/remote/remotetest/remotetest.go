@@ -258,6 +258,26 @@ func TestRenewal(t *testing.T, open func() (remote.Driver, remote.Lock)) {
 	}
 }
 
+// TestLateRenewal renews, of a lock or a fence whose entry outlives its lease, a lease that has run out: it succeeds, as nobody has claimed since.
+func TestLateRenewal(t *testing.T, l remote.Lock) {
+	t.Cleanup(func() { _ = l.Close() }) // of which nothing is asked any more
+	c := remote.Claim{ID: "l1", Value: "{}", TTL: 50 * time.Millisecond}
+	if h, err := l.Claim(t.Context(), c); err != nil || h.ID != c.ID {
+		t.Fatal(h, err)
+	}
+	Await(t, "the end of the lease", func() bool {
+		h, err := l.Holder(t.Context())
+		return err == nil && h.Left <= 0
+	})
+	c.TTL = time.Minute
+	if h, err := l.Renew(t.Context(), c); err != nil || h.ID != c.ID {
+		t.Errorf("a lease that has run out: %+v, %v", h, err)
+	}
+	if h, err := l.Holder(t.Context()); err != nil || h.ID != c.ID || h.Left < c.TTL/2 {
+		t.Errorf("after its renewal: %+v, %v", h, err)
+	}
+}
+
 // TestRenewalInWrite renews the fence while a write holds it.
 func TestRenewalInWrite(t *testing.T, d remote.Driver) {
 	t.Cleanup(func() { _ = d.Close() }) // of which nothing is asked any more
