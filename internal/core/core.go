@@ -117,6 +117,7 @@ type Core struct {
 	catalog Catalog
 
 	active  atomic.Pointer[Active]
+	told    atomic.Pointer[Active] // who hears of what other nodes write: active, and after that until its store is closed
 	flights flights
 	meters  *meters
 	changes sync.Mutex // held while the state changes
@@ -410,11 +411,13 @@ func (c *Core) open(ctx context.Context, ring *barrier.Keyring, cluster seal.Clu
 		return nil
 	}
 	a.DB.Follow() // until the cluster says that it leads
+	c.told.Store(a)
 	c.active.Store(a)
 	if err := c.cfg.Cluster.Start(ctx, ring); err != nil {
 		c.active.Store(nil)
 		c.cfg.Cluster.Stop()
 		_ = c.leave(a) // the first error counts
+		c.told.Store(nil)
 		return err
 	}
 	a.listen()
@@ -456,7 +459,8 @@ func (c *Core) shut(only *Active) error {
 	}
 	c.active.Store(nil)
 	c.cfg.Changed()
-	err := c.leave(a)
+	err := c.leave(a) // the requests inside may read: what others write is still told
+	c.told.Store(nil)
 	if c.cfg.Cluster != nil {
 		c.cfg.Cluster.Stop()
 	}

@@ -90,7 +90,7 @@ func (c *Core) bind() {
 func (c *Core) follow() {
 	c.source.Others()
 	c.raw.Follow()
-	a := c.active.Load()
+	a := c.told.Load()
 	if a == nil {
 		return
 	}
@@ -150,7 +150,7 @@ func (c *Core) applied(ch storage.Change) error {
 	for _, p := range ch.Prefixes {
 		sealChanged = sealChanged || strings.HasPrefix(barrier.ClearPrefix, p) || strings.HasPrefix(p, barrier.ClearPrefix)
 	}
-	a := c.active.Load()
+	a := c.told.Load()
 	if a == nil {
 		return nil
 	}

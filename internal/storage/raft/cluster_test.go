@@ -31,6 +31,7 @@ type member struct {
 	transport *hraft.InmemTransport
 	leads     atomic.Bool
 	lag       atomic.Int64 // for how long others' answers are under way
+	busy      atomic.Bool  // others answer its heartbeats only
 }
 
 // A lagging transport has answers come late.
@@ -41,6 +42,9 @@ type lagging struct {
 
 // AppendEntries implements raft.Transport.
 func (l lagging) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	if l.m.busy.Load() && (args.PrevLogEntry > 0 || len(args.Entries) > 0 || args.LeaderCommitIndex > 0) {
+		return errors.New("it does something else")
+	}
 	err := l.InmemTransport.AppendEntries(id, to, args, resp)
 	time.Sleep(time.Duration(l.m.lag.Load()))
 	return err
@@ -476,6 +480,59 @@ func TestSuspended(t *testing.T) {
 		defer cancel()
 		if l.store.Fresh(brief) == nil {
 			t.Error("it answers as if no other could lead")
+		}
+		c.connect(func(int, int) bool { return true })
+		c.leader()
+	})
+}
+
+// freshSoon reports whether a member takes its state for the newest, within a time that is shorter than a lease.
+func (m *member) freshSoon() bool {
+	brief, cancel := context.WithTimeout(m.t.Context(), 100*time.Millisecond)
+	defer cancel()
+	return m.store.Fresh(brief) == nil
+}
+
+// TestHeartbeatsAreNoPromise has followers answer a leader's heartbeats only, as they do while they vote for another: it
+// answers no read for that.
+func TestHeartbeatsAreNoPromise(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{Memory: true})
+		defer c.close()
+		l := c.leader()
+		l.busy.Store(true)
+		time.Sleep(500 * time.Millisecond) // longer than a lease
+		if l.freshSoon() {
+			t.Error("a leader counted on heartbeats")
+		}
+		l.busy.Store(false)
+		if !l.freshSoon() {
+			t.Error("it is still not certain to lead")
+		}
+	})
+}
+
+// TestFailedHandOver has a leader hand over to one that does not answer: it leads on, but reads only what others have
+// confirmed since, as who was told to take over is voted for by those that hear a leader, too.
+func TestFailedHandOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{Memory: true})
+		defer c.close()
+		l := c.leader()
+		to := slices.IndexFunc(c.members, func(m *member) bool { return m != l })
+		c.connect(func(a, b int) bool { return a != to && b != to })
+		if err := l.store.StepDown(c.members[to].id); err == nil {
+			t.Fatal("it handed over to one that does not answer")
+		}
+		if l = c.leader(); !l.freshSoon() {
+			t.Fatal("it does not lead on")
+		}
+		c.connect(func(a, b int) bool { return a == b })
+		time.Sleep(time.Millisecond)
+		if l.freshSoon() {
+			t.Error("it answers a read that nobody else has confirmed")
 		}
 		c.connect(func(int, int) bool { return true })
 		c.leader()

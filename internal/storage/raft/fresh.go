@@ -16,25 +16,47 @@ import (
 //
 // A voter that acknowledges an append grants no other node a vote for heartbeatTime after; so the lease runs for leaseTime
 // from the moment at which an append was sent that most voters have acknowledged, each its newest. When the answer comes
-// does not count. (raft.VerifyLeader would not do: it takes an answer for one to its question that was sent before.)
+// does not count. (raft.VerifyLeader would not do: it takes an answer for one to its question that was sent before.) Nor do
+// answers to heartbeats: a node gives them while it is about to vote for another.
+//
+// Who was told to take over is voted for all the same. Should it not come to lead, this node leads on in that term, without a
+// lease: a read waits until most voters have acknowledged what was sent after it began.
 //
 // Times are those of Store.clock, which goes on while the machine is suspended: others elect a leader then.
 type lease struct {
-	mu    sync.Mutex
-	term  uint64 // of the leadership; 0 for none
-	until time.Duration
-	acks  map[raft.ServerID]time.Duration // when what each voter has acknowledged was sent
-	asked time.Duration                   // when voters were asked last
-	more  chan struct{}                   // closed when until grows, or the leadership ends; nil if nobody waits
+	mu     sync.Mutex
+	term   uint64                          // of the leadership; 0 for none
+	handed uint64                          // the last term in which another was told to take over
+	most   time.Duration                   // when what most voters have acknowledged was sent; 0 for none
+	acks   map[raft.ServerID]time.Duration // when what each voter has acknowledged was sent
+	heard  map[raft.ServerID]time.Duration // and when what it has answered was: heartbeats, too
+	asked  time.Duration                   // when voters were asked last
+	more   chan struct{}                   // closed when most grows, or the leadership ends; nil if nobody waits
 }
 
 // begin starts anew, in a term in which this node leads; 0 if it does not.
 func (l *lease) begin(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.term, l.until, l.asked = term, 0, -askPause
-	l.acks = map[raft.ServerID]time.Duration{}
+	l.term, l.most, l.asked = term, 0, -askPause
+	l.acks, l.heard = map[raft.ServerID]time.Duration{}, map[raft.ServerID]time.Duration{}
 	l.wake()
+}
+
+// handOver notes that another is told to take over.
+func (l *lease) handOver() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handed = l.term
+}
+
+// left is how much of the lease is left, at now, for a read that began at a time; not above 0 for nothing.
+func (l *lease) left(began, now time.Duration) time.Duration {
+	switch {
+	case l.most == 0, l.handed == l.term && l.most < began:
+		return 0
+	}
+	return l.most + leaseTime - now
 }
 
 func (l *lease) wake() {
@@ -60,8 +82,8 @@ func (l *lease) extend(self raft.ServerID, servers []raft.Server, now time.Durat
 		return
 	}
 	slices.SortFunc(sent, func(a, b time.Duration) int { return cmp.Compare(b, a) })
-	if most := sent[len(sent)/2]; most > 0 && most+leaseTime > l.until {
-		l.until = most + leaseTime
+	if most := sent[len(sent)/2]; most > l.most {
+		l.most = most
 		l.wake()
 	}
 }
@@ -70,12 +92,17 @@ func (s *Store) servers(r *running) []raft.Server {
 	return r.raft.GetConfiguration().Configuration().Servers
 }
 
-// heard takes a voter's acknowledgement of what this node sent as the leader of a term.
-func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Duration) {
+// heard takes a voter's acknowledgement of what this node sent as the leader of a term; firm is what its raft has answered
+// itself, between two other things.
+func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Duration, firm bool) {
 	l := &s.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if term != l.term || sent <= l.acks[id] {
+	if term != l.term {
+		return
+	}
+	l.heard[id] = max(l.heard[id], sent)
+	if !firm || sent <= l.acks[id] {
 		return
 	}
 	l.acks[id] = sent
@@ -123,14 +150,14 @@ func (s *Store) Fresh(ctx context.Context) error {
 // hold returns while the lease lasts.
 func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
 	var patience *time.Timer
-	for {
-		now := s.clock.Now()
+	began := s.clock.Now()
+	for now := began; ; now = s.clock.Now() {
 		s.lease.mu.Lock()
-		left := s.lease.until - now
+		left := s.lease.left(began, now)
 		if left <= leaseTime/2 && s.lease.term == l.term {
 			servers := s.servers(r)
 			s.lease.extend(raft.ServerID(s.cfg.NodeID), servers, now)
-			if left = s.lease.until - now; left <= leaseTime/2 && now-s.lease.asked >= askPause {
+			if left = s.lease.left(began, now); left <= leaseTime/2 && now-s.lease.asked >= askPause {
 				s.lease.asked = now
 				s.ask(r, l, servers)
 			}
@@ -182,6 +209,7 @@ func (s *Store) ask(r *running, l *leadership, servers []raft.Server) {
 					ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(s.cfg.NodeID), Addr: []byte(r.inlet.LocalAddr()),
 				},
 				Term: l.term, Leader: []byte(r.inlet.LocalAddr()), //nolint:staticcheck // as raft's leaders fill it
+				LeaderCommitIndex: 1, // no news, but a heartbeat no more: its raft answers itself
 			}
 			if err := r.inlet.AppendEntries(srv.ID, srv.Address, req, new(raft.AppendEntriesResponse)); err != nil {
 				s.log.Debug("ask whether this node leads", "node", string(srv.ID), "error", err)

@@ -96,7 +96,7 @@ func (s *Store) Start(o StartOptions) error {
 	conf.NotifyCh = r.notify
 	r.inlet = newInlet(o.Transport)
 	r.inlet.clock = s.clock
-	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration) { s.heard(r, id, term, sent) }
+	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
 	r.inlet.done = r.done
 	if err := s.mendLog(); err != nil {
 		return err
@@ -130,13 +130,13 @@ func (s *Store) Start(o StartOptions) error {
 	return nil
 }
 
-// outlive waits until no leader can rest on what this node promised before it was started.
+// outlive waits until no leader can rest on what this node promised before it was started: by this process or another.
 func (s *Store) outlive() {
 	s.mu.Lock()
 	others := len(s.peers.conf.Servers) > 1
 	s.mu.Unlock()
 	if others {
-		time.Sleep(time.Until(s.opened.Add(leaseTime)))
+		time.Sleep(time.Until(s.silent.Add(leaseTime)))
 	}
 }
 
@@ -246,6 +246,7 @@ func (s *Store) Stop() {
 	if err := r.inlet.Close(); err != nil {
 		s.log.Warn("close the raft transport", "error", err)
 	}
+	s.silent = time.Now()
 	s.running.Store(nil)
 }
 
@@ -491,6 +492,7 @@ func (s *Store) StepDown(id string) error {
 		return errs.New(errs.Precondition, "no other voter answers, that could take over")
 	}
 	s.drain()
+	s.lease.handOver()
 	s.follow() // first: the lease must not outlive the leader
 	var f raft.Future
 	if furthest {
@@ -515,7 +517,7 @@ func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool
 	defer s.lease.mu.Unlock()
 	furthest = id == ""
 	for i, srv := range servers {
-		last, answered := s.lease.acks[srv.ID]
+		last, answered := s.lease.heard[srv.ID]
 		switch {
 		case id != "":
 			if string(srv.ID) == id {
@@ -524,7 +526,7 @@ func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool
 		case srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID:
 		case !answered, last < since:
 			furthest = false
-		case to == nil || last > s.lease.acks[to.ID]:
+		case to == nil || last > s.lease.heard[to.ID]:
 			to = &servers[i]
 		}
 	}

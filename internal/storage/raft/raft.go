@@ -101,7 +101,7 @@ type Store struct {
 
 	closers []io.Closer
 	snaps   *snapshots
-	opened  time.Time
+	silent  time.Time // since when this node answers no other, where it does not; guarded by starts
 	broken  failure
 
 	on Events // set before Start
@@ -154,7 +154,7 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.New()
 	}
-	s := &Store{cfg: cfg, clock: cfg.Clock, log: cfg.Log, fs: vfs.Default, opened: time.Now(), applies: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, clock: cfg.Clock, log: cfg.Log, fs: vfs.Default, silent: time.Now(), applies: make(chan struct{}, 1)}
 	var by [8]byte
 	_, _ = rand.Read(by[:]) // never fails
 	s.by = binary.BigEndian.Uint64(by[:])

@@ -24,7 +24,7 @@ type inlet struct {
 	Transport
 	calls chan raft.RPC
 	done  chan struct{}
-	heard func(id raft.ServerID, term uint64, sent time.Duration)
+	heard func(id raft.ServerID, term uint64, sent time.Duration, firm bool)
 	clock *clock.Clock
 
 	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
@@ -84,9 +84,15 @@ func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	sent := in.clock.Now()
 	err := in.Transport.AppendEntries(id, to, args, resp)
 	if err == nil && resp.Success && resp.Term == args.Term {
-		in.heard(id, args.Term, sent)
+		in.heard(id, args.Term, sent, !isHeartbeat(args))
 	}
 	return err
+}
+
+// isHeartbeat reports whether a node may answer while its raft does something else, as raft's transports have it: even while it
+// votes for another.
+func isHeartbeat(a *raft.AppendEntriesRequest) bool {
+	return a.PrevLogEntry == 0 && a.PrevLogTerm == 0 && len(a.Entries) == 0 && a.LeaderCommitIndex == 0
 }
 
 // Consumer implements raft.Transport.
