@@ -238,7 +238,7 @@ func (n *Node) lineTo(ctx context.Context, w *web, to string) (*line, error) {
 		_ = l.conn.Close() // another leads now, or it is broken
 		n.line = nil
 	}
-	c, err := w.dial(ctx, protoAsk, to)
+	c, err := w.dial(ctx, protoAsk, "", to)
 	if err != nil {
 		return nil, err
 	}

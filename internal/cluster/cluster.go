@@ -290,10 +290,7 @@ func (n *Node) startPart(ctx context.Context, w *web) error {
 	if n.cfg.Shared != nil {
 		return n.startShared(ctx)
 	}
-	t := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-		Stream: w.streams[protoRaft], MaxPool: transportPool, Timeout: transportTimeout, Logger: raft.NewLogger(n.log),
-	})
-	return n.cfg.Store.Start(raft.StartOptions{Transport: t})
+	return n.cfg.Store.Start(raft.StartOptions{Transport: newCarrier(w, n.log)})
 }
 
 // startShared asks the database for the right to write. That it does not answer is no reason not to open: it may come back.
@@ -399,7 +396,7 @@ func (n *Node) judged(by string, err error) {
 }
 
 func (n *Node) probeOne(ctx context.Context, r *running, to string) error {
-	c, err := r.web.dial(ctx, protoAsk, to)
+	c, err := r.web.dial(ctx, protoAsk, "", to)
 	if err != nil {
 		return errs.New(errs.Unavailable, "%w", err) // who cannot be reached has said nothing
 	}
@@ -483,7 +480,11 @@ func (n *Node) Dial(ctx context.Context, to string) (net.Conn, error) {
 	if r == nil {
 		return nil, raft.ErrNoLeader
 	}
-	return r.web.dial(ctx, protoHTTP, to)
+	c, err := r.web.dial(ctx, protoHTTP, "", to)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (n *Node) peersChanged() {

@@ -150,8 +150,8 @@ func (w *web) drop(c net.Conn) {
 	_ = c.Close() // it ends whatever happens
 }
 
-// dial opens a connection to another node.
-func (w *web) dial(ctx context.Context, proto, address string) (net.Conn, error) {
+// dial opens a connection to the node at an address, which must be the one with an id; "" stands for any.
+func (w *web) dial(ctx context.Context, proto, id, address string) (*conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	raw, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -160,7 +160,7 @@ func (w *web) dial(ctx context.Context, proto, address string) (net.Conn, error)
 	if !w.track(raw) {
 		return nil, net.ErrClosed
 	}
-	c := tls.Client(raw, w.pass.client(proto))
+	c := tls.Client(raw, w.pass.client(proto, id))
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -212,11 +212,16 @@ func (s *stream) Close() error {
 // Addr implements net.Listener.
 func (s *stream) Addr() net.Addr { return address(s.web.address) }
 
-// Dial implements raft.StreamLayer.
+// Dial implements raft.StreamLayer, to where a carrier says.
 func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.web.dial(ctx, s.proto, string(to))
+	id, address := whom(to)
+	c, err := s.web.dial(ctx, s.proto, id, address)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // address is a node's, which need not be an IP address.

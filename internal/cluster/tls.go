@@ -112,7 +112,16 @@ func (p *pass) verify(state tls.ConnectionState) error {
 	return nil
 }
 
-// server and client are the two sides of a connection between nodes. Names are not looked at: what counts is the authority.
+// node is the id in the certificate that the other side has shown.
+func node(state tls.ConnectionState) string {
+	if len(state.PeerCertificates) == 0 {
+		return ""
+	}
+	return state.PeerCertificates[0].Subject.CommonName
+}
+
+// server and client are the two sides of a connection between nodes. What counts is the authority and, for one who means to reach a certain node, its
+// id; an id of "" stands for any.
 func (p *pass) server() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{protoRaft, protoAsk, protoHTTP},
@@ -122,11 +131,19 @@ func (p *pass) server() *tls.Config {
 	}
 }
 
-func (p *pass) client(proto string) *tls.Config {
+func (p *pass) client(proto, id string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{proto},
 		InsecureSkipVerify:   true, //nolint:gosec // VerifyConnection demands the cluster's own authority
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.certificate() },
-		VerifyConnection:     p.verify,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if err := p.verify(state); err != nil {
+				return err
+			}
+			if is := node(state); id != "" && is != id {
+				return errs.New(errs.Unavailable, "the node %q is meant, and %q answers: it has that address now", id, is)
+			}
+			return nil
+		},
 	}
 }
