@@ -34,7 +34,18 @@ const (
 type refusal struct {
 	Text string    `json:"text"`
 	Kind errs.Kind `json:"kind"`
+	// Leader is where the leader is, if this node is none and knows of one.
+	Leader string `json:"leader,omitempty"`
 }
+
+// An elsewhere is a refusal by a node that knows where the leader is.
+type elsewhere struct {
+	error
+	leader string
+}
+
+// Unwrap gives what errs.Is looks at.
+func (e *elsewhere) Unwrap() error { return e.error }
 
 // A line is a connection over which questions go out.
 type line struct {
@@ -148,7 +159,11 @@ func read(m message, out any) error {
 	if err := json.Unmarshal(m.body, &r); err != nil {
 		return err
 	}
-	return errs.New(r.Kind, "%s", r.Text)
+	err := errs.New(r.Kind, "%s", r.Text)
+	if r.Leader != "" {
+		return &elsewhere{err, r.Leader}
+	}
+	return err
 }
 
 // serve answers the questions of one node.
@@ -199,7 +214,7 @@ func (n *Node) answer(ctx context.Context, m message) message {
 	case askEcho:
 		var in Info
 		if err = json.Unmarshal(m.body, &in); err == nil {
-			v, err = n.heard(in)
+			v, err = n.heard(ctx, in)
 		}
 	case askReport:
 		switch {
@@ -219,7 +234,11 @@ func (n *Node) answer(ctx context.Context, m message) message {
 	}
 	if err != nil {
 		out.kind = refused
-		out.body, _ = json.Marshal(refusal{err.Error(), errs.KindOf(err)}) // strings always encode
+		r := refusal{Text: err.Error(), Kind: errs.KindOf(err)}
+		if m.kind == askEcho && errors.Is(err, raft.ErrNoLeader) {
+			r.Leader, _ = n.LeaderAddress()
+		}
+		out.body, _ = json.Marshal(r) // strings always encode
 	}
 	return out
 }

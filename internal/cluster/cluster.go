@@ -10,6 +10,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -128,6 +129,7 @@ type Node struct {
 	leader Info            // as it told us
 	since  time.Time       // when this node came to lead
 	traits map[string]Traits
+	parked map[string]string // addresses of members that they have not got yet, by id
 
 	pilot pilot
 
@@ -147,7 +149,7 @@ func New(cfg Config) *Node {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}}
+	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}, parked: map[string]string{}}
 	if n.part = cfg.Store; cfg.Shared != nil {
 		n.part = cfg.Shared
 	}
@@ -182,10 +184,12 @@ func (n *Node) Bind(on Events) {
 
 // led notes when this node came to lead.
 func (n *Node) led() {
+	defer n.peersChanged() // its own address may be another in the configuration
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.since = time.Now().UTC()
 	clear(n.known)
+	clear(n.parked)
 }
 
 // Bootstrap makes this node a cluster of its own, and has it lead until Stop, without talking to anybody. It is for the
@@ -383,6 +387,10 @@ func (n *Node) probe(r *running) {
 		}
 		ctx, cancel := context.WithTimeout(r.ctx, probeEvery)
 		err := n.probeOne(ctx, r, p.Address)
+		var other *elsewhere
+		if errors.As(err, &other) && other.leader != p.Address {
+			err = n.probeOne(ctx, r, other.leader)
+		}
 		cancel()
 		n.judged(p.ID, err)
 	}
@@ -513,7 +521,11 @@ func (n *Node) echo(r *running) {
 		}
 		wait := echoEvery
 		switch {
-		case n.Leading() || n.echoOnce(r):
+		case n.Leading():
+			n.settle(r)
+			probed = time.Now()
+			n.expelled.Store(false)
+		case n.echoOnce(r):
 			probed = time.Now()
 			n.expelled.Store(false)
 		default:
@@ -560,7 +572,7 @@ func (n *Node) echoOnce(r *running) bool {
 }
 
 // heard takes another node's echo.
-func (n *Node) heard(in Info) (Info, error) {
+func (n *Node) heard(ctx context.Context, in Info) (Info, error) {
 	if !n.Leading() {
 		return Info{}, raft.ErrNoLeader
 	}
@@ -582,10 +594,9 @@ func (n *Node) heard(in Info) (Info, error) {
 	n.traits[in.ID] = in.traits()
 	n.mu.Unlock()
 	if moved {
-		if err := n.cfg.Store.Move(in.ID, in.Address); err != nil {
+		if err := n.relocate(ctx, in.ID, in.Address); err != nil {
 			return Info{}, err
 		}
-		n.log.Info("a node has another address now", "node", in.ID, "address", in.Address)
 	}
 	out := n.Self()
 	out.Traits = n.allTraits(&out)
@@ -628,29 +639,6 @@ func (n *Node) heardShared(in Info) Info {
 // Introduction is what a node that joins says about itself: the text that its proof is bound to.
 func Introduction(id, clusterAddr string, nonVoter bool) []byte {
 	return fmt.Appendf(nil, "%q %q %t", id, clusterAddr, nonVoter)
-}
-
-// Admit makes a new node a member, at a cluster address. Whatever had its id before is gone: a node that has lost its log
-// must not vote as the one that had it.
-func (n *Node) Admit(id, clusterAddr string) error {
-	to, err := HostPort(clusterAddr)
-	if err != nil {
-		return err
-	}
-	if id == n.cfg.NodeID {
-		return errs.New(errs.Conflict, "the node %q is the active one: give the new node another node_id", id)
-	}
-	if err := n.cfg.Store.Remove(id); err != nil {
-		return err
-	}
-	n.mu.Lock()
-	delete(n.known, id)
-	n.mu.Unlock()
-	if err := n.cfg.Store.Add(id, to); err != nil {
-		return err
-	}
-	n.log.Info("a node joins the cluster", "node", id, "address", to)
-	return nil
 }
 
 // HostPort takes host and port out of a cluster address, which is a URL.

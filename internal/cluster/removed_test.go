@@ -21,6 +21,37 @@ func (l led) Leading() bool            { return false }
 func (l led) Leader() (id, to string)  { return l.id, l.address }
 func (led) Last() (index, term uint64) { return 1, 1 }
 
+// listening makes a node that listens at an address of this machine, and takes no part in anything yet.
+func listening(t *testing.T, ring *barrier.Keyring, id string) (*Node, *running) {
+	t.Helper()
+	store, err := raft.Open(raft.Config{NodeID: id, Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPass(ring, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{pass: p}
+	if r.web, err = openWeb(p, "", []string{"127.0.0.1:0"}, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	r.web.address = r.web.listeners[0].Addr().String()
+	n := New(Config{Store: store, NodeID: id, Address: r.web.address})
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	n.running.Store(r)
+	t.Cleanup(func() {
+		r.cancel()
+		r.web.close()
+		r.work.Wait()
+		store.Stop()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n, r
+}
+
 // TestRemovedIsTold removes a node that its leader goes on to send heartbeats to, as it does for a while to one that was away when it was removed.
 func TestRemovedIsTold(t *testing.T) {
 	t.Parallel()
@@ -28,35 +59,7 @@ func TestRemovedIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	make1 := func(id string) (*Node, *running) {
-		store, err := raft.Open(raft.Config{NodeID: id, Memory: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := newPass(ring, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &running{pass: p}
-		if r.web, err = openWeb(p, "", []string{"127.0.0.1:0"}, slog.New(slog.DiscardHandler)); err != nil {
-			t.Fatal(err)
-		}
-		r.web.address = r.web.listeners[0].Addr().String()
-		n := New(Config{Store: store, NodeID: id, Address: r.web.address})
-		r.ctx, r.cancel = context.WithCancel(context.Background())
-		n.running.Store(r)
-		t.Cleanup(func() {
-			r.cancel()
-			r.web.close()
-			r.work.Wait()
-			store.Stop()
-			if err := store.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return n, r
-	}
-	first, r := make1("first")
+	first, r := listening(t, ring, "first")
 	first.cfg.Store.Bind(raft.Events{
 		Follow: func() {}, Lead: func() {}, Applied: func(storage.Change) error { return nil },
 	})
@@ -72,7 +75,7 @@ func TestRemovedIsTold(t *testing.T) {
 			r.work.Go(func() { first.serve(r.ctx, c) })
 		}
 	})
-	second, r2 := make1("second")
+	second, r2 := listening(t, ring, "second")
 	second.part = led{id: "first", address: first.cfg.Address}
 	r2.work.Go(func() { second.echo(r2) })
 	await := func(want bool) {

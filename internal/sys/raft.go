@@ -171,7 +171,7 @@ type answerOut struct {
 	} `json:"data"`
 }
 
-func (e *Engine) raftAnswer(_ context.Context, _ *engine.Call, in members) (*engine.Response, error) {
+func (e *Engine) raftAnswer(ctx context.Context, _ *engine.Call, in members) (*engine.Response, error) {
 	var req answerRequest
 	if err := in.decode(&req); err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (e *Engine) raftAnswer(_ context.Context, _ *engine.Call, in members) (*eng
 	if err != nil {
 		return nil, err
 	}
-	if err := e.core.Cluster().Admit(req.ServerID, req.ClusterAddr); err != nil {
+	if err := e.core.Cluster().Admit(ctx, req.ServerID, req.ClusterAddr); err != nil {
 		return nil, err
 	}
 	var out answerOut

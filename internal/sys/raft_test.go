@@ -103,7 +103,7 @@ func (n *raftNode) join(first *raftNode, share barrier.Key) {
 		if err != nil {
 			return nil, err
 		}
-		if err := first.share.Admit(n.id, n.url); err != nil {
+		if err := first.share.Admit(ctx, n.id, n.url); err != nil {
 			return nil, err
 		}
 		return a.Read(inv.Nonce, sealed)

@@ -46,41 +46,86 @@ func (s *Store) Peers() []Peer {
 	return list
 }
 
-// Add makes a node a member, or gives a member another address. A member keeps its vote; a new one has none until Promote.
+// Add makes a node a member, or gives a member another address. A member keeps its vote; a new one has none until Promote. A member that had the
+// address before is removed, but not this node: the caller knows that it has lost its folder, or is gone.
 func (s *Store) Add(id, address string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	return s.add(id, address)
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	for _, p := range s.Peers() {
+		if p.ID == id || p.Address != address {
+			continue
+		}
+		if p.ID == s.cfg.NodeID {
+			return taken(address, p.ID)
+		}
+		if err := explain(r.raft.RemoveServer(raft.ServerID(p.ID), 0, peerTimeout).Error()); err != nil {
+			return err
+		}
+	}
+	return s.place(r, id, address)
 }
 
-// Move gives a member another address. One that is none stays so: it may have been removed since the caller looked.
+// Move gives a member another address. One that is none stays so: it may have been removed since the caller looked. The error is of the kind Conflict
+// where another member has the address, which it keeps.
 func (s *Store) Move(id, address string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	member := false
 	for _, p := range s.Peers() {
-		if p.ID == id {
-			return s.add(id, address)
+		switch {
+		case p.ID == id:
+			member = true
+		case p.Address == address:
+			return taken(address, p.ID)
+		}
+	}
+	if !member {
+		return nil
+	}
+	return s.place(r, id, address)
+}
+
+// Vacate takes an address from the member that has it, if that is not id: the caller knows that id is there, and that one is not. The other stays a
+// member, with its vote, at no address (see AtNoAddress), until it tells where it is.
+func (s *Store) Vacate(address, id string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	for _, p := range s.Peers() {
+		if p.Address == address && p.ID != id {
+			return s.place(r, p.ID, AtNoAddress+p.ID)
 		}
 	}
 	return nil
 }
 
-func (s *Store) add(id, address string) error {
-	r := s.running.Load()
-	if r == nil || !s.Leading() {
-		return errVoid
-	}
+// AtNoAddress begins what stands in place of the address of a member whose address another has now; its id follows. Nobody can dial it, since it names
+// no port, and no two members have the same, which raft would not take.
+const AtNoAddress = "moved/"
+
+func taken(address, by string) error {
+	return errs.New(errs.Conflict, "the address %q is that of the member %q", address, by)
+}
+
+// place gives a node, which becomes a member if it is none, an address. The caller holds changing.
+func (s *Store) place(r *running, id, address string) error {
 	for _, p := range s.Peers() {
 		switch {
 		case p.ID == id && p.Address == address:
 			return nil
 		case p.ID == id && p.Voter:
 			return explain(r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())
-		case p.ID != id && p.Address == address:
-			// Another node had the address before; it has lost its folder, or got another place.
-			if err := explain(r.raft.RemoveServer(raft.ServerID(p.ID), 0, peerTimeout).Error()); err != nil {
-				return err
-			}
 		}
 	}
 	return explain(r.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())

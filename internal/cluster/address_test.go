@@ -1,0 +1,204 @@
+package cluster
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+	"arca/internal/storage/raft"
+)
+
+// A meeting is a node that leads, with members without a vote of whom nothing but their addresses is there.
+type meeting struct {
+	t    *testing.T
+	ring *barrier.Keyring
+	*Node
+}
+
+func newMeeting(t *testing.T, members ...string) *meeting {
+	t.Helper()
+	ring, err := barrier.NewKeyring(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := listening(t, ring, "leader")
+	n.cfg.Store.Bind(raft.Events{Follow: func() {}, Lead: func() {}, Applied: func(storage.Change) error { return nil }})
+	if err := n.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(members); i += 2 {
+		if err := n.cfg.Store.Add(members[i], members[i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &meeting{t, ring, n}
+}
+
+// answer has a node answer at an address; an address of "" is any that is free.
+func (m *meeting) answer(id, address string) string {
+	m.t.Helper()
+	p, err := newPass(m.ring, id)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	w, err := openWeb(p, "", []string{address}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(w.close)
+	return w.listeners[0].Addr().String()
+}
+
+// echo has a member say where it is.
+func (m *meeting) echo(id, address string) {
+	m.t.Helper()
+	if _, err := m.heard(m.t.Context(), Info{ID: id, Address: address}); err != nil {
+		m.t.Errorf("%s at %s: %v", id, address, err)
+	}
+}
+
+func (m *meeting) want(when string, members ...string) {
+	m.t.Helper()
+	got := map[string]string{}
+	for _, p := range m.cfg.Store.Peers() {
+		if p.ID != "leader" {
+			got[p.ID] = p.Address
+		}
+	}
+	want := map[string]string{}
+	for i := 0; i < len(members); i += 2 {
+		want[members[i]] = members[i+1]
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		m.t.Errorf("%s the members are %v, want %v", when, got, want)
+	}
+}
+
+// TestAddressUsedAgain has a member come up at the address of another, which stays a member.
+func TestAddressUsedAgain(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"a", "b"} {
+		t.Run(first+" first", func(t *testing.T) {
+			t.Parallel()
+			m := newMeeting(t)
+			x := m.answer("b", "") // a's, until now
+			list := []string{"a", x, "b", "b:1"}
+			if first == "b" {
+				list = []string{"b", "b:1", "a", x}
+			}
+			for i := 0; i < len(list); i += 2 {
+				if err := m.cfg.Store.Add(list[i], list[i+1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.echo("b", x)
+			m.want("when b has come up", "a", raft.AtNoAddress+"a", "b", x)
+			m.echo("a", "a:2")
+			m.want("when a has, too", "a", "a:2", "b", x)
+		})
+	}
+}
+
+// TestAddressInUse has a member claim the address of one that is there, and of one that is not heard: it does not get it until the other has moved.
+func TestAddressInUse(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, "c", "c:1", "d", "d:1")
+	x := m.answer("a", "")
+	if err := m.cfg.Store.Add("a", x); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		m.echo("c", x)
+		m.echo("c", "d:1")
+		m.want("while nobody moves", "a", x, "c", "c:1", "d", "d:1")
+	}
+	m.echo("d", "d:2")
+	m.echo("c", "d:1")
+	m.want("when d has moved", "a", x, "c", "d:1", "d", "d:2")
+}
+
+// TestAddressesSwapped has two members come up with each other's addresses.
+func TestAddressesSwapped(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t)
+	x, y := m.answer("b", ""), m.answer("a", "")
+	for _, p := range [][2]string{{"a", x}, {"b", y}} {
+		if err := m.cfg.Store.Add(p[0], p[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		m.echo("b", x)
+		m.echo("a", y)
+	}
+	m.want("after the swap", "a", y, "b", x)
+}
+
+// TestLeaderHasItsAddress has a node lead that came up at another's address.
+func TestLeaderHasItsAddress(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t)
+	old := m.cfg.Address
+	m.cfg.Address = m.answer("leader", "")
+	if err := m.cfg.Store.Add("a", m.cfg.Address); err != nil {
+		t.Fatal(err)
+	}
+	m.settle(m.running.Load())
+	m.want("when the leader has moved", "a", raft.AtNoAddress+"a")
+	for _, p := range m.cfg.Store.Peers() {
+		if p.ID == "leader" && p.Address != m.cfg.Address {
+			t.Errorf("the leader is at %s rather than %s", p.Address, m.cfg.Address)
+		}
+	}
+	m.echo("a", old)
+	m.want("when the other is at the leader's", "a", old)
+}
+
+// TestJoinRemovesNobodyThere has nodes join with an id or an address of a member.
+func TestJoinRemovesNobodyThere(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, "quiet", "127.0.0.1:1")
+	x := m.answer("a", "")
+	if err := m.cfg.Store.Add("a", x); err != nil {
+		t.Fatal(err)
+	}
+	m.mu.Lock()
+	m.since = time.Now().Add(-time.Minute)
+	m.mu.Unlock()
+	m.echo("a", x)
+	refused := func(what, id, address, why string) {
+		t.Helper()
+		if err := m.Admit(t.Context(), id, "https://"+address); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", what, err)
+		}
+		m.want(what, "a", x, "quiet", "127.0.0.1:1")
+	}
+	refused("the address of one that is there", "new", x, "answers at")
+	refused("the id of one that is there", "a", "127.0.0.1:2", "answers at")
+	refused("both", "a", x, "answers at")
+	refused("the address of the leader", "new", m.cfg.Address, "answers at")
+	m.mu.Lock()
+	m.known["quiet"] = Info{ID: "quiet", Heard: time.Now()}
+	m.mu.Unlock()
+	refused("the address of one that was just heard", "new", "127.0.0.1:1", "may still be there")
+	refused("the id of one that was just heard", "quiet", "127.0.0.1:2", "may still be there")
+	if err := m.Admit(t.Context(), "quiet", "https://127.0.0.1:1"); err != nil {
+		t.Errorf("the same node joins anew: %v", err)
+	}
+	m.want("as before", "a", x, "quiet", "127.0.0.1:1")
+	if err := m.Admit(t.Context(), "quiet", "https://127.0.0.1:2"); err != nil {
+		t.Errorf("a node that lost its folder joins at another address: %v", err)
+	}
+	if err := m.Admit(t.Context(), "new", "https://127.0.0.1:2"); err != nil {
+		t.Errorf("a node joins at the address of one that is gone: %v", err)
+	}
+	m.want("after all", "a", x, "new", "127.0.0.1:2")
+}
