@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -537,4 +538,56 @@ func TestRollingRestart(t *testing.T) {
 	stop()
 	clients.Wait()
 	t.Logf("%d requests", done.Load())
+}
+
+// TestAddressesSwapped has nodes come up with each other's cluster addresses, as pods may: nobody leaves the cluster, and it goes on.
+func TestAddressesSwapped(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.leader().must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
+	port := regexp.MustCompile(`cluster_addr .*127\.0\.0\.1:(\d+)`)
+	of := func(n *node) string { return port.FindStringSubmatch(n.config)[1] }
+	for what, choose := range map[string]func() (a, b *node){
+		"standbys":                 func() (a, b *node) { s := c.standbys(); return s[0], s[1] },
+		"the leader and a standby": func() (a, b *node) { return c.leader(), c.standbys()[0] },
+	} {
+		a, b := choose()
+		c.leader().must("PUT", "secret/before", map[string]any{"v": what})
+		for _, n := range []*node{a, b} {
+			n.signal(syscall.SIGKILL)
+			n.ended()
+			n.client.CloseIdleConnections()
+		}
+		x, y := of(a), of(b)
+		a.config, b.config = strings.ReplaceAll(a.config, ":"+x, ":"+y), strings.ReplaceAll(b.config, ":"+y, ":"+x)
+		began := time.Now()
+		for _, n := range []*node{a, b} {
+			n.start()
+			n.unseal()
+		}
+		await(t, what+": addresses", func() bool {
+			r, err := c.nodes[0].call(t.Context(), "GET", "sys/storage/raft/configuration", c.nodes[0].root, nil)
+			if err != nil || r.code != 200 {
+				return false
+			}
+			servers, _ := r.dig("data", "config", "servers").([]any)
+			at := map[string]bool{}
+			for _, s := range servers {
+				server, _ := s.(map[string]any)
+				at[fmt.Sprint(server["node_id"], " ", server["address"])] = server["voter"] == true
+			}
+			good := len(at) == 3
+			for i, n := range c.nodes {
+				good = good && at[fmt.Sprintf("node%d 127.0.0.1:%s", i+1, of(n))]
+			}
+			return good
+		})
+		t.Logf("%s: %v", what, time.Since(began))
+		c.leader().must("PUT", "secret/after", map[string]any{"v": what})
+		for _, n := range c.nodes {
+			await(t, what, func() bool {
+				return n.get("secret/before").text("data", "v") == what && n.get("secret/after").text("data", "v") == what
+			})
+		}
+	}
 }

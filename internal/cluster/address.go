@@ -130,7 +130,7 @@ func (n *Node) free(ctx context.Context, id, to string) error {
 		n.mu.Unlock()
 		if ago := time.Since(last); ago < justNow {
 			return errs.New(errs.Conflict, "the node %q at %q may still be there: if it is not, join again in %s",
-				p.ID, p.Address, (justNow - ago).Round(time.Second)+time.Second)
+				p.ID, p.Address, (justNow-ago).Round(time.Second)+time.Second)
 		}
 	}
 	return nil
