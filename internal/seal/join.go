@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"maps"
+	"sync"
 	"time"
 
 	"arca/internal/barrier"
@@ -20,8 +22,10 @@ import (
 // says anything that helps somebody who listens, or who has no shares: so the API may be reached without TLS.
 
 const (
-	nonceBytes  = 24 // 16 random, 8 of time
+	nonceBytes  = nonceOwn + 16 // with what shows that this manager made it
+	nonceOwn    = 16 + 8        // random, time
 	inviteFor   = 10 * time.Minute
+	maxSpent    = 4096
 	joinPurpose = "arca raft join"
 	replyLabel  = "arca raft join reply"
 )
@@ -38,25 +42,20 @@ func (m *Manager) Invite() (Invitation, error) {
 	if err != nil {
 		return Invitation{}, err
 	}
-	inv := Invitation{Nonce: make([]byte, 16, nonceBytes)}
-	_, _ = rand.Read(inv.Nonce) // never fails
-	inv.Nonce = binary.BigEndian.AppendUint64(inv.Nonce, uint64(now().UnixNano()))
+	inv := Invitation{Nonce: m.invites.nonce()}
 	inv.Config, err = json.Marshal(u.config)
 	return inv, err
 }
 
-// Admit checks the proof of a node with what it says about itself, and returns what encrypts the reply to it.
+// Admit checks the proof of a node with what it says about itself, and returns what encrypts the reply to it. Who has listened can send a right proof
+// once more; so an invitation serves once, and only where it was made: no other node knows whether it has served.
 func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]byte, error), err error) {
 	u, err := m.active()
 	if err != nil {
 		return nil, err
 	}
-	if len(nonce) != nonceBytes {
-		return nil, errProof
-	}
-	made := time.Unix(0, int64(binary.BigEndian.Uint64(nonce[16:])))
-	if age := now().Sub(made); age < 0 || age > inviteFor {
-		return nil, errs.New(errs.Denied, "the invitation has expired: join again")
+	if err := m.invites.check(nonce); err != nil {
+		return nil, err
 	}
 	a := Applicant{root: u.root}
 	want, err := a.Prove(nonce, self)
@@ -66,6 +65,9 @@ func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]
 	if !hmac.Equal(want, proof) {
 		return nil, errProof
 	}
+	if err := m.invites.spend(nonce); err != nil {
+		return nil, err
+	}
 	return func(plain []byte) ([]byte, error) {
 		key, err := a.key(nonce, "reply")
 		if err != nil {
@@ -74,6 +76,70 @@ func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]
 		defer key.Wipe()
 		return barrier.Wrap(key, replyLabel, plain)
 	}, nil
+}
+
+// invites are the invitations of one manager.
+type invites struct {
+	key [sha256.Size]byte // of no other manager, and of no other process
+
+	mu    sync.Mutex
+	spent map[string]time.Time // nonces that have served and have not expired, with when they were made
+}
+
+func (v *invites) init() {
+	_, _ = rand.Read(v.key[:]) // never fails
+	v.spent = map[string]time.Time{}
+}
+
+func (v *invites) nonce() []byte {
+	n := make([]byte, 16, nonceBytes)
+	_, _ = rand.Read(n) // never fails
+	n = binary.BigEndian.AppendUint64(n, uint64(now().UnixNano()))
+	return append(n, v.mark(n)...)
+}
+
+// mark shows that this manager made a nonce.
+func (v *invites) mark(own []byte) []byte {
+	h := hmac.New(sha256.New, v.key[:])
+	h.Write(own)
+	return h.Sum(nil)[:nonceBytes-nonceOwn]
+}
+
+// made is when a nonce was.
+func made(nonce []byte) time.Time {
+	return time.Unix(0, int64(binary.BigEndian.Uint64(nonce[16:])))
+}
+
+var errExpired = errs.New(errs.Denied, "the invitation has expired, has served already, or is another node's: join again")
+
+func (v *invites) check(nonce []byte) error {
+	if len(nonce) != nonceBytes {
+		return errProof
+	}
+	if !hmac.Equal(v.mark(nonce[:nonceOwn]), nonce[nonceOwn:]) {
+		return errExpired
+	}
+	if age := now().Sub(made(nonce)); age < 0 || age > inviteFor {
+		return errExpired
+	}
+	return nil
+}
+
+// spend notes that an invitation has served. Only those who have the root key come so far; should there be very many, they wait.
+func (v *invites) spend(nonce []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, is := v.spent[string(nonce)]; is {
+		return errExpired
+	}
+	if len(v.spent) >= maxSpent {
+		maps.DeleteFunc(v.spent, func(_ string, since time.Time) bool { return now().Sub(since) > inviteFor })
+	}
+	if len(v.spent) >= maxSpent {
+		return errs.New(errs.Unavailable, "%d nodes have joined within %s: join again later", maxSpent, inviteFor)
+	}
+	v.spent[string(nonce)] = made(nonce)
+	return nil
 }
 
 var errProof = errs.New(errs.Denied, "the answer to the challenge is wrong: the node has no or other unseal keys")

@@ -89,6 +89,7 @@ type Manager struct {
 	turn    chan struct{}           // holds one value while an operation runs; only it may swap state
 	ill     illnesses
 	kick    chan struct{} // tells Watch to look now
+	invites invites       // of nodes that join
 	// opened says that the node was open once.
 	opened atomic.Bool
 }
@@ -143,6 +144,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{cfg: cfg, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 	m.state.Store(&state{})
+	m.invites.init()
 	return m, nil
 }
 
