@@ -202,3 +202,37 @@ func TestJoinRemovesNobodyThere(t *testing.T) {
 	}
 	m.want("after all", "a", x, "new", "127.0.0.1:2")
 }
+
+// TestProbeIsToldOfTheLeader has a node that hears of no leader ask one that does: it finds the leader at an address that it did not know.
+func TestProbeIsToldOfTheLeader(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, "b", "b:1")
+	serve := func(n *Node) {
+		r := n.running.Load()
+		r.work.Go(func() {
+			for {
+				c, err := r.web.streams[protoAsk].Accept()
+				if err != nil {
+					return
+				}
+				r.work.Go(func() { n.serve(r.ctx, c) })
+			}
+		})
+	}
+	serve(m.Node)
+	standby, _ := listening(t, m.ring, "standby")
+	standby.part = led{id: "leader", address: m.cfg.Address}
+	standby.cfg.Store.Bind(raft.Events{})
+	serve(standby)
+	b, r := listening(t, m.ring, "b")
+	b.cfg.Store.Bind(raft.Events{})
+	if err := b.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.cfg.Store.Add("standby", standby.cfg.Address); err != nil { // whom it knows
+		t.Fatal(err)
+	}
+	b.part = led{}
+	b.probe(r)
+	m.want("when it has asked", "b", b.cfg.Address)
+}
