@@ -317,6 +317,9 @@ func (s *Store) Await(ctx context.Context, m Mark) error {
 	for {
 		progress := s.awaits(m.Index)
 		if progress == nil {
+			if !s.vouched(m) {
+				return errDoubt
+			}
 			return nil
 		}
 		r := s.running.Load()

@@ -134,6 +134,9 @@ func (r *run) commit() error {
 		ops = append(ops, r.peers.op())
 	}
 	ops = append(ops, r.at.op())
+	if s.doubted() != (doubt{}) {
+		ops = append(ops, storage.Op{Kind: storage.Delete, Key: doubtKey})
+	}
 	if err := s.state.Load().Replay(ops, r.sealed); err != nil {
 		return err
 	}
@@ -232,11 +235,11 @@ func (s *Store) settle(at position) error {
 	st := s.state.Load()
 	if now := s.position(); at.index > now.index {
 		at.batch = now.batch
-		if err := st.Replay(storage.Batch{at.op()}, true); err != nil {
+		if err := st.Replay(storage.Batch{at.op(), {Kind: storage.Delete, Key: doubtKey}}, true); err != nil {
 			return err
 		}
 		s.mu.Lock()
-		s.at = at
+		s.at, s.doubt = at, doubt{}
 		s.mu.Unlock()
 		return nil
 	}
@@ -262,6 +265,7 @@ func (f fsm) Restore(from io.ReadCloser) error {
 	f.mode.Lock()
 	defer f.mode.Unlock()
 	f.followLocked()
+	given := f.doubted()
 	if err := f.adopt(r); err != nil {
 		return err
 	}
@@ -270,7 +274,10 @@ func (f fsm) Restore(from io.ReadCloser) error {
 		f.fail(err)
 		return err
 	}
-	f.reached(r.at.index)
+	f.mu.Lock()
+	f.reachAtLocked(r.at.index)
+	f.mu.Unlock()
+	f.given(given, r.at)
 	return nil
 }
 
@@ -288,6 +295,9 @@ func (s *Store) adopt(r *received) error {
 	}
 	old := s.state.Swap(next)
 	s.moved(r.at, &r.peers)
+	s.mu.Lock()
+	s.doubt = r.doubt
+	s.mu.Unlock()
 	old.dropped.Store(true)
 	if err := old.release(); err != nil {
 		s.log.Warn("remove the state before the snapshot", "error", err)

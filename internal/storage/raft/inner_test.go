@@ -311,3 +311,61 @@ func TestLogCutShort(t *testing.T) {
 		}
 	}
 }
+
+// TestDoubt opens a store again that has restored a snapshot: it knows that it does not know whether others have, until something is written.
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openAlone(t, dir, false)
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := s.WriteArchive(&file, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.ReadArchive(&file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Restore(a), a.Close()); err != nil {
+		t.Fatal(err)
+	}
+	at := s.position()
+	closed := func() {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed()
+	if s, err = Open(Config{Dir: dir, NodeID: "node1"}); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.doubted(); d != (doubt{at.index, at.term}) {
+		t.Errorf("opened again: in doubt of %v, want %v", d, at)
+	}
+	for m, good := range map[Mark]bool{
+		{Index: at.index - 1, Term: at.term}: false, {Index: at.index, Term: at.term + 1}: false, {Index: at.index, Term: at.term}: true,
+	} {
+		if err := s.Await(t.Context(), m); (err == nil) != good {
+			t.Errorf("read up to %v: %v", m, err)
+		}
+	}
+	closed()
+	s = openAlone(t, dir, true)
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("w")}}); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.doubted(); d != (doubt{}) {
+		t.Errorf("in doubt of %v after a write", d)
+	}
+	closed()
+	if s, err = Open(Config{Dir: dir, NodeID: "node1"}); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.doubted(); d != (doubt{}) {
+		t.Errorf("in doubt of %v after a write, opened again", d)
+	}
+	closed()
+}

@@ -18,6 +18,7 @@ import (
 const (
 	positionKey = "\x00raft/position"
 	peersKey    = "\x00raft/peers"
+	doubtKey    = "\x00raft/restored"
 )
 
 // A position is the last entry that is in the state, and the last one that was a batch and not void.
@@ -64,6 +65,30 @@ func readPosition(store *pebble.Store) (at position, who peers, err error) {
 	who.index = binary.BigEndian.Uint64(value)
 	who.conf, err = decodeConfiguration(value[8:])
 	return at, who, err
+}
+
+// A doubt is the position of a state that an operator has restored, and of which it is not known that the cluster has taken
+// it: where the leader that restored it was lost meanwhile, others may go on with what they had. It is a part of the state
+// itself, so that whoever is sent the state shares the doubt. The next entry that is applied ends it. The zero doubt is none.
+type doubt struct{ index, term uint64 }
+
+func (d doubt) op() storage.Op {
+	b := binary.BigEndian.AppendUint64(nil, d.index)
+	return storage.Op{Kind: storage.Put, Key: doubtKey, Value: binary.BigEndian.AppendUint64(b, d.term)}
+}
+
+// readDoubt reads whether a state is in doubt.
+func readDoubt(store *pebble.Store) (doubt, error) {
+	value, err := store.Get(context.Background(), doubtKey)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return doubt{}, nil
+	case err != nil:
+		return doubt{}, err
+	case len(value) != 16:
+		return doubt{}, errPosition
+	}
+	return doubt{binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])}, nil
 }
 
 var errPosition = errs.New(errs.Failed, "the raft state does not say to which entry of the log it belongs: it is damaged; restore a snapshot")

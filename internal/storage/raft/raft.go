@@ -116,6 +116,7 @@ type Store struct {
 	at       position
 	ran      position // the last entry that the state machine was given: at may be beyond, by raft's own entries
 	peers    peers
+	doubt    doubt
 	waiting  *pending // the Apply under way
 	by       uint64
 	number   uint64
@@ -242,11 +243,15 @@ func (f *failure) get() error {
 
 // fail ends the store's part in the cluster: what it cannot apply it must not skip. Others go on without it.
 func (s *Store) fail(err error) {
-	wrapped := error(errs.New(errs.Unavailable, "the raft state cannot be written; the node leaves the cluster until arca is started again: %w", err))
-	if !s.broken.err.CompareAndSwap(nil, &wrapped) {
+	s.leave(errs.New(errs.Unavailable, "the raft state cannot be written; the node leaves the cluster until arca is started again: %w", err))
+}
+
+// leave ends the store's part in the cluster for good, until it is opened again. The first reason stays.
+func (s *Store) leave(why error) {
+	if !s.broken.err.CompareAndSwap(nil, &why) {
 		return
 	}
-	s.log.Error("the raft state cannot be written: this node takes no part in the cluster until arca is started again", "error", err)
+	s.log.Error("this node takes no part in the cluster until arca is started again", "error", why)
 	go s.Stop() // it waits for the goroutine that calls this
 }
 
@@ -261,6 +266,9 @@ func (s *Store) moved(at position, who *peers) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at, s.ran = at, at
+	if at.index > s.doubt.index {
+		s.doubt = doubt{}
+	}
 	if who != nil {
 		s.peers = *who
 	}
@@ -270,9 +278,14 @@ func (s *Store) moved(at position, who *peers) {
 func (s *Store) reached(index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if index <= s.reachAt {
-		return
+	if index > s.reachAt {
+		s.reachAtLocked(index)
 	}
+}
+
+// reachAtLocked sets how far readers are. It goes back only where another state takes the place of one that nobody had
+// committed. The caller holds mu.
+func (s *Store) reachAtLocked(index uint64) {
 	s.reachAt = index
 	if s.progress != nil {
 		close(s.progress)

@@ -203,15 +203,21 @@ func (in *incoming) open() (*received, error) {
 	at, _, err := readPosition(st.Store)
 	if err == nil {
 		in.at.batch = at.batch
+		ops := storage.Batch{in.at.op(), in.peers.op()}
 		if at.index != in.at.index {
 			in.at.batch = in.at.index // a snapshot that somebody has brought; entries under way know nothing of it
+			ops = storage.Batch{in.at.op(), in.peers.op(), doubt{in.at.index, in.at.term}.op()}
 		}
-		err = st.Replay(storage.Batch{in.at.op(), in.peers.op()}, true)
+		err = st.Replay(ops, true)
+	}
+	var unsure doubt
+	if err == nil {
+		unsure, err = readDoubt(st.Store)
 	}
 	if err != nil {
 		return nil, errors.Join(err, st.release())
 	}
-	return &received{id: in.id, at: in.at, peers: in.peers, size: in.size, state: st}, nil
+	return &received{id: in.id, at: in.at, peers: in.peers, doubt: unsure, size: in.size, state: st}, nil
 }
 
 // A received is a snapshot that can become the state.
@@ -219,6 +225,7 @@ type received struct {
 	id    string
 	at    position
 	peers peers
+	doubt doubt
 	size  int64
 
 	mu    sync.Mutex

@@ -159,7 +159,9 @@ func (s *Store) openState() error {
 		}
 	}
 	s.state.Store(st)
-	s.at, s.peers, err = readPosition(st.Store)
+	if s.at, s.peers, err = readPosition(st.Store); err == nil {
+		s.doubt, err = readDoubt(st.Store)
+	}
 	return err
 }
 

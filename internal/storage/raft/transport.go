@@ -26,6 +26,8 @@ type inlet struct {
 	done  chan struct{}
 	heard func(id raft.ServerID, term uint64, sent time.Duration, firm bool)
 	clock *clock.Clock
+	// intercept answers what raft must not hear, and reports whether it has.
+	intercept func(raft.RPC) bool
 
 	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
 	deaf  bool         // raft has ended; guarded by beats
@@ -67,6 +69,9 @@ func (in *inlet) run() {
 	for {
 		select {
 		case call := <-from:
+			if in.intercept(call) {
+				continue
+			}
 			select {
 			case in.calls <- call:
 			case <-in.done:

@@ -1,0 +1,63 @@
+package raft
+
+import (
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+)
+
+// errDoubt is the answer to a read of a state of which it is not known that the cluster has taken it.
+var errDoubt = errs.New(errs.NotActive, "a snapshot was restored, and this node does not know yet whether the cluster has taken it: try again in a moment")
+
+func (s *Store) doubted() doubt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doubt
+}
+
+// vouched reports whether the state, that is as far as m, is one that the cluster has taken: it is if m, the leader's word,
+// is of it or of what came after, or if raft knows that something after it is committed.
+func (s *Store) vouched(m Mark) bool {
+	d := s.doubted()
+	if d == (doubt{}) || m.Index > d.index || m.Index == d.index && m.Term == d.term {
+		return true
+	}
+	r := s.running.Load()
+	return r != nil && r.raft.CommitIndex() > d.index
+}
+
+// intercept keeps from raft what comes of a leader that does not have the restored state that this node has: raft would
+// store that leader's entries beside a state that they do not belong to, and skip those that it takes for applied.
+//
+// The log of a leader that has the state begins behind it. One that does not is asked from its log's beginning on. Where that is gone it
+// sends a snapshot, which takes the state's place; where it is there this node cannot be brought back.
+func (s *Store) intercept(r *running, call raft.RPC) bool {
+	req, ok := call.Command.(*raft.AppendEntriesRequest)
+	if !ok {
+		return false
+	}
+	d, term := s.doubted(), r.raft.CurrentTerm()
+	switch {
+	case d == (doubt{}), req.Term <= d.term, req.Term < term:
+		return false // that term's leader restored it; and raft refuses who leads no more
+	case req.PrevLogEntry == 0 && len(req.Entries) == 0:
+		return false // that it leads is all that it says
+	case req.PrevLogEntry > d.index, req.PrevLogEntry == d.index && req.PrevLogTerm == d.term:
+		return false
+	case req.PrevLogEntry == 0:
+		s.leave(errs.New(errs.Unavailable, "a snapshot was restored on this node, but the cluster goes on without it, and its state cannot be "+
+			"mended: remove the node from the cluster (operator raft remove-peer), empty its storage folder, and join it anew"))
+	}
+	call.Respond(&raft.AppendEntriesResponse{Term: term, NoRetryBackoff: true}, nil) // LastLog is 0
+	return true
+}
+
+// given looks at a state that has taken the place of one in doubt. Raft cannot go on behind a state that ends before what it last had in its
+// log, until it is started again.
+func (s *Store) given(before doubt, at position) {
+	r := s.running.Load()
+	if before == (doubt{}) || r == nil || at.index > r.raft.LastIndex() || at.index == before.index && at.term == before.term {
+		return
+	}
+	s.leave(errs.New(errs.Unavailable, "a snapshot was restored on this node, but the cluster goes on without it; the node has the cluster's state again: start arca again"))
+}
