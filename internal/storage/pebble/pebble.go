@@ -283,6 +283,17 @@ func (s *Store) Room(n int) error {
 	return s.space.admit(n)
 }
 
+// Full reports whether the disk is so full that a write may wait for room.
+func (s *Store) Full() bool { return s.space.full() }
+
+// GiveUp has a write that waits for room on a full disk end with an error, and the store take no more of them until it is opened again.
+// Where the disk is not full it does nothing.
+func (s *Store) GiveUp() {
+	if s.space.full() {
+		s.fault.set(errs.New(errs.Unavailable, "the disk of the storage folder %q is full, and a write that waited for room was given up", s.space.dir))
+	}
+}
+
 // About what Pebble adds to an operation and a batch.
 const (
 	opOverhead  = 12

@@ -43,11 +43,11 @@ func (l *lease) begin(term uint64) {
 	l.wake()
 }
 
-// handOver notes that another is told to take over.
-func (l *lease) handOver() {
+// handOver notes that another is told to take over in a term, of which a lease may not have begun yet.
+func (l *lease) handOver(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.handed = l.term
+	l.handed = max(l.handed, term)
 }
 
 // left is how much of the lease is left, at now, for a read that began at a time; not above 0 for nothing.

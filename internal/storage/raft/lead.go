@@ -237,6 +237,9 @@ func (s *Store) Stop() {
 	if r == nil {
 		return
 	}
+	through := make(chan struct{})
+	defer close(through)
+	go s.giveUp(through)
 	s.follow()
 	if err := r.raft.Shutdown().Error(); err != nil {
 		s.log.Warn("stop raft", "error", err)
@@ -251,16 +254,34 @@ func (s *Store) Stop() {
 	s.running.Store(nil)
 }
 
+// giveUp ends the wait of a state machine whose disk is full, should a stop not come through because of it: what it holds up would
+// never end otherwise. The store is broken then, until arca is started again, and all that was applied is there.
+func (s *Store) giveUp(through <-chan struct{}) {
+	t := time.NewTicker(stopPatience)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			s.state.Load().GiveUp()
+		case <-through:
+			return
+		}
+	}
+}
+
+// stopPatience is how long a stop waits for room on the disk.
+const stopPatience = 3 * time.Second
+
 // watch turns raft's notices of leadership into Lead and Follow.
 func (s *Store) watch(r *running) {
 	var caughtUp chan error
 	var term uint64 // in which this node is catching up
 	catchUp := func() {
-		ch := make(chan error, 1)
-		caughtUp, term = ch, r.raft.CurrentTerm()
+		ch, current := make(chan error, 1), r.raft.CurrentTerm()
+		caughtUp, term = ch, current
 		r.work.Go(func() {
 			before := r.raft.CommitIndex()
-			err := r.raft.Barrier(enqueueTimeout).Error()
+			err := s.barrier(r, current)
 			if err == nil {
 				s.reached(before) // raft's own entries among them leave no trace in the state
 			}
@@ -300,6 +321,42 @@ func (s *Store) watch(r *running) {
 	}
 }
 
+// barrier returns when all that was committed before is applied, or this node leads no more in the term. Where its disk is full it cannot
+// be, and nobody else leads while this node does: it has another take over.
+func (s *Store) barrier(r *running, term uint64) error {
+	done := make(chan error, 1)
+	go func() { done <- r.raft.Barrier(enqueueTimeout).Error() }() // ends when the state machine has come so far, or with it
+	look := time.NewTicker(catchUpLook)
+	defer look.Stop()
+	var tried time.Time
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+		case <-r.done:
+			return raft.ErrRaftShutdown
+		}
+		if r.raft.State() != raft.Leader || r.raft.CurrentTerm() != term {
+			return raft.ErrLeadershipLost
+		}
+		if !s.state.Load().Full() || time.Since(tried) < giveWayPause {
+			continue
+		}
+		tried = time.Now()
+		s.lease.handOver(term)
+		s.log.Error("the disk is full: this node was elected and cannot take in what was written before, so another is to lead the cluster")
+		go func() {
+			if err := r.raft.LeadershipTransfer().Error(); err != nil {
+				s.log.Warn("no other node takes over", "error", err)
+			}
+		}()
+	}
+}
+
+// catchUpLook is how often a new leader that is not caught up looks why.
+const catchUpLook = time.Second
+
 // catchUpPause is how long a leader that could not catch up waits until it tries again.
 const catchUpPause = 20 * time.Millisecond
 
@@ -334,6 +391,9 @@ func (s *Store) lead(r *running, term uint64) {
 }
 
 func (s *Store) follow() {
+	if s.leading.Load() == nil {
+		return // mode may be held for long: by a state machine that waits for room on the disk
+	}
 	s.mode.Lock()
 	defer s.mode.Unlock()
 	s.followLocked()
@@ -341,12 +401,13 @@ func (s *Store) follow() {
 
 // followLocked ends this node's leadership, if it has it. The caller holds mode.
 func (s *Store) followLocked() {
-	l := s.leading.Swap(nil)
+	l := s.leading.Load()
 	if l == nil {
 		return
 	}
+	s.lease.begin(0) // before others can see that the leadership is over: it may be handed on then
+	s.leading.Store(nil)
 	close(l.over)
-	s.lease.begin(0)
 	if r := s.running.Load(); r != nil {
 		s.pace(r, heartbeatTime)
 	}
@@ -482,18 +543,24 @@ func (s *Store) Leader() (id, address string) {
 // returns when this node does not lead any more; when nobody takes over it leads on, with an error.
 func (s *Store) StepDown(id string) error {
 	r := s.running.Load()
-	if r == nil || s.leading.Load() == nil {
+	if r == nil {
+		return errVoid
+	}
+	ready := s.leading.Load() != nil
+	if !ready && r.raft.State() != raft.Leader {
 		return errVoid
 	}
 	if s.alone(r) {
 		return errs.New(errs.Precondition, "there is no other voter that could take over")
 	}
 	to, furthest := s.successor(r, id)
-	if to == nil {
+	if !ready && id == "" { // who answers is not known before this node is caught up, and it may never be: see barrier
+		furthest = true
+	} else if to == nil {
 		return errs.New(errs.Precondition, "no other voter answers, that could take over")
 	}
 	s.drain()
-	s.lease.handOver()
+	s.lease.handOver(r.raft.CurrentTerm())
 	s.follow() // first: the lease must not outlive the leader
 	var f raft.Future
 	if furthest {

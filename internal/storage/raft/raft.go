@@ -50,6 +50,8 @@ type Config struct {
 	SnapshotInterval  time.Duration // how often that is looked at; 0 is two minutes
 
 	Clock *clock.Clock // by which leases are measured; nil is the machine's
+
+	fs vfs.FS // instead of the memory, for tests of what a disk does
 }
 
 // Timers, at a multiplier of 1.
@@ -161,6 +163,9 @@ func Open(cfg Config) (*Store, error) {
 	s.by = binary.BigEndian.Uint64(by[:])
 	if cfg.Memory {
 		s.fs, s.cfg.Dir = vfs.NewMem(), "arca"
+		if cfg.fs != nil {
+			s.fs = cfg.fs
+		}
 	} else if cfg.Dir == "" {
 		return nil, errs.New(errs.Invalid, "raft storage needs a path to a folder")
 	}
