@@ -162,7 +162,7 @@ func (c *Core) applied(ch storage.Change) error {
 		if err != nil {
 			c.log.Error("the keyring cannot be read any more: this node is sealed", "error", err)
 			go func() {
-				if err := c.Shut(); err != nil {
+				if err := c.shut(a); err != nil {
 					c.log.Error("seal", "error", err)
 				}
 			}()

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	driver "github.com/go-sql-driver/mysql"
@@ -127,6 +128,9 @@ func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 		}
 		return l.put(ctx, conn, lockRow{ID: c.ID, Holder: c.Value}, c.TTL)
 	})
+	if l.name == fenceKey && errors.Is(err, remote.ErrUnknown) && ctx.Err() == nil { // lost at the commit
+		err = fmt.Errorf("%w: %w", remote.ErrLost, err)
+	}
 	return h, err
 }
 

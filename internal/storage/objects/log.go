@@ -58,6 +58,7 @@ func (d *Driver) extend(ctx context.Context, body []byte) error {
 		there, err = d.cfg.Store.Get(ctx, key, maxRecordBytes)
 		switch {
 		case err == nil && !bytes.Equal(there, body):
+			d.sure = time.Time{} // whose the log is is to be looked at before anything is said of it
 			return remote.ErrFenced
 		case d.cfg.Store.IsNotFound(err): // it was about to be made, and was not
 			return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
@@ -76,6 +77,7 @@ func (d *Driver) extend(ctx context.Context, body []byte) error {
 			return fmt.Errorf("%w: %w", remote.ErrUnknown, err)
 		}
 		if newest.n >= n {
+			d.sure = time.Time{}
 			return remote.ErrFenced // what was written lies before a state, where nobody reads
 		}
 		made = newest.now

@@ -92,7 +92,9 @@ func (p *pool) once(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	if !fresh && stale(c.Conn()) {
 		_ = c.Conn().Close() // it is closed already
 		p.drop()
-		if c, err = p.dial(ctx); err != nil {
+		if c, err = p.dial(ctx); err != nil && ctx.Err() == nil { // no pooler, but the server's end
+			return fmt.Errorf("%w: %w", remote.ErrLost, err)
+		} else if err != nil {
 			return err
 		}
 	}

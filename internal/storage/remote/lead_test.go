@@ -1,8 +1,10 @@
 package remote_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -73,7 +75,8 @@ func (*lock) Close() error { return nil }
 // driver is a database that is empty and takes no time, but to give the fence back.
 type driver struct {
 	*place
-	slow time.Duration
+	slow  time.Duration
+	write error // of every write; nil is remote.ErrLost
 }
 
 func (d *driver) Claim(_ context.Context, c remote.Claim) (remote.Holder, error) {
@@ -105,8 +108,8 @@ func (*driver) Holder(context.Context) (remote.Holder, error)              { ret
 func (*driver) Close() error                                               { return nil }
 func (*driver) Get(context.Context, string) ([]byte, error)                { return nil, storage.ErrNotFound }
 func (*driver) Page(context.Context, remote.Page) ([]storage.Entry, error) { return nil, nil }
-func (*driver) Write(context.Context, string, *remote.Write, func(storage.Before)) error {
-	return remote.ErrLost
+func (d *driver) Write(context.Context, string, *remote.Write, func(storage.Before)) error {
+	return cmp.Or(d.write, remote.ErrLost)
 }
 
 func newStore(t *testing.T, p *place, name string, slow time.Duration, fail error) *remote.Store {
@@ -518,6 +521,25 @@ func TestLockGoneBeforeFence(t *testing.T) {
 		synctest.Wait()
 		if leads != 1 || !s.Leading() {
 			t.Errorf("when the lock is free it led %d times", leads)
+		}
+	})
+}
+
+// TestUnknownAndFenced has a commit found to be another's to carry out: it is not said that nothing was written, as whoever hears
+// that does it again.
+func TestUnknownAndFenced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := remote.New(remote.Config{Driver: &driver{
+			place: &place{claimed: map[string]time.Time{}}, write: errors.Join(remote.ErrUnknown, fmt.Errorf("carry it out: %w", remote.ErrFenced)),
+		}, Name: "test"})
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop()
+		err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("v")}})
+		if err == nil || errors.Is(err, storage.ErrNotApplied) {
+			t.Errorf("the write is said to be undone, or done: %v", err)
 		}
 	})
 }

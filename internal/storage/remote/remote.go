@@ -352,14 +352,14 @@ func (s *Store) Apply(ctx context.Context, b storage.Batch) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrUnknown): // also of one that another node has carried out, which has the fence by now
+		s.log.Warn("the outcome of a commit is not known: the node begins anew from what is in the database", "error", err)
+		s.leave(t)
+		return errs.New(errs.Unavailable, "%s: %w", s.cfg.Name, err)
 	case errors.Is(err, ErrFenced):
 		s.setTrouble(errs.New(errs.NotActive, "%w", ErrFenced))
 		s.leave(t)
 		return errVoid
-	case errors.Is(err, ErrUnknown):
-		s.log.Warn("the outcome of a commit is not known: the node begins anew from what is in the database", "error", err)
-		s.leave(t)
-		return errs.New(errs.Unavailable, "%s: %w", s.cfg.Name, err)
 	case errors.Is(err, ErrLost):
 		s.lost(err)
 		s.leave(t)
