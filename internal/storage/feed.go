@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -152,7 +153,7 @@ func (db *DB) adopt(c *commit, snap Snapshot) (old *generation, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	switch {
-	case db.gen.Load() == nil:
+	case db.gen.Load() == nil, errors.Is(db.err, ErrClosed): // or it is being closed, and the last write is still under way
 		return nil, ErrClosed
 	case db.flushing:
 		db.err = errs.New(errs.Unavailable, "storage: changed from elsewhere while it had writes under way")

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -27,6 +28,8 @@ type Store struct {
 	fault *fault
 	space *space
 	dir   string
+
+	commits atomic.Int64 // under way
 }
 
 var _ storage.Backend = (*Store)(nil)
@@ -287,9 +290,9 @@ func (s *Store) Room(n int) error {
 func (s *Store) Full() bool { return s.space.full() }
 
 // GiveUp has a write that waits for room on a full disk end with an error, and the store take no more of them until it is opened again.
-// Where the disk is not full it does nothing.
+// Where none waits, or the disk is not full, it does nothing.
 func (s *Store) GiveUp() {
-	if s.space.full() {
+	if s.commits.Load() > 0 && s.space.full() {
 		s.fault.set(errs.New(errs.Unavailable, "the disk of the storage folder %q is full, and a write that waited for room was given up", s.space.dir))
 	}
 }
@@ -313,6 +316,8 @@ func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) error {
 }
 
 func (s *Store) commitNow(b *pebble.Batch, how *pebble.WriteOptions) (err error) {
+	s.commits.Add(1)
+	defer s.commits.Add(-1)
 	defer func() {
 		if p := recover(); p != nil {
 			s.fault.set(errs.New(errs.Unavailable, "storage failed: %v", p))

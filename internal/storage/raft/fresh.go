@@ -150,14 +150,17 @@ func (s *Store) Fresh(ctx context.Context) error {
 // hold returns while the lease lasts.
 func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
 	var patience *time.Timer
-	began := s.clock.Now()
+	began, pause := s.clock.Now(), askPause
 	for now := began; ; now = s.clock.Now() {
 		s.lease.mu.Lock()
 		left := s.lease.left(began, now)
 		if left <= leaseTime/2 && s.lease.term == l.term {
 			servers := s.servers(r)
 			s.lease.extend(raft.ServerID(s.cfg.NodeID), servers, now)
-			if left = s.lease.left(began, now); left <= leaseTime/2 && now-s.lease.asked >= askPause {
+			if s.lease.handed == l.term {
+				pause = askPause / 50 // each read needs an answer to what is asked after it began
+			}
+			if left = s.lease.left(began, now); left <= leaseTime/2 && now-s.lease.asked >= pause {
 				s.lease.asked = now
 				s.ask(r, l, servers)
 			}
@@ -175,7 +178,7 @@ func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
 			patience = time.NewTimer(freshPatience)
 			defer patience.Stop()
 		}
-		again := time.NewTimer(askPause)
+		again := time.NewTimer(pause)
 		select {
 		case <-more:
 		case <-again.C:

@@ -247,6 +247,7 @@ func (s *Store) Stop() {
 	r.inlet.ended()
 	close(r.done)
 	r.work.Wait()
+	s.follow() // should it have begun to lead since
 	if err := r.inlet.Close(); err != nil {
 		s.log.Warn("close the raft transport", "error", err)
 	}
@@ -560,8 +561,8 @@ func (s *Store) StepDown(id string) error {
 		return errs.New(errs.Precondition, "no other voter answers, that could take over")
 	}
 	s.drain()
-	s.lease.handOver(r.raft.CurrentTerm())
 	s.follow() // first: the lease must not outlive the leader
+	s.lease.handOver(r.raft.CurrentTerm())
 	var f raft.Future
 	if furthest {
 		f = r.raft.LeadershipTransfer()

@@ -78,7 +78,7 @@ func (d doubt) op() storage.Op {
 }
 
 // readDoubt reads whether a state is in doubt.
-func readDoubt(store *pebble.Store) (doubt, error) {
+func readDoubt(store *pebble.Store, at position) (doubt, error) {
 	value, err := store.Get(context.Background(), doubtKey)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -88,7 +88,11 @@ func readDoubt(store *pebble.Store) (doubt, error) {
 	case len(value) != 16:
 		return doubt{}, errPosition
 	}
-	return doubt{binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])}, nil
+	d := doubt{binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])}
+	if at.index > d.index { // what came after it was applied, by a version of arca that does not know of the key
+		return doubt{}, nil
+	}
+	return d, nil
 }
 
 var errPosition = errs.New(errs.Failed, "the raft state does not say to which entry of the log it belongs: it is damaged; restore a snapshot")

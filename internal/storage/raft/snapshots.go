@@ -212,7 +212,7 @@ func (in *incoming) open() (*received, error) {
 	}
 	var unsure doubt
 	if err == nil {
-		unsure, err = readDoubt(st.Store)
+		unsure, err = readDoubt(st.Store, in.at)
 	}
 	if err != nil {
 		return nil, errors.Join(err, st.release())

@@ -160,7 +160,7 @@ func (s *Store) openState() error {
 	}
 	s.state.Store(st)
 	if s.at, s.peers, err = readPosition(st.Store); err == nil {
-		s.doubt, err = readDoubt(st.Store)
+		s.doubt, err = readDoubt(st.Store, s.at)
 	}
 	return err
 }
