@@ -115,7 +115,7 @@ func (d *driver) Write(context.Context, string, *remote.Write, func(storage.Befo
 func newStore(t *testing.T, p *place, name string, slow time.Duration, fail error) *remote.Store {
 	t.Helper()
 	s := remote.New(remote.Config{
-		Driver: &driver{p, slow}, Lock: &lock{p, name, slow, fail}, Name: "test", Node: name, Address: name + ":1", Pause: 2 * time.Second, Poll: 500 * time.Millisecond,
+		Driver: &driver{place: p, slow: slow}, Lock: &lock{p, name, slow, fail}, Name: "test", Node: name, Address: name + ":1", Pause: 2 * time.Second, Poll: 500 * time.Millisecond,
 	})
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
