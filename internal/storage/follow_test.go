@@ -3,6 +3,7 @@ package storage_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"arca/internal/storage"
@@ -92,5 +93,37 @@ func TestFollow(t *testing.T) {
 				t.Errorf("an update of the leader: %v", err)
 			}
 		})
+	}
+}
+
+// TestAppliedWhileClosing has another node write while a DB is closed that has a write under way: that is no trouble, as nobody
+// reads there any more.
+func TestAppliedWhileClosing(t *testing.T) {
+	t.Parallel()
+	mem, err := pebble.Open(pebble.Config{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &held{mem, make(chan struct{}), make(chan error)}
+	db := storage.Open(h, storage.Config{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := db.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("first", []byte("x")) })
+		if err == nil {
+			t.Error("what failed is said to be written")
+		}
+	})
+	<-h.entered
+	all.Go(func() { _ = db.Close() })
+	for !errors.Is(db.Err(), storage.ErrClosed) {
+		// Close is about to say so.
+	}
+	if err := db.Applied(storage.Change{Keys: []string{"second"}}); !errors.Is(err, storage.ErrClosed) {
+		t.Errorf("what another wrote: %v", err)
+	}
+	h.result <- errors.New("connection lost")
+	all.Wait()
+	if err := mem.Close(); err != nil {
+		t.Error(err)
 	}
 }
