@@ -47,8 +47,8 @@ func (d kesDoor) ask(ctx context.Context, method, path string, body any) (int, m
 	return res.StatusCode, out
 }
 
-// newKESTrio is a cluster whose nodes all have a listener for KES.
-func newKESTrio(t *testing.T) (*trio, []kesDoor, string) {
+// newKESTrio is a cluster whose nodes all have a listener for KES, and a mount whose keys their client may make and use.
+func newKESTrio(t *testing.T) (*trio, []kesDoor) {
 	t.Helper()
 	cert, key := selfSigned(t)
 	pair, err := tls.X509KeyPair(cert, key)
@@ -92,18 +92,19 @@ telemetry { prometheus_retention_time = "1h" }
 		n.joined(first)
 	}
 	c.await(3)
-	return c, doors, identity.Of(leaf)
+	leader := c.leader()
+	leader.must("POST", "sys/mounts/kes", map[string]any{"type": "kes"})
+	leader.must("POST", "kes/policies/p", map[string]any{"allow": []string{"/v1/key/*"}})
+	leader.must("POST", "kes/identities/"+identity.Of(leaf), map[string]any{"policy": "p"})
+	return c, doors
 }
 
 // TestKESCluster has clients of KES at all nodes of a cluster whose leader is killed:
 // what was acknowledged is there, and what one node has sealed every node opens.
 func TestKESCluster(t *testing.T) {
 	t.Parallel()
-	c, doors, id := newKESTrio(t)
+	c, doors := newKESTrio(t)
 	leader := c.leader()
-	leader.must("POST", "sys/mounts/kes", map[string]any{"type": "kes"})
-	leader.must("POST", "kes/policies/p", map[string]any{"allow": []string{"/v1/key/*"}})
-	leader.must("POST", "kes/identities/"+id, map[string]any{"policy": "p"})
 	var mu sync.Mutex
 	sealed := map[string]map[string]any{} // by key: what generate answered
 	var count atomic.Int64
@@ -180,11 +181,8 @@ func requests(t *testing.T, n *node) (count int) {
 // does not hear of them.
 func TestStandbyKES(t *testing.T) {
 	t.Parallel()
-	c, doors, id := newKESTrio(t)
+	c, doors := newKESTrio(t)
 	leader := c.leader()
-	leader.must("POST", "sys/mounts/kes", map[string]any{"type": "kes"})
-	leader.must("POST", "kes/policies/p", map[string]any{"allow": []string{"/v1/key/*"}})
-	leader.must("POST", "kes/identities/"+id, map[string]any{"policy": "p"})
 	var standby kesDoor
 	for i, n := range c.nodes {
 		if n != leader {

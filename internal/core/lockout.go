@@ -92,26 +92,24 @@ type try struct {
 	rule *Lockout
 }
 
-// trying names the user for whom the request tries to log in, and the rule that
-// holds; nil is none.
-func (h *handling) trying() (user, *Lockout) {
+// trying is the login that the request tries, if it is one that counts.
+func (h *handling) trying() (t try) {
 	if h.route == nil || !h.route.Login || h.entry == nil {
-		return user{}, nil
+		return t
 	}
 	rule := h.c.lockoutOf(h.entry)
 	if rule == nil {
-		return user{}, nil
+		return t
 	}
-	name := h.route.LoginName(h.call)
-	if name == "" {
-		return user{}, nil
+	if name := h.route.LoginName(h.call); name != "" {
+		t = try{user{h.entry.Accessor, name}, rule}
 	}
-	return user{h.entry.Accessor, name}, rule
+	return t
 }
 
 // checkLockout refuses a login for a user who is locked out.
 func (h *handling) checkLockout() error {
-	h.try.user, h.try.rule = h.trying()
+	h.try = h.trying()
 	if h.try.rule == nil {
 		return nil
 	}
