@@ -39,6 +39,7 @@ func commands(cfg Config) []command {
 		autopilotGetCommand(), autopilotSetCommand(), autopilotStateCommand(),
 		migrationStartCommand(), migrationStatusCommand(), migrationSwitchCommand(), migrationCancelCommand(),
 	}
+	list = append(list, kmipCommands()...)
 	hooks := []command{
 		{name: "server", summary: "Run the server", delegate: cfg.Server},
 		{name: "operator diagnose", summary: "Check a server's configuration", delegate: cfg.Diagnose},
@@ -64,7 +65,17 @@ func groupSummary(name string) string {
 	case "auth":
 		return "Auth methods"
 	case "kmip":
-		return "KMIP servers"
+		return "KMIP servers, their clients and objects"
+	case "kmip client":
+		return "Clients of KMIP, and what they use"
+	case "kmip credential":
+		return "Certificates of KMIP clients"
+	case "kmip object":
+		return "Objects of a KMIP scope, for operators"
+	case "kmip template":
+		return "Messages that kmip send has ready"
+	case "kmip trace":
+		return "Messages of a KMIP client"
 	case "kv":
 		return "The key-value engine's secrets"
 	case "kv metadata":

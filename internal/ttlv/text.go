@@ -267,3 +267,35 @@ func instant(t time.Time, raw int64) string {
 // Show is the value of n as a text, as XML has it; context is the tag by which values of
 // enumerations and masks are named.
 func (n *Node) Show(context Tag) string { return n.show(context, " ") }
+
+// Plain is the value of n as JSON shows it to people: structures are maps by the names of tags,
+// where what is there several times is a list; numbers and truths are such, all else is a text.
+// context is as for Show.
+func (x *Texts) Plain(n *Node, context Tag) any {
+	switch n.Type { //nolint:exhaustive // the others are texts
+	case Structure:
+		out := map[string]any{}
+		for _, c := range n.Children {
+			name, v := c.Tag.String(), x.Plain(c, x.context(n, c.Tag))
+			switch have := out[name].(type) {
+			case nil:
+				out[name] = v
+			case []any:
+				out[name] = append(have, v)
+			default:
+				out[name] = []any{have, v}
+			}
+		}
+		return out
+	case Boolean:
+		return n.Int == 1
+	case Interval, LongInteger:
+		return n.Int
+	case Integer:
+		if text := n.Show(context); text != "" && (text[0] < '0' || text[0] > '9') && text[0] != '-' { // a mask
+			return text
+		}
+		return n.Int
+	}
+	return n.Show(context)
+}

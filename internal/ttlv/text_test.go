@@ -3,6 +3,7 @@ package ttlv
 import (
 	"bytes"
 	"math/big"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -100,4 +101,19 @@ func FuzzTexts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is there several times is a list, numbers are numbers, and what has a name is called by it.
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	n := Struct(TagResponsePayload, Text(TagUniqueIdentifier, "a"), Text(TagUniqueIdentifier, "b"), Text(TagUniqueIdentifier, "c"), Int(TagCryptographicLength, -128), Bool(TagFresh, true),
+		Int(TagCryptographicUsageMask, int32(MaskEncrypt|MaskDecrypt)), Long(TagUsageLimitsTotal, 1<<40), Bytes(TagData, []byte{0xab}),
+		Struct(TagAttribute, Text(TagAttributeName, "State"), Enum(TagAttributeValue, StateActive)))
+	want := map[string]any{
+		"UniqueIdentifier": []any{"a", "b", "c"}, "CryptographicLength": int64(-128), "Fresh": true, "CryptographicUsageMask": "Encrypt Decrypt", "UsageLimitsTotal": int64(1 << 40),
+		"Data": "ab", "Attribute": map[string]any{"AttributeName": "State", "AttributeValue": "Active"},
+	}
+	if got := NewTexts().Plain(n, n.Tag); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
 }

@@ -3,7 +3,6 @@ package kmip
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -130,7 +129,7 @@ func (e *Engine) readObject(ctx context.Context, call *engine.Call, in objectIn)
 			name = vendor + "-" + rest
 		}
 		k, _ := kindOfName(a.Name)
-		v := shown(a.node(), tag)
+		v := e.texts().Plain(a.node(), tag)
 		if k.rights&multi == 0 {
 			attrs[name] = v
 		} else {
@@ -147,27 +146,6 @@ func (e *Engine) readObject(ctx context.Context, call *engine.Call, in objectIn)
 		out["last_used"] = last
 	}
 	return data(out), nil
-}
-
-// shown is the value of an attribute as JSON has it.
-func shown(n *ttlv.Node, context ttlv.Tag) any {
-	switch n.Type { //nolint:exhaustive // the others are texts
-	case ttlv.Structure:
-		out := map[string]any{}
-		for _, c := range n.Children {
-			out[c.Tag.String()] = shown(c, c.Tag)
-		}
-		return out
-	case ttlv.Boolean:
-		return n.Int == 1
-	case ttlv.Interval, ttlv.LongInteger:
-		return n.Int
-	case ttlv.Integer:
-		if v, err := strconv.ParseInt(n.Show(context), 10, 64); err == nil {
-			return v
-		}
-	}
-	return n.Show(context)
 }
 
 // act makes a handler of an operation on one object.
