@@ -67,7 +67,7 @@ func (e *Engine) raftFreshness(ctx context.Context, _ *engine.Call, _ engine.Non
 	leader, _ := share.Store().Leader()
 	out := map[string]any{
 		"node_id": self.ID, "cluster_id": identity.ID, "cluster_address": self.Address, "sealed": e.core.Sealed(), "leader_id": leader,
-		"last_index": self.LastIndex, "last_term": self.LastTerm, "applied_index": share.Store().Applied(),
+		"last_index": self.LastIndex, "last_term": self.LastTerm, "applied_index": share.Store().Applied(), "restored": share.Store().Restored(),
 	}
 	if left != nil {
 		out["migrated_to"] = left.To

@@ -90,7 +90,7 @@ func Command(ctx context.Context, args []string, out, errOut io.Writer) int {
 	fs.StringVar(&r.keep, "keep", "", "The `node` to go on with, by its id. Without it, nothing is changed.")
 	fs.Var((*list)(&r.lost), "lost", "A `node` that is gone for good, by its id. May be repeated.")
 	fs.StringVar(&r.address, "cluster-address", "", "The `host:port` at which others will reach the node that is kept, if it is another than before.")
-	fs.BoolVar(&r.accept, "accept-loss", false, "Keep a node although another survivor has more of the log.")
+	fs.BoolVar(&r.accept, "accept-loss", false, "Keep a node although another survivor has more of the log, or only some have a snapshot that was restored.")
 	format := fs.String("format", "table", "table or json.")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), usage)
@@ -179,7 +179,7 @@ func (c *command) open(ctx context.Context, dir string) (Survivor, func() error,
 	if err != nil {
 		return s, nil, errs.New(errs.KindOf(err), "%q: %w (is its server still running?)", dir, err)
 	}
-	s.Index, s.Term, s.Applied, s.Peers = v.Index, v.Term, v.Applied, v.Peers
+	s.Index, s.Term, s.Applied, s.Restored, s.Peers = v.Index, v.Term, v.Applied, v.Restored, v.Peers
 	identity, left, err := seal.IdentifyLeft(ctx, store) // one that is marked can be given back, when it is alone
 	if err != nil {
 		return s, nil, errors.Join(errs.New(errs.KindOf(err), "%q: %w", dir, err), store.Close())

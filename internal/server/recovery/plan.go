@@ -17,6 +17,7 @@ type Survivor struct {
 	Index     uint64 `json:"last_index"`
 	Term      uint64 `json:"last_term"`
 	Applied   uint64 `json:"applied_index"`
+	Restored  bool   `json:"restored,omitempty"` // its state is a restored snapshot, of which it does not know whether the cluster has taken it
 	ClusterID string `json:"cluster_id,omitempty"`
 	Migrated  string `json:"migrated_to,omitempty"` // the type of the storage that it was migrated to, as far as its state shows
 	Leader    string `json:"-"`                     // that a running node follows, or is
@@ -186,6 +187,7 @@ func (p *Plan) choose(r *request, freshest *Survivor, members []raft.Peer) error
 		return errs.New(errs.Invalid, "the node %q to be kept is none of the survivors", r.keep)
 	}
 	p.kept = r.survivors[at]
+	unlike := slices.IndexFunc(r.survivors, func(s Survivor) bool { return s.Restored != p.kept.Restored })
 	if p.kept.State != stopped {
 		return errs.New(errs.Invalid, "the node %q runs (%s): stop its server, and run this on its machine with its folder", r.keep, p.kept.Where)
 	}
@@ -193,6 +195,14 @@ func (p *Plan) choose(r *request, freshest *Survivor, members []raft.Peer) error
 		return errs.New(errs.Precondition,
 			"the node %q has the log up to entry %d of term %d, and %q up to entry %d of term %d: keep that one; -accept-loss gives up what only it has",
 			r.keep, p.kept.Index, p.kept.Term, freshest.ID, freshest.Index, freshest.Term)
+	}
+	if unlike >= 0 && !r.accept {
+		with, without := p.kept.ID, r.survivors[unlike].ID
+		if !p.kept.Restored {
+			with, without = without, with
+		}
+		return errs.New(errs.Precondition, "the node %q has a snapshot that was restored, and does not know whether the cluster took it; %q does not have it. "+
+			"If the restore succeeded, keep one that has it, otherwise one that does not: -accept-loss gives up what only the others have", with, without)
 	}
 	for _, m := range members {
 		if m.ID == r.keep {
@@ -213,6 +223,9 @@ func (p *Plan) text() string {
 	marked := false
 	for _, s := range p.Survivors {
 		state := s.State
+		if s.Restored {
+			state += ", with a restored snapshot"
+		}
 		if s.Migrated != "" {
 			state, marked = state+", migrated to "+s.Migrated, true
 		}

@@ -32,6 +32,11 @@ func TestPlan(t *testing.T) {
 	two := []Survivor{node("a", 3, 90, stopped, five), node("b", 3, 95, stopped, five)}
 	running := []Survivor{node("a", 3, 90, stopped, five), node("b", 4, 80, "sealed", nil)}
 	with := func(s Survivor, fn func(*Survivor)) []Survivor { fn(&s); return []Survivor{s, one[0]} }
+	restored := func(index uint64) []Survivor {
+		s := node("b", 3, index, stopped, five)
+		s.Restored = true
+		return []Survivor{s, two[0]}
+	}
 	for _, tc := range []struct {
 		name string
 		in   request
@@ -52,6 +57,10 @@ func TestPlan(t *testing.T) {
 		{"not the freshest, accepted", request{survivors: two, lost: []string{"c", "d", "e"}, keep: "a", accept: true}, "", "a"},
 		{"the freshest", request{survivors: two, lost: []string{"c", "d", "e"}, keep: "b"}, "", "b"},
 		{"a later term counts more than a longer log", request{survivors: running, lost: []string{"c", "d", "e"}, keep: "a"}, `"b" up to entry 80 of term 4`, ""},
+		{"restored or not", request{survivors: restored(95), lost: []string{"c", "d", "e"}, keep: "b"}, `"b" has a snapshot that was restored`, ""},
+		{"without what was restored", request{survivors: restored(80), lost: []string{"c", "d", "e"}, keep: "a"}, `"a" does not have it`, ""},
+		{"restored, accepted", request{survivors: restored(95), lost: []string{"c", "d", "e"}, keep: "b", accept: true}, "", "b"},
+		{"restored, alone", request{survivors: restored(95)[:1], lost: []string{"a", "c", "d", "e"}, keep: "b"}, "", "b"},
 		{"keep one that runs", request{survivors: running, lost: []string{"c", "d", "e"}, keep: "b"}, "stop its server", ""},
 		{"only running ones", request{survivors: running[1:]}, "", ""},
 		{"keep among running ones only", request{survivors: running[1:], keep: "b"}, "only where its folder is", ""},

@@ -538,3 +538,32 @@ func TestFailedHandOver(t *testing.T) {
 		c.leader()
 	})
 }
+
+// TestStaleTransfer has a node that does not lead tell others to take over, as one that led may have done long before: nobody does.
+func TestStaleTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		time.Sleep(time.Second)
+		for _, from := range c.members {
+			if from == l {
+				continue
+			}
+			for _, to := range c.members {
+				if to == from {
+					continue
+				}
+				stale := hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(from.id), Addr: []byte(from.id)}}
+				err := from.transport.TimeoutNow(hraft.ServerID(to.id), hraft.ServerAddress(to.id), &stale, &hraft.TimeoutNowResponse{})
+				if err == nil {
+					t.Errorf("%s, where %s leads, obeyed %s", to.id, l.id, from.id)
+				}
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if now := c.leader(); now != l {
+			t.Errorf("%s leads, it was %s", now.id, l.id)
+		}
+	})
+}

@@ -345,6 +345,9 @@ func TestDoubt(t *testing.T) {
 	if d := s.doubted(); d != (doubt{at.index, at.term}) {
 		t.Errorf("opened again: in doubt of %v, want %v", d, at)
 	}
+	if v, err := s.survey(); err != nil || !v.Restored {
+		t.Errorf("surveyed: %+v, %v; it has a restored snapshot", v, err)
+	}
 	for m, good := range map[Mark]bool{
 		{Index: at.index - 1, Term: at.term}: false, {Index: at.index, Term: at.term + 1}: false, {Index: at.index, Term: at.term}: true,
 	} {
@@ -366,6 +369,9 @@ func TestDoubt(t *testing.T) {
 	}
 	if d := s.doubted(); d != (doubt{}) {
 		t.Errorf("in doubt of %v after a write, opened again", d)
+	}
+	if v, err := s.survey(); err != nil || v.Restored {
+		t.Errorf("surveyed after a write: %+v, %v", v, err)
 	}
 	closed()
 }

@@ -1,6 +1,8 @@
 package raft
 
 import (
+	"errors"
+
 	"github.com/hashicorp/raft"
 
 	"arca/internal/errs"
@@ -15,6 +17,9 @@ func (s *Store) doubted() doubt {
 	return s.doubt
 }
 
+// Restored reports whether the state is a snapshot that was restored, of which this node does not know whether the cluster has taken it.
+func (s *Store) Restored() bool { return s.doubted() != (doubt{}) }
+
 // vouched reports whether the state, that is as far as m, is one that the cluster has taken: it is if m, the leader's word,
 // is of it or of what came after, or if raft knows that something after it is committed.
 func (s *Store) vouched(m Mark) bool {
@@ -26,16 +31,33 @@ func (s *Store) vouched(m Mark) bool {
 	return r != nil && r.raft.CommitIndex() > d.index
 }
 
-// intercept keeps from raft what comes of a leader that does not have the restored state that this node has: raft would
+// intercept keeps from raft what it would wrongly act on, and reports whether it did.
+func (s *Store) intercept(r *running, call raft.RPC) bool {
+	switch req := call.Command.(type) {
+	case *raft.AppendEntriesRequest:
+		return s.refuseOlder(r, call, req)
+	case *raft.TimeoutNowRequest:
+		return refuseTransfer(r, call, req)
+	}
+	return false
+}
+
+// refuseTransfer refuses to be elected at the word of a node that is not the leader of this node's term: who led before may
+// have sent it long ago. An election by transfer is the one for which voters break the promise that the leader of now rests its lease on.
+func refuseTransfer(r *running, call raft.RPC, req *raft.TimeoutNowRequest) bool {
+	if _, leader := r.raft.LeaderWithID(); leader != "" && leader == raft.ServerID(req.ID) {
+		return false
+	}
+	call.Respond(nil, errors.New("this node follows another leader, or none: it does not take over"))
+	return true
+}
+
+// refuseOlder refuses what comes of a leader that does not have the restored state that this node has: raft would
 // store that leader's entries beside a state that they do not belong to, and skip those that it takes for applied.
 //
 // The log of a leader that has the state begins behind it. One that does not is asked from its log's beginning on. Where that is gone it
 // sends a snapshot, which takes the state's place; where it is there this node cannot be brought back.
-func (s *Store) intercept(r *running, call raft.RPC) bool {
-	req, ok := call.Command.(*raft.AppendEntriesRequest)
-	if !ok {
-		return false
-	}
+func (s *Store) refuseOlder(r *running, call raft.RPC, req *raft.AppendEntriesRequest) bool {
 	d, term := s.doubted(), r.raft.CurrentTerm()
 	switch {
 	case d == (doubt{}), req.Term <= d.term, req.Term < term:

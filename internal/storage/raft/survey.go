@@ -14,6 +14,7 @@ import (
 type Survey struct {
 	Index, Term uint64 // the newest entry, of the log or of the state
 	Applied     uint64 // the entry that the state is after: at most Index
+	Restored    bool   // the state is a snapshot that was restored, of which the node does not know whether the cluster has taken it
 	Peers       []Peer // the newest configuration that the node knows of, committed or not, as raft itself takes it
 }
 
@@ -38,9 +39,8 @@ func OpenSurvey(dir, id string, log *slog.Logger) (*Store, Survey, error) {
 }
 
 func (s *Store) survey() (Survey, error) {
-	var v Survey
 	at := s.position()
-	v.Applied = at.index
+	v := Survey{Applied: at.index, Restored: s.Restored()}
 	var err error
 	if v.Index, v.Term, err = s.newest(); err != nil {
 		return v, err
