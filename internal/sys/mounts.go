@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -412,7 +413,7 @@ func applyLockout(c *mount.Config, raw json.RawMessage) error {
 		l = *c.Lockout
 	}
 	if in.Threshold != nil {
-		n, err := parseUint(*in.Threshold)
+		n, err := strconv.ParseUint(*in.Threshold, 10, 64)
 		if err != nil {
 			return errs.New(errs.Invalid, "unable to parse user lockout threshold: %s", err.Error())
 		}

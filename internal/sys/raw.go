@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"arca/internal/barrier"
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/namespace"
 	"arca/internal/storage"
 )
 
@@ -54,11 +56,41 @@ func (in *rawIn) protected() error {
 	return nil
 }
 
+// rawKey is the key of the store that a path names. "logical/" and "auth/", with the UUID of a mount of the root namespace behind, are where
+// Vault keeps the data of that mount; they name the same here.
+func rawKey(call *engine.Call, path string) (string, error) {
+	folder, rest, _ := strings.Cut(path, "/")
+	if folder != rawLogical && folder != rawAuth {
+		return path, nil
+	}
+	mounts, err := desks(call).Mounts.List(call.Tx, namespace.RootID, folder == rawAuth)
+	if err != nil {
+		return "", err
+	}
+	id, rest, _ := strings.Cut(rest, "/")
+	for _, m := range mounts {
+		if m.ID == id {
+			return m.Prefix + rest, nil
+		}
+	}
+	return path, nil
+}
+
+// Folders in which Vault keeps the data of mounts.
+const (
+	rawLogical = "logical"
+	rawAuth    = "auth"
+)
+
 func (e *Engine) readRaw(_ context.Context, call *engine.Call, in rawIn) (*engine.Response, error) {
 	if err := in.protected(); err != nil {
 		return nil, err
 	}
-	raw, err := call.Tx.Get(in.Path)
+	key, err := rawKey(call, in.Path)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := call.Tx.Get(key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errNotFound
 	}
@@ -99,13 +131,38 @@ type rawListIn struct {
 }
 
 func (e *Engine) listRaw(_ context.Context, call *engine.Call, in rawListIn) (*engine.Response, error) {
-	prefix := in.Path
-	if prefix != "" {
+	if in.Path == rawLogical || in.Path == rawAuth {
+		return listRawMounts(call, in)
+	}
+	prefix, err := rawKey(call, in.Path)
+	if err != nil {
+		return nil, err
+	}
+	if prefix != "" && !strings.HasSuffix(prefix, "/") {
 		prefix += "/"
 	}
 	names, err := call.Tx.List(prefix, in.After, in.Limit)
 	if err != nil {
 		return nil, err
+	}
+	return keys(names)
+}
+
+// listRawMounts lists "logical" or "auth".
+func listRawMounts(call *engine.Call, in rawListIn) (*engine.Response, error) {
+	mounts, err := desks(call).Mounts.List(call.Tx, namespace.RootID, in.Path == rawAuth)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, m := range mounts {
+		if name := m.ID + "/"; name > in.After {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if in.Limit > 0 {
+		names = names[:min(in.Limit, len(names))]
 	}
 	return keys(names)
 }
@@ -127,14 +184,22 @@ func (e *Engine) writeRaw(_ context.Context, call *engine.Call, in rawIn) (*engi
 	if in.CompressionType != "" {
 		return nil, errs.New(errs.Invalid, "invalid compression type %q: values are kept as they are", in.CompressionType)
 	}
-	return nil, call.Tx.Put(in.Path, value)
+	key, err := rawKey(call, in.Path)
+	if err != nil {
+		return nil, err
+	}
+	return nil, call.Tx.Put(key, value)
 }
 
 func (e *Engine) deleteRaw(_ context.Context, call *engine.Call, in rawIn) (*engine.Response, error) {
 	if err := in.protected(); err != nil {
 		return nil, err
 	}
-	return nil, call.Tx.Delete(in.Path)
+	key, err := rawKey(call, in.Path)
+	if err != nil {
+		return nil, err
+	}
+	return nil, call.Tx.Delete(key)
 }
 
 type inspectIn struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -298,3 +299,8 @@ func aclOf(call *engine.Call, t *token.Entry) (*policy.ACL, error) {
 }
 
 func isBad(err error) bool { return errors.Is(err, token.ErrBad) }
+
+func hostname() string {
+	h, _ := os.Hostname() // empty where it cannot be had
+	return h
+}
