@@ -30,7 +30,9 @@ func kmipCommands() []command {
 		kmipObjectListCommand(), kmipObjectReadCommand(), kmipObjectStatsCommand(), kmipObjectRevokeCommand(), kmipObjectDestroyCommand(),
 	}
 	for _, verb := range [][2]string{
-		{"activate", "Activate an object"}, {"archive", "Archive an object"}, {"recover", "Take an object out of the archive"},
+		{"activate", "Activate an object"},
+		{"archive", "Archive an object"},
+		{"recover", "Take an object out of the archive"},
 		{"restore", "Take a destroyed object back, while its scope keeps the material"},
 	} {
 		list = append(list, kmipObjectCommand(verb[0], verb[1]))

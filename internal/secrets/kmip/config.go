@@ -41,6 +41,8 @@ type config struct {
 
 	CertifyCA  string        `json:"certify_ca,omitempty"` // name of the authority of objects' certificates; "": none are issued
 	CertifyTTL time.Duration `json:"certify_ttl,omitempty"`
+
+	Hooks hooks `json:"hooks,omitzero"` // who is told of certificates before they end
 }
 
 // bounds are those in force.
@@ -77,6 +79,7 @@ func newConfig() *config {
 }
 
 type configIn struct {
+	hooksIn
 	Listen     *[]string      `api:"listen_addrs" help:"Addresses to listen at, host:port."`
 	Timeout    *time.Duration `api:"connection_timeout" help:"Time for a new connection's TLS handshake."`
 	Hostnames  *[]string      `api:"server_hostnames" help:"DNS names of the server's certificate."`
@@ -137,6 +140,7 @@ func (e *Engine) readConfig(_ context.Context, call *engine.Call, _ engine.None)
 	if len(c.Proxies) > 0 {
 		out["proxy_protocol_authorized_addrs"] = c.Proxies
 	}
+	c.Hooks.show(out)
 	out["connection_timeout"] = int64(max(c.Timeout, time.Second) / time.Second) // 1 is what Vault says where nothing was set
 	return data(out), nil
 }
@@ -198,6 +202,9 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if err := storage.PutJSON(call.Tx, configKey, c); err != nil {
 		return nil, err
 	}
+	if err := c.Hooks.marks(call.Tx, call.Now); err != nil {
+		return nil, err
+	}
 	e.announce(call)
 	if len(call.Warnings()) > 0 {
 		return &engine.Response{}, nil
@@ -239,7 +246,10 @@ func (c *config) apply(call *engine.Call, in *configIn) error {
 	take(&c.Proxies, in.Proxies, null("proxy_protocol_authorized_addrs"), nil)
 	take(&c.CertifyCA, in.CertifyCA, null("certify_ca"), "")
 	take(&c.CertifyTTL, in.CertifyTTL, null("certify_ttl"), 0)
-	var err error
+	err := c.Hooks.apply(&in.hooksIn, null)
+	if err != nil {
+		return err
+	}
 	if c.CA, err = c.CA.change(in.CAType, in.CABits, "tls_ca_key"); err != nil {
 		return err
 	}

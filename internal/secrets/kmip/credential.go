@@ -30,6 +30,8 @@ type credential struct {
 	// that of the first one.
 	From string `json:"from,omitempty"`
 	Line string `json:"line,omitempty"`
+	// Renewed says that one has come of it.
+	Renewed bool `json:"renewed,omitempty"`
 }
 
 type listCredentialsIn struct {

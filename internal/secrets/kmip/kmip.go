@@ -19,6 +19,7 @@
 //	line/<scope id>/<role id>/<serial>/<serial>   a certificate that came of another by renewal
 //	k/<scope id>/<role id>/<hash>   a ticket; a/… the answer of an operation that is asked for later
 //	seen/<serial>                what is known of a client's use; trace/<serial> that its messages are kept
+//	hook/<hash of address>/<seconds>   up to where in x/ a webhook was told of certificates that end
 //	x/<time>/…                   what is forgotten at a time: certificates, destroyed objects
 //	o/<scope id>/<hash of id>    what is known of an object; m/… its material
 //	u/<scope id>/<hash of id>    when an object was used last, and by whom
@@ -149,6 +150,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Delete("trace/{serial}", e.stopTrace, engine.Help("Keep the messages of a client no more.")),
 		engine.Write(seenPath, e.keepSeen, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which clients have come.")),
 		engine.Write(usedPath, e.keepUsed, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which objects were used.")),
+		engine.Write(hookPath, e.moveMark, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep what webhooks were told.")),
 		engine.Write(tidyPath, e.tidy, engine.ForRunner, engine.Help("Forget what is over.")),
 	}
 }

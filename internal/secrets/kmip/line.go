@@ -40,6 +40,10 @@ func (c *credential) renews(tx storage.Tx, scope, role, serial, from string) err
 			return errs.New(errs.Invalid, "this certificate, and those that came of it, were renewed %d times in a short time: generate one", maxLine)
 		}
 	}
+	parent.Renewed = true
+	if err := storage.PutJSON(tx, credDir(scope, role)+from, parent); err != nil {
+		return err
+	}
 	return tx.Put(lineDir(scope, role, c.Line)+serial, []byte(from))
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"arca/internal/bounded"
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/param"
@@ -47,6 +48,8 @@ type servers struct {
 	// Of messages by the API:
 	limits  throttle // of mounts that do not listen
 	decided decided
+	hooking *bounded.Places // where webhooks are asked, by id of the mount
+	hookFor time.Duration   // for all of a request to one
 	syncs   chan chan struct{}
 	pokes   chan struct{} // of capacity 1: settings have changed
 
@@ -60,7 +63,7 @@ type servers struct {
 
 func newServers(e *Engine) *servers {
 	return &servers{
-		engine: e, meters: &meters{}, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
+		engine: e, meters: &meters{}, hooking: bounded.NewPlaces(hooksOfMount, hooksAtOnce), hookFor: hookTime, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
 	}
 }
 
@@ -102,13 +105,15 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 	retry.Stop()
 	tidy := time.NewTicker(tidyEvery)
 	defer tidy.Stop()
-	var tidying sync.WaitGroup
+	var tidying, hooking sync.WaitGroup
+	defer hooking.Wait()
 	defer tidying.Wait()
 	busy := make(chan struct{}, 1)
 	follow := func() {
 		if !s.follow(ctx, host) {
 			retry.Reset(retryEvery) // an address may be free by then
 		}
+		s.callHooks(ctx, host, &hooking, time.Now())
 	}
 	follow()
 	for {
@@ -116,6 +121,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 		case <-ctx.Done():
 			return
 		case <-tidy.C:
+			s.callHooks(ctx, host, &hooking, time.Now())
 			select {
 			case busy <- struct{}{}:
 				tidying.Go(func() {
@@ -288,6 +294,7 @@ type server struct {
 	uses       uses
 	traces     traces
 	limits     throttle
+	hooks      hookTurns
 	work       sync.WaitGroup
 
 	mu        sync.Mutex
@@ -344,6 +351,11 @@ func (v *server) set(p engine.Place, c *config, sockets []socket) error {
 	}
 	next.maxConns, next.maxByRole, next.maxByAddr, next.maxMessage = c.bounds()
 	next.rates = c.Rates
+	var told *hooks
+	if len(c.Hooks.URLs) > 0 {
+		told = &c.Hooks
+	}
+	v.hooks.set(told)
 	v.at.Store(next)
 	var failures []error
 	v.mu.Lock()
