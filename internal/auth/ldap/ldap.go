@@ -32,7 +32,8 @@ import (
 
 // An Engine is the method ldap.
 type Engine struct {
-	places *bounded.Places // of logins that ask servers, by mounts
+	places    *bounded.Places // of logins that ask servers, by mounts
+	rotations *bounded.Places // of those who change the password of binddn, by mounts
 }
 
 var (
@@ -54,7 +55,7 @@ var boundPackets = sync.OnceFunc(func() { ber.MaxPacketLengthBytes = maxBytes })
 // New makes the method.
 func New() *Engine {
 	boundPackets()
-	return &Engine{bounded.NewPlaces(maxAsked, maxAllAsked)}
+	return &Engine{bounded.NewPlaces(maxAsked, maxAllAsked), bounded.NewPlaces(1, maxAsked)}
 }
 
 // Type implements engine.Engine.
@@ -65,6 +66,8 @@ func (e *Engine) Routes() []engine.Route {
 	return []engine.Route{
 		engine.Read("config", e.readConfig, engine.ID("ldap-read-auth-configuration"), engine.Help("Read how the server is reached.")),
 		engine.Write("config", e.writeConfig, engine.ID("ldap-configure-auth"), engine.Help("Say how the server is reached; what is not given stays.")),
+		engine.Write("config/rotate-root", e.rotateRoot, engine.ID("ldap-rotate-root-credentials"),
+			engine.Help("Give binddn a password that nobody else knows.")),
 		engine.List("users", e.list("user/"), engine.ID("ldap-list-users"), engine.Help("List the users with policies of their own.")),
 		engine.Read("users/{name+}", e.readUser, engine.ID("ldap-read-user"), engine.Help("Read a user's policies and groups.")),
 		engine.Write("users/{name+}", e.writeUser, engine.ID("ldap-write-user"), engine.Help("Write a user's policies and groups.")),
@@ -84,6 +87,7 @@ type config struct {
 	UserDN        string        `json:"userdn,omitempty"`
 	BindDN        string        `json:"binddn,omitempty"`
 	BindPass      string        `json:"bindpass,omitempty"`
+	NextPass      string        `json:"nextpass,omitempty"` // what config/rotate-root changes bindpass to
 	GroupDN       string        `json:"groupdn,omitempty"`
 	GroupFilter   string        `json:"groupfilter"`
 	GroupAttr     string        `json:"groupattr"`
@@ -186,7 +190,7 @@ func (in *configIn) rotates() bool {
 func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) (*engine.Response, error) {
 	if in.rotates() {
 		return nil, errs.New(errs.Invalid, "password_policy, rotation_period and rotation_schedule are not supported: "+
-			"change the password of binddn in the directory, and write bindpass")
+			"config/rotate-root changes the password of binddn when it is called")
 	}
 	c, err := storage.GetJSON[config](call.Tx, configKey)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -237,6 +241,9 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	warnings, err := c.Apply(&in.Params, &grant.Legacy{})
 	if err != nil {
 		return nil, err
+	}
+	if c.BindPass != "" && c.NextPass == "" {
+		c.NextPass = newPassword()
 	}
 	c.Version = 1
 	if err := storage.PutJSON(call.Tx, configKey, c); err != nil || len(warnings) == 0 {

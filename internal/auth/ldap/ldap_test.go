@@ -125,7 +125,7 @@ suffix "dc=example,dc=org"
 rootdn "cn=admin,dc=example,dc=org"
 rootpw lookup-secret
 directory %[1]s/db
-access to attrs=userPassword by anonymous auth by * none
+access to attrs=userPassword by self write by anonymous auth by * none
 access to dn.children="ou=groups,dc=example,dc=org" by users read by * none
 access to * by * read
 `, dir)
@@ -388,6 +388,78 @@ func TestNoRotation(t *testing.T) {
 	s.Must("POST", "auth/ldap/config", s.Root, map[string]any{"password_policy": "", "rotation_period": 0})
 	if dn := arcatest.Dig(s.Must("GET", "auth/ldap/config", s.Root, nil), "data", "userdn"); dn == "ou=other" {
 		t.Error("a refused configuration was stored")
+	}
+}
+
+// The password of binddn is changed to one that nobody knows, again and again, while people log in.
+func TestRotateRoot(t *testing.T) {
+	t.Parallel()
+	d := startSlapd(t)
+	bob := "uid=bob,ou=people,dc=example,dc=org"
+	s := newSite(t, map[string]any{"url": d.url, "binddn": bob, "bindpass": "other"})
+	s.login(200, "ann", "correct")
+	knows := func() bool {
+		conn, err := goldap.DialURL(d.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.Bind(bob, "other") == nil
+	}
+	if !knows() {
+		t.Fatal("the password does not hold before it is rotated")
+	}
+	for range 3 {
+		if code, out := s.Do("POST", "auth/ldap/config/rotate-root", s.Root, nil); code != 204 {
+			t.Fatalf("status %d: %v", code, out)
+		}
+		if knows() {
+			t.Error("the old password holds")
+		}
+		s.login(200, "ann", "correct")
+	}
+	done := make(chan int)
+	for range 4 { // at once: each finds a password that holds
+		go func() {
+			code, _ := s.Do("POST", "auth/ldap/config/rotate-root", s.Root, nil)
+			done <- code
+		}()
+	}
+	for range 4 {
+		if code := <-done; code != 204 && code != 503 && code != 400 {
+			t.Errorf("status %d", code)
+		}
+	}
+	s.login(200, "ann", "correct")
+	// What is given counts again.
+	reset := goldap.NewModifyRequest(bob, nil)
+	reset.Replace("userPassword", []string{"given"})
+	if err := d.admin(t).Modify(reset); err != nil {
+		t.Fatal(err)
+	}
+	s.login(400, "ann", "correct")
+	s.Must("POST", "auth/ldap/config", s.Root, map[string]any{"bindpass": "given"})
+	s.login(200, "ann", "correct")
+	if code, out := s.Do("POST", "auth/ldap/config/rotate-root", s.Root, nil); code != 204 {
+		t.Fatalf("status %d: %v", code, out)
+	}
+	s.login(200, "ann", "correct")
+	out := fmt.Sprint(s.Must("GET", "auth/ldap/config", s.Root, nil))
+	if strings.Contains(out, "pass:") || strings.Contains(out, "given") {
+		t.Errorf("the configuration shows a password: %v", out)
+	}
+}
+
+// Where nobody looks people up there is nothing to rotate.
+func TestRotateNobody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, map[string]any{"url": "ldap://127.0.0.1:1", "binddn": "", "bindpass": ""})
+	if code, out := s.Do("POST", "auth/ldap/config/rotate-root", s.Root, nil); code != 400 || !strings.Contains(fmt.Sprint(out), "no root to rotate") {
+		t.Errorf("status %d: %v", code, out)
+	}
+	s.Must("POST", "auth/ldap/config", s.Root, map[string]any{"binddn": "cn=a", "bindpass": "b"})
+	if code, out := s.Do("POST", "auth/ldap/config/rotate-root", s.Root, nil); code != 503 {
+		t.Errorf("no server: status %d: %v", code, out)
 	}
 }
 

@@ -60,9 +60,11 @@ type account struct {
 	groups []string
 }
 
-// by is a configuration as one text.
+// by is a configuration as one text, but for the password of binddn: that it is rotated meanwhile changes nothing for those who log in.
 func (c *config) by() string {
-	raw, err := json.Marshal(c)
+	now := *c
+	now.BindPass, now.NextPass = "", ""
+	raw, err := json.Marshal(&now)
 	if err != nil {
 		return "" // it holds nothing that cannot be encoded
 	}

@@ -26,6 +26,7 @@ const (
 
 var (
 	errReach    = errs.New(errs.Unavailable, "the LDAP server cannot be reached")
+	errBindSelf = errs.New(errs.Invalid, "ldap operation failed: failed to bind with binddn")
 	errNonsense = errs.New(errs.Unavailable, "the LDAP server's answer cannot be read")
 )
 
@@ -230,8 +231,8 @@ func (c *config) bindDN(conn *ldap.Conn, username string) (string, error) {
 	switch {
 	case c.canLookUp():
 		if c.BindDN != "" {
-			if err := conn.Bind(c.BindDN, c.BindPass); err != nil {
-				return "", errs.New(errs.Invalid, "ldap operation failed: failed to bind with binddn")
+			if _, err := c.bindSelf(conn); err != nil {
+				return "", errBindSelf
 			}
 		}
 		return c.searchUser(conn, username, c.UserAttr)
@@ -248,7 +249,7 @@ func (c *config) rebind(conn *ldap.Conn) error {
 	case c.AnonymousGrps:
 		err = conn.UnauthenticatedBind("")
 	case c.BindDN != "" && c.BindPass != "":
-		err = conn.Bind(c.BindDN, c.BindPass)
+		_, err = c.bindSelf(conn)
 	}
 	if err != nil {
 		return errs.New(errs.Invalid, "ldap operation failed: failed to bind for the search of groups")
