@@ -29,7 +29,7 @@ type Store struct {
 	space *space
 	dir   string
 
-	commits atomic.Int64 // under way
+	writes atomic.Int64 // under way
 }
 
 var _ storage.Backend = (*Store)(nil)
@@ -105,7 +105,7 @@ func (s *Store) Checkpoint(dir string) error {
 	if err := s.fault.get(); err != nil {
 		return err
 	}
-	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+	if err := s.beside(func() error { return s.db.Checkpoint(dir, pebble.WithFlushedWAL()) }); err != nil {
 		return errs.New(errs.Unavailable, "copy storage to %q: %w", dir, err)
 	}
 	f := folder{fs: s.space.fs, path: dir}
@@ -114,10 +114,7 @@ func (s *Store) Checkpoint(dir string) error {
 
 // Sync makes all that was applied durable: for a Store opened with NoSync.
 func (s *Store) Sync() error {
-	if err := s.db.LogData(nil, pebble.Sync); err != nil {
-		return s.fault.explain(err)
-	}
-	return s.fault.get()
+	return s.beside(func() error { return s.db.LogData(nil, pebble.Sync) })
 }
 
 type snapshot struct {
@@ -292,7 +289,7 @@ func (s *Store) Full() bool { return s.space.full() }
 // GiveUp has a write that waits for room on a full disk end with an error, and the store take no more of them until it is opened again.
 // Where none waits, or the disk is not full, it does nothing.
 func (s *Store) GiveUp() {
-	if s.commits.Load() > 0 && s.space.full() {
+	if s.writes.Load() > 0 && s.space.full() {
 		s.fault.set(errs.New(errs.Unavailable, "the disk of the storage folder %q is full, and a write that waited for room was given up", s.space.dir))
 	}
 }
@@ -303,10 +300,19 @@ const (
 	batchHeader = 16
 )
 
-// commit runs beside the caller, because work that cannot go on after a failure of the disk is parked: see fault.
 func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) error {
+	return s.beside(func() error {
+		if err := b.Commit(how); err != nil || s.fault.get() != nil { // Commit does not return what it reports by Fatalf
+			return err
+		}
+		return b.Close()
+	})
+}
+
+// beside runs a write of Pebble's beside the caller, because work that cannot go on after a failure of the disk is parked: see fault.
+func (s *Store) beside(write func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- s.commitNow(b, how) }()
+	go func() { done <- s.now(write) }()
 	select {
 	case err := <-done:
 		return err
@@ -315,22 +321,19 @@ func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) error {
 	}
 }
 
-func (s *Store) commitNow(b *pebble.Batch, how *pebble.WriteOptions) (err error) {
-	s.commits.Add(1)
-	defer s.commits.Add(-1)
+func (s *Store) now(write func() error) (err error) {
+	s.writes.Add(1)
+	defer s.writes.Add(-1)
 	defer func() {
 		if p := recover(); p != nil {
 			s.fault.set(errs.New(errs.Unavailable, "storage failed: %v", p))
 			err = s.fault.get()
 		}
 	}()
-	if err := b.Commit(how); err != nil {
+	if err := write(); err != nil {
 		return s.fault.explain(err)
 	}
-	if err := s.fault.get(); err != nil { // Commit does not return what it reports by Fatalf
-		return err
-	}
-	return b.Close()
+	return s.fault.get()
 }
 
 func add(b *pebble.Batch, op *storage.Op) error {

@@ -31,6 +31,8 @@ const (
 	sumsName   = "SHA256SUMS"
 	sealedName = "SHA256SUMS.sealed"
 	maxSmall   = 1 << 20
+	// maxPosition is the highest index and term of a snapshot that is taken: raft counts on from there.
+	maxPosition = 1 << 62
 )
 
 // WriteArchive writes a snapshot of the present state. seal seals the checksums. It holds nothing of it in memory.
@@ -151,7 +153,7 @@ func (a *Archive) read(from io.Reader) error {
 		}
 		delete(sums, name)
 	}
-	if len(sums) > 0 || a.meta.Index == 0 {
+	if len(sums) > 0 || a.meta.Index == 0 || a.meta.Index > maxPosition || a.meta.Term > maxPosition {
 		return broken("read snapshot", errors.New("it does not hold what it should"))
 	}
 	return nil
@@ -172,6 +174,9 @@ func (a *Archive) member(name string, in io.Reader, sums map[string]string) erro
 		n, err := io.Copy(io.MultiWriter(sum, f), in) // in this order: a vfs.File may change what it writes
 		if err := errors.Join(err, f.Close()); err != nil {
 			return broken("read snapshot", err)
+		}
+		if n == 0 {
+			return broken("read snapshot", errors.New("its state is empty"))
 		}
 		sums[name], a.meta.Size = hex.EncodeToString(sum.Sum(nil)), n
 		return nil

@@ -1,9 +1,22 @@
 package raft
 
-import "github.com/cockroachdb/pebble/v2/vfs"
+import (
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
 
 // WithFS has a store in memory use another file system.
 func (c Config) WithFS(fs vfs.FS) Config {
 	c.fs = fs
 	return c
+}
+
+// Elected reports whether raft has this node lead, and in which term.
+func (s *Store) Elected() (leads bool, term uint64) {
+	r := s.running.Load()
+	if r == nil {
+		return false, 0
+	}
+	term = r.raft.CurrentTerm()
+	return r.raft.State() == raft.Leader && r.raft.CurrentTerm() == term, term
 }

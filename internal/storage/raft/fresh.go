@@ -158,7 +158,7 @@ func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
 			servers := s.servers(r)
 			s.lease.extend(raft.ServerID(s.cfg.NodeID), servers, now)
 			if s.lease.handed == l.term {
-				pause = askPause / 50 // each read needs an answer to what is asked after it began
+				pause = askPause / 10 // each read needs an answer to what is asked after it began
 			}
 			if left = s.lease.left(began, now); left <= leaseTime/2 && now-s.lease.asked >= pause {
 				s.lease.asked = now

@@ -119,6 +119,47 @@ func TestStopFull(t *testing.T) {
 	_ = s.Close() // it says so, too
 }
 
+// TestStopFullSettling stops a node whose snapshot waits for room on the disk, and whose state machine waits for the snapshot.
+func TestStopFullSettling(t *testing.T) {
+	t.Parallel()
+	var full atomic.Bool
+	often := raft.Config{NodeID: "node1", Memory: true, TrailingLogs: 5, SnapshotThreshold: 5, SnapshotInterval: 20 * time.Millisecond}
+	s, err := raft.Open(often.WithFS(diskOf(&full)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, s)
+	put(t, s, "k", "v")
+	full.Store(true)
+	brief, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var wrote sync.WaitGroup
+	wrote.Go(func() {
+		for i := range 20 {
+			_ = s.Apply(brief, storage.Batch{{Kind: storage.Put, Key: fmt.Sprint("fill", i), Value: []byte("x")}}) // as long as there is room
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	time.Sleep(2 * time.Second)
+	began := time.Now()
+	stopped := make(chan struct{})
+	go func() { s.Stop(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(30 * time.Second):
+		t.Error("the node cannot be stopped")
+		full.Store(false)
+		<-stopped
+	}
+	t.Logf("stopped after %v", time.Since(began))
+	wrote.Wait()
+	full.Store(false)
+	if s.Err() == nil {
+		t.Error("the store does not say that it is broken: nothing waited for the disk, and this shows nothing")
+	}
+	_ = s.Close() // it says so, too
+}
+
 // diskOf is a disk in memory that takes no write while full.
 func diskOf(full *atomic.Bool) vfs.FS {
 	return errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {

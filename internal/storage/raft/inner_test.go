@@ -1,13 +1,19 @@
 package raft
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -251,6 +257,53 @@ func TestArchive(t *testing.T) {
 		<-pause.C
 	}
 	write("again")
+}
+
+// TestArchiveOfNothing refuses archives whose checksums are right and that cannot be a state: raft would end the process over them.
+func TestArchiveOfNothing(t *testing.T) {
+	t.Parallel()
+	s := openAlone(t, t.TempDir(), false)
+	defer s.Close()
+	for name, test := range map[string]struct {
+		meta  raft.SnapshotMeta
+		state string
+		why   string
+	}{
+		"an empty state": {raft.SnapshotMeta{Version: 1, Index: 5, Term: 1}, "", "its state is empty"},
+		"a high index":   {raft.SnapshotMeta{Version: 1, Index: 1<<64 - 1, Term: 1}, "x", "what it should"},
+		"a high term":    {raft.SnapshotMeta{Version: 1, Index: 5, Term: 1<<64 - 1}, "x", "what it should"},
+	} {
+		meta, err := json.Marshal(test.meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums := fmt.Appendf(nil, "%x  meta.json\n%x  state.bin\n", sha256.Sum256(meta), sha256.Sum256([]byte(test.state)))
+		var file bytes.Buffer
+		gz := gzip.NewWriter(&file)
+		out := tar.NewWriter(gz)
+		for _, f := range []struct {
+			name string
+			text []byte
+		}{{metaName, meta}, {stateName, []byte(test.state)}, {sumsName, sums}, {sealedName, []byte("x")}} {
+			err := out.WriteHeader(&tar.Header{Name: f.name, Mode: 0o600, Size: int64(len(f.text)), Format: tar.FormatPAX})
+			if err == nil {
+				_, err = out.Write(f.text)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(out.Close(), gz.Close()); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.ReadArchive(&file)
+		if err == nil {
+			_ = a.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), test.why) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // TestFreshAfterSettle has raft shorten its log when its newest entry is one of its own: the position is beyond all that

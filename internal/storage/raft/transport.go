@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,7 @@ func (in *inlet) run() {
 			if in.intercept(call) {
 				continue
 			}
+			call = named(call)
 			select {
 			case in.calls <- call:
 			case <-in.done:
@@ -82,6 +84,29 @@ func (in *inlet) run() {
 			return
 		}
 	}
+}
+
+// named has raft tell candidates apart by their ids. It does so by the addresses that they state: it votes for one although it hears a leader, if that
+// states the same address, and votes again in a term for whoever states that of the one that it has voted for. A wrong configuration, or addresses
+// that change, give two nodes the same.
+func named(call raft.RPC) raft.RPC {
+	switch req := call.Command.(type) {
+	case *raft.RequestVoteRequest:
+		own := *req // transports may share it
+		own.RPCHeader = withID(req.RPCHeader)
+		call.Command = &own
+	case *raft.RequestPreVoteRequest:
+		own := *req
+		own.RPCHeader = withID(req.RPCHeader)
+		call.Command = &own
+	}
+	return call
+}
+
+// withID is a candidate's header with an address that is nobody else's. Raft does nothing with it but to compare it.
+func withID(h raft.RPCHeader) raft.RPCHeader {
+	h.Addr = slices.Concat(h.Addr, []byte(" "), h.ID)
+	return h
 }
 
 // AppendEntries implements raft.Transport.
