@@ -4,7 +4,8 @@
 // New wraps a storage backend. A value is encrypted with AES-256-GCM under the
 // newest term of a Keyring, with its storage key as additional data; a header
 // names the term, so that older values stay readable after a rotation. Keys
-// are stored as they are: they hold no secrets.
+// are stored as they are: they hold no secrets. What storage.Op.Wrap asks for is
+// encrypted under the seal-wrap keyring before (wrap.go).
 //
 // The clear area, the keys under ClearPrefix, is out of reach behind the
 // barrier. It holds what unsealing needs, and belongs to package seal.
@@ -71,6 +72,9 @@ func (b *barrier) ApplyShow(ctx context.Context, batch storage.Batch, show func(
 		}
 		if op.Kind == storage.Put {
 			size += len(op.Value) + overhead
+			if op.Wrap {
+				size += overhead
+			}
 			longest = max(longest, len(op.Key))
 		}
 	}
@@ -82,12 +86,12 @@ func (b *barrier) ApplyShow(ctx context.Context, batch storage.Batch, show func(
 		case op.Kind == storage.Put:
 			at := len(slab)
 			name = append(name[:0], op.Key...)
-			next, err := b.ring.appendRecord(slab, name, op.Value)
+			next, err := b.ring.appendOp(slab, name, &op)
 			if err != nil {
 				return errs.New(errs.KindOf(err), "%s: %w", err.Error(), storage.ErrNotApplied)
 			}
 			slab = next
-			op.Value = slab[at:len(slab):len(slab)]
+			op.Value, op.Wrap = slab[at:len(slab):len(slab)], false
 			out = append(out, op)
 		case op.Kind == storage.DeletePrefix && strings.HasPrefix(ClearPrefix, op.Key):
 			out = deleteBeside(out, op.Key)

@@ -16,10 +16,14 @@ import (
 // The layout of everything that a keyring encrypts:
 //
 //	version (1 byte) | term (4 bytes, big endian) | nonce (12) | ciphertext | tag (16)
+//
+// In a record of version 2 what is encrypted is itself a record, of the seal-wrap keyring.
 const (
-	recordVersion = 1
-	headerBytes   = 1 + 4
-	overhead      = headerBytes + 12 + 16
+	recordVersion  = 1
+	wrappedVersion = 2
+
+	headerBytes = 1 + 4
+	overhead    = headerBytes + 12 + 16
 )
 
 // maxPerTerm is where a term refuses to encrypt any more: with random nonces,
@@ -34,11 +38,16 @@ var ErrSealed error = errs.New(errs.Sealed, "Vault is sealed")
 // It is safe for concurrent use. After Wipe it does nothing but fail with
 // ErrSealed.
 type Keyring struct {
-	keys atomic.Pointer[keys] // nil when wiped
+	label string               // where its record lies, and what that is bound to
+	keys  atomic.Pointer[keys] // nil when wiped
+	wrap  atomic.Pointer[wrap] // nil where nothing is wrapped by the seal
 
-	// mu guards the bytes of the raw keys, which only changes and Wipe touch.
+	// mu guards the bytes of the raw keys, which only changes and Wipe touch, and changes of wrap.
 	mu sync.Mutex
 }
+
+// RecordKey is where the keyring's record lies in the clear area.
+func (r *Keyring) RecordKey() string { return r.label }
 
 // keys is one state of a keyring: immutable, but for the counters of its terms.
 type keys struct {
@@ -58,12 +67,14 @@ type term struct {
 }
 
 // NewKeyring makes a keyring with one new term.
-func NewKeyring(now time.Time) (*Keyring, error) {
+func NewKeyring(now time.Time) (*Keyring, error) { return makeRing(now, RecordKey) }
+
+func makeRing(now time.Time, label string) (*Keyring, error) {
 	t, err := newTerm(1, NewKey(), now)
 	if err != nil {
 		return nil, err
 	}
-	r := &Keyring{}
+	r := &Keyring{label: label}
 	r.keys.Store(&keys{terms: []*term{t}, secret: NewKey(), rotation: DefaultRotation()})
 	return r, nil
 }
@@ -113,7 +124,7 @@ func (r *Keyring) Seal(aad, plaintext []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.append(make([]byte, 0, len(plaintext)+overhead), t.other, aad, plaintext), nil
+	return t.append(make([]byte, 0, len(plaintext)+overhead), recordVersion, t.other, aad, plaintext), nil
 }
 
 // Open decrypts what Seal made with the same aad, under whichever term. The
@@ -149,8 +160,8 @@ func (r *Keyring) take() (*term, error) {
 }
 
 // append adds the record of plaintext to dst, which must not overlap it.
-func (t *term) append(dst []byte, aead cipher.AEAD, aad, plaintext []byte) []byte {
-	dst = append(dst, recordVersion)
+func (t *term) append(dst []byte, version byte, aead cipher.AEAD, aad, plaintext []byte) []byte {
+	dst = append(dst, version)
 	dst = binary.BigEndian.AppendUint32(dst, t.id)
 	return aead.Seal(dst, nil, plaintext, aad)
 }
@@ -173,12 +184,15 @@ func (r *Keyring) appendRecord(dst, key, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.append(dst, t.storage, key, value), nil
+	return t.append(dst, recordVersion, t.storage, key, value), nil
 }
 
 // openRecord decrypts the record of a storage key in place. The result lies in
 // record. A bad record's error names the key and nothing else.
 func (r *Keyring) openRecord(key, record []byte) ([]byte, error) {
+	if len(record) > 0 && record[0] == wrappedVersion {
+		return r.openWrapped(key, record)
+	}
 	t, err := r.find(record)
 	if err != nil {
 		return nil, err
@@ -217,6 +231,9 @@ func (r *Keyring) Wipe() {
 	defer r.mu.Unlock()
 	if k := r.keys.Swap(nil); k != nil {
 		k.wipe()
+	}
+	if w := r.wrap.Load(); w != nil && w.ring != nil {
+		w.ring.Wipe()
 	}
 }
 

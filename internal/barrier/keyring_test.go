@@ -272,11 +272,11 @@ func FuzzDecodeKeys(f *testing.F) {
 			}
 			return
 		}
-		again, err := k.record(root)
+		again, err := k.record(root, RecordKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := decodeRecord(again, root); err != nil {
+		if _, err := decodeRecord(again, root, RecordKey); err != nil {
 			t.Fatal(err)
 		}
 	})

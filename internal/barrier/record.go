@@ -24,8 +24,8 @@ const (
 	ringTermBytes = 4 + 8 + 8 + KeyBytes
 )
 
-// record encodes k under root. Whoever calls it keeps the keys from being wiped.
-func (k *keys) record(root Key) ([]byte, error) {
+// record encodes k under root, bound to label. Whoever calls it keeps the keys from being wiped.
+func (k *keys) record(root Key, label string) ([]byte, error) {
 	be := binary.BigEndian
 	b := make([]byte, 0, ringHeadBytes+len(k.terms)*ringTermBytes)
 	b = append(b, ringVersion)
@@ -45,25 +45,27 @@ func (k *keys) record(root Key) ([]byte, error) {
 		b = append(b, t.key...)
 	}
 	defer clear(b)
-	return Wrap(root, RecordKey, b)
+	return Wrap(root, label, b)
 }
 
 // OpenKeyring decodes a record that a Draft made under root. The error is
 // Failed when root is not its key or the record is damaged.
-func OpenKeyring(record []byte, root Key) (*Keyring, error) {
-	k, err := decodeRecord(record, root)
+func OpenKeyring(record []byte, root Key) (*Keyring, error) { return openRing(record, root, RecordKey) }
+
+func openRing(record []byte, root Key, label string) (*Keyring, error) {
+	k, err := decodeRecord(record, root, label)
 	if err != nil {
 		return nil, err
 	}
-	r := &Keyring{}
+	r := &Keyring{label: label}
 	r.keys.Store(k)
 	return r, nil
 }
 
 var errRing error = errs.New(errs.Failed, "the keyring's record is damaged, or not encrypted under this root key")
 
-func decodeRecord(record []byte, root Key) (*keys, error) {
-	b, err := Unwrap(root, RecordKey, record)
+func decodeRecord(record []byte, root Key, label string) (*keys, error) {
+	b, err := Unwrap(root, label, record)
 	if err != nil {
 		return nil, errRing
 	}

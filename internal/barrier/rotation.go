@@ -123,7 +123,7 @@ func (d *Draft) Record(root Key) ([]byte, error) {
 		return nil, ErrSealed
 	}
 	d.saved = d.keys.newest().count.Load()
-	return d.keys.record(root)
+	return d.keys.record(root, d.ring.label)
 }
 
 // Install makes the draft the ring's state, once its record is saved.
@@ -154,7 +154,7 @@ func (d *Draft) drop() {
 // Reload takes over the state that another node saved as record. Terms that
 // are the same keep their counts.
 func (r *Keyring) Reload(record []byte, root Key) error {
-	next, err := decodeRecord(record, root)
+	next, err := decodeRecord(record, root, r.label)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 	"arca/internal/storage"
 )
 
-// A Sealer encrypts the root key somewhere outside: in a KMS, on another server.
+// A Sealer encrypts the root key, with the seal-wrap key where there is one, somewhere
+// outside: in a KMS, on another server.
 // It is asked with a bound on time, and may be wrong: what it encrypts is decrypted
 // and compared before it counts.
 type Sealer interface {
@@ -33,7 +34,8 @@ type Wrapper struct {
 type wrapping struct {
 	Type string    `json:"type"`
 	Name string    `json:"name"`
-	Root []byte    `json:"root"` // what the Sealer made of it
+	Root []byte    `json:"root"`           // what the Sealer made of it
+	Both bool      `json:"both,omitempty"` // the seal-wrap key is in it, behind the root key
 	At   time.Time `json:"at"`
 }
 
@@ -148,7 +150,7 @@ func (m *Manager) encrypt(ctx context.Context, w *Wrapper, root barrier.Key) (*w
 		m.note(w, nil, err)
 		return nil, errs.New(errs.Unavailable, "seal %q cannot encrypt the root key: %w", w.Name, err)
 	}
-	return &wrapping{Type: w.Type, Name: w.Name, Root: sealed, At: now()}, nil
+	return &wrapping{Type: w.Type, Name: w.Name, Root: sealed, Both: len(root) == wholeBytes, At: now()}, nil
 }
 
 var errWrongKey = errors.New("it gives back another key than it was given")
@@ -198,9 +200,9 @@ func (m *Manager) decryptAny(ctx context.Context, c *config) (barrier.Key, error
 		if renamed && w.Disabled {
 			continue
 		}
-		root, err := m.decryptBy(ctx, c, w, func(root []byte) bool { return fits(root, record) })
+		root, err := m.decryptBy(ctx, c, w, func(root []byte) bool { return c.fits(root, record) })
 		if root != nil {
-			return root, nil
+			return c.complete(root), nil
 		}
 		if err != nil {
 			failures = append(failures, errs.New(errs.Unavailable, "seal %q: %w", w.Name, err))
@@ -328,8 +330,11 @@ func (m *Manager) reconsider(ctx context.Context, c *config, good func(root []by
 	return false
 }
 
-func fits(root barrier.Key, record []byte) bool {
-	if len(root) != barrier.KeyBytes {
+// fits reports whether a key opens the keyring, and the seal-wrap key comes with it or
+// can be had by it.
+func (c *config) fits(whole barrier.Key, record []byte) bool {
+	root, wrap := split(whole)
+	if root == nil || wrap == nil && c.hasWrap() && c.SealWrap == nil {
 		return false
 	}
 	if record == nil {
@@ -364,7 +369,7 @@ func (m *Manager) OpenByItself(ctx context.Context) error {
 		return ErrNeedsShares
 	case m.migrating(c):
 		record, err := m.storedRecord(ctx)
-		if err != nil || !m.reconsider(ctx, c, func(root []byte) bool { return fits(root, record) }) {
+		if err != nil || !m.reconsider(ctx, c, func(root []byte) bool { return c.fits(root, record) }) {
 			return ErrNeedsShares
 		}
 	}

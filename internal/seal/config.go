@@ -29,6 +29,7 @@ const (
 const (
 	typeShamir    = "shamir"
 	configVersion = 1
+	wrapVersion   = 3 // with a seal-wrap key: releases that would lose it know no such version
 )
 
 // config is the stored description of the seal. It holds no secret: the root
@@ -42,18 +43,22 @@ type config struct {
 	Next *sharing `json:"next,omitempty"`
 	// Wrapped is the root key under each seal that opens by itself; with them the
 	// sharing is that of recovery keys. There are none with a Shamir seal.
-	Wrapped     []wrapping `json:"wrapped,omitempty"`
-	ClusterID   string     `json:"cluster_id"`
-	ClusterName string     `json:"cluster_name"`
-	Created     time.Time  `json:"created"`
-	Rekeyed     time.Time  `json:"rekeyed,omitzero"`
+	Wrapped []wrapping `json:"wrapped,omitempty"`
+	// SealWrap is the seal-wrap key under the root key, as long as shares or a seal give
+	// the root key alone.
+	SealWrap    []byte    `json:"seal_wrap,omitempty"`
+	ClusterID   string    `json:"cluster_id"`
+	ClusterName string    `json:"cluster_name"`
+	Created     time.Time `json:"created"`
+	Rekeyed     time.Time `json:"rekeyed,omitzero"`
 }
 
 // sharing is the root key encrypted under one set of shares.
 type sharing struct {
 	Shares    int    `json:"shares"`
 	Threshold int    `json:"threshold"`
-	Root      []byte `json:"root"` // barrier.Wrap(unseal key, rootLabel, root key)
+	Root      []byte `json:"root"`           // barrier.Wrap(unseal key, rootLabel, root key)
+	Both      bool   `json:"both,omitempty"` // the seal-wrap key is in it, behind the root key
 }
 
 type digest [sha256.Size]byte
@@ -150,7 +155,7 @@ func decodeConfig(b []byte) (*config, error) {
 		return nil, errs.New(errs.Failed, "the seal configuration is damaged: %w", err)
 	}
 	switch {
-	case c.Version != configVersion:
+	case c.Version != configVersion && c.Version != wrapVersion:
 		return nil, errs.New(errs.Failed, "the seal configuration has version %d, which this release does not know", c.Version)
 	case (c.Type != typeShamir) != c.auto():
 		return nil, errs.New(errs.Failed, "the seal configuration is damaged: it has the type %q and %d wrapped keys", c.Type, len(c.Wrapped))
@@ -230,15 +235,23 @@ var errChanged error = errs.New(errs.Conflict, "the seal configuration was chang
 // seals. A Next that old does not know of, from a rekey that failed half-way, is given
 // up.
 func (m *Manager) replaceConfig(ctx context.Context, old, next *config) error {
+	return m.replaceConfigWith(ctx, old, next, func(storage.Tx) error { return nil })
+}
+
+// replaceConfigWith is replaceConfig with more to write.
+func (m *Manager) replaceConfigWith(ctx context.Context, old, next *config, more func(tx storage.Tx) error) error {
 	return m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		stored, err := readConfig(tx)
 		switch {
 		case err != nil:
 			return err
 		case stored == nil || !bytes.Equal(stored.Root, old.Root),
-			stored.wrappings() != old.wrappings(),
+			stored.wrappings() != old.wrappings(), stored.Version != old.Version, !bytes.Equal(stored.SealWrap, old.SealWrap),
 			old.Next != nil && stored.fingerprint() != old.fingerprint():
 			return errChanged
+		}
+		if err := more(tx); err != nil {
+			return err
 		}
 		return next.put(tx)
 	})

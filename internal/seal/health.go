@@ -16,7 +16,7 @@ func (m *Manager) unmended(c *config) bool {
 		return true
 	}
 	for _, w := range enabled {
-		if e := c.by(w); e == nil || !w.current(e) || m.ill.isRefuted(w.Name, e.Root) {
+		if e := c.by(w); e == nil || !w.current(e) || c.hasWrap() && !e.Both || m.ill.isRefuted(w.Name, e.Root) {
 			return true
 		}
 	}

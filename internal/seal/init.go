@@ -81,21 +81,18 @@ func (p *InitParams) check() ([]recipient, error) {
 }
 
 func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenTo *recipient) (*Initialised, error) {
-	root := barrier.NewKey()
-	defer root.Wipe()
+	fresh, err := newFresh()
+	if err != nil {
+		return nil, err
+	}
+	defer fresh.wipe()
 	kek, shares, err := newShares(p.Shares, p.Threshold)
 	if err != nil {
 		return nil, err
 	}
 	defer kek.Wipe()
 	defer wipeAll(shares)
-	ring, err := barrier.NewKeyring(now())
-	if err != nil {
-		return nil, err
-	}
-	defer ring.Wipe()
-
-	wrapped, err := barrier.Wrap(kek, rootLabel, root)
+	wrapped, err := barrier.Wrap(kek, rootLabel, fresh.whole)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +102,7 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 	}
 	var under []wrapping
 	if m.Auto() { // before anything is written: a seal that fails leaves nothing behind
-		if under, err = m.encryptAll(ctx, root); err != nil {
+		if under, err = m.encryptAll(ctx, fresh.whole); err != nil {
 			return nil, err
 		}
 	}
@@ -114,10 +111,10 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 		return nil, err
 	}
 	defer done()
-	if err := m.claim(ctx, ring, root); err != nil {
+	if err := m.claim(ctx, fresh); err != nil {
 		return nil, err
 	}
-	token, err := m.cfg.Bootstrap(ctx, ring)
+	token, err := m.cfg.Bootstrap(ctx, fresh.ring)
 	if err != nil {
 		return nil, err
 	}
@@ -131,14 +128,14 @@ func (m *Manager) init(ctx context.Context, p InitParams, to []recipient, tokenT
 		result.RootToken = base64.StdEncoding.AppendEncode(nil, b)
 	}
 	c := &config{
-		Version: configVersion, Type: m.Type(), Wrapped: under,
-		sharing:   sharing{Shares: p.Shares, Threshold: p.Threshold, Root: wrapped},
+		Version: wrapVersion, Type: m.Type(), Wrapped: under,
+		sharing:   sharing{Shares: p.Shares, Threshold: p.Threshold, Root: wrapped, Both: true},
 		ClusterID: uuid.NewString(), ClusterName: m.cfg.ClusterName, Created: now(),
 	}
 	if c.ClusterName == "" {
 		c.ClusterName = "vault-cluster-" + hex.EncodeToString(barrier.NewKey()[:4])
 	}
-	switch err := m.commitInit(ctx, c, ring, root); {
+	switch err := m.commitInit(ctx, c, fresh); {
 	case errors.Is(err, storage.ErrUncertain):
 		// The shares are told all the same: if the commit happened and they were
 		// not, nobody could ever unseal; if it did not, they are good for nothing
@@ -169,7 +166,7 @@ func (m *Manager) found(ctx context.Context) (done func(), err error) {
 // claim clears what an unfinished Init left, and saves the keyring together
 // with the mark that says that Init is under way. A store with content but
 // without that mark has lost its seal configuration: it is left alone.
-func (m *Manager) claim(ctx context.Context, ring *barrier.Keyring, root barrier.Key) error {
+func (m *Manager) claim(ctx context.Context, k *fresh) error {
 	return m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		switch c, err := readConfig(tx); {
 		case err != nil:
@@ -196,13 +193,13 @@ func (m *Manager) claim(ctx context.Context, ring *barrier.Keyring, root barrier
 		if err := tx.Put(markKey, []byte(now().Format("2006-01-02T15:04:05Z"))); err != nil {
 			return err
 		}
-		return saveRing(tx, ring, root)
+		return k.save(tx)
 	})
 }
 
 // commitInit writes what makes the store initialised, unless the caller is
 // gone, who should learn the shares.
-func (m *Manager) commitInit(ctx context.Context, c *config, ring *barrier.Keyring, root barrier.Key) error {
+func (m *Manager) commitInit(ctx context.Context, c *config, k *fresh) error {
 	if err := ctx.Err(); err != nil {
 		return errs.New(errs.Unavailable, "nobody waits for the key shares: %w", err)
 	}
@@ -211,7 +208,7 @@ func (m *Manager) commitInit(ctx context.Context, c *config, ring *barrier.Keyri
 		if _, err := tx.Get(configKey); err == nil {
 			return ErrInitialised
 		}
-		if err := saveRing(tx, ring, root); err != nil { // with the count so far
+		if err := k.save(tx); err != nil { // with the count so far
 			return err
 		}
 		if err := tx.Delete(markKey); err != nil {
@@ -221,14 +218,46 @@ func (m *Manager) commitInit(ctx context.Context, c *config, ring *barrier.Keyri
 	})
 }
 
-func saveRing(tx storage.Tx, ring *barrier.Keyring, root barrier.Key) error {
+// fresh are the keys of a new store.
+type fresh struct {
+	whole      barrier.Key // root and wrap
+	root, wrap barrier.Key
+	ring       *barrier.Keyring // under root
+	wrapRing   *barrier.Keyring // under wrap
+}
+
+func newFresh() (*fresh, error) {
+	k := &fresh{whole: append(barrier.NewKey(), barrier.NewKey()...)}
+	k.root, k.wrap = split(k.whole)
+	var err error
+	if k.ring, err = barrier.NewKeyring(now()); err != nil {
+		return nil, err
+	}
+	k.wrapRing, err = barrier.NewWrapKeyring(now())
+	return k, err
+}
+
+func (k *fresh) save(tx storage.Tx) error {
+	if err := saveRing(tx, k.ring, k.root); err != nil {
+		return err
+	}
+	return saveRing(tx, k.wrapRing, k.wrap)
+}
+
+func (k *fresh) wipe() {
+	k.whole.Wipe()
+	k.ring.Wipe()
+	k.wrapRing.Wipe()
+}
+
+func saveRing(tx storage.Tx, ring *barrier.Keyring, key barrier.Key) error {
 	d, err := ring.Same()
 	if err != nil {
 		return err
 	}
-	record, err := d.Record(root)
+	record, err := d.Record(key)
 	if err != nil {
 		return err
 	}
-	return tx.Put(barrier.RecordKey, record)
+	return tx.Put(ring.RecordKey(), record)
 }

@@ -35,7 +35,7 @@ func (m *Manager) Rotate(ctx context.Context) error {
 		return err
 	}
 	defer m.end()
-	return m.change(ctx, u, func() (*barrier.Draft, error) { return u.ring.Grow(now()) })
+	return m.change(ctx, u.ring, u.root, func() (*barrier.Draft, error) { return u.ring.Grow(now()) })
 }
 
 // RotationChange says what of a Rotation to change; nil leaves it.
@@ -76,14 +76,14 @@ func (m *Manager) SetRotation(ctx context.Context, p RotationChange) error {
 	if p.Enabled != nil {
 		next.Disabled = !*p.Enabled
 	}
-	return m.change(ctx, u, func() (*barrier.Draft, error) { return u.ring.Configure(next) })
+	return m.change(ctx, u.ring, u.root, func() (*barrier.Draft, error) { return u.ring.Configure(next) })
 }
 
-// change saves and installs what draft makes of the newest stored keyring: a
-// term that another node added is never lost. When the outcome of the write is
+// change saves and installs what draft makes of the newest stored state of a keyring, which
+// is under key: a term that another node added is never lost. When the outcome of the write is
 // not known the ring stays as it is; a key that nothing was encrypted with may
 // then be in the record, and is taken up later.
-func (m *Manager) change(ctx context.Context, u *unsealed, draft func() (*barrier.Draft, error)) error {
+func (m *Manager) change(ctx context.Context, ring *barrier.Keyring, key barrier.Key, draft func() (*barrier.Draft, error)) error {
 	var d *barrier.Draft
 	drop := func() {
 		if d != nil {
@@ -93,20 +93,20 @@ func (m *Manager) change(ctx context.Context, u *unsealed, draft func() (*barrie
 	}
 	err := m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		drop() // of a run before
-		record, err := tx.Get(barrier.RecordKey)
+		record, err := tx.Get(ring.RecordKey())
 		if err != nil {
 			return err
 		}
-		if err := u.ring.Reload(record, u.root); err != nil {
+		if err := ring.Reload(record, key); err != nil {
 			return err
 		}
 		if d, err = draft(); err != nil {
 			return err
 		}
-		if record, err = d.Record(u.root); err != nil {
+		if record, err = d.Record(key); err != nil {
 			return err
 		}
-		return tx.Put(barrier.RecordKey, record)
+		return tx.Put(ring.RecordKey(), record)
 	})
 	if err != nil {
 		drop()
@@ -151,6 +151,11 @@ func (m *Manager) Run(ctx context.Context) {
 
 func (m *Manager) upkeep(ctx context.Context) {
 	u := m.state.Load().open
+	if u != nil && u.wrapDue() {
+		if err := m.growWrap(ctx); err != nil {
+			m.cfg.Log.Warn("the seal-wrap keyring is due for another version", "error", err)
+		}
+	}
 	if u == nil || !u.ring.Due(now()) {
 		m.saveCount(ctx, barrier.SaveEvery)
 		return
@@ -162,14 +167,20 @@ func (m *Manager) upkeep(ctx context.Context) {
 	m.cfg.Log.Info("encryption key rotated")
 }
 
-// saveCount saves the count of encryptions if at least that many are not saved.
+// saveCount saves the counts of encryptions of which at least that many are not saved.
 func (m *Manager) saveCount(ctx context.Context, least uint64) {
-	if u := m.state.Load().open; u == nil || u.ring.Uncounted() < least {
+	u := m.state.Load().open
+	if u == nil || u.ring.Uncounted() < least && u.wrapUncounted() < least {
 		return
 	}
 	u, err := m.beginOpen(ctx)
 	if err == nil {
-		err = m.change(ctx, u, u.ring.Same)
+		if u.ring.Uncounted() >= least {
+			err = m.change(ctx, u.ring, u.root, u.ring.Same)
+		}
+		if err == nil && u.wrapUncounted() >= least {
+			err = m.changeWrap(ctx, u, (*barrier.Keyring).Same)
+		}
 		m.end()
 	}
 	if err != nil {

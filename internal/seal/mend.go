@@ -83,20 +83,27 @@ func (m *Manager) tend(ctx context.Context) {
 	if u == nil {
 		return
 	}
-	defer u.root.Wipe()
+	defer func() { u.root.Wipe() }()
+	again := func() bool {
+		u.root.Wipe()
+		u, leads = m.glance(ctx)
+		return u != nil
+	}
 	if leads && u.settles() {
 		m.settleRekey(ctx)
-		if u, leads = m.glance(ctx); u == nil {
+		if !again() {
 			return
 		}
-		defer u.root.Wipe()
+	}
+	if m.tendWrap(ctx, u, leads) && !again() {
+		return
 	}
 	c := u.config
 	// A node of an old configuration, which leads again in the course of a migration, is
 	// not to undo that because it takes what another seal made for its own.
 	migrating := m.migrating(c) && !m.reconsider(ctx, c, same(u.root)) || leads && !m.recognises(ctx, c, u.root)
 	switch {
-	case !leads:
+	case !leads, c.hasWrap() && len(u.root) != wholeBytes: // the latter is not to lose the seal-wrap key
 		m.look(ctx, c, u.root)
 		return
 	case migrating && u.crossing == nil:
@@ -125,10 +132,14 @@ func (m *Manager) tend(ctx context.Context) {
 	if err := m.save(ctx, c, next); err != nil && ctx.Err() == nil {
 		m.cfg.Log.Warn("save the seals", "error", err)
 	}
+	if m.wanted.Load() && !next.hasWrap() {
+		m.hasten() // for the seal-wrap key
+	}
 }
 
-// glance returns a copy of the open state with a root key of its own, nil while sealed,
-// and whether this node is the active one.
+// glance returns a copy of the open state, in which root is a whole key of its own: the
+// root key with the seal-wrap key behind it, if there is one. It is nil while sealed. And it
+// tells whether this node is the active one.
 func (m *Manager) glance(ctx context.Context) (u *unsealed, leads bool) {
 	if m.begin(ctx) != nil {
 		return nil, false
@@ -139,7 +150,7 @@ func (m *Manager) glance(ctx context.Context) (u *unsealed, leads bool) {
 		return nil, false
 	}
 	cp := *open
-	cp.root = slices.Clone(open.root)
+	cp.root = open.whole()
 	_, err := m.active()
 	return &cp, err == nil
 }
@@ -166,9 +177,17 @@ func (m *Manager) recognises(ctx context.Context, c *config, root barrier.Key) b
 	return false
 }
 
-// same reports whether a key is root.
-func same(root barrier.Key) func([]byte) bool {
-	return func(key []byte) bool { return subtle.ConstantTimeCompare(key, root) == 1 }
+// same reports whether a key is a whole key, or the root key of that where one of the two
+// has nothing behind it.
+func same(whole barrier.Key) func([]byte) bool {
+	root, wrap := split(whole)
+	return func(key []byte) bool {
+		r, w := split(key)
+		if r == nil || subtle.ConstantTimeCompare(r, root) != 1 {
+			return false
+		}
+		return w == nil || wrap == nil || subtle.ConstantTimeCompare(w, wrap) == 1
+	}
 }
 
 // look asks the seals whether what is stored under them gives the root key.
@@ -242,7 +261,10 @@ func (m *Manager) wrapped(ctx context.Context, c *config, root barrier.Key) (*co
 			}
 		}
 	}
-	same := slices.EqualFunc(c.Wrapped, next.Wrapped, func(a, b wrapping) bool {
+	if next.SealWrap != nil && next.carried() {
+		next.SealWrap = nil
+	}
+	same := bytes.Equal(c.SealWrap, next.SealWrap) && slices.EqualFunc(c.Wrapped, next.Wrapped, func(a, b wrapping) bool {
 		return a.Type == b.Type && a.Name == b.Name && bytes.Equal(a.Root, b.Root)
 	})
 	if same && c.Type == next.Type {
@@ -258,7 +280,7 @@ func (m *Manager) ensure(ctx context.Context, c *config, w *Wrapper, root barrie
 	own := c.by(w)
 	if own == nil {
 		for _, e := range m.orphans(c, w) {
-			if !taken[e] && w.current(e) && m.verify(ctx, w, e, root) == nil {
+			if !taken[e] && m.keeps(w, e, root) && m.verify(ctx, w, e, root) == nil {
 				taken[e] = true
 				named := *e
 				named.Name = w.Name
@@ -267,7 +289,7 @@ func (m *Manager) ensure(ctx context.Context, c *config, w *Wrapper, root barrie
 		}
 		return m.encrypt(ctx, w, root)
 	}
-	if w.current(own) && !m.ill.due(w.Name, own.Root) {
+	if m.keeps(w, own, root) && !m.ill.due(w.Name, own.Root) {
 		return own, nil
 	}
 	wrong := m.verify(ctx, w, own, root)
@@ -275,7 +297,7 @@ func (m *Manager) ensure(ctx context.Context, c *config, w *Wrapper, root barrie
 		return own, nil
 	}
 	m.note(w, own.Root, wrong)
-	if wrong == nil && w.current(own) {
+	if wrong == nil && m.keeps(w, own, root) {
 		return own, nil
 	}
 	e, err := m.encrypt(ctx, w, root)

@@ -290,23 +290,23 @@ func (m *Manager) promoteOpen(ctx context.Context, u *unsealed) error {
 //
 // It returns the configuration in force, also with an error.
 func (m *Manager) goOver(ctx context.Context, u *unsealed, k *rekey, kek barrier.Key) (*config, error) {
-	wrapped, err := barrier.Wrap(kek, rootLabel, u.root)
+	next, err := u.shared(k.params, kek)
 	if err != nil {
 		return u.config, err
 	}
 	both := *u.config
-	both.Next = &sharing{Shares: k.params.Shares, Threshold: k.params.Threshold, Root: wrapped}
+	both.Next = next
 	if err := m.replaceConfig(ctx, u.config, &both); err != nil {
 		return u.config, err
 	}
 	if err := ctx.Err(); err != nil {
 		return &both, errs.New(errs.Unavailable, "nobody waits for the key shares: %w", err)
 	}
-	next := both.promoted()
-	err = m.replaceConfig(context.WithoutCancel(ctx), &both, next) // the new shares are told in any case
+	promoted := both.promoted()
+	err = m.replaceConfig(context.WithoutCancel(ctx), &both, promoted) // the new shares are told in any case
 	switch {
 	case err == nil:
-		return next, nil
+		return promoted, nil
 	case errors.Is(err, errChanged):
 		return &both, err
 	}

@@ -118,16 +118,17 @@ func (r *round) combine() (barrier.Key, error) {
 	return k, nil
 }
 
-// rootKey decrypts c's root key with the shares collected, by whichever of its
-// sharings fits. It says which; the caller owns the key.
-func (r *round) rootKey(c *config) (root barrier.Key, by *sharing, err error) {
+// wholeKey decrypts c's root key, and the seal-wrap key behind it where that is under
+// them, with the shares collected, by whichever of its sharings fits. It says which; the
+// caller owns the key.
+func (r *round) wholeKey(c *config) (whole barrier.Key, by *sharing, err error) {
 	err = barrier.ErrUnwrap
 	for _, s := range c.sharings() {
 		if s.Threshold != r.count() {
 			continue
 		}
-		if root, err = r.unwrap(s); err == nil {
-			return root, s, nil
+		if whole, err = r.unwrap(s); err == nil {
+			return c.complete(whole), s, nil
 		}
 	}
 	return nil, nil, err
@@ -146,11 +147,12 @@ func (r *round) unwrap(s *sharing) (barrier.Key, error) {
 // sharing's. Until enough were given that no sharing needs more, more says that this is
 // not known yet.
 func (r *round) authorise(u *unsealed) (by *sharing, more bool, err error) {
-	root, by, err := r.rootKey(u.config)
+	whole, by, err := r.wholeKey(u.config)
 	if err != nil {
 		return nil, r.count() < u.config.enough(), err
 	}
-	defer root.Wipe()
+	defer whole.Wipe()
+	root, _ := split(whole)
 	if subtle.ConstantTimeCompare(root, u.root) != 1 {
 		return nil, false, barrier.ErrUnwrap
 	}

@@ -2,8 +2,9 @@
 //
 // The chain of keys: the shares combine to the unseal key (Shamir, package
 // shamir); that decrypts the root key; that decrypts the keyring (package
-// barrier), which encrypts everything else. The two ciphertexts lie in the
-// clear area of the store, so new shares mean one new wrapping of the root key
+// barrier), which encrypts everything else. Beside the root key goes the seal-wrap
+// key, which decrypts the keyring for values that are wrapped (wrap.go). The
+// ciphertexts lie in the clear area of the store, so new shares mean one new wrapping of the root key
 // and no other write.
 //
 // A Manager is made once. It initialises the store, unseals it, and while it
@@ -78,6 +79,9 @@ type Config struct {
 	ClusterName string // for a new cluster; default "vault-cluster-" and eight hex digits
 	OTPLength   int    // length of a root token; default 26
 	Log         *slog.Logger
+	// DisableSealWrap has values of mounts with seal_wrap written without the seal's layer.
+	// What has it is read.
+	DisableSealWrap bool
 }
 
 // A Manager holds the seal of one node. It is safe for concurrent use; its
@@ -90,6 +94,10 @@ type Manager struct {
 	ill     illnesses
 	kick    chan struct{} // tells Watch to look now
 	invites invites       // of nodes that join
+	// wanted says that a mount has seal_wrap; renew is when the seals were last asked to
+	// encrypt anew what they keep (Unix ns). Of this process.
+	wanted atomic.Bool
+	renew  atomic.Int64
 	// opened says that the node was open once.
 	opened atomic.Bool
 }
@@ -104,6 +112,7 @@ type state struct {
 type unsealed struct {
 	config  *config
 	root    barrier.Key
+	wrap    *wrapKey // the same in all copies
 	ring    *barrier.Keyring
 	rekey   *rekey   // nil when none is under way
 	attempt *attempt // of generate-root; nil when none is under way
@@ -123,6 +132,20 @@ func (u *unsealed) take(c *config) {
 	if u.config = c; !u.settles() {
 		u.settle = digest{}
 	}
+	if u.ring != nil {
+		u.ring.SetWrapping(u.wraps(c))
+	}
+}
+
+// wipe overwrites what an open state owns.
+func (u *unsealed) wipe() {
+	if u.ring != nil {
+		u.ring.Wipe()
+	}
+	u.root.Wipe()
+	u.wrap.set(nil)
+	u.rekey.wipe()
+	u.attempt.wipe()
 }
 
 // New makes a sealed manager. It starts nothing.
@@ -278,11 +301,8 @@ func (m *Manager) Seal() {
 func (m *Manager) shut() {
 	s := m.state.Swap(&state{})
 	s.round.wipe()
-	if u := s.open; u != nil {
-		u.ring.Wipe()
-		u.root.Wipe()
-		u.rekey.wipe()
-		u.attempt.wipe()
+	if s.open != nil {
+		s.open.wipe()
 	}
 }
 
@@ -307,7 +327,10 @@ func (m *Manager) Reload(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return u.ring.Reload(record, u.root)
+		if err := u.ring.Reload(record, u.root); err != nil {
+			return err
+		}
+		return m.loadWrap(tx, c, u)
 	})
 	if err != nil {
 		return err
@@ -347,14 +370,18 @@ func (m *Manager) Refresh(ctx context.Context) error {
 func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
 		var gone *MigratedError
-		if _, err := readConfig(tx); errors.As(err, &gone) && gone.Done {
+		c, err := readConfig(tx)
+		if errors.As(err, &gone) && gone.Done {
 			return err
 		}
 		record, err := tx.Get(barrier.RecordKey)
 		if err != nil {
 			return err
 		}
-		return u.ring.Reload(record, u.root)
+		if err := u.ring.Reload(record, u.root); err != nil || c == nil {
+			return err
+		}
+		return m.loadWrap(tx, c, u)
 	})
 }
 

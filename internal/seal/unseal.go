@@ -101,7 +101,7 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 	kept = true
 	r = r.with(share)
 	m.state.Store(&state{round: r})
-	root, by, err := r.rootKey(c)
+	whole, by, err := r.wholeKey(c)
 	if err != nil && r.count() < c.enough() {
 		return nil
 	}
@@ -122,7 +122,7 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 	case m.cfg.Shared: // whoever is the active node writes
 		if how.crossing != nil && !f.Recovery {
 			var next *config
-			if next, err = m.wrapped(ctx, c, root); err == nil { // that the new seal works is known now
+			if next, err = m.wrapped(ctx, c, whole); err == nil { // that the new seal works is known now
 				m.noteNew(c, next)
 			}
 		}
@@ -131,15 +131,15 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 			c = m.promote(ctx, c)
 		}
 		if how.crossing != nil && !f.Recovery {
-			c, err = m.migrate(ctx, c, root)
+			c, err = m.migrate(ctx, c, whole)
 			how.crossing = nil
 		}
 	}
 	if err != nil {
-		root.Wipe()
+		whole.Wipe()
 		return err
 	}
-	return m.open(ctx, c, root, how)
+	return m.open(ctx, c, whole, how)
 }
 
 // opening says what the shares have authorised besides.
@@ -159,29 +159,36 @@ func (m *Manager) promote(ctx context.Context, c *config) *config {
 	return p
 }
 
-// open goes from the root key to the open state, and hands over to the core.
-// It owns root.
-func (m *Manager) open(ctx context.Context, c *config, root barrier.Key, how opening) error {
-	var ring *barrier.Keyring
+// open goes from the root key, with the seal-wrap key behind it or without, to the open
+// state, and hands over to the core. It owns whole.
+func (m *Manager) open(ctx context.Context, c *config, whole barrier.Key, how opening) error {
+	root, wrap := split(whole)
+	if root == nil {
+		whole.Wipe()
+		return errs.New(errs.Failed, "what the shares or the seal give is no root key of this release")
+	}
+	u := &unsealed{root: root, wrap: newWrapKey(wrap, m.cfg.DisableSealWrap), crossing: how.crossing, settle: how.settle}
+	wrap.Wipe() // it has a copy
 	record, err := m.record(ctx, root)
 	if err == nil {
-		ring, err = barrier.OpenKeyring(record, root)
+		u.ring, err = barrier.OpenKeyring(record, root)
+	}
+	if err == nil {
+		u.take(c)
+		err = m.cfg.Raw.View(ctx, func(tx storage.Tx) error { return m.loadWrap(tx, c, u) })
+	}
+	if err == nil {
+		err = m.cfg.Opened(ctx, u.ring, c.cluster())
 	}
 	if err != nil {
-		root.Wipe()
-		return err
-	}
-	if err := m.cfg.Opened(ctx, ring, c.cluster()); err != nil {
-		ring.Wipe()
-		root.Wipe()
+		u.wipe()
 		return err
 	}
 	m.opened.Store(true)
-	u := &unsealed{root: root, ring: ring, crossing: how.crossing, settle: how.settle}
-	u.take(c)
 	m.state.Store(&state{open: u})
 	m.cfg.Log.Info("unsealed")
 	if m.joining.Swap(nil) != nil {
+		m.hasten()
 		return nil // the store comes by itself
 	}
 	// What others saved meanwhile was not taken over yet.

@@ -114,13 +114,13 @@ func (k *rekey) verify(share barrier.Key, nonce string) (*round, error) {
 // operators have both sets in hand, whatever becomes of it.
 func (m *Manager) acceptRekey(ctx context.Context, u *unsealed, kek barrier.Key) error {
 	k := u.rekey
-	wrapped, err := barrier.Wrap(kek, rootLabel, u.root)
+	next, err := u.shared(k.params, kek)
 	if err != nil {
 		return err
 	}
-	next := *u.config
-	next.Next = &sharing{Shares: k.params.Shares, Threshold: k.params.Threshold, Root: wrapped}
-	c := next.promoted()
+	both := *u.config
+	both.Next = next
+	c := both.promoted()
 	if err := m.replaceConfig(ctx, u.config, c); err != nil {
 		m.setProof(u, nil, k.proof.nonce)
 		m.takeStored(ctx, m.state.Load().open)

@@ -117,6 +117,8 @@ type Op struct {
 	Kind  OpKind
 	Key   string
 	Value []byte // only for Put; not to be modified
+	// Wrap says of a Put that the value is to be wrapped by the seal. It is for the barrier, and below that it is not set.
+	Wrap bool
 }
 
 // A Batch is what one Apply does, in order: a later Op wins.

@@ -180,7 +180,7 @@ func (b *batch) appendOps(ops Batch) Batch {
 			if w.deleted {
 				ops = append(ops, Op{Kind: Delete, Key: w.key})
 			} else {
-				ops = append(ops, Op{Kind: Put, Key: w.key, Value: w.value})
+				ops = append(ops, Op{Kind: Put, Key: w.key, Value: w.value, Wrap: w.wrap})
 			}
 		}
 	}

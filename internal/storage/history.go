@@ -7,6 +7,7 @@ type write struct {
 	key          string
 	value        []byte
 	deleted      bool
+	wrap         bool   // Op.Wrap
 	hash         uint64 // of key, by the DB's marks, once committed
 	seq          uint64
 	older, newer *write // versions of the same key in the history

@@ -13,6 +13,7 @@ import (
 type Tx struct {
 	s      *txState
 	prefix string
+	wrap   bool // what is put is wrapped: Op.Wrap
 }
 
 // txState is what the copies of a Tx share.
@@ -50,7 +51,14 @@ type updateState struct {
 }
 
 // Sub returns the transaction's view of the keys under prefix. Keys given to it and returned by it lack the prefix.
-func (tx Tx) Sub(prefix string) Tx { return Tx{s: tx.s, prefix: tx.prefix + prefix} }
+func (tx Tx) Sub(prefix string) Tx { return Tx{s: tx.s, prefix: tx.prefix + prefix, wrap: tx.wrap} }
+
+// Wrapped returns the same view, of which all that is put is wrapped by the seal besides being encrypted (Op.Wrap). What is
+// read is in clear either way.
+func (tx Tx) Wrapped() Tx {
+	tx.wrap = true
+	return tx
+}
 
 // Writable reports whether this is an Update.
 func (tx Tx) Writable() bool { return tx.s.writable }
@@ -194,6 +202,7 @@ func (tx Tx) Delete(key string) error {
 
 func (tx Tx) write(w write) error {
 	s := tx.s
+	w.wrap = tx.wrap
 	if err := s.mayWrite(); err != nil {
 		return err
 	}
