@@ -17,7 +17,7 @@ func secretsEnableCommand() command {
 			path := f.String("path", "", "path", "Where to mount it; its type by default.")
 			plugin := f.String("plugin-name", "", "name", "Plugin to run when TYPE is \"plugin\".")
 			local := f.Bool("local", false, "Keep it out of replication.")
-			sealWrap := f.Bool("seal-wrap", false, "Encrypt its critical values with the seal too.")
+			sealWrap := f.Bool("seal-wrap", false, "Have its values wrapped by the seal too.")
 			entropy := f.Bool("external-entropy-access", false, "Let it draw from external entropy.")
 			m := declareMount(f, false)
 			return func(c *call) error {

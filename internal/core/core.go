@@ -70,6 +70,8 @@ type Config struct {
 	// answered. Needed with Cluster.
 	Join        func(ctx context.Context, req JoinRequest) (bool, error)
 	RawEndpoint bool // sys/raw
+	// DisableSealWrap has what mounts with seal_wrap write encrypted by the barrier alone.
+	DisableSealWrap bool
 	// Lockouts are the rules for users who give wrong passwords, in place of the
 	// defaults; the mounts' own come before them.
 	Lockouts      []Lockout
@@ -125,6 +127,7 @@ type Core struct {
 	started time.Time
 
 	snapshots chan struct{} // the schedules of snapshots have changed
+	rewraps   chan struct{} // values are to be wrapped anew
 	migrating migrating
 }
 
@@ -147,7 +150,7 @@ func New(cfg Config) (*Core, error) {
 	}
 	source := mirror.NewSource(cfg.Backend) // which also holds the seal's store and the one behind the barrier to one Apply at a time
 	cfg.Backend = source
-	c := &Core{cfg: cfg, log: cfg.Log, source: source, started: time.Now(), snapshots: make(chan struct{}, 1)}
+	c := &Core{cfg: cfg, log: cfg.Log, source: source, started: time.Now(), snapshots: make(chan struct{}, 1), rewraps: make(chan struct{}, 1)}
 	c.meters = newMeters(cfg.Metrics, c)
 	c.raw = storage.Open(unpinned{cfg.Backend}, storage.Config{ValueCacheBytes: -1})
 	c.catalog = cfg.Catalog(c)
@@ -166,6 +169,8 @@ func New(cfg Config) (*Core, error) {
 		Standby:     c.Standby,
 		Founding:    c.founding,
 		Shared:      cfg.Cluster != nil,
+
+		DisableSealWrap: cfg.DisableSealWrap,
 	})
 	if err == nil && cfg.Cluster != nil {
 		c.bind()

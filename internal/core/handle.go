@@ -428,7 +428,7 @@ func (h *handling) find(tx storage.Tx) error {
 	h.call.Mount, h.call.Path = e.Mount, rest
 	h.call.Tx = tx
 	if !e.Hall {
-		h.call.Tx = tx.Sub(e.Prefix)
+		h.call.Tx = e.View(tx)
 	}
 	if h.req.Op == engine.OpHelp {
 		return nil

@@ -165,7 +165,7 @@ func leaseOf(e *lease.Entry) *engine.Lease {
 func (a *Active) callFor(tx storage.Tx, m *mount.Entry) *engine.Call {
 	c := &engine.Call{Tx: tx, Mount: m.Mount, Now: time.Now().UTC(), Desks: a, Done: a.Done(), NamespaceID: m.NamespaceID}
 	if !m.Hall {
-		c.Tx = tx.Sub(m.Prefix)
+		c.Tx = m.View(tx)
 	}
 	return c
 }

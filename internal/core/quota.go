@@ -120,7 +120,7 @@ func (h *handling) target(ctx context.Context, tx storage.Tx, t *quota.Target) (
 	if !roles && !entities {
 		return ns, true, nil
 	}
-	call := &engine.Call{Tx: tx.Sub(m.Prefix), Mount: m.Mount, Request: h.orig, Op: h.orig.Op, Path: rest, Now: h.now}
+	call := &engine.Call{Tx: m.View(tx), Mount: m.Mount, Request: h.orig, Op: h.orig.Op, Path: rest, Now: h.now}
 	route, err := m.Routes.Match(h.orig.Op, rest, call)
 	if err != nil {
 		return ns, true, nil //nolint:nilerr // a path that leads nowhere is for no role

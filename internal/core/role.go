@@ -59,6 +59,8 @@ func (a *Active) begin() {
 	run(a.core.seal.Run)
 	run(a.foldNames)
 	run(a.enterRunning)
+	run(a.wrapMounts)
+	run(a.rewrapWhenAsked)
 	if share := a.core.Cluster(); share != nil && share.Store() != nil {
 		run(a.keepSnapshots)
 	}

@@ -174,7 +174,7 @@ func (h *host) View(ctx context.Context, m *engine.Mount, fn func(tx storage.Tx)
 		if e.ID != m.ID {
 			return storage.ErrNotFound
 		}
-		return fn(tx.Sub(e.Prefix))
+		return fn(e.View(tx))
 	})
 }
 

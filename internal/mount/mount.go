@@ -94,6 +94,16 @@ type Entry struct {
 	Hall   bool   // its engine works on the whole store
 }
 
+// View is the mount's view of its own keys, which with seal_wrap has all that is written
+// wrapped by the seal. Whoever reads or writes what an engine keeps does it by this.
+func (e *Entry) View(tx storage.Tx) storage.Tx {
+	tx = tx.Sub(e.Prefix)
+	if e.SealWrap {
+		return tx.Wrapped()
+	}
+	return tx
+}
+
 // Auth reports whether the mount is an auth method.
 func (e *Entry) Auth() bool { return strings.HasPrefix(e.Path, AuthPrefix) }
 
@@ -341,6 +351,11 @@ func (t *Table) Create(_ context.Context, tx storage.Tx, ns string, r Row) (*Ent
 	}
 	if err := tx.Put(accessorKey(ns, r.Accessor), []byte(r.Path)); err != nil {
 		return nil, err
+	}
+	if r.SealWrap {
+		if err := wantWrap(tx); err != nil {
+			return nil, err
+		}
 	}
 	return t.put(tx, ns, r)
 }

@@ -23,6 +23,7 @@ import (
 const (
 	wrapLabel  = "arca seal-wrap key"
 	wholeBytes = 2 * barrier.KeyBytes // of a root key with a seal-wrap key behind it
+	wantTime   = 5 * time.Second
 )
 
 // split gives the parts of a whole key, in its memory. wrap is nil where there is none; both are for what is no whole key.
@@ -220,6 +221,9 @@ func (m *Manager) WantWrap(ctx context.Context) error {
 	if u := m.state.Load().open; u == nil || u.config.hasWrap() || !u.config.auto() {
 		return nil
 	}
+	// Who asks may be in the middle of a transaction for which an operation under way waits.
+	ctx, cancel := context.WithTimeout(ctx, wantTime)
+	defer cancel()
 	return m.makeWrap(ctx)
 }
 

@@ -188,7 +188,8 @@ func (n *node) openCore() error {
 		Backend: n.store, DB: n.limits(s), Cluster: n.cluster, Join: n.join, StorageType: typ, Log: n.log.Named("core"), Logs: n.log,
 		DefaultTTL: cfg.DefaultLease, MaxTTL: cfg.MaxLease, CompatVersion: cfg.CompatVersion, ClusterName: cfg.ClusterName,
 		APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), RawEndpoint: cfg.RawStorageEndpoint || n.dev != nil,
-		Lockouts: lockouts(cfg), Seals: wrappers, Managed: kms.New(kms.Config{Getenv: n.env.Getenv, Modules: modules, Libraries: cfg.KMSLibraries.Paths()}),
+		DisableSealWrap: cfg.DisableSealwrap,
+		Lockouts:        lockouts(cfg), Seals: wrappers, Managed: kms.New(kms.Config{Getenv: n.env.Getenv, Modules: modules, Libraries: cfg.KMSLibraries.Paths()}),
 		Usage: core.Usage{
 			Period: cfg.Telemetry.UsagePeriod(), Epsilon: cfg.Telemetry.Epsilon(), Buckets: cfg.Telemetry.LeaseBuckets,
 			Namespaces: cfg.Telemetry.AddLeaseNamespaces, Most: cfg.Telemetry.MaximumGauge,

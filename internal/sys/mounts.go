@@ -192,7 +192,7 @@ type enableIn struct {
 	Config        json.RawMessage   `api:"config" help:"Tuning of the mount."`
 	Options       map[string]string `api:"options" help:"Options of the engine, such as version for kv."`
 	Local         bool              `api:"local" help:"Do not replicate the mount."`
-	SealWrap      bool              `api:"seal_wrap" help:"Taken and shown; single values are not wrapped with the seal."`
+	SealWrap      bool              `api:"seal_wrap" help:"Have its values wrapped by the seal, where that is not Shamir's."`
 	EntropyAccess bool              `api:"external_entropy_access" help:"Give it the seal's entropy."`
 	PluginName    string            `api:"plugin_name"`
 	PluginVersion string            `api:"plugin_version"`
@@ -257,6 +257,11 @@ func (e *Engine) enable(ctx context.Context, call *engine.Call, in enableIn, aut
 	}
 	if err := notNamespace(call, row.Path); err != nil {
 		return nil, err
+	}
+	if row.SealWrap {
+		if err := e.seal.WantWrap(ctx); err != nil {
+			return nil, err
+		}
 	}
 	m, err := d.Mounts.Create(ctx, call.Tx, ns(call), *row)
 	if err != nil {

@@ -188,7 +188,19 @@ func (e *Engine) writeRaw(_ context.Context, call *engine.Call, in rawIn) (*engi
 	if err != nil {
 		return nil, err
 	}
-	return nil, call.Tx.Put(key, value)
+	return nil, putRaw(call, key, value)
+}
+
+// putRaw writes a key as the mount would that it belongs to.
+func putRaw(call *engine.Call, key string, value []byte) error {
+	m, err := desks(call).Mounts.Owner(call.Tx, key)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return call.Tx.Put(key, value)
+	}
+	return m.View(call.Tx).Put(strings.TrimPrefix(key, m.Prefix), value)
 }
 
 func (e *Engine) deleteRaw(_ context.Context, call *engine.Call, in rawIn) (*engine.Response, error) {

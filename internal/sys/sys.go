@@ -36,7 +36,7 @@ func (e *Engine) Routes() []engine.Route {
 	return slices.Concat(
 		e.sealRoutes(), e.stateRoutes(), e.mountRoutes(), e.authRoutes(), e.remountRoutes(), e.policyRoutes(),
 		e.capabilityRoutes(), e.explainRoutes(), e.mfaRoutes(), e.wrappingRoutes(), e.leaseRoutes(), e.auditRoutes(), e.toolRoutes(), e.internalRoutes(),
-		e.configRoutes(), e.rawRoutes(), e.namespaceRoutes(), e.lockedRoutes(), e.managedRoutes(), e.quotaRoutes(), e.pluginRoutes(), e.observeRoutes(), e.logRoutes(), e.raftRoutes(), e.migrationRoutes(),
+		e.configRoutes(), e.rawRoutes(), e.namespaceRoutes(), e.lockedRoutes(), e.managedRoutes(), e.quotaRoutes(), e.pluginRoutes(), e.observeRoutes(), e.logRoutes(), e.raftRoutes(), e.migrationRoutes(), e.sealWrapRoutes(),
 	)
 }
 
