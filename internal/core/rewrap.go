@@ -77,6 +77,10 @@ func (a *Active) StartRewrap(tx storage.Tx) (started bool, err error) {
 // wrapMounts has a store of an older release get a seal-wrap key, when a mount of it wants one.
 func (a *Active) wrapMounts(ctx context.Context) {
 	a.untilDone(ctx, "make a seal-wrap key for mounts with seal_wrap", func() error {
+		// What another node, or a snapshot that was restored, has made of the store's keys.
+		if err := a.core.seal.Reload(ctx); err != nil {
+			return err
+		}
 		if a.core.seal.HasWrap() {
 			return nil
 		}

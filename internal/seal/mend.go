@@ -265,7 +265,7 @@ func (m *Manager) wrapped(ctx context.Context, c *config, root barrier.Key) (*co
 		next.SealWrap = nil
 	}
 	same := bytes.Equal(c.SealWrap, next.SealWrap) && slices.EqualFunc(c.Wrapped, next.Wrapped, func(a, b wrapping) bool {
-		return a.Type == b.Type && a.Name == b.Name && bytes.Equal(a.Root, b.Root)
+		return a.Type == b.Type && a.Name == b.Name && a.At.Equal(b.At) && bytes.Equal(a.Root, b.Root)
 	})
 	if same && c.Type == next.Type {
 		return c, nil

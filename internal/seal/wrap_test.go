@@ -1,0 +1,455 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"arca/internal/barrier"
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+// putWrapped writes a value that asks to be wrapped, and reports whether it is.
+func (n *node) putWrapped(t *testing.T, key, value string) bool {
+	t.Helper()
+	op := storage.Op{Kind: storage.Put, Key: key, Value: []byte(value), Wrap: true}
+	if err := barrier.New(n.backend, n.ring).Apply(t.Context(), storage.Batch{op}); err != nil {
+		t.Fatal(err)
+	}
+	record, err := n.backend.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record[0] == 2
+}
+
+func (n *node) read(t *testing.T, key string) (string, error) {
+	t.Helper()
+	b, err := barrier.New(n.backend, n.ring).Get(t.Context(), key)
+	return string(b), err
+}
+
+// reads has these keys be what putWrapped wrote, "v".
+func (n *node) reads(t *testing.T, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		if got, err := n.read(t, key); err != nil || got != "v" {
+			t.Errorf("%s: %q, %v", key, got, err)
+		}
+	}
+}
+
+func mustOpen(t *testing.T, n *node) *node {
+	t.Helper()
+	if err := n.OpenByItself(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// give gives one share for something.
+func give(t *testing.T, n *node, share barrier.Key, f UnsealFor) {
+	t.Helper()
+	if st, err := n.UnsealFor(t.Context(), clone(share), f); err != nil || st.Sealed {
+		t.Fatalf("%+v, %v", st, err)
+	}
+}
+
+// aged has a sealed store be as a release before seal wrap made it: one share, and seals that are these.
+func aged(t *testing.T, n *node, share barrier.Key, seals ...*kms) {
+	t.Helper()
+	c, err := n.readStored(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := barrier.Unwrap(share, rootLabel, c.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := barrier.Key(whole[:barrier.KeyBytes])
+	c.Version, c.Both = configVersion, false
+	if c.Root, err = barrier.Wrap(share, rootLabel, root); err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range seals {
+		c.Wrapped[i].Both = false
+		if c.Wrapped[i].Root, err = k.Encrypt(t.Context(), root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = n.raw.Update(t.Context(), func(tx storage.Tx) error {
+		if err := tx.Delete(barrier.WrapRecordKey); err != nil {
+			return err
+		}
+		return c.put(tx)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func stored(t *testing.T, n *node) *config {
+	t.Helper()
+	c, err := n.readStored(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A new store: the seal-wrap key is under each seal and under the recovery keys, and nowhere else.
+func TestSealWrap(t *testing.T) {
+	t.Parallel()
+	one, two := newSealed(1), newSealed(2)
+	both := []Wrapper{named("one", one), named("two", two)}
+	n := configured(t, newNode(t, shared{newStore(t)}), both...)
+	share := mustInit(t, n, 1, 1).Shares[0]
+	mustOpen(t, n)
+	if !n.putWrapped(t, "a", "v") {
+		t.Error("not wrapped")
+	}
+	if c := stored(t, n); c.SealWrap != nil || !c.carried() || !c.hasWrap() {
+		t.Errorf("stored: %+v", c)
+	}
+	// The root key gives the keyring, and that one nothing that is wrapped.
+	u := n.state.Load().open
+	record, err := n.backend.Get(t.Context(), barrier.RecordKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := barrier.OpenKeyring(record, u.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := barrier.New(n.backend, alone).Get(t.Context(), "a"); !errors.Is(err, barrier.ErrNoWrapKey) {
+		t.Errorf("by the root key alone: %q, %v", got, err)
+	}
+	for _, w := range both { // either seal is lost
+		n = mustOpen(t, configured(t, n, w))
+		n.reads(t, "a")
+		n = mustOpen(t, configured(t, n, both...))
+		n.tend(t.Context())
+	}
+	one.set(func() { one.down = true })
+	two.set(func() { two.down = true })
+	n.reads(t, "a") // an outage stops nothing
+	if !n.putWrapped(t, "b", "v") {
+		t.Error("not wrapped in an outage")
+	}
+	for _, wrappers := range [][]Wrapper{both, nil} { // both are lost
+		n = configured(t, n, wrappers...)
+		give(t, n, share, UnsealFor{Recovery: true})
+		n.reads(t, "a", "b")
+		if !n.putWrapped(t, "c", "v") {
+			t.Error("not wrapped after recovery")
+		}
+	}
+	n.Seal()
+	if _, err := n.read(t, "a"); !errs.Is(err, errs.Sealed) {
+		t.Errorf("sealed: %v", err)
+	}
+}
+
+// From Shamir to a seal, to another, and back: what was written in each is read in all.
+func TestSealWrapMigration(t *testing.T) {
+	t.Parallel()
+	for _, old := range []bool{false, true} {
+		one, two := &kms{key: 1}, &kms{key: 2}
+		n := newNode(t, shared{newStore(t)})
+		share := mustInit(t, n, 1, 1).Shares[0]
+		if old {
+			aged(t, n, share)
+		}
+		unsealWith(t, n, share)
+		if err := n.WantWrap(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n.putWrapped(t, "shamir", "v") {
+			t.Error("wrapped with a Shamir seal")
+		}
+		n = configured(t, n, auto("one", one))
+		give(t, n, share, UnsealFor{Migrate: true})
+		if err := n.WantWrap(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.tend(t.Context())
+		if !n.putWrapped(t, "one", "v") {
+			t.Error("not wrapped with a seal")
+		}
+		n = mustOpen(t, configured(t, n, auto("one", one)))
+		n.reads(t, "shamir", "one")
+		n = configured(t, n, disabled(auto("one", one)), auto("two", two))
+		give(t, n, share, UnsealFor{Migrate: true})
+		n.tend(t.Context())
+		if !n.putWrapped(t, "two", "v") {
+			t.Error("not wrapped with another seal")
+		}
+		one.down = true
+		n = mustOpen(t, configured(t, n, auto("two", two)))
+		n.reads(t, "shamir", "one", "two")
+		two.down = true
+		n = configured(t, n, disabled(auto("two", two)))
+		give(t, n, share, UnsealFor{Migrate: true})
+		if n.putWrapped(t, "back", "v") {
+			t.Error("wrapped after the way back to Shamir")
+		}
+		n = configured(t, n)
+		unsealWith(t, n, share)
+		n.reads(t, "shamir", "one", "two", "back")
+		if c := stored(t, n); (c.SealWrap != nil) != old {
+			t.Errorf("old %t: under the root key: %t", old, c.SealWrap != nil)
+		}
+	}
+}
+
+// A store of an older release gets its key when it is wanted; it lies under the root key until all has it.
+func TestSealWrapOfAnOlderStore(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	one, two := newSealed(1), newSealed(2)
+	both := []Wrapper{named("one", one), named("two", two)}
+	n := configured(t, newNode(t, shared{newStore(t)}), both...)
+	share := mustInit(t, n, 1, 1).Shares[0]
+	aged(t, n, share, one, two)
+	mustOpen(t, n)
+	n.tend(ctx)
+	if n.putWrapped(t, "before", "v") || stored(t, n).hasWrap() {
+		t.Error("a key was made that nobody wants")
+	}
+	standby := configured(t, newNode(t, n.backend), both...)
+	standby.standby = true
+	mustOpen(t, standby)
+	if err := n.WantWrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !n.putWrapped(t, "a", "v") {
+		t.Fatal("not wrapped")
+	}
+	if c := stored(t, n); c.SealWrap == nil || c.carried() {
+		t.Errorf("stored: %+v", c)
+	}
+	if err := standby.reloadRing(ctx, standby.state.Load().open); err != nil { // as Refresh does
+		t.Fatal(err)
+	}
+	standby.reads(t, "before", "a")
+	recovered := configured(t, newNode(t, n.backend), both...)
+	give(t, recovered, share, UnsealFor{Recovery: true})
+	recovered.reads(t, "before", "a")
+
+	// One seal is ill: it keeps what it has.
+	two.set(func() { two.down = true })
+	n.tend(ctx)
+	if c := stored(t, n); !c.Wrapped[0].Both || c.Wrapped[1].Both || c.SealWrap == nil || whole(t, n) {
+		t.Errorf("stored: %+v", c)
+	}
+	two.set(func() { two.down = false })
+	last := mustOpen(t, configured(t, newNode(t, n.backend), both[1]))
+	last.reads(t, "before", "a") // by the one that has the root key alone
+	n.tend(ctx)
+	if c := stored(t, n); !c.Wrapped[1].Both || c.SealWrap == nil || !whole(t, n) {
+		t.Errorf("stored: %+v", c)
+	}
+	res, err := rekeyWith(n, RekeyParams{Shares: 1, Threshold: 1}, []barrier.Key{share})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.tend(ctx)
+	if c := stored(t, n); c.SealWrap != nil || !c.carried() {
+		t.Errorf("after a rekey: %+v", c)
+	}
+	if err := standby.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	n = configured(t, n)
+	give(t, n, res.Shares[0], UnsealFor{Recovery: true})
+	n.reads(t, "before", "a")
+	standby.reads(t, "before", "a")
+}
+
+// A node that was opened before there was a key asks the seals for it, where the root key does not give it.
+func TestSealWrapIsAskedFor(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	k := newSealed(1)
+	n := configured(t, newNode(t, shared{newStore(t)}), named("one", k))
+	share := mustInit(t, n, 1, 1).Shares[0]
+	aged(t, n, share, k)
+	mustOpen(t, n)
+	standby := configured(t, newNode(t, n.backend), named("one", k))
+	standby.standby = true
+	mustOpen(t, standby)
+	if err := n.WantWrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	n.tend(ctx)
+	res, err := rekeyWith(n, RekeyParams{Shares: 1, Threshold: 1}, []barrier.Key{share})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.tend(ctx)
+	if !n.putWrapped(t, "a", "v") || stored(t, n).SealWrap != nil {
+		t.Fatal("the key is still under the root key")
+	}
+	k.set(func() { k.down = true })
+	if err := standby.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	standby.tend(ctx)
+	if got, err := standby.read(t, "a"); !errors.Is(err, barrier.ErrNoWrapKey) {
+		t.Errorf("without the key: %q, %v", got, err)
+	}
+	if standby.first(t) != "content" {
+		t.Error("what is not wrapped cannot be read")
+	}
+	// It leads, and does not lose the key.
+	standby.standby = false
+	err = barrier.New(standby.backend, standby.ring).Apply(ctx, storage.Batch{{Kind: storage.Put, Key: "b", Wrap: true}})
+	if !errors.Is(err, storage.ErrNotApplied) {
+		t.Errorf("a write without the key: %v", err)
+	}
+	if _, err := rekeyWith(standby, RekeyParams{Shares: 1, Threshold: 1}, []barrier.Key{res.Shares[0]}); !errors.Is(err, barrier.ErrNoWrapKey) {
+		t.Errorf("a rekey without the key: %v", err)
+	}
+	before := stored(t, n)
+	standby.tend(ctx)
+	if !stored(t, n).equal(before) {
+		t.Error("a node without the key has changed the seals")
+	}
+	k.set(func() { k.down = false })
+	standby.tend(ctx)
+	standby.reads(t, "a")
+	if !standby.putWrapped(t, "b", "v") {
+		t.Error("not wrapped")
+	}
+}
+
+// Another version, which other nodes and later starts have, too.
+func TestRenewWrap(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	k := newSealed(1)
+	n := configured(t, newNode(t, shared{newStore(t)}), named("one", k))
+	mustInit(t, n, 1, 1)
+	mustOpen(t, n)
+	standby := configured(t, newNode(t, n.backend), named("one", k))
+	standby.standby = true
+	mustOpen(t, standby)
+	n.putWrapped(t, "one", "v")
+	under := stored(t, n).Wrapped[0]
+	n.RenewSeals(now())
+	if v, err := n.RenewWrap(ctx); err != nil || v != 2 {
+		t.Fatalf("version %d, %v", v, err)
+	}
+	n.putWrapped(t, "two", "v")
+	n.tend(ctx)
+	if now := stored(t, n).Wrapped[0]; !now.At.After(under.At) || !now.Both {
+		t.Errorf("the seal has not encrypted anew: %v", now.At)
+	}
+	if err := standby.reloadRing(ctx, standby.state.Load().open); err != nil {
+		t.Fatal(err)
+	}
+	standby.reads(t, "one", "two")
+	if _, err := standby.RenewWrap(ctx); !errs.Is(err, errs.NotActive) {
+		t.Errorf("on a standby: %v", err)
+	}
+	n = configured(t, n, named("one", k))
+	n.cfg.DisableSealWrap = true
+	mustOpen(t, n)
+	n.reads(t, "one", "two")
+	if v, err := n.RenewWrap(ctx); err != nil || v != 0 || n.putWrapped(t, "three", "v") {
+		t.Errorf("disabled: version %d, %v", v, err)
+	}
+	n.reads(t, "three")
+}
+
+// What a snapshot of before brings back: no key, or an older state of its keyring. Nothing is wrapped with what is not stored.
+func TestSealWrapIsRestored(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	k := newSealed(1)
+	n := configured(t, newNode(t, shared{newStore(t)}), named("one", k))
+	share := mustInit(t, n, 1, 1).Shares[0]
+	mustOpen(t, n)
+	keep := func() map[string][]byte {
+		all := map[string][]byte{}
+		for _, key := range []string{configKey, barrier.RecordKey, barrier.WrapRecordKey} {
+			if b, err := n.backend.Get(ctx, key); err == nil {
+				all[key] = bytes.Clone(b)
+			}
+		}
+		return all
+	}
+	restore := func(all map[string][]byte) {
+		t.Helper()
+		err := n.raw.Update(ctx, func(tx storage.Tx) error {
+			for _, key := range []string{configKey, barrier.RecordKey, barrier.WrapRecordKey} {
+				err := tx.Delete(key)
+				if b := all[key]; b != nil {
+					err = tx.Put(key, b)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			err = n.Refresh(context.WithoutCancel(ctx))
+		}
+		if err == nil {
+			err = n.Reload(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.putWrapped(t, "one", "v")
+	first := keep()
+	if _, err := n.RenewWrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	n.putWrapped(t, "two", "v")
+	second := keep()
+	restore(first)
+	n.reads(t, "one")
+	if _, err := n.RenewWrap(ctx); err != nil { // another version 2
+		t.Fatal(err)
+	}
+	n.putWrapped(t, "other", "v")
+	n.reads(t, "other")
+	restore(second)
+	n.reads(t, "one", "two")
+	if got, err := n.read(t, "other"); !errs.Is(err, errs.Failed) {
+		t.Errorf("under a version that is gone: %q, %v", got, err)
+	}
+
+	n.Seal()
+	aged(t, n, share, k)
+	third := keep()
+	n = mustOpen(t, configured(t, n, named("one", k)))
+	if err := n.WantWrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !n.putWrapped(t, "fresh", "v") {
+		t.Error("not wrapped")
+	}
+	fourth := keep()
+	restore(third)
+	if n.putWrapped(t, "plain", "v") {
+		t.Error("wrapped with a key that is not stored")
+	}
+	if err := n.WantWrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !n.putWrapped(t, "again", "v") {
+		t.Error("not wrapped with a new key")
+	}
+	restore(fourth) // another key, in memory
+	n.reads(t, "fresh", "plain")
+	if got, err := n.read(t, "again"); !errs.Is(err, errs.Failed) {
+		t.Errorf("under a key that is gone: %q, %v", got, err)
+	}
+	mustOpen(t, configured(t, n, named("one", k))).reads(t, "fresh", "plain")
+}
