@@ -132,9 +132,15 @@ func (m *more) Find(auth bool, typ string, options map[string]string) (engine.En
 	return m.Catalog.Find(auth, typ, options)
 }
 
-// Unseal opens a sealed node with the shares of New.
+// Unseal opens a sealed node with the shares of New, or by its seal.
 func (s *Server) Unseal() {
 	s.tb.Helper()
+	if m := s.Core.SealManager(); m.Auto() {
+		if err := m.OpenByItself(context.Background()); err != nil {
+			s.tb.Fatal(err)
+		}
+		return
+	}
 	for _, share := range s.Shares {
 		if _, err := s.Core.SealManager().Unseal(context.Background(), append(barrier.Key(nil), share...), false); err != nil {
 			s.tb.Fatal(err)
