@@ -114,11 +114,11 @@ const (
 
 // An Op is one step of a Batch.
 type Op struct {
-	Kind  OpKind
+	Kind OpKind
+	// Wrap says of a Put that the value is to be wrapped by the seal. It is for the barrier, and below that it is not set.
+	Wrap  bool
 	Key   string
 	Value []byte // only for Put; not to be modified
-	// Wrap says of a Put that the value is to be wrapped by the seal. It is for the barrier, and below that it is not set.
-	Wrap bool
 }
 
 // A Batch is what one Apply does, in order: a later Op wins.
