@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -86,7 +87,7 @@ func TestSealWrap(t *testing.T) {
 			}
 		})
 		n.must("POST", "sys/sealwrap/rewrap", nil)
-		time.Sleep(after)
+		<-time.NewTimer(after).C // the moment of the kill is the test's subject
 		if a, err := n.call(t.Context(), "GET", "sys/sealwrap/rewrap", n.root, nil); err == nil && a.dig("data", "is_running") == true {
 			killed++
 		}
@@ -104,6 +105,21 @@ func TestSealWrap(t *testing.T) {
 	if a := n.get("sys/sealwrap/rewrap"); a.code != 200 {
 		t.Errorf("%d %v", a.code, a.body)
 	}
+
+	// Copied into another storage, the values are as they are.
+	n.signal(syscall.SIGTERM)
+	if code := n.ended(); code != 0 {
+		t.Fatalf("the server ends with %d", code)
+	}
+	const here, other = `storage "file" { path = "data" }`, `storage "file" { path = "other" }`
+	if out, code := migrate(t, n.dir, here+"\n", other+"\n"); code != 0 {
+		t.Fatalf("migrate: %d %s", code, out)
+	}
+	base = strings.Replace(base, here, other, 1)
+	n.config = base + one + two
+	n.start()
+	n.opened()
+	n.holds(values)
 
 	n.again(base, two) // one of two seals is lost
 	n.opened()
@@ -191,7 +207,7 @@ func TestClusterSealWrap(t *testing.T) {
 		for _, n := range c.standbys() {
 			n.holds(20) // meanwhile
 		}
-		time.Sleep(after)
+		<-time.NewTimer(after).C
 		leader.kill()
 		next := c.leader()
 		if _, failed := next.rewrapped(); failed != 0 {

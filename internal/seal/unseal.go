@@ -167,6 +167,10 @@ func (m *Manager) open(ctx context.Context, c *config, whole barrier.Key, how op
 		whole.Wipe()
 		return errs.New(errs.Failed, "what the shares or the seal give is no root key of this release")
 	}
+	if wrap != nil && !c.hasWrap() { // else values would be written without the seal's layer
+		whole.Wipe()
+		return errs.New(errs.Failed, "the seal configuration was altered: it does not tell of the seal-wrap key that there is")
+	}
 	u := &unsealed{root: root, wrap: newWrapKey(wrap, m.cfg.DisableSealWrap), crossing: how.crossing, settle: how.settle}
 	wrap.Wipe() // it has a copy
 	record, err := m.record(ctx, root)

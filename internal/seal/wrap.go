@@ -42,7 +42,7 @@ func (c *config) complete(whole barrier.Key) barrier.Key {
 	if len(whole) != barrier.KeyBytes || c.SealWrap == nil {
 		return whole
 	}
-	wrap, err := barrier.Unwrap(barrier.Key(whole), wrapLabel, c.SealWrap)
+	wrap, err := barrier.Unwrap(whole, wrapLabel, c.SealWrap)
 	if err != nil {
 		return whole // it is another root key, or damaged, which shows when it is used
 	}
@@ -122,14 +122,20 @@ func (u *unsealed) wraps(c *config) bool {
 // loadWrap takes over the stored seal-wrap keyring, and the key where that is at hand. A store of which the key is not at
 // hand is served but for its wrapped values; the seals are asked in the background.
 func (m *Manager) loadWrap(tx storage.Tx, c *config, u *unsealed) error {
-	if c == nil || !c.hasWrap() { // also one that was restored from before it had one
+	if c == nil || !c.hasWrap() {
+		if u.ring.WrapRing() != nil {
+			m.cfg.Log.Warn("the stored seal configuration has no seal-wrap key any more: it was restored from before there was one, or altered")
+		}
 		u.wrap.set(nil)
 		u.ring.UseWrap(nil, false)
 		return nil
 	}
 	record, err := tx.Get(barrier.WrapRecordKey)
-	if errors.Is(err, storage.ErrNotFound) && m.joining.Load() != nil { // the store comes by itself
+	if errors.Is(err, storage.ErrNotFound) {
 		u.ring.UseWrap(nil, u.wraps(c))
+		if m.joining.Load() == nil { // else the store comes by itself
+			m.cfg.Log.Error("the seal-wrap keyring is missing: values that are wrapped cannot be read")
+		}
 		return nil
 	}
 	if err != nil {

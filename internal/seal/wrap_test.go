@@ -182,6 +182,9 @@ func TestSealWrapMigration(t *testing.T) {
 		n.reads(t, "shamir", "one")
 		n = configured(t, n, disabled(auto("one", one)), auto("two", two))
 		give(t, n, share, UnsealFor{Migrate: true})
+		if c := stored(t, n); !c.Wrapped[0].Both {
+			t.Errorf("old %t: the new seal has the root key alone", old)
+		}
 		n.tend(t.Context())
 		if !n.putWrapped(t, "two", "v") {
 			t.Error("not wrapped with another seal")
@@ -226,6 +229,11 @@ func TestSealWrapOfAnOlderStore(t *testing.T) {
 	}
 	if !n.putWrapped(t, "a", "v") {
 		t.Fatal("not wrapped")
+	}
+	// A node that has not heard of it does not write it away.
+	unaware := standby.state.Load().open.config
+	if err := standby.replaceConfig(ctx, unaware, unaware); !errors.Is(err, errChanged) {
+		t.Errorf("replaced by what has no seal-wrap key: %v", err)
 	}
 	if c := stored(t, n); c.SealWrap == nil || c.carried() {
 		t.Errorf("stored: %+v", c)
@@ -452,4 +460,22 @@ func TestSealWrapIsRestored(t *testing.T) {
 		t.Errorf("under a key that is gone: %q, %v", got, err)
 	}
 	mustOpen(t, configured(t, n, named("one", k))).reads(t, "fresh", "plain")
+}
+
+// Who writes the store cannot have values written without the seal's layer by saying that there is no seal-wrap key.
+func TestSealWrapIsNotDenied(t *testing.T) {
+	t.Parallel()
+	n := configured(t, newNode(t, shared{newStore(t)}), named("one", newSealed(1)))
+	share := mustInit(t, n, 1, 1).Shares[0]
+	c := stored(t, n)
+	c.Version = configVersion
+	if err := n.raw.Update(t.Context(), c.put); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.OpenByItself(t.Context()); !errs.Is(err, errs.Failed) || !n.Sealed() {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := n.UnsealFor(t.Context(), clone(share), UnsealFor{Recovery: true}); !errs.Is(err, errs.Failed) || !n.Sealed() {
+		t.Errorf("opened by recovery keys: %v", err)
+	}
 }

@@ -103,23 +103,30 @@ func (s *wrapServer) check(path string, wantAll, wantWrapped, wantUnlike int) {
 // rewrapped waits until no rewrap is running, and returns what it says.
 func (s *wrapServer) rewrapped() (processed, succeeded, failed int64) {
 	s.t.Helper()
-	for range 2000 {
-		data := arcatest.Dig(s.Must("GET", "sys/sealwrap/rewrap", s.Root, nil), "data").(map[string]any)
-		if data["is_running"] == false {
-			e := data["entries"].(map[string]any)
-			number := func(name string) int64 {
-				n, err := e[name].(json.Number).Int64()
-				if err != nil {
-					s.t.Fatal(err)
-				}
-				return n
-			}
-			return number("processed"), number("succeeded"), number("failed")
+	var data map[string]any
+	s.until(func() bool {
+		data = arcatest.Dig(s.Must("GET", "sys/sealwrap/rewrap", s.Root, nil), "data").(map[string]any)
+		return data["is_running"] == false
+	})
+	number := func(name string) int64 {
+		n, err := arcatest.Dig(data, "entries", name).(json.Number).Int64()
+		if err != nil {
+			s.t.Fatal(err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		return n
 	}
-	s.t.Fatal("the rewrap does not end")
-	return 0, 0, 0
+	return number("processed"), number("succeeded"), number("failed")
+}
+
+// until waits for something that happens in the background.
+func (s *wrapServer) until(ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); {
+		if time.Now().After(deadline) {
+			s.t.Fatal("waited in vain")
+		}
+		<-time.NewTimer(time.Millisecond).C
+	}
 }
 
 func (s *wrapServer) rewrap() (processed, succeeded, failed int64) {
@@ -165,12 +172,10 @@ func TestSealWrapOfMounts(t *testing.T) {
 	}
 	// Moved, the values stay what they are.
 	s.Must("POST", "sys/remount", s.Root, map[string]any{"from": "wrapped", "to": "moved"})
-	for range 400 {
-		if code, _ := s.Do("GET", "moved/a", s.Root, nil); code == 200 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	s.until(func() bool {
+		code, _ := s.Do("GET", "moved/a", s.Root, nil)
+		return code == 200
+	})
 	s.check("moved", 1, 1, 0)
 	// sys/raw shows them in clear and writes them as the mount does.
 	for kv := range s.each("moved") {
