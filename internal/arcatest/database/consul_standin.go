@@ -29,6 +29,7 @@ type ConsulStandIn struct {
 	mu       sync.Mutex
 	keys     map[string]*pair
 	sessions map[string]*session
+	delayed  map[string]time.Time // keys that went with a session, until when nobody can have them
 	told     []string
 }
 
@@ -38,14 +39,14 @@ type pair struct {
 }
 
 type session struct {
-	ttl time.Duration
-	end time.Time
+	ttl, delay time.Duration
+	end        time.Time
 }
 
 // NewConsulStandIn starts one; it ends with the test.
 func NewConsulStandIn(tb testing.TB) *ConsulStandIn {
 	tb.Helper()
-	s := &ConsulStandIn{keys: map[string]*pair{}, sessions: map[string]*session{}}
+	s := &ConsulStandIn{keys: map[string]*pair{}, sessions: map[string]*session{}, delayed: map[string]time.Time{}}
 	srv := httptest.NewServer(s)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	tb.Cleanup(srv.Close)
@@ -58,6 +59,15 @@ func (s *ConsulStandIn) Keys() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.keys))
+}
+
+// Deregister removes the node of all sessions, as when its agent leaves: they end at once.
+func (s *ConsulStandIn) Deregister() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.sessions {
+		s.endSession(id)
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -98,7 +108,11 @@ func (s *ConsulStandIn) serve(r *http.Request, body []byte) (int, []byte) {
 		return s.kv(r, strings.TrimPrefix(path, "/v1/kv/"), body)
 	case path == "/v1/session/create":
 		var q struct{ TTL, LockDelay, Behavior string }
-		if json.Unmarshal(body, &q) != nil || q.Behavior != "delete" || q.LockDelay != "0s" {
+		if json.Unmarshal(body, &q) != nil || q.Behavior != "delete" {
+			return http.StatusBadRequest, nil
+		}
+		delay, err := time.ParseDuration(q.LockDelay)
+		if err != nil || delay > time.Minute { // Consul takes a minute for more
 			return http.StatusBadRequest, nil
 		}
 		ttl, err := time.ParseDuration(q.TTL)
@@ -106,7 +120,7 @@ func (s *ConsulStandIn) serve(r *http.Request, body []byte) (int, []byte) {
 			return http.StatusInternalServerError, []byte("Invalid Session TTL")
 		}
 		id := rand.Text()
-		s.sessions[id] = &session{ttl, time.Now().Add(ttl)}
+		s.sessions[id] = &session{ttl, delay, time.Now().Add(ttl)}
 		return http.StatusOK, []byte(`{"ID":"` + id + `"}`)
 	case strings.HasPrefix(path, "/v1/session/renew/"):
 		id := strings.TrimPrefix(path, "/v1/session/renew/")
@@ -135,8 +149,17 @@ func (s *ConsulStandIn) Told() []string {
 }
 
 func (s *ConsulStandIn) endSession(id string) {
+	one := s.sessions[id]
+	if one == nil {
+		return
+	}
 	delete(s.sessions, id)
-	maps.DeleteFunc(s.keys, func(_ string, p *pair) bool { return p.session == id })
+	for key, p := range s.keys {
+		if p.session == id {
+			delete(s.keys, key)
+			s.delayed[key] = time.Now().Add(one.delay)
+		}
+	}
 }
 
 func (s *ConsulStandIn) kv(r *http.Request, key string, body []byte) (int, []byte) {
@@ -151,10 +174,17 @@ func (s *ConsulStandIn) kv(r *http.Request, key string, body []byte) (int, []byt
 			if s.sessions[id] == nil {
 				return http.StatusInternalServerError, []byte("invalid session")
 			}
-			if old != nil && old.session != "" && old.session != id {
+			if time.Now().Before(s.delayed[key]) || old != nil && old.session != "" && old.session != id {
 				return http.StatusOK, []byte("false")
 			}
 			s.keys[key] = &pair{body, id}
+			return http.StatusOK, []byte("true")
+		}
+		if id := q.Get("release"); id != "" {
+			if old == nil || old.session != id {
+				return http.StatusOK, []byte("false")
+			}
+			s.keys[key] = &pair{value: body}
 			return http.StatusOK, []byte("true")
 		}
 		if q.Get("cas") == "0" && old != nil {

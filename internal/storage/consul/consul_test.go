@@ -10,6 +10,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -110,6 +112,74 @@ func TestLost(t *testing.T) {
 			lost(t, c.Address(), remotetest.Outage{Stop: c.Stop, Start: c.Start, Pause: c.Pause, Continue: c.Continue})
 		})
 	}
+}
+
+// TestAgentLeaves: the agent of the node that leads leaves Consul, and with it the node's sessions end at once.
+func TestAgentLeaves(t *testing.T) {
+	t.Parallel()
+	s := database.NewConsulStandIn(t)
+	at, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gone atomic.Bool
+	proxy := httputil.NewSingleHostReverseProxy(at)
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gone.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	agent.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	t.Cleanup(agent.Close)
+	node := func(name, url string) remote.Config {
+		l, err := OpenLock(t.Context(), config(t, url, "p"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return remote.Config{
+			Driver: mustOpen(t, config(t, url, "p"), 1000), Lock: l, Name: "test", Node: name, Address: name + ":1", TTL: 2 * time.Second, Poll: 50 * time.Millisecond,
+		}
+	}
+	remotetest.TestCutOff(t, node("a", agent.URL), node("b", s.URL), func() {
+		gone.Store(true)
+		s.Deregister()
+	})
+}
+
+// TestReleased: who gives a lock back keeps nobody waiting.
+func TestReleased(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, url string) {
+		open := func() *Lock {
+			l, err := OpenLock(t.Context(), config(t, url, "p"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			return l
+		}
+		a, b := open(), open()
+		claim := func(l *Lock, id string) string {
+			h, err := l.Claim(t.Context(), remote.Claim{ID: id, Value: "{}", TTL: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h.ID
+		}
+		if got := claim(a, "a1"); got != "a1" {
+			t.Fatalf("%q has a lock that is free", got)
+		}
+		if got := claim(b, "b1"); got != "a1" {
+			t.Fatalf("%q has the lock of a1", got)
+		}
+		if err := a.Release(t.Context(), "a1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := claim(b, "b2"); got != "b2" {
+			t.Errorf("%q has the lock that was given back", got)
+		}
+	})
 }
 
 // Objects of all lengths, in parts and whole; names, groups and what removal leaves.

@@ -70,7 +70,13 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 			return h, err
 		}
 	}
-	session, err := l.create(ctx, max(c.TTL, l.ttl))
+	// A session may end long before its time: with the node that its agent is, or that node's health. Whoever had the lock then rests on its
+	// lease, so nobody has the lock before that is over. For a claim that steals nobody waits.
+	delay := c.TTL
+	if c.Steal {
+		delay = 0
+	}
+	session, err := l.create(ctx, max(c.TTL, l.ttl), delay)
 	if err != nil {
 		return remote.Holder{}, err
 	}
@@ -86,11 +92,15 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error)
 		l.mu.Unlock()
 		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
-	_ = l.destroy(ctx, session) // else it ends by itself
+	_ = l.end(ctx, session) // else it ends by itself
 	if err != nil {
 		return remote.Holder{}, err
 	}
-	return l.Holder(ctx)
+	h, err := l.Holder(ctx)
+	if h.ID == "" {
+		h.Left = c.TTL // of whoever had it: it is not to be asked for all the time
+	}
+	return h, err
 }
 
 // Renew implements remote.Lock: the session lives, and after it was lengthened it still has the key.
@@ -117,10 +127,10 @@ func (l *Lock) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error)
 	return h, err
 }
 
-func (l *Lock) create(ctx context.Context, ttl time.Duration) (string, error) {
-	// Without a delay after a lock is lost: whoever has it next takes the fence, and the one before can write no more.
+// create makes a session. When it ends, nobody can have its key for as long as delay.
+func (l *Lock) create(ctx context.Context, ttl, delay time.Duration) (string, error) {
 	raw, err := l.kv.do(ctx, api.Request{Method: api.Put, Path: "/v1/session/create", Body: marshal(map[string]string{
-		"Name": "arca", "TTL": ttl.String(), "LockDelay": "0s", "Behavior": "delete",
+		"Name": "arca", "TTL": ttl.String(), "LockDelay": delay.String(), "Behavior": "delete",
 	})})
 	if err != nil {
 		return "", err
@@ -146,7 +156,11 @@ func (l *Lock) renew(ctx context.Context, session string) (alive bool, err error
 	return err == nil, err
 }
 
-func (l *Lock) destroy(ctx context.Context, session string) error {
+// end gives the key back, if the session has it, and ends the session: in this order nobody has to wait for the key.
+func (l *Lock) end(ctx context.Context, session string) error {
+	if _, err := l.kv.do(ctx, api.Request{Method: api.Put, Path: address(l.key), Query: url.Values{"release": {session}}}); err != nil {
+		return err
+	}
 	_, err := l.kv.do(ctx, api.Request{Method: api.Put, Path: "/v1/session/destroy/" + url.PathEscape(session)})
 	return err
 }
@@ -173,7 +187,7 @@ func (l *Lock) Release(ctx context.Context, id string) error {
 	if session == "" {
 		return nil
 	}
-	if err := l.destroy(ctx, session); err != nil {
+	if err := l.end(ctx, session); err != nil {
 		return err
 	}
 	l.mu.Lock()

@@ -152,6 +152,28 @@ func TestNodes(t *testing.T, open func(t *testing.T) func() (remote.Driver, remo
 	t.Run("torture", func(t *testing.T) { testTorture(t, config, open(t)) })
 }
 
+// TestCutOff has node a lose its lock, and all that could tell it so: while it rests on its lease, b must not write.
+func TestCutOff(t *testing.T, a, b remote.Config, cut func()) {
+	first, second := newNode(t, a).start(t), newNode(t, b)
+	Await(t, "a leader", first.Leading)
+	mustAdd(t, first, 0)
+	second.start(t)
+	Await(t, "word of the leader", func() bool { id, _ := second.Leader(); return id == a.Node })
+	cut()
+	began := time.Now()
+	Await(t, "the other", second.Leading)
+	mustAdd(t, second, 1)
+	t.Logf("the other has written after %v", time.Since(began))
+	for time.Since(began) < a.TTL {
+		if got, err := first.read(t.Context()); err == nil && got < 2 {
+			t.Fatalf("a read that is old, %v after the lock was lost", time.Since(began))
+		}
+	}
+	if got, err := first.read(t.Context()); err == nil && got < 2 {
+		t.Error("a read that is old")
+	}
+}
+
 func mustAdd(t *testing.T, n *node, want int) {
 	t.Helper()
 	if was, err := n.add(t.Context()); err != nil || was != want {
