@@ -117,7 +117,7 @@ func (d *Driver) apply(n uint64, r *record, size int, seen time.Time) error {
 		return err
 	}
 	if last != d.last {
-		d.made.Store(false) // whoever made a claim here says so
+		d.leads.Store(nil) // whoever made a claim here says so
 	}
 	d.at, d.tip, d.last, d.seen, d.gone = n, r.tag, last, seen, 0
 	d.behind.n++
@@ -280,7 +280,7 @@ func (d *Driver) load(ctx context.Context) error {
 		return errs.New(errs.Failed, "the state %d is that of the record %d", from.n, at)
 	}
 	d.at, d.tip, d.last, d.seen, d.gone = at, tip, last, from.written, 0
-	d.made.Store(false)
+	d.leads.Store(nil)
 	d.state, d.behind = from.saved, saved{}
 	return nil
 }

@@ -48,6 +48,8 @@ const (
 	lookEvery = time.Second
 	lookTime  = 2 * time.Second
 	renewWait = time.Second // of a renewal, for a write under way
+	// leadTime is how long after its last renewal a node counts as the one that writes: it may have been displaced, and nobody tells.
+	leadTime = 30 * time.Second
 )
 
 // A Store keeps objects. What it has stored it finds at once, and lists.
@@ -124,13 +126,13 @@ type Driver struct {
 	number int    // of the copy
 
 	writing atomic.Pointer[sight] // what the write under way knows
+	leads   atomic.Pointer[sight] // the claim of this driver that is the last one, and when it was made or renewed
 
-	turn  turn        // held by who extends the log or follows it; guards what is below
-	at    uint64      // number of the last record that is in the copy
-	tip   tag         // its tag
-	last  claim       // the last claim up to there
-	made  atomic.Bool // by this driver; written with turn
-	seen  time.Time   // of the last record, by the service's clock
+	turn  turn      // held by who extends the log or follows it; guards what is below
+	at    uint64    // number of the last record that is in the copy
+	tip   tag       // its tag
+	last  claim     // the last claim up to there
+	seen  time.Time // of the last record, by the service's clock
 	gone  time.Duration
 	sure  time.Time // when it was known that there is nothing behind at
 	known time.Time // the same by the service's clock
@@ -155,7 +157,7 @@ func (t turn) take(ctx context.Context) error {
 
 func (t turn) give() { <-t }
 
-// A sight is that a claim was the last one in the log.
+// A sight is that a claim was the last one in the log, for all that was known then.
 type sight struct {
 	id string
 	at time.Time
@@ -279,7 +281,7 @@ func (d *Driver) Get(ctx context.Context, key string) ([]byte, error) {
 // look reads what another has written, where this one does not write, if that was not done a moment ago: a node that is still
 // sealed asks whether the store is initialised by now. Where that takes too long, what is here counts.
 func (d *Driver) look(ctx context.Context) {
-	if d.made.Load() {
+	if d.leading() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
@@ -288,7 +290,7 @@ func (d *Driver) look(ctx context.Context) {
 		return
 	}
 	defer d.turn.give()
-	if !d.made.Load() && !d.knows(lookEvery) {
+	if !d.leading() && !d.knows(lookEvery) {
 		if err := d.follow(ctx); err != nil {
 			d.cfg.Log.Debug("follow the log", "error", err)
 		}
@@ -405,7 +407,7 @@ func (d *Driver) Claim(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		if err := d.apply(d.at+1, &record{tag: tagOf(body), after: d.tip, kind: claimKind, fence: c.ID, claim: made}, len(body), d.cfg.now()); err != nil {
 			return remote.Holder{}, err
 		}
-		d.made.Store(true)
+		d.leads.Store(&sight{c.ID, d.cfg.now()})
 		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
 	return remote.Holder{}, errs.New(errs.Unavailable, "another server writes to this storage all the time")
@@ -418,6 +420,9 @@ func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, erro
 	err := d.turn.take(soon)
 	cancel()
 	if w := d.writing.Load(); err != nil && w != nil && w.id == c.ID && d.recent(w.at, checkEvery) {
+		if l := d.leads.Load(); l != nil && l.id == c.ID {
+			d.leads.CompareAndSwap(l, &sight{c.ID, d.cfg.now()}) // unless another's claim was read meanwhile
+		}
 		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
 	if err != nil {
@@ -433,6 +438,7 @@ func (d *Driver) Renew(ctx context.Context, c remote.Claim) (remote.Holder, erro
 		}
 	}
 	if c.ID == d.last.ID {
+		d.leads.Store(&sight{c.ID, d.cfg.now()})
 		return remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}, nil
 	}
 	return d.holder(), nil
@@ -488,6 +494,12 @@ func (d *Driver) holder() remote.Holder {
 // clock: one stands while the machine sleeps, the other may be set.
 func (d *Driver) knows(within time.Duration) bool { return d.recent(d.sure, within) }
 
+// leading reports whether this node writes, for all it knows.
+func (d *Driver) leading() bool {
+	l := d.leads.Load()
+	return l != nil && d.recent(l.at, leadTime)
+}
+
 func (d *Driver) recent(at time.Time, within time.Duration) bool {
 	now := d.cfg.now()
 	wall := now.Round(0).Sub(at.Round(0))
@@ -508,7 +520,7 @@ func (d *Driver) keepUp() {
 		if d.turn.take(d.ctx) != nil {
 			return
 		}
-		if !d.made.Load() || d.at == 0 {
+		if !d.leading() {
 			if err := d.follow(d.ctx); err != nil && d.ctx.Err() == nil {
 				d.cfg.Log.Warn("follow the log", "error", err)
 			}
