@@ -200,11 +200,11 @@ func (s *Store) isTaken(ctx context.Context, before string) bool {
 		return before != "" && fenced
 	}
 	h, err := s.ask(ctx, s.cfg.Driver.Renew, Claim{ID: before, Value: s.value(), TTL: fenceTTL})
+	if s.own(h.ID) { // also where it was claimed at a server that is the database no longer (ErrLost)
+		return false
+	}
 	if err != nil {
 		return true // for now
-	}
-	if s.own(h.ID) {
-		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -310,6 +310,51 @@ func TestOwnLateClaim(t *testing.T) {
 	}
 }
 
+// TestOwnClaimMoved: what another server had taken from one that is alone was lost with the database. The replica that takes its place shows
+// the claim of that one, which begins anew.
+func TestOwnClaimMoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &moved{driver: driver{place: &place{claimed: map[string]time.Time{}}, write: remote.ErrFenced}}
+		s := remote.New(remote.Config{Driver: d, Name: "test"})
+		leads := 0
+		s.Bind(remote.Events{Lead: func() { leads++ }})
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop()
+		d.away.Store(true)
+		if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}}); !errors.Is(err, storage.ErrNotApplied) {
+			t.Errorf("a write that another server keeps out: %v", err)
+		}
+		pause := time.NewTimer(3 * time.Second)
+		<-pause.C
+		synctest.Wait()
+		if leads != 2 || !s.Leading() {
+			t.Errorf("it led %d times, and leads: %t", leads, s.Leading())
+		}
+	})
+}
+
+// A moved driver has its fence at another server until it is claimed.
+type moved struct {
+	driver
+	away atomic.Bool
+}
+
+func (d *moved) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	d.away.Store(false)
+	return d.driver.Claim(ctx, c)
+}
+
+func (d *moved) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	h, err := d.driver.Renew(ctx, c)
+	if d.away.Load() {
+		err = remote.ErrLost
+	}
+	return h, err
+}
+
 // A fenced driver refuses every write. It loses the first claim, if it should.
 type fenced struct {
 	driver
@@ -526,20 +571,30 @@ func TestLockGoneBeforeFence(t *testing.T) {
 }
 
 // TestUnknownAndFenced has a commit found to be another's to carry out: it is not said that nothing was written, as whoever hears
-// that does it again.
+// that does it again. Nor does a server that is alone take the fence back from that other.
 func TestUnknownAndFenced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		p := &place{claimed: map[string]time.Time{}}
 		s := remote.New(remote.Config{Driver: &driver{
-			place: &place{claimed: map[string]time.Time{}}, write: errors.Join(remote.ErrUnknown, fmt.Errorf("carry it out: %w", remote.ErrFenced)),
+			place: p, write: errors.Join(remote.ErrUnknown, fmt.Errorf("carry it out: %w", remote.ErrFenced)),
 		}, Name: "test"})
 		if err := s.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		defer s.Stop()
+		p.mu.Lock()
+		p.fence = "of another"
+		p.mu.Unlock()
 		err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "k", Value: []byte("v")}})
 		if err == nil || errors.Is(err, storage.ErrNotApplied) {
 			t.Errorf("the write is said to be undone, or done: %v", err)
+		}
+		pause := time.NewTimer(3 * time.Second)
+		<-pause.C
+		synctest.Wait()
+		if s.Leading() || p.fence != "of another" {
+			t.Errorf("it leads: %t; the fence is that of %q", s.Leading(), p.fence)
 		}
 	})
 }

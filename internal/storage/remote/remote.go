@@ -50,7 +50,7 @@ type Lock interface {
 	Claim(ctx context.Context, c Claim) (Holder, error)
 	// Renew lengthens the lease of an earlier claim, even if it has run out, as long as nobody has claimed the lock or given it
 	// back since, and returns who has it then. It never takes the lock: the Holder is another than c.ID, or nobody, where it is
-	// not known that c.ID has had it all the time.
+	// not known that c.ID has had it all the time. With ErrLost the Holder may be c.ID: that was at another server.
 	Renew(ctx context.Context, c Claim) (Holder, error)
 	// Release gives it back, if it is id's.
 	Release(ctx context.Context, id string) error
@@ -354,6 +354,9 @@ func (s *Store) Apply(ctx context.Context, b storage.Batch) error {
 		return nil
 	case errors.Is(err, ErrUnknown): // also of one that another node has carried out, which has the fence by now
 		s.log.Warn("the outcome of a commit is not known: the node begins anew from what is in the database", "error", err)
+		if errors.Is(err, ErrFenced) {
+			s.setTrouble(errs.New(errs.NotActive, "%w", ErrFenced))
+		}
 		s.leave(t)
 		return errs.New(errs.Unavailable, "%s: %w", s.cfg.Name, err)
 	case errors.Is(err, ErrFenced):
