@@ -50,6 +50,16 @@ func NewPostgres(tb testing.TB) *Postgres {
 	return p
 }
 
+// StartPromoted starts the server, once it was stopped, as a replica, and makes that the primary.
+func (p *Postgres) StartPromoted() {
+	p.tb.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, "data", "standby.signal"), nil, 0o600); err != nil {
+		p.tb.Fatal(err)
+	}
+	p.Start()
+	p.Exec(p.url("postgres"), "SELECT pg_promote()")
+}
+
 func (p *Postgres) url(name string) string {
 	return fmt.Sprintf("postgres://vault:%s@127.0.0.1:%d/%s?sslmode=disable", strings.NewReplacer("/", "%2F", " ", "%20", "+", "%2B").Replace(Password), p.Port, name)
 }

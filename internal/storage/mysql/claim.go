@@ -26,12 +26,26 @@ type Lock struct {
 	table      string
 	key, value string // its columns
 	name       string // of the row
+	server     string // what tells the server from the replicas of it, in SQL; the row says where it was claimed
 }
+
+// server is different at each server of a replication: it asks for server_id to be so.
+const server = "CONCAT(@@global.server_id, ' ', @@hostname, ':', @@port)"
+
+// errMoved says that the fence was claimed at another server, which this one may be a copy of.
+var errMoved = fmt.Errorf("%w: another server is the database now", remote.ErrLost)
 
 type lockRow struct {
 	ID     string `json:"id"`
 	Holder string `json:"holder"`
 	Until  int64  `json:"until"` // milliseconds since 1970, by the database's clock
+	Server string `json:"server,omitempty"`
+}
+
+// held is who has the lock, and whether it was claimed at another server.
+type held struct {
+	remote.Holder
+	moved bool
 }
 
 // OpenLock connects, and makes the table if it is not there.
@@ -40,7 +54,7 @@ func OpenLock(ctx context.Context, cfg Config) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lock{db: newHandle(db, &cfg), table: quote(cfg.Database) + "." + quote(cfg.LockTable), key: "node_job", value: "current_leader", name: lockName}
+	l := &Lock{db: newHandle(db, &cfg), table: quote(cfg.Database) + "." + quote(cfg.LockTable), key: "node_job", value: "current_leader", name: lockName, server: "''"}
 	if err := l.prepare(ctx, &cfg); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -51,23 +65,29 @@ func OpenLock(ctx context.Context, cfg Config) (*Lock, error) {
 func (l *Lock) Close() error { return l.db.Close() }
 
 // locked reads the row, and holds it till the transaction ends.
-func (l *Lock) locked(ctx context.Context, c *sql.Conn) (remote.Holder, error) {
-	return l.read(c.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ? FOR UPDATE", []byte(l.name)))
+func (l *Lock) locked(ctx context.Context, c *sql.Conn) (held, error) {
+	return l.read(c.QueryRowContext(ctx, "SELECT "+l.value+", "+l.now()+" FROM "+l.table+" WHERE "+l.key+" = ? FOR UPDATE", []byte(l.name)))
 }
 
 // committed reads the row as it is, whoever holds it.
 func (l *Lock) committed(ctx context.Context, q interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 },
-) (remote.Holder, error) {
-	return l.read(q.QueryRowContext(ctx, "SELECT "+l.value+", CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED) FROM "+l.table+" WHERE "+l.key+" = ?", []byte(l.name)))
+) (held, error) {
+	return l.read(q.QueryRowContext(ctx, "SELECT "+l.value+", "+l.now()+" FROM "+l.table+" WHERE "+l.key+" = ?", []byte(l.name)))
 }
 
-func (l *Lock) read(r *sql.Row) (h remote.Holder, err error) {
+// now is the time at the server, in milliseconds since 1970, and which server that is.
+func (l *Lock) now() string {
+	return "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED), " + l.server
+}
+
+func (l *Lock) read(r *sql.Row) (h held, err error) {
 	var text []byte
 	var now int64
+	var here string
 	var row lockRow
-	err = r.Scan(&text, &now)
+	err = r.Scan(&text, &now, &here)
 	if errors.Is(err, sql.ErrNoRows) {
 		return h, nil
 	}
@@ -77,24 +97,26 @@ func (l *Lock) read(r *sql.Row) (h remote.Holder, err error) {
 	if err := json.Unmarshal(text, &row); err != nil {
 		return h, errs.New(errs.Failed, "the row %q of the table %s was not written by arca: %w", l.name, l.table, err)
 	}
-	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-now) * time.Millisecond}, nil
+	return held{remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-now) * time.Millisecond}, row.Server != here}, nil
 }
 
 // Holder implements remote.Lock.
 func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
 	h, err := l.committed(ctx, l.db)
 	if err == nil && h.Left <= 0 {
-		h = remote.Holder{}
+		h = held{}
 	}
-	return h, clear(err)
+	return h.Holder, clear(err)
 }
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
 	err = transaction(ctx, l.db, func(conn *sql.Conn) error {
-		if h, err = l.locked(ctx, conn); err != nil {
+		was, err := l.locked(ctx, conn)
+		if err != nil {
 			return err
 		}
+		h = was.Holder
 		mine := h.ID == c.ID || c.After != "" && h.ID == c.After // the transaction may run twice
 		free := h.ID == "" || h.Left < 0
 		if !c.Steal && !mine && !free {
@@ -106,7 +128,8 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 	return h, err
 }
 
-// Renew implements remote.Lock. While a writer holds the fence's row for long, it looks whose the row is: nobody has taken it.
+// Renew implements remote.Lock. ErrLost says, of the fence, that another server is the database now. While a writer holds the fence's row for long,
+// it looks whose the row is: nobody has taken it.
 func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
 	run, find := transaction, l.locked
 	if l.name == fenceKey {
@@ -114,16 +137,19 @@ func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 		find = l.lockedSoon
 	}
 	err = run(ctx, l.db, func(conn *sql.Conn) error {
-		h, err = find(ctx, conn)
-		held := errors.Is(err, errHeld)
-		if held {
-			h, err = l.committed(ctx, conn)
+		was, err := find(ctx, conn)
+		inUse := errors.Is(err, errHeld)
+		if inUse {
+			was, err = l.committed(ctx, conn)
 		}
-		if err != nil || h.ID != c.ID {
+		if h = was.Holder; err != nil || h.ID != c.ID {
 			return err
 		}
+		if was.moved {
+			return errMoved
+		}
 		h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
-		if held {
+		if inUse {
 			return nil
 		}
 		return l.put(ctx, conn, lockRow{ID: c.ID, Holder: c.Value}, c.TTL)
@@ -137,7 +163,7 @@ func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 var errHeld = errors.New("another transaction holds the row")
 
 // lockedSoon is locked, for which it waits a second at most. errHeld says that it was not had.
-func (l *Lock) lockedSoon(ctx context.Context, c *sql.Conn) (h remote.Holder, err error) {
+func (l *Lock) lockedSoon(ctx context.Context, c *sql.Conn) (h held, err error) {
 	if _, err := c.ExecContext(ctx, "SET SESSION innodb_lock_wait_timeout = 1"); err != nil {
 		return h, err
 	}
@@ -154,7 +180,7 @@ func (l *Lock) lockedSoon(ctx context.Context, c *sql.Conn) (h remote.Holder, er
 }
 
 func (l *Lock) put(ctx context.Context, conn *sql.Conn, row lockRow, ttl time.Duration) error {
-	if err := conn.QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)").Scan(&row.Until); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT "+l.now()).Scan(&row.Until, &row.Server); err != nil {
 		return err
 	}
 	row.Until += ttl.Milliseconds()

@@ -151,7 +151,7 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	}
 	writes.SetConnMaxIdleTime(idleTime)
 	d := &Driver{db: newHandle(db, &cfg), table: quote(cfg.Database) + "." + quote(cfg.Table), log: cfg.Log}
-	d.Lock = &Lock{db: newHandle(writes, &few, d.db), table: d.table, key: "vault_key", value: "vault_value", name: fenceKey}
+	d.Lock = &Lock{db: newHandle(writes, &few, d.db), table: d.table, key: "vault_key", value: "vault_value", name: fenceKey, server: server}
 	if err := d.prepare(ctx, &cfg); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -233,8 +233,11 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 		if err != nil {
 			return err
 		}
-		if h.ID != fence {
+		switch {
+		case h.ID != fence:
 			return remote.ErrFenced
+		case h.moved:
+			return errMoved
 		}
 		if note != nil {
 			if err := d.tell(ctx, c, w, note); err != nil {

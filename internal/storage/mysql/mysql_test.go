@@ -3,10 +3,12 @@ package mysql_test
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	_ "github.com/go-sql-driver/mysql" // which the test looks with
 
@@ -72,6 +74,7 @@ func TestMySQL(t *testing.T) {
 	t.Run("schema", func(t *testing.T) { testSchema(t, m, config) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, m) })
 	t.Run("demoted", func(t *testing.T) { testDemoted(t, m) })
+	t.Run("another server", func(t *testing.T) { testAnother(t, m, config()) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
 			Stop: m.Stop, Start: m.Start, Pause: m.Pause, Continue: m.Continue,
@@ -149,6 +152,38 @@ func testDemoted(t *testing.T, m *database.MariaDB) {
 	}
 	if err := put("3"); err != nil {
 		t.Error(err)
+	}
+}
+
+// testAnother has a replica take the place of the server, also where nobody has noticed that connections were lost. It may lack what that one had
+// acknowledged, so a term ends there, and the next one begins.
+func testAnother(t *testing.T, m *database.MariaDB, cfg mysql.Config) {
+	d := open(t, cfg)
+	defer func() { _ = d.Close() }()
+	defer m.Exec("SET GLOBAL server_id = 1")
+	for i, then := range []func(c remote.Claim) error{
+		func(c remote.Claim) error {
+			h, err := d.Renew(t.Context(), c)
+			if h.ID != c.ID {
+				t.Errorf("the claim that was made elsewhere is said to be that of %q", h.ID)
+			}
+			return err
+		},
+		func(c remote.Claim) error {
+			return d.Write(t.Context(), c.ID, &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}, nil)
+		},
+	} {
+		c := remote.Claim{ID: fmt.Sprint("term", i), Value: "{}", TTL: time.Minute, Steal: true}
+		if _, err := d.Claim(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := then(c); err != nil {
+			t.Fatalf("at the same server: %v", err)
+		}
+		m.Exec(fmt.Sprint("SET GLOBAL server_id = ", 2+i))
+		if err := then(c); !errors.Is(err, remote.ErrLost) || errors.Is(err, remote.ErrUnknown) {
+			t.Errorf("the term goes on at another server: %v", err)
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func once(ctx context.Context, db *handle, fn func(c *sql.Conn) error) error {
 func attempt(ctx context.Context, db *handle, fn func(c *sql.Conn) error) (lost bool, err error) {
 	defer func() {
 		// A request that was given up closes its connection, too; that says nothing of the server.
-		if gone(err) && ctx.Err() == nil {
+		if (gone(err) || errors.Is(err, errMoved)) && ctx.Err() == nil {
 			db.drop()
 		}
 	}()
@@ -109,7 +109,7 @@ const (
 // clear makes errors of the server and the connection such that an operator understands.
 func clear(err error) error {
 	var kinded *errs.Error
-	if err == nil || errors.As(err, &kinded) || errors.Is(err, remote.ErrUnknown) || errors.Is(err, remote.ErrFenced) {
+	if err == nil || errors.As(err, &kinded) || errors.Is(err, remote.ErrUnknown) || errors.Is(err, remote.ErrFenced) || errors.Is(err, remote.ErrLost) {
 		return err
 	}
 	var e *driver.MySQLError

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -18,22 +19,35 @@ const fencePath = "\x01\x01fence"
 
 // fence is who may write: an entry with JSON.
 type fence struct {
-	pool  *pool
-	table string
+	pool     *pool
+	table    string
+	timeline string // what gives the server's, in SQL
 }
 
 type fenceRow struct {
-	ID     string `json:"id"`
-	Holder string `json:"holder"`
-	Until  int64  `json:"until"` // milliseconds since 1970, by the database's clock
+	ID       string `json:"id"`
+	Holder   string `json:"holder"`
+	Until    int64  `json:"until"`    // milliseconds since 1970, by the database's clock
+	Timeline string `json:"timeline"` // of the server, when it was claimed
 }
 
 const nowMillis = `(extract(epoch FROM clock_timestamp())*1000)::bigint`
 
+// timeline is a number that a replica changes when it becomes the primary: it may lack what the one before it had acknowledged.
+const timeline = `(CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END)`
+
+// errMoved says that the fence was claimed at another server, which this one is a copy of.
+var errMoved = fmt.Errorf("%w: another server is the database now", remote.ErrLost)
+
+// value is the entry, in SQL, of the parameters id, holder and milliseconds.
+func (f fence) value() string {
+	return `convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', ` + nowMillis + ` + $4::bigint, 'timeline', ` + f.timeline + `)::text, 'UTF8')`
+}
+
 // Claim implements remote.Lock.
 func (f fence) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
 	_, err := f.pool.exec(ctx, `INSERT INTO `+f.table+` AS f (parent_path, path, key, value)
-VALUES ('', $1, '', convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', `+nowMillis+` + $4::bigint)::text, 'UTF8'))
+VALUES ('', $1, '', `+f.value()+`)
 ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
 		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
 	if err != nil {
@@ -45,7 +59,7 @@ ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
 // rowWait is how long a renewal waits for the fence's row, which a writer holds until it has committed.
 const rowWait = "1s"
 
-// Renew implements remote.Lock. While a writer holds the row for longer, it looks whose the row is: nobody has taken it.
+// Renew implements remote.Lock. ErrLost says that another server is the database now. While a writer holds the row for longer, it looks whose the row is: nobody has taken it.
 func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
 	// What is taken anew may be on whichever server is the database now; what is renewed may not.
 	err = f.pool.once(ctx, func(conn *pgconn.PgConn) error {
@@ -55,7 +69,10 @@ func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 			n, err = 0, nil
 		}
 		if err == nil && n == 0 {
-			h, err = f.look(ctx, conn)
+			var moved bool
+			if h, moved, err = f.look(ctx, conn); err == nil && h.ID == c.ID && moved {
+				err = errMoved
+			}
 		}
 		if err == nil && (n == 1 || h.ID == c.ID) {
 			h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
@@ -72,8 +89,8 @@ func (f fence) renew(ctx context.Context, conn *pgconn.PgConn, c remote.Claim) (
 	b := &batch{Batch: &pgconn.Batch{}}
 	b.add(`SELECT set_config('lock_timeout', '` + rowWait + `', true)`)
 	n := b.add(`UPDATE `+f.table+` AS f
-SET value = convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', `+nowMillis+` + $4::bigint)::text, 'UTF8')
-WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2`,
+SET value = `+f.value()+`
+WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2 AND convert_from(f.value, 'UTF8')::json->>'timeline' = `+f.timeline,
 		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
 	results, err := conn.ExecBatch(ctx, b.Batch).ReadAll()
 	if err != nil {
@@ -85,17 +102,17 @@ WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2
 // Holder implements remote.Lock.
 func (f fence) Holder(ctx context.Context) (h remote.Holder, err error) {
 	err = f.pool.with(ctx, func(conn *pgconn.PgConn) error {
-		h, err = f.look(ctx, conn)
+		h, _, err = f.look(ctx, conn)
 		return err
 	})
 	return h, err
 }
 
-// look returns who has the fence, by what is committed.
-func (f fence) look(ctx context.Context, conn *pgconn.PgConn) (h remote.Holder, err error) {
-	rows, err := query(ctx, conn, `SELECT value, `+nowMillis+`::text FROM `+f.table+` WHERE path = $1 AND key = ''`, textParam(fencePath))
+// look returns who has the fence, by what is committed, and whether it was claimed at another server.
+func (f fence) look(ctx context.Context, conn *pgconn.PgConn) (h remote.Holder, moved bool, err error) {
+	rows, err := query(ctx, conn, `SELECT value, `+nowMillis+`::text, `+f.timeline+` FROM `+f.table+` WHERE path = $1 AND key = ''`, textParam(fencePath))
 	if err != nil || len(rows) == 0 {
-		return h, err
+		return h, false, err
 	}
 	var row fenceRow
 	at, err := strconv.ParseInt(string(rows[0][1]), 10, 64)
@@ -103,9 +120,9 @@ func (f fence) look(ctx context.Context, conn *pgconn.PgConn) (h remote.Holder, 
 		err = json.Unmarshal(rows[0][0], &row)
 	}
 	if err != nil {
-		return h, errs.New(errs.Failed, "the entry %q of the table was not written by arca: %w", fencePath, err)
+		return h, false, errs.New(errs.Failed, "the entry %q of the table was not written by arca: %w", fencePath, err)
 	}
-	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-at) * time.Millisecond}, nil
+	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-at) * time.Millisecond}, row.Timeline != string(rows[0][2]), nil
 }
 
 // Release implements remote.Lock.

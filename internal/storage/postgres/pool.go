@@ -71,6 +71,7 @@ func (p *pool) with(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	}
 	err = fn(c)
 	if !fresh && broken(c, err) && ctx.Err() == nil {
+		p.give(c, err)
 		p.drop()
 		if c, err = p.dial(ctx); err != nil {
 			return err
@@ -100,9 +101,11 @@ func (p *pool) once(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	}
 	err = fn(c)
 	lost := broken(c, err) && ctx.Err() == nil
+	if lost || errors.Is(err, errMoved) { // so are the others that are kept, or with the server before this one
+		p.drop()
+	}
 	p.give(c, err)
 	if err = clear(err); lost {
-		p.drop()
 		return fmt.Errorf("%w: %w", remote.ErrLost, err)
 	}
 	return err

@@ -82,8 +82,36 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	set(&cfg.Table, DefaultTable)
 	set(&cfg.HATable, DefaultHATable)
 	d := &Driver{pool: p, table: quote(cfg.Table)}
-	d.fence = fence{p, d.table}
-	d.sql = statements{
+	err = d.prepare(ctx, &cfg)
+	if err == nil {
+		d.fence = fence{pool: p, table: d.table}
+		d.fence.timeline, err = p.timeline(ctx)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	d.sql = d.statements()
+	return d, nil
+}
+
+// timeline is what gives the server's timeline, in SQL. Of databases that only speak like PostgreSQL not all have one.
+func (p *pool) timeline(ctx context.Context) (expression string, err error) {
+	expression = timeline
+	err = p.with(ctx, func(c *pgconn.PgConn) error {
+		_, err := query(ctx, c, `SELECT `+timeline)
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && !broken(c, err) {
+			p.log.Info("the database tells no timeline: that another server has taken its place shows by lost connections only", "error", refused.Message)
+			expression, err = `''`, nil
+		}
+		return err
+	})
+	return expression, err
+}
+
+func (d *Driver) statements() statements {
+	return statements{
 		get:    `SELECT value FROM ` + d.table + ` WHERE path = $1 AND key = ''`,
 		page:   `SELECT path, value FROM ` + d.table + ` WHERE path >= $1 AND path < $2 AND key = '' ORDER BY path LIMIT $3`,
 		keys:   `SELECT path FROM ` + d.table + ` WHERE path >= $1 AND path < $2 AND key = '' ORDER BY path LIMIT $3`,
@@ -99,14 +127,9 @@ ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
 		fenced: `SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
 ELSE current_setting('synchronous_commit') END, true), set_config('idle_in_transaction_session_timeout',
 CASE WHEN current_setting('idle_in_transaction_session_timeout')::interval BETWEEN '1 ms' AND '` + idleTime + `' THEN
-current_setting('idle_in_transaction_session_timeout') ELSE '` + idleTime + `' END, true) FROM (SELECT 1 FROM ` + d.table + ` WHERE path = '` + fencePath + `' AND key = ''
+current_setting('idle_in_transaction_session_timeout') ELSE '` + idleTime + `' END, true), f.here::text FROM (SELECT convert_from(value, 'UTF8')::json->>'timeline' = ` + d.fence.timeline + ` AS here FROM ` + d.table + ` WHERE path = '` + fencePath + `' AND key = ''
 AND convert_from(value, 'UTF8')::json->>'id' = $1 FOR SHARE) AS f`,
 	}
-	if err := d.prepare(ctx, &cfg); err != nil {
-		p.close()
-		return nil, err
-	}
-	return d, nil
 }
 
 // quote makes a name, perhaps with its schema, that of a table.
@@ -220,8 +243,8 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 func (d *Driver) write(ctx context.Context, c *pgconn.PgConn, fence string, w *remote.Write, note func(storage.Before)) error {
 	b := d.batch(fence, w, note != nil)
 	results, err := c.ExecBatch(ctx, b.Batch).ReadAll()
-	if err == nil && len(results[b.fenced].Rows) == 0 {
-		err = remote.ErrFenced
+	if err == nil {
+		err = held(results[b.fenced].Rows)
 	}
 	if err == nil && note != nil {
 		err = b.tell(w, results, note)
@@ -231,6 +254,17 @@ func (d *Driver) write(ctx context.Context, c *pgconn.PgConn, fence string, w *r
 		return err
 	}
 	return commit(ctx, c)
+}
+
+// held reports by the answer of statements.fenced why this node may not write, if it may not.
+func held(rows [][][]byte) error {
+	switch {
+	case len(rows) == 0:
+		return remote.ErrFenced
+	case string(rows[0][2]) != "true":
+		return errMoved
+	}
+	return nil
 }
 
 func rollback(ctx context.Context, c *pgconn.PgConn) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"arca/internal/arcatest/database"
 	"arca/internal/storage"
 	"arca/internal/storage/postgres"
@@ -70,6 +72,7 @@ func TestPostgres(t *testing.T) {
 	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
+	t.Run("read-only", func(t *testing.T) { testReadOnly(t, p) })
 	t.Run("killed", func(t *testing.T) { testKilled(t, p) })
 	t.Run("stopped", func(t *testing.T) { testStopped(t, p) })
 	t.Run("lost", func(t *testing.T) {
@@ -115,6 +118,85 @@ func testKilled(t *testing.T, p *database.Postgres) {
 	endWhile(t, p, url, others, "it renewed", renew)
 	if err := renew(); err != nil {
 		t.Errorf("the renewal after that: %v", err)
+	}
+}
+
+// TestPromoted: a replica takes the place of the server. It may lack what that one had acknowledged, so a term ends there, whoever was the first to
+// notice, or nobody; and the next one begins.
+func TestPromoted(t *testing.T) {
+	t.Parallel()
+	p := database.NewPostgres(t)
+	cfg := postgres.Config{URL: p.NewDatabase()}
+	terms := 0
+	claim := func(t *testing.T, d *postgres.Driver) remote.Claim {
+		t.Helper()
+		terms++
+		c := remote.Claim{ID: "term" + strconv.Itoa(terms), Value: "{}", TTL: time.Minute, Steal: true}
+		_, err := d.Claim(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, err := d.Renew(t.Context(), c); err != nil || h.ID != c.ID {
+			t.Fatalf("a renewal: %+v, %v", h, err)
+		}
+		return c
+	}
+	for _, c := range []struct {
+		name    string
+		notices func(d *postgres.Driver) // while no server is there
+		then    func(d *postgres.Driver, c remote.Claim) error
+	}{
+		{"renewal", func(*postgres.Driver) {}, func(d *postgres.Driver, c remote.Claim) error {
+			h, err := d.Renew(t.Context(), c)
+			if h.ID != c.ID {
+				t.Errorf("the claim that was made elsewhere is said to be that of %q", h.ID)
+			}
+			return err
+		}},
+		{"renewal after a read", func(d *postgres.Driver) { _, _ = d.Get(t.Context(), "k") }, func(d *postgres.Driver, c remote.Claim) error {
+			_, err := d.Renew(t.Context(), c)
+			return err
+		}},
+		{"write after a read", func(d *postgres.Driver) { _, _ = d.Get(t.Context(), "k") }, func(d *postgres.Driver, c remote.Claim) error {
+			return d.Write(t.Context(), c.ID, &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}, nil)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := open(t, cfg)
+			defer func() { _ = d.Close() }()
+			term := claim(t, d)
+			p.Stop()
+			c.notices(d)
+			p.StartPromoted()
+			if err := c.then(d, term); !errors.Is(err, remote.ErrLost) || errors.Is(err, remote.ErrUnknown) {
+				t.Errorf("the term goes on at another server: %v", err)
+			}
+			if h, err := d.Holder(t.Context()); err != nil || h.ID != term.ID {
+				t.Errorf("the holder: %+v, %v", h, err)
+			}
+			claim(t, d)
+		})
+	}
+}
+
+// testReadOnly has a server say that it only reads by now: its connection is closed, and so is that to where the next attempt led.
+func testReadOnly(t *testing.T, p *database.Postgres) {
+	d := open(t, postgres.Config{URL: p.NewDatabase()})
+	defer func() { _ = d.Close() }()
+	var used []*pgconn.PgConn
+	if err := d.With(t.Context(), func(c *pgconn.PgConn) error {
+		used = append(used, c)
+		return &pgconn.PgError{Code: "25006"}
+	}); err == nil || !strings.Contains(err.Error(), "this server only reads") {
+		t.Error(err)
+	}
+	if len(used) != 2 {
+		t.Fatalf("%d attempts", len(used))
+	}
+	for i, c := range used {
+		if !c.IsClosed() {
+			t.Errorf("the connection of attempt %d is open", i+1)
+		}
 	}
 }
 
@@ -185,7 +267,7 @@ func testSchema(t *testing.T, p *database.Postgres) {
 		cfg       postgres.Config
 		want      string
 	}{
-		{"missing", "", postgres.Config{SkipCreate: true}, `there is no table "vault_kv_store", and skip_create_table forbids to make it`},
+		{"missing", "", postgres.Config{SkipCreate: true}, `there is no table "vault_kv_store", and skip_create_table forbids to make it: make it by hand (docs/storage.md), or remove skip_create_table`},
 		{"column", `CREATE TABLE vault_kv_store (path TEXT COLLATE "C", key TEXT COLLATE "C", value BYTEA)`, postgres.Config{}, "has no column parent_path text"},
 		{"type", `CREATE TABLE vault_kv_store (parent_path TEXT COLLATE "C", path TEXT COLLATE "C", key TEXT COLLATE "C", value TEXT COLLATE "C")`, postgres.Config{}, "has no column value bytea"},
 		{"collation", `CREATE COLLATION de (provider = icu, locale = 'de'); CREATE TABLE vault_kv_store (parent_path TEXT COLLATE "C", path TEXT COLLATE de, key TEXT COLLATE "C", value BYTEA)`, postgres.Config{}, `sorts its column path by the collation de, not "C"`},
@@ -234,6 +316,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "Odd" TO small; ALT
 	}
 	if got := p.Exec(url, `SELECT path FROM "Odd"."k v" WHERE path = 'a'`); len(got) != 1 {
 		t.Errorf("rows %v", got)
+	}
+	if got := p.Exec(url, `SELECT convert_from(value, 'UTF8')::json->>'timeline' FROM "Odd"."k v" WHERE path LIKE '%fence'`); len(got) != 1 || len(got[0][0]) != 8 {
+		t.Errorf("the fence's timeline: %v", got)
 	}
 }
 

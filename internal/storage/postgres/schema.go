@@ -79,7 +79,7 @@ func (p *pool) ensure(ctx context.Context, table string, columns, create []strin
 	}
 	switch {
 	case missing:
-		return errs.New(errs.Invalid, "PostgreSQL: there is no table %s, and skip_create_table forbids to make it: docs/storage.md has its definition", table)
+		return errs.New(errs.Invalid, "PostgreSQL: there is no table %s, and skip_create_table forbids to make it: make it by hand (docs/storage.md), or remove skip_create_table", table)
 	case problem != "":
 		return errs.New(errs.Invalid, "PostgreSQL: the table %s %s: docs/storage.md has the definition that arca needs", table, problem)
 	}
