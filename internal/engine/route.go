@@ -164,7 +164,7 @@ func route[In any](op Operation, pattern string, h Handler[In], opts []Option) R
 	schema, quiet := r.Schema, r.NoParamWarn
 	r.run = func(ctx context.Context, call *Call) (*Response, error) {
 		var in In
-		odd, err := decode(schema, call, &in)
+		odd, err := decode(schema, quiet, call, &in)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +188,10 @@ func declare(op Operation, pattern string, in reflect.Type, opts []Option) Route
 // An odd is what of a request's parameters a caller may not expect.
 type odd struct{ ignored, replaced []string }
 
-func decode(schema *param.Schema, call *Call, in any) (o odd, err error) {
+func decode(schema *param.Schema, quiet bool, call *Call, in any) (o odd, err error) {
+	if quiet && schema.Empty() { // nothing is taken, and nobody hears of what is left
+		return o, nil
+	}
 	if o.ignored, o.replaced, err = schema.Decode(call.input(), in); err != nil {
 		return o, errs.New(errs.Invalid, "Field validation failed: %s", err.Error())
 	}

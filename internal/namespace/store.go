@@ -158,7 +158,7 @@ func (s *Store) Descend(tx storage.Tx, p *Place, path string) error {
 			return nil
 		}
 		n, err := s.Child(tx, p.Namespace, name)
-		if errs.Is(err, errs.NotFound) {
+		if errors.Is(err, ErrNotFound) || errs.Is(err, errs.NotFound) { // the first as a rule, and found out at once
 			return nil
 		}
 		if err != nil {

@@ -135,6 +135,9 @@ func (s *Schema) Fields() []Field {
 	return out
 }
 
+// Empty reports whether a request has nothing that is taken from its parameters.
+func (s *Schema) Empty() bool { return len(s.fields) == 0 && s.rest == nil }
+
 // TakesRest reports whether parameters with unknown names are data (KV version 1).
 func (s *Schema) TakesRest() bool { return s.rest != nil }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -95,6 +96,7 @@ type open struct {
 func Decode(b []byte) (*Node, error) {
 	var root *Node
 	var stack [MaxDepth]open
+	var room room
 	depth, at, nodes := 0, 0, 0
 	for {
 		limit := len(b)
@@ -119,7 +121,8 @@ func Decode(b []byte) (*Node, error) {
 		if nodes++; nodes > MaxNodes {
 			return nil, bad("it has more than %d values", MaxNodes)
 		}
-		n, inside, next, err := decodeOne(b, at, limit)
+		n := room.node(len(b) - at)
+		inside, next, err := n.decode(b, at, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -136,30 +139,73 @@ func Decode(b []byte) (*Node, error) {
 		if depth == MaxDepth {
 			return nil, bad("it is deeper than %d levels", MaxDepth)
 		}
+		n.Children = room.children(b[inside:next], len(b)-at)
 		stack[depth] = open{n, next}
 		depth++
 		at = inside
 	}
 }
 
-// decodeOne reads the header at a place, and the value unless it is a structure.
-func decodeOne(b []byte, at, limit int) (n *Node, inside, next int, err error) {
+// room is where the nodes of a message lie, some at a time: to make each by itself is half of
+// what it costs to decode a short one.
+type room struct {
+	nodes []Node
+	links []*Node
+}
+
+// most is how many nodes there is room for at once: as many as the bytes that are left have as a
+// rule, and not so many that what is kept of a message keeps much.
+func most(left int) int { return min(left/(2*HeaderBytes)+1, 32) }
+
+func (r *room) node(left int) *Node {
+	if len(r.nodes) == 0 {
+		r.nodes = make([]Node, most(left))
+	}
+	n := &r.nodes[0]
+	r.nodes = r.nodes[1:]
+	return n
+}
+
+// children has room for the children of a structure, which are counted by their headers. What is
+// wrong with them is found when they are decoded.
+func (r *room) children(b []byte, left int) []*Node {
+	n := 0
+	for len(b) >= HeaderBytes && n < MaxNodes {
+		padded := (int(binary.BigEndian.Uint32(b[4:])) + 7) &^ 7
+		if n++; padded > len(b)-HeaderBytes {
+			break
+		}
+		b = b[HeaderBytes+padded:]
+	}
+	if n == 0 {
+		return nil
+	}
+	if len(r.links) < n {
+		r.links = make([]*Node, max(n, most(left)))
+	}
+	out := r.links[:0:n]
+	r.links = r.links[n:]
+	return out
+}
+
+// decode reads the header at a place, and the value unless it is a structure.
+func (n *Node) decode(b []byte, at, limit int) (inside, next int, err error) {
 	if limit-at < HeaderBytes {
-		return nil, 0, 0, bad("%d bytes are left for a header", limit-at)
+		return 0, 0, bad("%d bytes are left for a header", limit-at)
 	}
 	h := b[at : at+HeaderBytes]
-	n = &Node{Tag: Tag(h[0])<<16 | Tag(h[1])<<8 | Tag(h[2]), Type: Type(h[3])}
+	n.Tag, n.Type = Tag(h[0])<<16|Tag(h[1])<<8|Tag(h[2]), Type(h[3])
 	if h[0] != 0x42 && h[0] != 0x54 {
-		return nil, 0, 0, bad("unknown tag %s", n.Tag)
+		return 0, 0, bad("unknown tag %s", n.Tag)
 	}
 	length := int(binary.BigEndian.Uint32(h[4:]))
 	inside = at + HeaderBytes
 	padded := (length + 7) &^ 7
 	if padded > limit-inside || length > padded {
-		return nil, 0, 0, bad("%s is longer than what it lies in", n.Tag)
+		return 0, 0, bad("%s is longer than what it lies in", n.Tag)
 	}
 	next = inside + padded
-	return n, inside, next, n.value(b[inside:inside+length], length)
+	return inside, next, n.value(b[inside:inside+length], length)
 }
 
 func (n *Node) value(v []byte, length int) error {
@@ -257,7 +303,7 @@ func (n *Node) Size() int {
 }
 
 // Encode returns the encoding of n.
-func (n *Node) Encode() []byte { return n.Append(nil) }
+func (n *Node) Encode() []byte { return n.Append(make([]byte, 0, n.Size())) }
 
 // Get returns the first child with a tag, nil when there is none. A nil node has
 // none.
@@ -296,6 +342,7 @@ func (n *Node) Inside() []*Node {
 
 // Add appends children, but for nil ones, and returns n.
 func (n *Node) Add(children ...*Node) *Node {
+	n.Children = slices.Grow(n.Children, len(children))
 	for _, c := range children {
 		if c != nil {
 			n.Children = append(n.Children, c)
@@ -314,7 +361,12 @@ func (n *Node) Text() string {
 
 // Struct makes a structure.
 func Struct(tag Tag, children ...*Node) *Node {
-	return (&Node{Tag: tag, Type: Structure}).Add(children...)
+	s := &struct { // with its first children, as most have few
+		Node
+		room [4]*Node
+	}{Node: Node{Tag: tag, Type: Structure}}
+	s.Children = s.room[:0]
+	return s.Add(children...)
 }
 
 // Int makes an integer of 32 bits.

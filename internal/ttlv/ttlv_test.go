@@ -124,3 +124,31 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+// A message is decoded with few pieces of memory, and what is added to what was decoded changes
+// nothing beside it.
+func TestRoom(t *testing.T) {
+	raw := sample().Encode()
+	if n := testing.AllocsPerRun(100, func() { _, _ = Decode(raw) }); n > 6 {
+		t.Errorf("%.0f allocations for %d bytes", n, len(raw))
+	}
+	n, err := Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Get(TagRequestHeader).Get(TagProtocolVersion).Add(Int(TagBatchCount, 9))
+	n.Get(TagRequestHeader).Add(Int(TagBatchCount, 8))
+	if v := n.Get(TagBatchItem).Get(TagOperation); v.Int != int64(OperationCreate) || len(n.Children) != 2 {
+		t.Error("a neighbour has changed")
+	}
+	if got, err := Decode(n.Encode()); err != nil || got.Get(TagRequestHeader).Get(TagBatchCount).Int != 8 {
+		t.Errorf("what was added is not there: %v", err)
+	}
+	many := Struct(TagRequestMessage)
+	for range 10_000 {
+		many.Add(Int(TagBatchCount, 1))
+	}
+	if n := testing.AllocsPerRun(1, func() { _, _ = Decode(many.Encode()) }); n > 1000 {
+		t.Errorf("%.0f allocations for 10,000 values", n)
+	}
+}

@@ -127,8 +127,8 @@ func fields(op uint32) []ttlv.Tag {
 // checkFields refuses a payload with fields that the operation, or the version, does not
 // have, or with one twice of which there is one: what is ignored would be what the
 // client relied on.
-func checkFields(op uint32, p *ttlv.Node, v version) error {
-	allowed := fields(op)
+func (e *Engine) checkFields(op uint32, p *ttlv.Node, v version) error {
+	allowed := e.fields[op]
 	for i, c := range p.Children {
 		if !slices.Contains(allowed, c.Tag) || v.major < 2 && c.Tag >= first2 {
 			return newer(invalid("the operation has no field %s", c.Tag), ttlv.ResultReasonUnknownTag)

@@ -17,23 +17,32 @@ import (
 type identity struct {
 	scope     string // id
 	role      *role
-	scopeName string
+	scopeName string // "" for a certificate that was issued here: its scope is there while it is
 	roleName  string
 }
 
 // errStranger is the refusal of a certificate that is not, or no longer, valid.
 var errStranger = errs.New(errs.Denied, "permission denied")
 
-// A subject is what a certificate says of itself.
-type subject struct{ scope, role, serial string }
+// A subject is what a certificate says of itself, with the keys of what is known of it: they are
+// made once for a connection.
+type subject struct {
+	scope, role, serial string
+	key                 string // of the certificate
+	scopeName, roleName string // keys of the names
+}
 
 // subjectOf reads the ids that the mount's authority has put into a certificate.
 func subjectOf(cert *x509.Certificate) (s subject, ok bool) {
 	if len(cert.Subject.OrganizationalUnit) != 1 {
 		return s, false
 	}
-	s = subject{cert.Subject.OrganizationalUnit[0], cert.Subject.CommonName, cert.SerialNumber.String()}
-	return s, isID(s.scope) && isID(s.role)
+	s = subject{scope: cert.Subject.OrganizationalUnit[0], role: cert.Subject.CommonName, serial: cert.SerialNumber.String()}
+	if !isID(s.scope) || !isID(s.role) {
+		return s, false
+	}
+	s.key, s.scopeName, s.roleName = credDir(s.scope, s.role)+s.serial, scopeIDKey(s.scope), roleIDKey(s.scope, s.role)
+	return s, true
 }
 
 func isID(s string) bool {
@@ -45,16 +54,15 @@ func isID(s string) bool {
 	return len(s) == idLength
 }
 
-func (s subject) key() string { return credDir(s.scope, s.role) + s.serial }
-
 // whose finds the scope and the role of a client's certificates, its own first: it is
 // one that is kept as issued, byte for byte, or one for which an imported authority
-// vouches. The error is errStranger for one that is not.
-func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, now time.Time) (*identity, error) {
+// vouches. The error is errStranger for one that is not. s is what subjectOf says of the first
+// one, nil where it was not asked.
+func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, s *subject, now time.Time) (*identity, error) {
 	if len(certs) == 0 {
 		return nil, errStranger
 	}
-	who, err := e.issued(tx, certs[0], now)
+	who, err := e.issued(tx, certs[0], s, now)
 	if !errors.Is(err, errStranger) {
 		return who, err
 	}
@@ -65,27 +73,30 @@ func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, now time.Time) 
 	if scopeName == "" || roleName == "" {
 		return nil, errStranger
 	}
-	s, err := get[scope](tx, scopeKey(scopeName))
+	named, err := get[scope](tx, scopeKey(scopeName))
 	if errors.Is(err, errNotFound) {
 		return nil, errStranger
 	}
 	if err != nil {
 		return nil, err
 	}
-	r, err := e.roles.Get(tx, roleKey(s.ID, roleName))
+	r, err := e.roles.Get(tx, roleKey(named.ID, roleName))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errStranger
 	}
-	return &identity{scope: s.ID, role: r, scopeName: scopeName, roleName: roleName}, err
+	return &identity{scope: named.ID, role: r, scopeName: scopeName, roleName: roleName}, err
 }
 
-// issued is whose a certificate is that was issued here.
-func (e *Engine) issued(tx storage.Tx, cert *x509.Certificate, now time.Time) (*identity, error) {
-	s, ok := subjectOf(cert)
-	if !ok {
-		return nil, errStranger
+// issued is whose a certificate is that was issued here; s is as for whose.
+func (e *Engine) issued(tx storage.Tx, cert *x509.Certificate, s *subject, now time.Time) (*identity, error) {
+	if s == nil {
+		read, ok := subjectOf(cert)
+		if !ok {
+			return nil, errStranger
+		}
+		s = &read
 	}
-	c, err := e.creds.Get(tx, s.key())
+	c, err := e.creds.Get(tx, s.key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, errStranger
 	}
@@ -96,10 +107,7 @@ func (e *Engine) issued(tx storage.Tx, cert *x509.Certificate, now time.Time) (*
 		return nil, errStranger
 	}
 	who := &identity{scope: s.scope}
-	if who.scopeName, err = nameOf(tx, scopeIDKey(s.scope)); err != nil {
-		return nil, err
-	}
-	if who.roleName, err = nameOf(tx, roleIDKey(s.scope, s.role)); err != nil {
+	if who.roleName, err = nameOf(tx, s.roleName); err != nil {
 		return nil, err
 	}
 	who.role, err = e.roles.Get(tx, roleKey(s.scope, who.roleName))
@@ -123,19 +131,23 @@ func nameOf(tx storage.Tx, key string) (string, error) {
 
 // A connection is one of a client.
 type connection struct {
-	raw   closer
-	from  string              // whose it is, for the bound by address; "" while a balancer has not said it
-	certs []*x509.Certificate // of the client, from the end of the handshake on
-	role  string              // id; "" while, or when, the certificate is not known to be valid
-	names [2]string           // of scope and role
+	raw     closer
+	from    string              // whose it is, for the bound by address; "" while a balancer has not said it
+	certs   []*x509.Certificate // of the client, from the end of the handshake on
+	role    string              // id; "" while, or when, the certificate is not known to be valid
+	names   [2]string           // of scope and role
+	limited string              // what its rate is counted under
+	address string              // where it comes from, without the port
 
-	serial string       // of its certificate, decimal
-	who    param.Object // as the audit devices have it
+	subject *subject     // of its certificate; nil for one that is not of here
+	serial  string       // of its certificate, decimal
+	who     param.Object // as the audit devices have it
 
 	// Of the goroutine that serves it:
-	rates   rates  // of the role
-	rated   bool   // they were read,
-	ratedAt uint64 // when server.generation was so
+	patience patience
+	rates    rates  // of the role
+	rated    bool   // they were read,
+	ratedAt  uint64 // when server.generation was so
 }
 
 // closer ends a connection whatever it does just now.
@@ -174,11 +186,16 @@ func (v *server) changed(keys, prefixes []string) {
 // now on it ends when its certificate does.
 func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
 	c.certs, c.serial, c.who = certs, certs[0].SerialNumber.String(), whoParams(certs[0], [2]string{})
+	if s, ok := subjectOf(certs[0]); ok {
+		c.subject = &s
+	}
 	for {
 		at, seen := v.at.Load(), v.generation.Load()
 		var who *identity
 		err := v.host.View(v.ctx, at.Mount, func(tx storage.Tx) (err error) {
-			who, err = v.engine.whose(tx, certs, time.Now())
+			if who, err = v.engine.whose(tx, certs, c.subject, time.Now()); err == nil && who.scopeName == "" {
+				who.scopeName, err = nameOf(tx, c.subject.scopeName)
+			}
 			return err
 		})
 		if err != nil {
@@ -193,6 +210,7 @@ func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
 		if !full {
 			v.byRole[who.role.ID]++
 			c.role, c.names = who.role.ID, [2]string{who.scopeName, who.roleName}
+			c.limited = who.scopeName + "/" + who.role.ID
 			c.who = whoParams(certs[0], c.names)
 		}
 		v.mu.Unlock()
@@ -250,7 +268,7 @@ func (v *server) gone(open []*connection) (out []*connection, err error) {
 		for _, c := range open {
 			role, seen := known[string(c.certs[0].Raw)]
 			if !seen {
-				who, err := v.engine.whose(tx, c.certs, time.Now())
+				who, err := v.engine.whose(tx, c.certs, c.subject, time.Now())
 				if err != nil && !errors.Is(err, errStranger) {
 					return err
 				}

@@ -50,7 +50,9 @@ type Engine struct {
 	texts   func() *ttlv.Texts // made when they are needed first
 	secret  [32]byte           // of this process; makes names that cannot be guessed
 	ops     map[uint32]*operation
-	quirks  map[string]*quirks // of clients, by name
+	fields  map[uint32][]ttlv.Tag // of the payloads of operations
+	clear   []string              // see clearParams; it is only read
+	quirks  map[string]*quirks    // of clients, by name
 	roles   *storage.Shared[*role]
 	creds   *storage.Shared[*credential]
 	objects *storage.Shared[*object]
@@ -66,14 +68,17 @@ var (
 
 // New makes the engine.
 func New() *Engine {
-	byCode := map[uint32]*operation{}
+	byCode, allowed := map[uint32]*operation{}, map[uint32][]ttlv.Tag{}
 	for i, list := 0, table(); i < len(list); i++ {
+		allowed[list[i].code] = fields(list[i].code)
 		byCode[list[i].code] = &list[i]
 	}
 	e := &Engine{
 		names:   regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`),
 		marks:   marksPattern(),
 		ops:     byCode,
+		fields:  allowed,
+		clear:   clearParams(),
 		quirks:  clients(),
 		texts:   sync.OnceValue(ttlv.NewTexts),
 		streams: &streams{all: map[string]*stream{}},

@@ -134,7 +134,7 @@ func (v *server) ratesOf(conn *connection, at *place) rates {
 	}
 	if now := v.generation.Load(); !conn.rated || conn.ratedAt != now {
 		err := v.host.View(v.ctx, at.Mount, func(tx storage.Tx) error {
-			who, err := v.engine.whose(tx, conn.certs, time.Now())
+			who, err := v.engine.whose(tx, conn.certs, conn.subject, time.Now())
 			if err == nil {
 				conn.rates = who.role.Rates
 			}

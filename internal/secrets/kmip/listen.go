@@ -1,7 +1,6 @@
 package kmip
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -9,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -314,6 +312,7 @@ type place struct {
 	maxConns, maxByRole, maxByAddr int
 	maxMessage                     int
 	rates                          rates
+	protocol                       string // path at which messages arrive
 }
 
 // listens reports whether the mount holds the port of an address, at whichever host:
@@ -345,7 +344,7 @@ type settings struct {
 
 // set takes new settings. Addresses that stay are listened at without a break.
 func (v *server) set(p engine.Place, c *config, sockets []socket) error {
-	next := &place{Place: p, timeout: max(c.Timeout, leastHandshake)}
+	next := &place{Place: p, timeout: max(c.Timeout, leastHandshake), protocol: p.Mount.Path + protocolPath}
 	if c.Timeout == 0 {
 		next.timeout = defaultHandshake
 	}
@@ -557,6 +556,7 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 	}
 	defer c.Close()
 	remote := addrOf(raw)
+	conn.address = remote.Addr().String()
 	state := c.ConnectionState()
 	if len(state.PeerCertificates) == 0 {
 		return
@@ -569,17 +569,18 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 	if conn.role == "" {
 		until = time.Now().Add(strangerTime)
 	}
-	var buf bytes.Buffer
-	var header [ttlv.HeaderBytes]byte
+	defer conn.patience.end()
+	in := newIntake(c, until)
 	for first := true; ; first = false {
-		if !v.begin(c, header[:], until) {
+		header := in.header()
+		if header == nil {
 			return
 		}
-		if first && speaksHTTP(header[:]) {
-			v.serveHTTP(c, header[:], &state, remote, conn, until)
+		if first && speaksHTTP(header) {
+			v.serveHTTP(c, in.had, &state, remote, conn, until)
 			return
 		}
-		message, answer := v.read(c, header[:], &buf)
+		message, answer := in.message(v.at.Load().maxMessage)
 		if message == nil {
 			if answer != nil {
 				v.meters.event(at, malformed, "")
@@ -588,11 +589,8 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 			return
 		}
 		answer, goOn := v.answer(message, &state, remote, conn)
-		if answer == nil || !v.write(c, answer) || !goOn {
+		if answer == nil || !in.write(answer) || !goOn {
 			return
-		}
-		if buf.Cap() > 64<<10 {
-			buf = bytes.Buffer{}
 		}
 	}
 }
@@ -603,41 +601,6 @@ func (v *server) write(c net.Conn, answer []byte) bool {
 	}
 	_, err := c.Write(answer)
 	return err == nil
-}
-
-// begin waits for the header of a message; at the time until, waiting ends. Once a
-// message has begun, it must be complete soon.
-func (v *server) begin(c net.Conn, header []byte, until time.Time) bool {
-	if c.SetReadDeadline(until) != nil {
-		return false
-	}
-	if _, err := io.ReadFull(c, header[:1]); err != nil {
-		return false
-	}
-	if c.SetReadDeadline(time.Now().Add(messageTime)) != nil {
-		return false
-	}
-	_, err := io.ReadFull(c, header[1:])
-	return err == nil
-}
-
-// read takes the rest of a message off the connection. When there is none, answer is
-// what to say before the end, nil for nothing.
-func (v *server) read(c net.Conn, header []byte, buf *bytes.Buffer) (message, answer []byte) {
-	n, err := ttlv.Length(header)
-	if err != nil || ttlv.Tag(header[0])<<16|ttlv.Tag(header[1])<<8|ttlv.Tag(header[2]) != ttlv.TagRequestMessage {
-		return nil, failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, "this is no KMIP request", time.Now())
-	}
-	if n > v.at.Load().maxMessage {
-		return nil, failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, "the message is too large", time.Now())
-	}
-	buf.Reset()
-	buf.Write(header)
-	// The buffer grows with what comes, not with what is announced.
-	if _, err := io.CopyN(buf, c, int64(n-len(header))); err != nil {
-		return nil, nil
-	}
-	return buf.Bytes(), nil
 }
 
 // answer has the hall serve a message. Its second result tells whether the
@@ -662,11 +625,12 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 		v.meters.event(at, malformed, "")
 		return failure(m.version, f.reason, f.text, now), true
 	}
+	m.from = conn.subject
 	req := &engine.Request{
-		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + protocolPath, Payload: m, Raw: raw,
-		Remote: remote, TLS: state, Params: m.params(conn.who), ClearParams: clearParams(),
+		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.protocol, Payload: m, Raw: raw,
+		Remote: remote, TLS: state, Params: m.params(conn.who), ClearParams: v.engine.clear,
 	}
-	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.names[0]+"/"+conn.role, conn.serial, len(m.items), now)
+	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.limited, conn.serial, len(m.items), now)
 	if m.limited {
 		v.meters.limited(at, conn)
 		req.Params = append(req.Params, param.Member{Key: limitedName, Value: []byte("true")})
@@ -674,14 +638,13 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	if m.limited || m.onlyReads() {
 		req.Op = engine.OpRead
 	}
-	ctx, cancel := context.WithTimeout(v.ctx, messageTime)
-	defer cancel()
-	res, err := v.host.Handle(ctx, req)
+	res, err := v.host.Handle(conn.patience.begin(v.ctx), req)
+	conn.patience.pause()
 	defer func() {
 		if answer != nil {
 			every, failures := outcomesIn(answer)
 			v.meters.request(at, conn, m, every, now)
-			v.seen.note(conn, m, failures, remote.Addr().String(), now)
+			v.seen.note(conn, m, failures, conn.address, now)
 			if v.traces.wants(conn.serial, now) {
 				v.traces.note(conn.serial, remote.String(), now, raw, answer)
 			}

@@ -28,7 +28,25 @@ func supported() []version {
 	return []version{{2, 1}, {2, 0}, {1, 4}, {1, 3}, {1, 2}, {1, 1}, {1, 0}}
 }
 
-func (v version) text() string { return strconv.Itoa(int(v.major)) + "." + strconv.Itoa(int(v.minor)) }
+func (v version) text() string {
+	switch v { // those that come, without making them anew each time
+	case version{1, 0}:
+		return "1.0"
+	case version{1, 1}:
+		return "1.1"
+	case version{1, 2}:
+		return "1.2"
+	case version{1, 3}:
+		return "1.3"
+	case version{1, 4}:
+		return "1.4"
+	case version{2, 0}:
+		return "2.0"
+	case version{2, 1}:
+		return "2.1"
+	}
+	return strconv.Itoa(int(v.major)) + "." + strconv.Itoa(int(v.minor))
+}
 
 func (v version) node() *ttlv.Node {
 	return ttlv.Struct(ttlv.TagProtocolVersion, ttlv.Int(ttlv.TagProtocolVersionMajor, v.major), ttlv.Int(ttlv.TagProtocolVersionMinor, v.minor))
@@ -69,7 +87,8 @@ type message struct {
 	async       bool   // answers may come later
 	option      uint32 // what to do when an item fails
 	items       []item
-	limited     bool // it is above the rate of its role or client
+	limited     bool     // it is above the rate of its role or client
+	from        *subject // of the certificate that it came under; nil where it is to be asked for
 }
 
 type item struct {
@@ -123,13 +142,14 @@ func parseMessage(ops map[uint32]*operation, root *ttlv.Node) (*message, *fault)
 		return m, f
 	}
 	batch := root.All(ttlv.TagBatchItem)
+	m.items = make([]item, 0, min(len(batch), maxBatch))
 	if n := h.Get(ttlv.TagBatchCount); n == nil || n.Type != ttlv.Integer || n.Int != int64(len(batch)) || n.Int < 1 {
 		return bad("the batch count is not the number of batch items")
 	}
 	if len(batch) > maxBatch {
 		return bad("a batch has at most %d items", maxBatch)
 	}
-	seen := map[string]bool{}
+	var seen map[string]bool
 	for _, n := range batch {
 		it := item{payload: n.Get(ttlv.TagRequestPayload)}
 		op := n.Get(ttlv.TagOperation)
@@ -142,6 +162,9 @@ func parseMessage(ops map[uint32]*operation, root *ttlv.Node) (*message, *fault)
 			it.id, it.hasID = id.Bytes, true
 			if seen[string(id.Bytes)] {
 				return bad("two batch items have the same id")
+			}
+			if seen == nil {
+				seen = map[string]bool{}
 			}
 			seen[string(id.Bytes)] = true
 		}
@@ -253,7 +276,7 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 		m.limited = string(call.Request.Params.Get(limitedName)) == "true" // as the node that it came to has found
 	}
 	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
-	if err := b.identify(); err != nil {
+	if err := b.identify(m.from); err != nil {
 		return nil, err
 	}
 	if m.limited {
@@ -319,7 +342,7 @@ func (b *batch) serve(m *message) (*engine.Response, error) {
 		undo = true // nothing happens that the client does not hear of
 		body = b.response(m, answers)
 	}
-	res := answered(body, answers)
+	res := b.answer(body, answers)
 	if undo && b.tx.Writable() {
 		return nil, &engine.Undone{Response: res}
 	}
@@ -330,20 +353,20 @@ func (b *batch) serve(m *message) (*engine.Response, error) {
 }
 
 func (b *batch) answered(m *message, answers []*ttlv.Node) *engine.Response {
-	return answered(b.response(m, answers), answers)
+	return b.answer(b.response(m, answers), answers)
 }
 
-func answered(body []byte, answers []*ttlv.Node) *engine.Response {
-	return &engine.Response{Raw: &engine.Raw{ContentType: "application/octet-stream", Body: body, Record: recordOf(answers), ClearRecord: clearParams()}}
+func (b *batch) answer(body []byte, answers []*ttlv.Node) *engine.Response {
+	return &engine.Response{Raw: &engine.Raw{ContentType: "application/octet-stream", Body: body, Record: recordOf(answers), ClearRecord: b.e.clear}}
 }
 
 // identify finds the role of the client's certificate.
-func (b *batch) identify() error {
+func (b *batch) identify(from *subject) error {
 	state := b.call.Request.TLS
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return errStranger
 	}
-	who, err := b.e.whose(b.tx, state.PeerCertificates, b.now)
+	who, err := b.e.whose(b.tx, state.PeerCertificates, from, b.now)
 	if err != nil {
 		return err
 	}
@@ -406,7 +429,7 @@ func (b *batch) operate(it *item) (*ttlv.Node, error) {
 	if err := b.thawed(o); err != nil {
 		return nil, err
 	}
-	if err := checkFields(o.code, it.payload, b.v); err != nil {
+	if err := b.e.checkFields(o.code, it.payload, b.v); err != nil {
 		return nil, err
 	}
 	if b.ticket != nil && b.ticket.Limited {

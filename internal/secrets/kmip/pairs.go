@@ -38,7 +38,7 @@ func (b *batch) prepared(m *message) error {
 		b.pairs = &pairs{made, map[int32]int{}}
 		return nil
 	}
-	want := map[int32]int{}
+	var want map[int32]int
 	n := 0
 	for i := range m.items {
 		it := &m.items[i]
@@ -48,6 +48,9 @@ func (b *batch) prepared(m *message) error {
 		if bits := b.rsaBits(it); bits != 0 {
 			if n++; n > maxPairs {
 				break
+			}
+			if want == nil {
+				want = map[int32]int{}
 			}
 			want[bits]++
 		}

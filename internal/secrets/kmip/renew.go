@@ -104,7 +104,7 @@ func (b *batch) reProvision(p *ttlv.Node) (*ttlv.Node, error) {
 	}
 	own := state.PeerCertificates[0]
 	subject, ok := subjectOf(own)
-	if _, err := b.e.issued(b.tx, own, b.now); !ok || errors.Is(err, errStranger) {
+	if _, err := b.e.issued(b.tx, own, nil, b.now); !ok || errors.Is(err, errStranger) {
 		return nil, fail(ttlv.ResultReasonIllegalOperation, "the client's certificate was not issued here: its authority renews it")
 	} else if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (b *batch) reProvision(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ending(b.tx, subject.key(), b.now, overlapByItself); err != nil {
+	if err := ending(b.tx, subject.key, b.now, overlapByItself); err != nil {
 		return nil, err
 	}
 	node := ttlv.Struct(ttlv.TagCertificate, ttlv.Enum(ttlv.TagCertificateType, ttlv.CertificateTypeX_509), ttlv.Bytes(ttlv.TagCertificateValue, cert.Raw))
