@@ -26,6 +26,11 @@ type caller struct {
 	e *Engine
 }
 
+// View is without a count: addresses are asked at a time.
+func (h *caller) View(ctx context.Context, _ *engine.Mount, fn func(tx storage.Tx) error) error {
+	return h.x.db.View(ctx, fn)
+}
+
 func (h *caller) Handle(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if !strings.HasSuffix(req.Path, "/"+hookPath) {
 		return nil, errNotFound
