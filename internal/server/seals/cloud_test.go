@@ -140,7 +140,7 @@ func TestOracle(t *testing.T) {
 		raw, _ := io.ReadAll(r.Body)
 		var in map[string]string
 		_ = json.Unmarshal(raw, &in)
-		if err := checkOracle(r, raw, &key.PublicKey); err != nil {
+		if err := checkOracle(r, raw, &key.PublicKey, "ocid1.tenancy/ocid1.user/aa:bb", true); err != nil {
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = fmt.Fprintf(w, `{"code":"NotAuthenticated","message":%q}`, err)
 			return
@@ -172,15 +172,20 @@ func TestOracle(t *testing.T) {
 	}
 }
 
-func checkOracle(r *http.Request, body []byte, key *rsa.PublicKey) error {
+// checkOracle checks a request's signature: whose it is, and whether the host is signed, too.
+func checkOracle(r *http.Request, body []byte, key *rsa.PublicKey, id string, withHost bool) error {
 	sum := sha256.Sum256(body)
 	if r.Header.Get("X-Content-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
 		return fmt.Errorf("the hash of the body")
 	}
-	text := fmt.Sprintf("date: %s\n(request-target): post %s\nhost: %s\ncontent-length: %d\ncontent-type: %s\nx-content-sha256: %s",
-		r.Header.Get("Date"), r.URL.RequestURI(), r.Host, r.ContentLength, r.Header.Get("Content-Type"), r.Header.Get("X-Content-Sha256"))
+	host, header := "", ""
+	if withHost {
+		host, header = "host: "+r.Host+"\n", " host"
+	}
+	text := fmt.Sprintf("date: %s\n(request-target): post %s\n%scontent-length: %d\ncontent-type: %s\nx-content-sha256: %s",
+		r.Header.Get("Date"), r.URL.RequestURI(), host, r.ContentLength, r.Header.Get("Content-Type"), r.Header.Get("X-Content-Sha256"))
 	auth := r.Header.Get("Authorization")
-	const head = `Signature version="1",keyId="ocid1.tenancy/ocid1.user/aa:bb",algorithm="rsa-sha256",headers="date (request-target) host content-length content-type x-content-sha256",signature="`
+	head := `Signature version="1",keyId="` + id + `",algorithm="rsa-sha256",headers="date (request-target)` + header + ` content-length content-type x-content-sha256",signature="`
 	if !strings.HasPrefix(auth, head) {
 		return fmt.Errorf("the header %s", auth)
 	}

@@ -25,11 +25,11 @@ import (
 )
 
 // oracle is the KMS of Oracle's cloud
-// (https://docs.oracle.com/en-us/iaas/api/#/en/key/release/EncryptedData/Encrypt), asked with a user's API key.
+// (https://docs.oracle.com/en-us/iaas/api/#/en/key/release/EncryptedData/Encrypt), asked with a user's API key, or as the machine on
+// which the server runs.
 type oracle struct {
 	client *rest.Client
 	key    string
-	signer *oracleSigner
 }
 
 func newOracle(o *options) (*oracle, error) {
@@ -49,17 +49,24 @@ func newOracle(o *options) (*oracle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !byKey {
-		return nil, errs.New(errs.Invalid, `instance principals are not supported: give the server an API key in ~/.oci/config and set auth_type_api_key = "true"`)
-	}
-	if k.signer, err = newOracleSigner(o.getenv); err != nil {
-		return nil, err
-	}
 	web, err := rest.NewHTTP(rest.TLS{})
 	if err != nil {
 		return nil, err
 	}
-	k.client = &rest.Client{Base: base, HTTP: web, Retries: 1, Prepare: k.signer.sign}
+	k.client = &rest.Client{Base: base, HTTP: web, Retries: 1}
+	if byKey {
+		signer, err := newOracleSigner(o.getenv)
+		if err != nil {
+			return nil, err
+		}
+		k.client.Prepare = signer.sign
+		return k, nil
+	}
+	instance, err := newOracleInstance(web, o.getenv)
+	if err != nil {
+		return nil, err
+	}
+	k.client.Prepare, k.client.Again = instance.sign, instance.again
 	return k, nil
 }
 
@@ -92,10 +99,10 @@ func (k *oracle) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 	return out.Plaintext, err
 }
 
-// An oracleSigner signs requests with a user's API key, as
+// An oracleSigner signs requests with a user's API key, or another that stands for somebody, as
 // https://docs.oracle.com/en-us/iaas/Content/API/Concepts/signingrequests.htm has it.
 type oracleSigner struct {
-	id  string // tenancy/user/fingerprint
+	id  string // tenancy/user/fingerprint, of a user's
 	key *rsa.PrivateKey
 }
 
@@ -178,16 +185,24 @@ func rsaKey(text []byte) (*rsa.PrivateKey, error) {
 }
 
 func (s *oracleSigner) sign(r *http.Request, body []byte) error {
+	return s.signWith(r, body, "host: "+r.URL.Host+"\n", " host")
+}
+
+// signAlone signs without the name of the service, as the one of identities has it.
+func (s *oracleSigner) signAlone(r *http.Request, body []byte) error {
+	return s.signWith(r, body, "", "")
+}
+
+func (s *oracleSigner) signWith(r *http.Request, body []byte, host, header string) error {
 	sum := sha256.Sum256(body)
 	r.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-Content-Sha256", base64.StdEncoding.EncodeToString(sum[:]))
-	const headers = "date (request-target) host content-length content-type x-content-sha256"
+	headers := "date (request-target)" + header + " content-length content-type x-content-sha256"
 	text := strings.Join([]string{
 		"date: " + r.Header.Get("Date"),
 		"(request-target): " + strings.ToLower(r.Method) + " " + r.URL.RequestURI(),
-		"host: " + r.URL.Host,
-		"content-length: " + strconv.Itoa(len(body)),
+		host + "content-length: " + strconv.Itoa(len(body)),
 		"content-type: application/json",
 		"x-content-sha256: " + r.Header.Get("X-Content-Sha256"),
 	}, "\n")

@@ -105,7 +105,7 @@ func TestRefusals(t *testing.T) {
 		{stanza("nosuchkms"), "this type is not known; there are shamir"},
 		{stanza("ocikms"), "key_id is missing"},
 		{stanza("ocikms", "key_id", "k"), "crypto_endpoint is missing"},
-		{stanza("ocikms", "key_id", "k", "crypto_endpoint", "https://x"), "auth_type_api_key"},
+		{stanza("ocikms", "key_id", "k", "crypto_endpoint", "https://x", "auth_type_api_key", "perhaps"), "auth_type_api_key"},
 		{stanza("alicloudkms"), "kms_key_id is missing"},
 		{stanza("alicloudkms", "kms_key_id", "k", "access_key", "a"), "given together"},
 		{stanza("alicloudkms", "kms_key_id", "k", "access_key", "a", "secret_key", "secret!", "domain", "ftp://x"), "is no address"},
