@@ -1,6 +1,7 @@
 package seals
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -17,11 +18,12 @@ import (
 	"arca/internal/ttlv"
 )
 
-// kmip encrypts with an AES key of a KMIP server (1.2 to 1.4), by AES-GCM. Seals are
+// kmip encrypts with an AES key of a KMIP server (1.2 to 1.4), by AES-GCM, or with a pair of RSA keys, by OAEP. Seals are
 // asked every few minutes: each question has a connection of its own.
 type kmip struct {
 	endpoint string // host and port
 	key      string // unique identifier
+	alg      string // one of kmipOAEP; "" is AES-GCM
 	tls      *tls.Config
 	timeout  time.Duration
 }
@@ -56,8 +58,11 @@ func newKMIP(o *options) (*kmip, error) {
 	if host == "" {
 		return nil, errs.New(errs.Invalid, "endpoint names no host: it is host:port, as in kmip.example.com:5696")
 	}
-	if alg := o.first("encrypt_alg", "VAULT_KMIP_ENCRYPT_ALG"); alg != "" && alg != "AES_GCM" {
-		return nil, errs.New(errs.Invalid, "encrypt_alg %q is not supported: there is AES_GCM, with an AES key", alg)
+	if alg := o.first("encrypt_alg", "VAULT_KMIP_ENCRYPT_ALG"); alg != "AES_GCM" {
+		k.alg = alg
+	}
+	if _, ok := kmipOAEP[k.alg]; !ok && k.alg != "" {
+		return nil, errs.New(errs.Invalid, "encrypt_alg %q is not known: there are AES_GCM, and RSA_OAEP_SHA256, RSA_OAEP_SHA384 and RSA_OAEP_SHA512 for a key of RSA", k.alg)
 	}
 	if text := o.first("timeout", "VAULT_KMIP_TIMEOUT"); text != "" {
 		seconds, err := strconv.Atoi(text)
@@ -100,8 +105,10 @@ func suites(list string) ([]uint16, error) {
 
 // kmipBlob is what Encrypt gives.
 type kmipBlob struct {
-	Key   string `json:"key"`
-	Nonce []byte `json:"nonce"`
+	Key   string `json:"key"`             // that decrypts
+	Named string `json:"named,omitempty"` // that was configured, where it may be the other of a pair
+	Alg   string `json:"alg,omitempty"`   // as kmip's
+	Nonce []byte `json:"nonce,omitempty"`
 	Data  []byte `json:"data"`
 	Tag   []byte `json:"tag,omitempty"` // where the server tells it apart (from 1.4 on)
 }
@@ -117,6 +124,13 @@ func gcmParameters() *ttlv.Node {
 
 // Encrypt implements seal.Sealer. The server makes the nonce, as some insist on.
 func (k *kmip) Encrypt(ctx context.Context, plain []byte) ([]byte, error) {
+	if k.alg != "" {
+		b, err := k.encryptRSA(ctx, plain)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(b)
+	}
 	params := gcmParameters().Add(ttlv.Bool(ttlv.TagRandomIV, true), ttlv.Int(ttlv.TagIVLength, kmipNonce))
 	out, err := k.ask(ctx, ttlv.OperationEncrypt, ttlv.Text(ttlv.TagUniqueIdentifier, k.key), params, ttlv.Bytes(ttlv.TagData, plain))
 	if err != nil {
@@ -139,8 +153,13 @@ func (k *kmip) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 	if json.Unmarshal(sealed, &b) != nil || b.Key == "" {
 		return nil, errs.New(errs.Invalid, "this was not encrypted by a KMIP server")
 	}
-	payload := []*ttlv.Node{
-		ttlv.Text(ttlv.TagUniqueIdentifier, b.Key), gcmParameters(), ttlv.Bytes(ttlv.TagData, b.Data), ttlv.Bytes(ttlv.TagIVCounterNonce, b.Nonce),
+	var payload []*ttlv.Node
+	if _, ok := kmipOAEP[b.Alg]; ok {
+		payload = []*ttlv.Node{ttlv.Text(ttlv.TagUniqueIdentifier, b.Key), oaepParameters(b.Alg), ttlv.Bytes(ttlv.TagData, b.Data)}
+	} else {
+		payload = []*ttlv.Node{
+			ttlv.Text(ttlv.TagUniqueIdentifier, b.Key), gcmParameters(), ttlv.Bytes(ttlv.TagData, b.Data), ttlv.Bytes(ttlv.TagIVCounterNonce, b.Nonce),
+		}
 	}
 	if len(b.Tag) > 0 {
 		payload = append(payload, ttlv.Bytes(ttlv.TagAuthenticatedEncryptionTag, b.Tag))
@@ -159,7 +178,7 @@ func (k *kmip) Decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 // Current implements seal.Renewer: another key is configured now.
 func (k *kmip) Current(sealed []byte) bool {
 	var b kmipBlob
-	return json.Unmarshal(sealed, &b) == nil && b.Key == k.key
+	return json.Unmarshal(sealed, &b) == nil && b.Alg == k.alg && cmp.Or(b.Named, b.Key) == k.key
 }
 
 // ask has the server carry one operation out, in the newest version of the protocol

@@ -125,6 +125,75 @@ func TestKMIP(t *testing.T) {
 	}
 }
 
+// newPair makes an active pair of RSA keys.
+func (k *kmipServer) newPair(t *testing.T) (public, private string) {
+	t.Helper()
+	s := k.open(t, "-")
+	attr := func(name string, v *ttlv.Node) *ttlv.Node {
+		return ttlv.Struct(ttlv.TagAttribute, ttlv.Text(ttlv.TagAttributeName, name), v.Retag(ttlv.TagAttributeValue))
+	}
+	out, err := s.ask(t.Context(), ttlv.OperationCreateKeyPair,
+		ttlv.Struct(ttlv.TagCommonTemplateAttribute, attr("Cryptographic Algorithm", ttlv.Enum(0, ttlv.CryptographicAlgorithmRSA)), attr("Cryptographic Length", ttlv.Int(0, 2048))),
+		ttlv.Struct(ttlv.TagPrivateKeyTemplateAttribute, attr("Cryptographic Usage Mask", ttlv.Int(0, int32(ttlv.MaskDecrypt)))),
+		ttlv.Struct(ttlv.TagPublicKeyTemplateAttribute, attr("Cryptographic Usage Mask", ttlv.Int(0, int32(ttlv.MaskEncrypt)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, private = out.Get(ttlv.TagPublicKeyUniqueIdentifier).Text(), out.Get(ttlv.TagPrivateKeyUniqueIdentifier).Text()
+	for _, id := range []string{public, private} {
+		if _, err := s.ask(t.Context(), ttlv.OperationActivate, ttlv.Text(ttlv.TagUniqueIdentifier, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return public, private
+}
+
+// A pair of RSA keys is named by either of its keys, and what was encrypted in one way is decrypted when another is configured.
+func TestKMIPRSA(t *testing.T) {
+	t.Parallel()
+	server := newKMIPServer(t)
+	public, private := server.newPair(t)
+	symmetric := server.newKey(t)
+	with := func(key, alg string) *kmip {
+		s, ok := must(t, none, server.stanza(key, "encrypt_alg", alg)).(*kmip)
+		if !ok {
+			t.Fatal("another seal")
+		}
+		return s
+	}
+	whole := make([]byte, 64) // the root key with the seal-wrap key
+	var all []*kmip
+	for _, alg := range []string{"RSA_OAEP_SHA256", "RSA_OAEP_SHA384", "RSA_OAEP_SHA512"} {
+		for _, key := range []string{public, private} {
+			k := with(key, alg)
+			there(t, k)
+			all = append(all, k)
+		}
+	}
+	all = append(all, with(symmetric, "AES_GCM"))
+	for i, k := range all {
+		sealed, err := k.Encrypt(t.Context(), whole)
+		if err != nil {
+			t.Fatalf("%s: %v", k.alg, err)
+		}
+		for j, other := range all {
+			if back, err := other.Decrypt(t.Context(), sealed); err != nil || len(back) != len(whole) {
+				t.Errorf("%s decrypts %s: %v", other.alg, k.alg, err)
+			}
+			if other.Current(sealed) != (i == j) {
+				t.Errorf("%d is taken for what %d gives: %v", i, j, other.Current(sealed))
+			}
+		}
+	}
+	if _, err := with(symmetric, "RSA_OAEP_SHA256").Encrypt(t.Context(), whole); err == nil || !strings.Contains(err.Error(), "no key of RSA") {
+		t.Errorf("a symmetric key: %v", err)
+	}
+	s := server.stanza(public, "encrypt_alg", "RSA_PKCS1")
+	if _, err := open(&options{stanza: &s, getenv: none}); err == nil || !strings.Contains(err.Error(), "encrypt_alg") {
+		t.Errorf("another algorithm: %v", err)
+	}
+}
+
 // Servers that speak an older version get it; what is no answer is an error, soon.
 func TestKMIPServers(t *testing.T) {
 	t.Parallel()

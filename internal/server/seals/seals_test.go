@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 		{stanza("gcpckms", "project", "p"), "region is missing"},
 		{stanza("kmip", "kms_key_id", "k"), "endpoint is missing"},
 		{stanza("kmip", "kms_key_id", "k", "endpoint", "x"), "client_cert is missing"},
-		{stanza("kmip", "kms_key_id", "k", "endpoint", "x", "client_cert", "c", "client_key", "k", "encrypt_alg", "RSA_OAEP_SHA256"), "there is AES_GCM"},
+		{stanza("kmip", "kms_key_id", "k", "endpoint", "x", "client_cert", "c", "client_key", "k", "encrypt_alg", "RSA_PKCS1"), "there are AES_GCM"},
 		{stanza("kmip", "kms_key_id", "k", "endpoint", "x", "client_cert", "c", "client_key", "k", "timeout", "soon"), "no number of seconds"},
 		{stanza("kmip", "kms_key_id", "k", "endpoint", "x", "client_cert", "/nosuch", "client_key", "k"), "no such file"},
 		{stanza("azurekeyvault", "key_name", "k"), "vault_name is missing"},
