@@ -67,7 +67,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Read("config", e.readConfig, engine.ID("ldap-read-auth-configuration"), engine.Help("Read how the server is reached.")),
 		engine.Write("config", e.writeConfig, engine.ID("ldap-configure-auth"), engine.Help("Say how the server is reached; what is not given stays.")),
 		engine.Write("config/rotate-root", e.rotateRoot, engine.ID("ldap-rotate-root-credentials"),
-			engine.Help("Give binddn a password that nobody else knows.")),
+			engine.Help("Give binddn a password that nobody else knows. Who saw the configuration before knows the next one, too: rotate twice then.")),
 		engine.List("users", e.list("user/"), engine.ID("ldap-list-users"), engine.Help("List the users with policies of their own.")),
 		engine.Read("users/{name+}", e.readUser, engine.ID("ldap-read-user"), engine.Help("Read a user's policies and groups.")),
 		engine.Write("users/{name+}", e.writeUser, engine.ID("ldap-write-user"), engine.Help("Write a user's policies and groups.")),

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -32,8 +34,11 @@ func (c *config) bindSelf(conn *ldap.Conn) (password string, err error) {
 	return c.NextPass, conn.Bind(c.BindDN, c.NextPass)
 }
 
-// A rotated password is that which binddn has now.
-type rotated string
+// A rotation is what came of asking a directory for one.
+type rotation struct {
+	next    string // the password that was to be binddn's
+	refused error  // why it is not; nil where it is
+}
 
 func (e *Engine) rotateRoot(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	c, err := storage.GetJSON[config](call.Tx, configKey)
@@ -47,17 +52,26 @@ func (e *Engine) rotateRoot(_ context.Context, call *engine.Call, _ engine.None)
 	case c.NextPass == "": // stored by a version that did not rotate
 		return nil, errs.New(errs.Precondition, "write the configuration once more, with nothing changed, and then rotate")
 	}
-	now, ok := call.Asked.(rotated)
+	got, ok := call.Asked.(rotation)
 	switch {
 	case !ok:
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.rotate(ctx, call.Mount.Accessor, c) })
-	case string(now) == c.BindPass: // another request has stored it
+	case got.refused == nil && got.next == c.BindPass: // another request has stored it
 		return nil, nil
-	case string(now) != c.NextPass:
+	case got.next != c.NextPass:
 		return nil, errs.New(errs.Unavailable, "the configuration was changed meanwhile: rotate again")
+	case got.refused != nil: // which may be for ever: it had this password before, for one
+		c.NextPass = newPassword()
+		return refused(got.refused), storage.PutJSON(call.Tx, configKey, c)
 	}
 	c.BindPass, c.NextPass = c.NextPass, newPassword()
 	return nil, storage.PutJSON(call.Tx, configKey, c)
+}
+
+// refused is the answer of a request that failed, and stores something all the same.
+func refused(err error) *engine.Response {
+	body, _ := json.Marshal(map[string][]string{"errors": {err.Error()}}) // texts can be encoded
+	return &engine.Response{Raw: &engine.Raw{Status: http.StatusBadRequest, Body: body}}
 }
 
 // rotate has the directory take the next password. One request does it at a time: one that was held up would set a password that is the next no more.
@@ -72,15 +86,21 @@ func (e *Engine) rotate(ctx context.Context, mount string, c *config) (any, erro
 		if err != nil {
 			return nil, errBindSelf
 		}
-		if held != c.NextPass {
-			if err := c.change(conn, held); err != nil {
-				return nil, err
-			}
+		if held == c.NextPass {
+			return rotation{next: c.NextPass}, nil
 		}
-		if err := conn.Bind(c.BindDN, c.NextPass); err != nil {
-			return nil, errs.New(errs.Unavailable, "ldap operation failed: the server has taken a new password of binddn and does not accept it yet: rotate again")
+		err = c.change(conn, held)
+		if err != nil && !errs.Is(err, errs.Invalid) {
+			return nil, err
 		}
-		return rotated(c.NextPass), nil
+		taken := conn.Bind(c.BindDN, c.NextPass) == nil // some take the one before for a while, and refuse to change it once more
+		switch {
+		case taken:
+			return rotation{next: c.NextPass}, nil
+		case err != nil:
+			return rotation{next: c.NextPass, refused: err}, nil
+		}
+		return nil, errs.New(errs.Unavailable, "ldap operation failed: the server has taken a new password of binddn and does not accept it yet: rotate again")
 	})
 }
 

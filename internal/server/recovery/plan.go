@@ -187,22 +187,17 @@ func (p *Plan) choose(r *request, freshest *Survivor, members []raft.Peer) error
 		return errs.New(errs.Invalid, "the node %q to be kept is none of the survivors", r.keep)
 	}
 	p.kept = r.survivors[at]
-	unlike := slices.IndexFunc(r.survivors, func(s Survivor) bool { return s.Restored != p.kept.Restored })
 	if p.kept.State != stopped {
 		return errs.New(errs.Invalid, "the node %q runs (%s): stop its server, and run this on its machine with its folder", r.keep, p.kept.Where)
+	}
+	if with, without, open := p.unsure(r.survivors); open && !r.accept {
+		return errs.New(errs.Precondition, "the node %q has a snapshot that was restored, and does not know whether the cluster took it; %q does not have it. "+
+			"If the restore succeeded, keep one that has it, otherwise one that does not: -accept-loss gives up what only the others have", with, without)
 	}
 	if p.kept.compare(freshest) < 0 && !r.accept {
 		return errs.New(errs.Precondition,
 			"the node %q has the log up to entry %d of term %d, and %q up to entry %d of term %d: keep that one; -accept-loss gives up what only it has",
 			r.keep, p.kept.Index, p.kept.Term, freshest.ID, freshest.Index, freshest.Term)
-	}
-	if unlike >= 0 && !r.accept {
-		with, without := p.kept.ID, r.survivors[unlike].ID
-		if !p.kept.Restored {
-			with, without = without, with
-		}
-		return errs.New(errs.Precondition, "the node %q has a snapshot that was restored, and does not know whether the cluster took it; %q does not have it. "+
-			"If the restore succeeded, keep one that has it, otherwise one that does not: -accept-loss gives up what only the others have", with, without)
 	}
 	for _, m := range members {
 		if m.ID == r.keep {
@@ -214,6 +209,22 @@ func (p *Plan) choose(r *request, freshest *Survivor, members []raft.Peer) error
 	}
 	p.Keep = r.keep
 	return nil
+}
+
+// unsure names two survivors, one of them the node to be kept, of which one has a restored snapshot and does not know whether the cluster took it, and the
+// other one does not have it. Who has more of the log than the first has the snapshot, or what the cluster went on with in its place: an
+// entry of the same term is of the leader that restored it, and the leader of a later one had all that was acknowledged.
+func (p *Plan) unsure(list []Survivor) (with, without string, open bool) {
+	for i := range list {
+		has, lacks := &p.kept, &list[i]
+		if !has.Restored {
+			has, lacks = lacks, has
+		}
+		if has.Restored && !lacks.Restored && has.compare(lacks) >= 0 {
+			return has.ID, lacks.ID, true
+		}
+	}
+	return "", "", false
 }
 
 // text tells what was found, and what to do next.
