@@ -83,7 +83,11 @@ func (m *Manager) tend(ctx context.Context) {
 	if u == nil {
 		return
 	}
-	defer func() { u.root.Wipe() }()
+	defer func() {
+		if u != nil { // it was sealed meanwhile
+			u.root.Wipe()
+		}
+	}()
 	again := func() bool {
 		u.root.Wipe()
 		u, leads = m.glance(ctx)
@@ -129,8 +133,11 @@ func (m *Manager) tend(ctx context.Context) {
 		}
 		return
 	}
-	if err := m.save(ctx, c, next); err != nil && ctx.Err() == nil {
-		m.cfg.Log.Warn("save the seals", "error", err)
+	if err := m.save(ctx, c, next); err != nil {
+		if ctx.Err() == nil {
+			m.cfg.Log.Warn("save the seals", "error", err)
+		}
+		return // it is tried again when it is due
 	}
 	if m.wanted.Load() && !next.hasWrap() {
 		m.hasten() // for the seal-wrap key

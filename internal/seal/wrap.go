@@ -195,29 +195,52 @@ func (m *Manager) tendWrap(ctx context.Context, u *unsealed, leads bool) bool {
 	return err == nil
 }
 
-// askWrap asks the seals for the seal-wrap key.
+// askWrap asks the seals for the seal-wrap key. It takes none that does not open the stored seal-wrap keyring: where that is
+// damaged, or of another key, the seals are asked when it is due, and not at once again.
 func (m *Manager) askWrap(ctx context.Context, u *unsealed) bool {
-	root := u.root[:barrier.KeyBytes]
+	record, err := m.wrapRecord(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.cfg.Log.Warn("read the seal-wrap keyring", "error", err)
+		}
+		return false
+	}
 	for _, w := range m.enabled() {
-		e := u.config.by(w)
-		if e == nil || !e.Both {
+		if e := u.config.by(w); e == nil || !e.Both || !m.givesWrap(ctx, u, w, e, record) {
 			continue
 		}
-		bounded, cancel := context.WithTimeout(ctx, sealerTimeout)
-		whole, err := w.Sealer.Decrypt(bounded, e.Root)
-		cancel()
-		_, wrap := split(whole)
-		if err == nil && wrap != nil && same(root)(whole) {
-			u.wrap.set(wrap)
-			clear(whole)
-			if err := m.Reload(ctx); err == nil {
-				return true
-			}
-		}
-		clear(whole)
+		return m.Reload(ctx) == nil && u.ring.WrapRing() != nil
 	}
 	m.cfg.Log.Warn("no seal gives the seal-wrap key: values that are wrapped cannot be read on this node")
 	return false
+}
+
+// givesWrap has w decrypt e, and keeps the seal-wrap key in it where that opens record.
+func (m *Manager) givesWrap(ctx context.Context, u *unsealed, w *Wrapper, e *wrapping, record []byte) bool {
+	ctx, cancel := context.WithTimeout(ctx, sealerTimeout)
+	defer cancel()
+	whole, err := w.Sealer.Decrypt(ctx, e.Root)
+	defer clear(whole)
+	_, wrap := split(whole)
+	if err != nil || wrap == nil || !same(u.root[:barrier.KeyBytes])(whole) {
+		return false
+	}
+	ring, err := barrier.OpenWrapKeyring(record, wrap)
+	if err != nil {
+		m.cfg.Log.Warn("the seal-wrap key that a seal gives does not open the stored seal-wrap keyring, which is damaged or of another key", "seal", w.Name)
+		return false
+	}
+	ring.Wipe()
+	u.wrap.set(wrap)
+	return true
+}
+
+func (m *Manager) wrapRecord(ctx context.Context) (record []byte, err error) {
+	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+		record, err = tx.Get(barrier.WrapRecordKey)
+		return err
+	})
+	return record, err
 }
 
 // WantWrap says that a mount has seal_wrap. Where the store has no seal-wrap key, as an older release made it, and the seal

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"testing"
+	"time"
 
 	"arca/internal/barrier"
 	"arca/internal/errs"
@@ -477,5 +479,99 @@ func TestSealWrapIsNotDenied(t *testing.T) {
 	}
 	if _, err := n.UnsealFor(t.Context(), clone(share), UnsealFor{Recovery: true}); !errs.Is(err, errs.Failed) || !n.Sealed() {
 		t.Errorf("opened by recovery keys: %v", err)
+	}
+}
+
+// sealing has a node be sealed while what it writes is under way.
+type sealing struct {
+	shared
+	seal func() // at the next write; nil for not
+}
+
+func (s *sealing) Apply(ctx context.Context, b storage.Batch) error {
+	if seal := s.seal; seal != nil {
+		s.seal = nil
+		seal()
+	}
+	return s.shared.Apply(ctx, b)
+}
+
+// A node that is sealed in the middle of tending to its seals.
+func TestSealWrapIsMadeWhenSealed(t *testing.T) {
+	t.Parallel()
+	k := newSealed(1)
+	b := &sealing{shared: shared{newStore(t)}}
+	n := configured(t, newNode(t, b), named("one", k))
+	share := mustInit(t, n, 1, 1).Shares[0]
+	aged(t, n, share, k)
+	mustOpen(t, n)
+	n.wanted.Store(true)
+	done := make(chan struct{})
+	b.seal = func() {
+		go func() {
+			defer close(done)
+			n.Seal()
+		}()
+		for !errs.Is(ringErr(n), errs.Sealed) { // it waits for the turn now
+			runtime.Gosched()
+		}
+	}
+	n.tend(t.Context())
+	<-done
+	if !n.Sealed() {
+		t.Error("not sealed")
+	}
+}
+
+func ringErr(n *node) error {
+	_, err := n.ring.Info()
+	return err
+}
+
+// A stored seal-wrap keyring that the key does not open has the seals asked for the key now and then, not without end.
+func TestSealWrapIsNotAskedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(tx storage.Tx) error{
+		"damaged": func(tx storage.Tx) error {
+			record, err := tx.Get(barrier.WrapRecordKey)
+			if err != nil {
+				return err
+			}
+			record = bytes.Clone(record)
+			record[20] ^= 1
+			return tx.Put(barrier.WrapRecordKey, record)
+		},
+		"of another key": func(tx storage.Tx) error {
+			ring, err := barrier.NewWrapKeyring(now())
+			if err != nil {
+				return err
+			}
+			return saveRing(tx, ring, barrier.NewKey())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newSealed(1)
+			n := configured(t, newNode(t, shared{newStore(t)}), named("one", k))
+			mustInit(t, n, 1, 1)
+			mustOpen(t, n)
+			if err := n.raw.Update(t.Context(), spoil); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			n.Watch(ctx)
+			k.set(func() {
+				if k.asked > 20 {
+					t.Errorf("the seal was asked %d times", k.asked)
+				}
+			})
+			if got := len(n.state.Load().open.wrap.get()); got != 0 {
+				t.Error("a key that opens nothing is kept")
+			}
+		})
 	}
 }
