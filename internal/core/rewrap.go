@@ -81,15 +81,20 @@ func (a *Active) wrapMounts(ctx context.Context) {
 		if err := a.core.seal.Reload(ctx); err != nil {
 			return err
 		}
-		if a.core.seal.HasWrap() {
-			return nil
-		}
-		wanted, err := a.Mounts.WantsWrap(ctx, a.DB, a.Namespaces)
-		if err != nil || !wanted {
-			return err
-		}
-		return a.core.seal.WantWrap(ctx)
+		return a.wrapMountsNow(ctx)
 	})
+}
+
+// wrapMountsNow has a store without a seal-wrap key get one, if a mount has seal_wrap.
+func (a *Active) wrapMountsNow(ctx context.Context) error {
+	if a.core.seal.HasWrap() {
+		return nil
+	}
+	wanted, err := a.Mounts.WantsWrap(ctx, a.DB, a.Namespaces)
+	if err != nil || !wanted {
+		return err
+	}
+	return a.core.seal.WantWrap(ctx)
 }
 
 // rewrapWhenAsked goes on with a rewrap that another node or an earlier process began, and does what is asked for.
@@ -118,6 +123,9 @@ func (a *Active) rewrap(ctx context.Context) error {
 		return err
 	})
 	if err != nil || !r.Running {
+		return err
+	}
+	if err := a.wrapMountsNow(ctx); err != nil {
 		return err
 	}
 	a.core.seal.RenewSeals(r.Started)
@@ -221,8 +229,28 @@ func (a *Active) unlike(ctx context.Context, e *mount.Entry, after string) (rewr
 	return step, err
 }
 
-// writeAnew reads values and writes them as they are. One that is gone meanwhile is neither written nor failed.
+// writeAnew reads values and writes them as they are. One that is gone meanwhile is neither written nor failed. Where all are
+// too large for one transaction each has its own; one that is too large for that, as the seal's layer takes some bytes, has failed.
 func (a *Active) writeAnew(ctx context.Context, e *mount.Entry, keys []string) (written, failed int64, err error) {
+	written, failed, err = a.writeAtOnce(ctx, e, keys)
+	switch {
+	case !errs.Is(err, errs.TooLarge):
+		return written, failed, err
+	case len(keys) == 1:
+		a.core.log.Warn("a value is too large to be wrapped anew", "mount", e.Path, "error", err)
+		return 0, 1, a.noteRewrap(ctx, func(r *Rewrap) { r.Failed++ })
+	}
+	for _, key := range keys {
+		w, f, err := a.writeAnew(ctx, e, []string{key})
+		if err != nil {
+			return 0, 0, err
+		}
+		written, failed = written+w, failed+f
+	}
+	return written, failed, nil
+}
+
+func (a *Active) writeAtOnce(ctx context.Context, e *mount.Entry, keys []string) (written, failed int64, err error) {
 	err = a.DB.Update(ctx, func(tx storage.Tx) error {
 		written, failed = 0, 0
 		r, err := a.Rewrap(tx)
@@ -250,5 +278,8 @@ func (a *Active) writeAnew(ctx context.Context, e *mount.Entry, keys []string) (
 		r.Failed += failed
 		return putRewrap(tx, r)
 	})
-	return written, failed, err
+	if err != nil {
+		return 0, 0, err
+	}
+	return written, failed, nil
 }

@@ -352,11 +352,6 @@ func (t *Table) Create(_ context.Context, tx storage.Tx, ns string, r Row) (*Ent
 	if err := tx.Put(accessorKey(ns, r.Accessor), []byte(r.Path)); err != nil {
 		return nil, err
 	}
-	if r.SealWrap {
-		if err := wantWrap(tx); err != nil {
-			return nil, err
-		}
-	}
 	return t.put(tx, ns, r)
 }
 

@@ -87,30 +87,14 @@ func (t *Table) Owner(tx storage.Tx, key string) (*Entry, error) {
 	return nil, nil
 }
 
-// lookedKey is there once it is known that no mount had seal_wrap when the store had no seal-wrap key.
-const lookedKey = "n/" + namespace.RootID + "/sealwrap/unwanted"
-
-// WantsWrap reports whether a store without a seal-wrap key, of an older release, has a mount with seal_wrap. That none has
-// is remembered until one is made.
+// WantsWrap reports whether a mount has seal_wrap. It looks through all of them. What it finds is not remembered in the store:
+// a server of an older release, which leads in the course of an upgrade, makes mounts and knows nothing of that.
 func (t *Table) WantsWrap(ctx context.Context, db *storage.DB, namespaces *namespace.Store) (bool, error) {
-	err := db.View(ctx, func(tx storage.Tx) error {
-		_, err := tx.Get(lookedKey)
-		return err
-	})
-	if err == nil || !errors.Is(err, storage.ErrNotFound) {
-		return false, err
-	}
-	err = t.Wrapped(ctx, db, namespaces, func(*Entry) error { return errFound })
+	err := t.Wrapped(ctx, db, namespaces, func(*Entry) error { return errFound })
 	if errors.Is(err, errFound) {
 		return true, nil
-	}
-	if err == nil {
-		err = db.Update(ctx, func(tx storage.Tx) error { return tx.Put(lookedKey, []byte{1}) })
 	}
 	return false, err
 }
 
 var errFound = errors.New("mount: one is found")
-
-// wantWrap forgets that no mount has seal_wrap.
-func wantWrap(tx storage.Tx) error { return tx.Delete(lookedKey) }

@@ -3,6 +3,7 @@ package sys_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"arca/internal/arcatest"
+	"arca/internal/barrier"
 	"arca/internal/core"
+	"arca/internal/errs"
 	"arca/internal/seal"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
@@ -289,6 +292,98 @@ func TestRewrap(t *testing.T) {
 type notClosed struct{ storage.Backend }
 
 func (notClosed) Close() error { return nil }
+
+// narrow is a store that takes no value of more bytes than most.
+type narrow struct {
+	notClosed
+	most int
+}
+
+func (n narrow) Apply(ctx context.Context, b storage.Batch) error {
+	for _, op := range b {
+		if len(op.Value) > n.most {
+			return errs.New(errs.TooLarge, "a value of %d bytes: %w", len(op.Value), storage.ErrNotApplied)
+		}
+	}
+	return n.Backend.Apply(ctx, b)
+}
+
+// Values that are too large for one transaction get one each, and one that grows too large by the seal's layer has failed.
+func TestRewrapOfLargeValues(t *testing.T) {
+	t.Parallel()
+	limits := storage.Config{MaxTxBytes: 1 << 20}
+	s := newWrapServer(t, core.Config{Seals: withSeal, DisableSealWrap: true, DB: limits})
+	s.Must("POST", "sys/mounts/kv", s.Root, map[string]any{"type": "kv", "seal_wrap": true})
+	for name, size := range map[string]int{"a": 400 << 10, "b": 700 << 10, "c": 10, "d": 800 << 10, "e": 10} {
+		s.Must("POST", "kv/"+name, s.Root, map[string]any{"b": strings.Repeat("x", size)})
+	}
+	most := 0
+	for kv := range s.each("kv") {
+		most = max(most, len(kv[1]))
+	}
+	on := &wrapServer{arcatest.New(t, arcatest.Config{
+		Backend: narrow{notClosed{s.store}, most}, Sealed: true, Core: core.Config{Seals: withSeal, DB: limits},
+	}), t, s.store}
+	on.Root = s.Root
+	if err := s.Core.Shut(); err != nil {
+		t.Fatal(err)
+	}
+	on.Unseal()
+	if p, ok, bad := on.rewrap(); p != 5 || ok != 4 || bad != 1 {
+		t.Errorf("%d, %d, %d", p, ok, bad)
+	}
+	on.check("kv", 5, 4, 1)
+}
+
+// age has a store be as a release before seal wrap left it, which once found that no mount had seal_wrap.
+func (s *wrapServer) age() {
+	s.t.Helper()
+	raw, err := s.store.Get(s.t.Context(), "seal/config")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := map[string]any{}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		s.t.Fatal(err)
+	}
+	under := c["wrapped"].([]any)[0].(map[string]any)
+	whole, err := base64.StdEncoding.DecodeString(under["root"].(string))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	under["root"] = whole[:barrier.KeyBytes] // mirrorSeal keeps bytes in their places
+	delete(under, "both")
+	c["version"] = 1
+	if raw, err = json.Marshal(c); err != nil {
+		s.t.Fatal(err)
+	}
+	err = s.store.Apply(s.t.Context(), storage.Batch{{Kind: storage.Put, Key: "seal/config", Value: raw}, {Kind: storage.Delete, Key: barrier.WrapRecordKey}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A server of an older release led after this one had found that no mount has seal_wrap, and made one.
+func TestSealWrapAfterAnOlderRelease(t *testing.T) {
+	t.Parallel()
+	s := newWrapServer(t, core.Config{Seals: withSeal, DisableSealWrap: true})
+	s.Must("POST", "sys/mounts/kv", s.Root, map[string]any{"type": "kv", "seal_wrap": true})
+	s.Must("POST", "kv/a", s.Root, map[string]any{"b": "c"})
+	if err := s.Core.Active().DB.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("n/root/sealwrap/unwanted", []byte{1}) }); err != nil {
+		t.Fatal(err)
+	}
+	on := &wrapServer{arcatest.New(t, arcatest.Config{Backend: notClosed{s.store}, Sealed: true, Core: core.Config{Seals: withSeal}}), t, s.store}
+	on.Root = s.Root
+	if err := s.Core.Shut(); err != nil {
+		t.Fatal(err)
+	}
+	s.age()
+	on.Unseal()
+	if p, ok, bad := on.rewrap(); p != 1 || ok != 1 || bad != 0 {
+		t.Errorf("%d, %d, %d", p, ok, bad)
+	}
+	on.check("kv", 1, 1, 0)
+}
 
 // With a Shamir seal nothing is wrapped, as in Vault.
 func TestSealWrapWithShamir(t *testing.T) {
