@@ -70,7 +70,7 @@ func (v *server) serveHTTP(c net.Conn, first []byte, state *tls.ConnectionState,
 func (w *webConn) one(begun bool) bool {
 	w.head.N = maxHead
 	if !begun {
-		if w.c.SetReadDeadline(w.until) != nil {
+		if !time.Now().Before(w.until) || w.c.SetReadDeadline(w.until) != nil { // the next one may be there already
 			return false
 		}
 		if _, err := w.r.Peek(1); err != nil {

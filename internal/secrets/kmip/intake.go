@@ -36,6 +36,9 @@ func newIntake(c net.Conn, until time.Time) *intake {
 // header waits for the header of a message, nil when none comes until the end of waiting. Once a
 // message has begun, it must be complete soon.
 func (in *intake) header() []byte {
+	if !time.Now().Before(in.until) { // who sends the next one early does not wait, and stays no longer
+		return nil
+	}
 	n := copy(in.had, in.had[in.used:]) // of the next one
 	in.had, in.used, in.begun = in.had[:n], 0, false
 	if cap(in.had) > maxIntake && n <= intakeBytes {

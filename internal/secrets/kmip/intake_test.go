@@ -1,11 +1,13 @@
 package kmip
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +123,37 @@ func TestIntakeDeadlines(t *testing.T) {
 		in.write(m)
 		if last := p.writes[len(p.writes)-1]; len(p.writes) != 2 || time.Until(last) < messageTime {
 			t.Errorf("write deadlines %v", p.writes)
+		}
+	})
+}
+
+// A connection ends when it is said, however early the first bytes of each message come.
+func TestIntakeUntil(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const every, after = time.Second, 3 * time.Second
+		m := requestOf(100)
+		p := &pieces{left: [][]byte{append(bytes.Clone(m), m[:9]...)}}
+		for range 10 {
+			p.left = append(p.left, append(bytes.Clone(m[9:]), m[:9]...))
+		}
+		in := newIntake(p, time.Now().Add(after))
+		served := 0
+		for in.header() != nil {
+			if got, _ := in.message(1 << 20); !bytes.Equal(got, m) {
+				break
+			}
+			served++
+			time.Sleep(every)
+		}
+		if served != int(after/every) {
+			t.Errorf("%d messages are served within %s, one in each %s", served, after, every)
+		}
+		p = &pieces{}
+		head := &io.LimitedReader{R: strings.NewReader("GET / HTTP/1.1\r\n\r\n")}
+		w := &webConn{c: p, head: head, r: bufio.NewReader(head), until: time.Now()}
+		if w.one(false) || p.sent.Len() > 0 {
+			t.Errorf("by HTTP, the answer is %q", p.sent.String())
 		}
 	})
 }
