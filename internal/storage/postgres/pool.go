@@ -23,7 +23,14 @@ type pool struct {
 	mu     sync.Mutex
 	idle   []*pgconn.PgConn
 	most   int // of idle
+	drops  int // how often the connections were given up
 	closed bool
+}
+
+// A conn is a connection that somebody uses.
+type conn struct {
+	*pgconn.PgConn
+	drops int // of the pool, before it was taken or made
 }
 
 func newPool(cfg Config) (*pool, error) {
@@ -69,14 +76,14 @@ func (p *pool) with(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	if err != nil {
 		return err
 	}
-	err = fn(c)
-	if !fresh && broken(c, err) && ctx.Err() == nil {
+	err = fn(c.PgConn)
+	if !fresh && broken(c.PgConn, err) && ctx.Err() == nil {
 		p.give(c, err)
 		p.drop()
 		if c, err = p.dial(ctx); err != nil {
 			return err
 		}
-		err = fn(c)
+		err = fn(c.PgConn)
 	}
 	p.give(c, err)
 	return clear(err)
@@ -99,9 +106,9 @@ func (p *pool) once(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 			return err
 		}
 	}
-	err = fn(c)
-	lost := broken(c, err) && ctx.Err() == nil
-	if lost || errors.Is(err, errMoved) { // so are the others that are kept, or with the server before this one
+	err = fn(c.PgConn)
+	lost := broken(c.PgConn, err) && ctx.Err() == nil
+	if lost || errors.Is(err, errMoved) { // so are the others, or with the server before this one
 		p.drop()
 	}
 	p.give(c, err)
@@ -124,10 +131,10 @@ func broken(c *pgconn.PgConn, err error) bool {
 	return c.IsClosed()
 }
 
-func (p *pool) take(ctx context.Context) (c *pgconn.PgConn, fresh bool, err error) {
+func (p *pool) take(ctx context.Context) (c conn, fresh bool, err error) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
-		c = p.idle[n-1]
+		c = conn{p.idle[n-1], p.drops}
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
 		return c, false, nil
@@ -135,39 +142,44 @@ func (p *pool) take(ctx context.Context) (c *pgconn.PgConn, fresh bool, err erro
 	closed := p.closed
 	p.mu.Unlock()
 	if closed {
-		return nil, false, errs.New(errs.Unavailable, "the storage is closed")
+		return c, false, errs.New(errs.Unavailable, "the storage is closed")
 	}
 	c, err = p.dial(ctx)
 	return c, true, err
 }
 
-func (p *pool) dial(ctx context.Context) (*pgconn.PgConn, error) {
+func (p *pool) dial(ctx context.Context) (conn, error) {
+	p.mu.Lock()
+	drops := p.drops
+	p.mu.Unlock()
 	c, err := pgconn.ConnectConfig(ctx, p.cfg)
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "PostgreSQL cannot be reached: %s", strings.ReplaceAll(err.Error(), "\n\t", " "))
+		return conn{}, errs.New(errs.Unavailable, "PostgreSQL cannot be reached: %s", strings.ReplaceAll(err.Error(), "\n\t", " "))
 	}
-	return c, nil
+	return conn{c, drops}, nil
 }
 
-// drop closes the connections that are kept: if one is lost, the others are.
+// drop closes the connections that are kept: if one is lost, the others are. Those in use are closed when they are given back.
 func (p *pool) drop() {
 	p.mu.Lock()
 	idle := p.idle
 	p.idle = nil
+	p.drops++
 	p.mu.Unlock()
 	for _, c := range idle {
 		_ = c.Conn().Close() // nothing is under way
 	}
 }
 
-func (p *pool) give(c *pgconn.PgConn, err error) {
+// give keeps a connection for the next, or closes it: also if the connections were given up since it was taken.
+func (p *pool) give(c conn, err error) {
 	if c.IsClosed() {
 		return
 	}
 	p.mu.Lock()
-	keep := !p.closed && len(p.idle) < p.most && !broken(c, err) && c.TxStatus() == 'I'
+	keep := !p.closed && c.drops == p.drops && len(p.idle) < p.most && !broken(c.PgConn, err) && c.TxStatus() == 'I'
 	if keep {
-		p.idle = append(p.idle, c)
+		p.idle = append(p.idle, c.PgConn)
 	}
 	p.mu.Unlock()
 	if !keep {

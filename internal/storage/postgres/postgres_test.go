@@ -73,6 +73,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
 	t.Run("read-only", func(t *testing.T) { testReadOnly(t, p) })
+	t.Run("in use", func(t *testing.T) { testInUse(t, p) })
 	t.Run("killed", func(t *testing.T) { testKilled(t, p) })
 	t.Run("stopped", func(t *testing.T) { testStopped(t, p) })
 	t.Run("lost", func(t *testing.T) {
@@ -196,6 +197,38 @@ func testReadOnly(t *testing.T, p *database.Postgres) {
 	for i, c := range used {
 		if !c.IsClosed() {
 			t.Errorf("the connection of attempt %d is open", i+1)
+		}
+	}
+}
+
+// testInUse has a read under way, by a connection that was kept and by a new one, while a renewal finds another server: nobody gets either afterwards.
+func testInUse(t *testing.T, p *database.Postgres) {
+	url := p.NewDatabase()
+	d := open(t, postgres.Config{URL: url})
+	defer func() { _ = d.Close() }()
+	term := remote.Claim{ID: "term", Value: "{}", TTL: time.Minute, Steal: true}
+	if _, err := d.Claim(t.Context(), term); err != nil {
+		t.Fatal(err)
+	}
+	with := func(fn func(c *pgconn.PgConn)) {
+		t.Helper()
+		if err := d.With(t.Context(), func(c *pgconn.PgConn) error { fn(c); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var used []*pgconn.PgConn
+	with(func(kept *pgconn.PgConn) {
+		with(func(made *pgconn.PgConn) {
+			used = append(used, kept, made)
+			p.Exec(url, `UPDATE vault_kv_store SET value = convert_to(json_build_object('id', 'term', 'timeline', '7FFFFFFF')::text, 'UTF8')`)
+			if _, err := d.Renew(t.Context(), term); !errors.Is(err, remote.ErrLost) {
+				t.Errorf("a renewal at another server: %v", err)
+			}
+		})
+	})
+	for i, c := range used {
+		if !c.IsClosed() {
+			t.Errorf("connection %d, of before, is kept", i+1)
 		}
 	}
 }
