@@ -50,13 +50,19 @@ func NewPostgres(tb testing.TB) *Postgres {
 	return p
 }
 
-// StartPromoted starts the server, once it was stopped, as a replica, and makes that the primary.
-func (p *Postgres) StartPromoted() {
+// StartReplica starts the server, once it was stopped, as a replica, which only reads.
+func (p *Postgres) StartReplica() {
 	p.tb.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, "data", "standby.signal"), nil, 0o600); err != nil {
 		p.tb.Fatal(err)
 	}
 	p.Start()
+}
+
+// StartPromoted starts the server, once it was stopped, as a replica, and makes that the primary.
+func (p *Postgres) StartPromoted() {
+	p.tb.Helper()
+	p.StartReplica()
 	p.Exec(p.url("postgres"), "SELECT pg_promote()")
 }
 

@@ -82,8 +82,6 @@ func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 	return h, err
 }
 
-const lockNotAvailable = "55P03"
-
 // renew returns how many rows it has renewed. Both statements are one transaction.
 func (f fence) renew(ctx context.Context, conn *pgconn.PgConn, c remote.Claim) (int64, error) {
 	b := &batch{Batch: &pgconn.Batch{}}

@@ -33,6 +33,16 @@ type conn struct {
 	drops int // of the pool, before it was taken or made
 }
 
+// Codes of the server's refusals (SQLSTATE).
+const (
+	notSupported      = "0A000"
+	readOnly          = "25006" // the transaction, or the server
+	notPermitted      = "42501"
+	undefinedFunction = "42883"
+	notInState        = "55000" // that it is in
+	lockNotAvailable  = "55P03"
+)
+
 func newPool(cfg Config) (*pool, error) {
 	if err := CheckURL(cfg.URL); err != nil {
 		return nil, err
@@ -126,7 +136,7 @@ func broken(c *pgconn.PgConn, err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		// The server is shutting down or starting, or is a standby since a moment ago.
-		return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08") || e.Code == "25006"
+		return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08") || e.Code == readOnly
 	}
 	return c.IsClosed()
 }
@@ -233,7 +243,7 @@ func clear(err error) error {
 	switch e.Code {
 	case "42P01", "42703", "42P10":
 		return errs.New(errs.Unavailable, "PostgreSQL: the table is not as arca needs it (%s): see docs/storage.md for its definition", e.Message)
-	case "25006":
+	case readOnly:
 		return errs.New(errs.Unavailable, "PostgreSQL: this server only reads (a replica?); name the primary in connection_url: %s", e.Message)
 	case "53100":
 		return errs.New(errs.Unavailable, "PostgreSQL: the disk of the database is full: %s", e.Message)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,13 +96,13 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	return d, nil
 }
 
-// timeline is what gives the server's timeline, in SQL. Of databases that only speak like PostgreSQL not all have one.
+// timeline is what gives the server's timeline, in SQL. Of databases that only speak like PostgreSQL not all have one, nor do all let every user ask for it.
 func (p *pool) timeline(ctx context.Context) (expression string, err error) {
 	expression = timeline
 	err = p.with(ctx, func(c *pgconn.PgConn) error {
 		_, err := query(ctx, c, `SELECT `+timeline)
 		var refused *pgconn.PgError
-		if errors.As(err, &refused) && !broken(c, err) {
+		if errors.As(err, &refused) && slices.Contains([]string{undefinedFunction, notPermitted, notSupported, notInState}, refused.Code) {
 			p.log.Info("the database tells no timeline: that another server has taken its place shows by lost connections only", "error", refused.Message)
 			expression, err = `''`, nil
 		}
@@ -243,6 +244,9 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 func (d *Driver) write(ctx context.Context, c *pgconn.PgConn, fence string, w *remote.Write, note func(storage.Before)) error {
 	b := d.batch(fence, w, note != nil)
 	results, err := c.ExecBatch(ctx, b.Batch).ReadAll()
+	if len(results) == 0 {
+		err = atReplica(err)
+	}
 	if err == nil {
 		err = held(results[b.fenced].Rows)
 	}
@@ -254,6 +258,15 @@ func (d *Driver) write(ctx context.Context, c *pgconn.PgConn, fence string, w *r
 		return err
 	}
 	return commit(ctx, c)
+}
+
+// atReplica gives a replica's refusal of BEGIN … READ WRITE, which it calls unsupported, the code of all other writes that it refuses.
+func atReplica(err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == notSupported {
+		refused.Code = readOnly
+	}
+	return err
 }
 
 // held reports by the answer of statements.fenced why this node may not write, if it may not.

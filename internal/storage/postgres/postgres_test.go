@@ -71,6 +71,7 @@ func TestPostgres(t *testing.T) {
 		remotetest.TestRenewalInWrite(t, open(t, postgres.Config{URL: p.NewDatabase()}))
 	})
 	t.Run("schema", func(t *testing.T) { testSchema(t, p) })
+	t.Run("timeline", func(t *testing.T) { testTimeline(t, p) })
 	t.Run("made by hand", func(t *testing.T) { testMade(t, p) })
 	t.Run("read-only", func(t *testing.T) { testReadOnly(t, p) })
 	t.Run("in use", func(t *testing.T) { testInUse(t, p) })
@@ -177,6 +178,33 @@ func TestPromoted(t *testing.T) {
 			}
 			claim(t, d)
 		})
+	}
+}
+
+// TestReplica: what is connected with is a replica by now. A write there ends the term, also by a connection that a read has made since.
+func TestReplica(t *testing.T) {
+	t.Parallel()
+	p := database.NewPostgres(t)
+	d := open(t, postgres.Config{URL: p.NewDatabase()})
+	defer func() { _ = d.Close() }()
+	term := remote.Claim{ID: "term", Value: "{}", TTL: time.Minute, Steal: true}
+	if _, err := d.Claim(t.Context(), term); err != nil {
+		t.Fatal(err)
+	}
+	p.Stop()
+	_, _ = d.Get(t.Context(), "k") // in vain
+	p.StartReplica()
+	if _, err := d.Get(t.Context(), "k"); !errors.Is(err, storage.ErrNotFound) {
+		t.Fatal(err)
+	}
+	for range 2 {
+		err := d.Write(t.Context(), term.ID, &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}, nil)
+		if !errors.Is(err, remote.ErrLost) || errors.Is(err, remote.ErrUnknown) || !strings.Contains(err.Error(), "this server only reads") {
+			t.Errorf("a write: %v", err)
+		}
+	}
+	if _, err := d.Renew(t.Context(), term); !errors.Is(err, remote.ErrLost) {
+		t.Errorf("a renewal: %v", err)
 	}
 }
 
@@ -324,6 +352,27 @@ func testSchema(t *testing.T, p *database.Postgres) {
 				t.Errorf("the error tells the password: %v", err)
 			}
 		})
+	}
+}
+
+// testTimeline opens databases that do not tell their timeline: those that never will do without, others are not opened.
+func testTimeline(t *testing.T, p *database.Postgres) {
+	for code, ever := range map[string]bool{"42883": false, "42501": false, "0A000": false, "55000": false, "53200": true, "57014": true} {
+		url := p.NewDatabase()
+		p.Exec(url, `CREATE SCHEMA odd; CREATE FUNCTION odd.pg_walfile_name(pg_lsn) RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = '`+code+`'; END $$`)
+		d, err := postgres.Open(t.Context(), postgres.Config{URL: url + "&search_path=odd,pg_catalog,public"})
+		if ever {
+			if err == nil || !strings.Contains(err.Error(), "not today") {
+				t.Errorf("refused with %s: %v", code, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("refused with %s: %v", code, err)
+			continue
+		}
+		remotetest.TestLateRenewal(t, d)
 	}
 }
 
