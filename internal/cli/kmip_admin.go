@@ -40,6 +40,19 @@ func kmipCommands() []command {
 	return list
 }
 
+// kmipPath is a path of the engine at a mount. Arguments are single segments of it: one that led
+// to another path would have something else changed than was named.
+func kmipPath(mount string, segments ...string) (string, error) {
+	path := cleanPath(mount)
+	for _, s := range segments {
+		if s == "" || s == "." || s == ".." || strings.Contains(s, "/") {
+			return "", usagef("%q cannot be the name or the id of anything", s)
+		}
+		path += "/" + s
+	}
+	return path, nil
+}
+
 // kmipRead reads a path of the engine; what is not there is an error.
 func (c *call) kmipRead(path string, query url.Values) (*api.Secret, error) {
 	client, err := c.client()
@@ -97,9 +110,9 @@ func infoOf(s *api.Secret, key any) map[string]any {
 	return one
 }
 
-// kmipReadCommand makes a command that shows one path of the engine; path makes it of the
-// arguments, of which there are args.
-func kmipReadCommand(name, usage, summary, about string, args int, path func(args []string) string) command {
+// kmipReadCommand makes a command that shows one path of the engine; path makes its segments of
+// the arguments, of which there are args.
+func kmipReadCommand(name, usage, summary, about string, args int, path func(args []string) []string) command {
 	return command{
 		name: name, usage: "[options] " + usage, shared: withAll, summary: summary, about: about,
 		setup: func(f *flagSet) runFunc {
@@ -108,7 +121,11 @@ func kmipReadCommand(name, usage, summary, about string, args int, path func(arg
 				if err := c.exactly(args); err != nil {
 					return err
 				}
-				s, err := c.kmipRead(cleanPath(*mount)+"/"+path(c.args), nil)
+				at, err := kmipPath(*mount, path(c.args)...)
+				if err != nil {
+					return err
+				}
+				s, err := c.kmipRead(at, nil)
 				if err != nil {
 					return err
 				}
@@ -159,7 +176,11 @@ the place of. It may be changed and sent.
 				if err := c.exactly(1); err != nil {
 					return err
 				}
-				s, err := c.kmipRead(cleanPath(*mount)+"/template/"+cleanPath(c.args[0]), nil)
+				path, err := kmipPath(*mount, "template", c.args[0])
+				if err != nil {
+					return err
+				}
+				s, err := c.kmipRead(path, nil)
 				if err != nil {
 					return err
 				}
@@ -206,7 +227,7 @@ scope and role, when it came first and last, from where, the versions and the
 operations that it uses, and the last that failed. It is the first to look at
 when a client does not work; its messages are behind "kmip trace".
 
-    $ arca kmip client read 4711`, 1, func(args []string) string { return "client/" + cleanPath(args[0]) })
+    $ arca kmip client read 4711`, 1, func(args []string) []string { return []string{"client", args[0]} })
 }
 
 func kmipCredentialListCommand() command {
@@ -231,7 +252,10 @@ func runKMIPCredentials(c *call, mount string, ending time.Duration) error {
 	if err := c.exactly(2); err != nil {
 		return err
 	}
-	path := cleanPath(mount) + "/scope/" + cleanPath(c.args[0]) + "/role/" + cleanPath(c.args[1]) + "/credential"
+	path, err := kmipPath(mount, "scope", c.args[0], "role", c.args[1], "credential")
+	if err != nil {
+		return err
+	}
 	s, err := c.kmipList(path, url.Values{"detail": {"true"}})
 	if err != nil {
 		return err
@@ -302,11 +326,14 @@ func runKMIPTrace(c *call, method, mount string, body any, done string) error {
 	if err := c.exactly(1); err != nil {
 		return err
 	}
-	serial := cleanPath(c.args[0])
-	if _, err := c.request(method, cleanPath(mount)+"/trace/"+serial, body); err != nil {
+	path, err := kmipPath(mount, "trace", c.args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := c.request(method, path, body); err != nil {
 		return c.apiFailure("Error changing the trace", err)
 	}
-	c.printf(done, serial)
+	c.printf(done, c.args[0])
 	return nil
 }
 
@@ -345,7 +372,11 @@ func runKMIPTraceRead(c *call, mount string, hex bool) error {
 	if err := c.exactly(1); err != nil {
 		return err
 	}
-	s, err := c.kmipRead(cleanPath(mount)+"/trace/"+cleanPath(c.args[0]), nil)
+	path, err := kmipPath(mount, "trace", c.args[0])
+	if err != nil {
+		return err
+	}
+	s, err := c.kmipRead(path, nil)
 	if err != nil {
 		return err
 	}
@@ -356,11 +387,11 @@ func runKMIPTraceRead(c *call, mount string, hex bool) error {
 	messages, _ := s.Data["messages"].([]any)
 	for _, m := range messages {
 		one, _ := m.(map[string]any)
-		c.printf("\n%s\n", banner(fmt.Sprintf("%v %v", one["time"], one["remote_address"]), 0))
+		c.printf("\n%s\n", banner(printable(fmt.Sprintf("%v %v", one["time"], one["remote_address"])), 0))
 		for _, part := range []string{"request", "response"} {
 			text := indented(fmt.Sprint(one[part]))
 			if v, ok := one[part+"_hex"]; ok && hex {
-				text = fmt.Sprint(v)
+				text = printable(fmt.Sprint(v))
 			}
 			c.printf("%s:\n%s\n", part, text)
 		}
@@ -377,7 +408,10 @@ func indented(text string) string {
 		if closes && i > 0 {
 			depth--
 		}
-		b.WriteString(strings.Repeat("  ", max(depth, 0)) + part)
+		b.WriteString(strings.Repeat("  ", max(depth, 0)) + printable(strings.TrimSuffix(part, "\n")))
+		if strings.HasSuffix(part, "\n") {
+			b.WriteByte('\n')
+		}
 		if line := strings.TrimSpace(part); !closes && !strings.HasSuffix(line, "/>") && !strings.Contains(line, "</") {
 			depth++
 		}
@@ -413,7 +447,10 @@ func runKMIPObjects(c *call, mount, after string, limit int, unused time.Duratio
 	if limit < 1 {
 		return usagef("-limit must be at least 1")
 	}
-	path := cleanPath(mount) + "/scope/" + cleanPath(c.args[0]) + "/object"
+	path, err := kmipPath(mount, "scope", c.args[0], "object")
+	if err != nil {
+		return err
+	}
 	keys, known := []any{}, map[string]any{}
 	for more := true; more; {
 		query := url.Values{"detail": {"true"}, "limit": {strconv.Itoa(kmipPage)}}
@@ -484,18 +521,16 @@ func kmipObjectReadCommand() command {
 role and certificate. Its material is not shown.
 
     $ arca kmip object read finance 9f0c6e5e-7d0c-4d4b-8f0e-6a5a4c3e2d1b`, 2,
-		func(args []string) string { return objectPath(args) })
+		objectPath)
 }
 
-func objectPath(args []string) string {
-	return "scope/" + cleanPath(args[0]) + "/object/" + cleanPath(args[1])
-}
+func objectPath(args []string) []string { return []string{"scope", args[0], "object", args[1]} }
 
 func kmipObjectStatsCommand() command {
 	return kmipReadCommand("kmip object stats", "SCOPE", "Count the objects of a scope by type and state",
 		`Counts the objects of a scope, by their types and states.
 
-    $ arca kmip object stats finance`, 1, func(args []string) string { return "scope/" + cleanPath(args[0]) + "/stats" })
+    $ arca kmip object stats finance`, 1, func(args []string) []string { return []string{"scope", args[0], "stats"} })
 }
 
 // kmipObjectCommand makes a command that does one thing to an object.
@@ -517,7 +552,11 @@ func runKMIPObject(c *call, method, mount, verb string, body any) error {
 	if err := c.exactly(2); err != nil {
 		return err
 	}
-	path := cleanPath(mount) + "/" + objectPath(c.args) + verb
+	path, err := kmipPath(mount, objectPath(c.args)...)
+	if err != nil {
+		return err
+	}
+	path += verb
 	if _, err := c.request(method, path, body); err != nil {
 		return c.apiFailure("Error changing the object", err)
 	}

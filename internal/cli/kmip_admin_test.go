@@ -132,6 +132,56 @@ func TestKMIPCommands(t *testing.T) {
 	}
 }
 
+// What clients of KMIP have written reaches no terminal but as text in its place.
+func TestKMIPPrintable(t *testing.T) {
+	t.Parallel()
+	const item = `{"data":{"response":"<KMIP><ResponseMessage><ResponseHeader></ResponseHeader><BatchItem><Operation type=\"Enumeration\" value=\"Get\"/>`
+	f := newFake(t, map[string]answer{
+		"GET kmip/scope/s/object?detail=true&limit=500&list=true": {body: `{"data":{"keys":["a\u009b1m"],"key_info":{"a\u009b1m":{"name":"\u001b]0;x\u0007\nb"}}}}`},
+		"GET kmip/scope/s/object/a":                               {body: `{"data":{"attributes":{"x-\u001b[31m":"\u001b]52;c;cHduZWQ=\u0007","y":["\u202ea\u2066","\u2028b\u007f"]}}}`},
+		"GET kmip/client/1":                                       {body: `{"data":{"last_failure":{"text":"\u001b[8m\r\n"}}}`},
+		"GET kmip/trace/1":                                        {body: `{"data":{"until":"u","messages":[{"time":"t","remote_address":"\u001br","request":"<a><b value=\"\u009b31m\"/></a>","response":"<b\u001b/>","response_hex":"\u001b"}]}}`},
+		"POST kmip/scope/s/role/r/client/get": {body: item + `<ResultStatus type=\"Enumeration\" value=\"OperationFailed\"/><ResultReason type=\"Enumeration\" value=\"ItemNotFound\"/>` +
+			`<ResultMessage type=\"TextString\" value=\"\u009b31m\"/></BatchItem></ResponseMessage></KMIP>"}}`},
+		"POST kmip/scope/s/role/r/client": {body: item + `<ResultStatus type=\"Enumeration\" value=\"Success\"/><ResponsePayload><UniqueIdentifier type=\"TextString\" value=\"\u009b2J\"/></ResponsePayload>` +
+			`</BatchItem></ResponseMessage></KMIP>"}}`},
+	})
+	for _, args := range []string{
+		"object list s", "object read s a", "client read 1", "trace read 1", "trace read -hex 1", "get s r i", "get -name=n s r", "send s r get x=y",
+	} {
+		got := vault(t, f.env(), "", append([]string{"kmip"}, strings.Fields(args)...)...)
+		if text := strings.ReplaceAll(got.out+got.stderr, "\n", ""); printable(text) != text || !strings.Contains(text, "?") {
+			t.Errorf("%s: %q", args, text)
+		}
+	}
+	if got := vault(t, f.env(), "", "kmip", "object", "list", "-format=json", "s"); !strings.Contains(got.out, `\u001b]0;x\u0007\nb`) {
+		t.Errorf("in JSON it is another: %s", got.out)
+	}
+}
+
+// An argument that would lead to another path is refused, before anything is asked.
+func TestKMIPSegments(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, nil)
+	for _, args := range []string{
+		"object destroy s %", "object destroy % a", "object revoke s %", "object activate s %", "object read s %", "object stats %", "object list %", "trace start %", "trace stop %", "trace read %",
+		"client read %", "credential list s %", "template read %", "send s % get", "send s r %", "create % r", "get s % i", "locate % r",
+	} {
+		for _, bad := range []string{"", ".", "..", "a/../..", "a/b", "/"} {
+			list := []string{"kmip"}
+			for _, arg := range strings.Fields(args) {
+				list = append(list, strings.ReplaceAll(arg, "%", bad))
+			}
+			if got := vault(t, f.env(), "", list...); got.code != 1 || !strings.Contains(got.stderr, "cannot be the name or the id of anything") {
+				t.Errorf("%q: %d %s%s", list, got.code, got.out, got.stderr)
+			}
+		}
+	}
+	if f.last() != "" {
+		t.Errorf("the server was asked: %s", f.last())
+	}
+}
+
 // blanks is a table with one blank between its columns.
 func blanks(text string) string {
 	var out []string

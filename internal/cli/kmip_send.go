@@ -105,7 +105,7 @@ func (a *kmipAnswer) failure(tell bool) error {
 		switch {
 		case it.Reason == "" && it.Status != "OperationFailed" && it.Status != "OperationUndone":
 		case tell:
-			return failf("%s: %s: %s", it.Operation, it.Reason, it.Message)
+			return failf("%s", printable(it.Operation+": "+it.Reason+": "+it.Message))
 		default:
 			return exit(exitFailure)
 		}
@@ -120,7 +120,7 @@ func (a *kmipAnswer) text() string {
 		var rows [][]string
 		for _, row := range [][]string{{"Operation", it.Operation}, {"Status", it.Status}, {"Reason", it.Reason}, {"Message", it.Message}} {
 			if row[1] != "" {
-				rows = append(rows, row)
+				rows = append(rows, []string{row[0], printable(row[1])})
 			}
 		}
 		tables = append(tables, table(nil, append(rows, nestedRows("", it.Payload)...)))
@@ -130,9 +130,13 @@ func (a *kmipAnswer) text() string {
 
 // sendKMIP has the server run a message for the role that scope and role name.
 func (c *call) sendKMIP(mount string, role, operations []string, template string, params map[string]any) (*kmipAnswer, error) {
-	path := cleanPath(mount) + "/scope/" + cleanPath(role[0]) + "/role/" + cleanPath(role[1]) + "/client"
+	segments := []string{"scope", role[0], "role", role[1], "client"}
 	for _, op := range operations {
-		path += "/" + strings.ToLower(cleanPath(op))
+		segments = append(segments, strings.ToLower(op))
+	}
+	path, err := kmipPath(mount, segments...)
+	if err != nil {
+		return nil, err
 	}
 	body := map[string]any{}
 	if template != "" {
@@ -188,7 +192,7 @@ func kmipItems(s *api.Secret) (text string, items []kmipItem, err error) {
 	return text, items, nil
 }
 
-// nestedRows are the members of v, however deep, by names with dots between them. An attribute
+// nestedRows are the printable members of v, however deep, by names with dots between them. An attribute
 // of KMIP has its own name.
 func nestedRows(name string, v any) [][]string {
 	under := func(part string) string {
@@ -217,7 +221,7 @@ func nestedRows(name string, v any) [][]string {
 			words = append(words, fmt.Sprint(x))
 		}
 		if words != nil {
-			return [][]string{{name, strings.Join(words, ", ")}}
+			return [][]string{{printable(name), printable(strings.Join(words, ", "))}}
 		}
 		var rows [][]string
 		for i, x := range v {
@@ -225,7 +229,7 @@ func nestedRows(name string, v any) [][]string {
 		}
 		return rows
 	}
-	return [][]string{{name, fmt.Sprint(v)}}
+	return [][]string{{printable(name), printable(fmt.Sprint(v))}}
 }
 
 func kmipCreateCommand() command {
@@ -283,7 +287,7 @@ func (c *call) kmipOperation(mount string, operations []string, template string,
 	out := *answer.secret
 	out.Data = map[string]any{}
 	leaves(out.Data, "", answer.items[len(answer.items)-1].Payload)
-	return c.printSecret(&out)
+	return c.printNested(&out)
 }
 
 // leaves collects the values in v that are none of structures, by their own names in small
@@ -403,5 +407,5 @@ func runKMIPLocate(c *call, mount, name, attribute, kind string) error {
 	case []any:
 		out.Data = map[string]any{"keys": ids}
 	}
-	return c.printList(&out, cleanPath(mount)+"/scope/"+cleanPath(c.args[0]))
+	return c.printList(&out, cleanPath(mount)+"/scope/"+c.args[0])
 }

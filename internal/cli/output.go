@@ -354,13 +354,13 @@ func detailedList(s *api.Secret, keys []any) string {
 	rows := make([][]string, 0, len(keys))
 	for _, k := range keys {
 		m, _ := info[fmt.Sprint(k)].(map[string]any)
-		row := []string{fmt.Sprint(k)}
+		row := []string{printable(fmt.Sprint(k))}
 		for _, col := range columns {
 			v := m[col]
 			if v == nil {
 				v = "n/a"
 			}
-			row = append(row, fmt.Sprint(v))
+			row = append(row, printable(fmt.Sprint(v)))
 		}
 		rows = append(rows, row)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -40,6 +41,17 @@ func table(heading []string, rows [][]string) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// printable is text of others as a line for a terminal, which it can neither steer nor mislead:
+// control characters, line breaks and marks that turn the direction are shown as question marks.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 func orNA(s string) string {

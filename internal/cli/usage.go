@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -189,13 +188,7 @@ func topTable(s *api.Secret) string {
 			if m[name] == nil {
 				return ""
 			}
-			// Names come from others: no control characters reach the terminal.
-			return strings.Map(func(r rune) rune {
-				if r < ' ' || r >= 0x7f && r < 0xa0 {
-					return '?'
-				}
-				return r
-			}, fmt.Sprint(m[name]))
+			return printable(fmt.Sprint(m[name]))
 		}
 		total := text("total")
 		if e := text("total_error"); e != "0" {
