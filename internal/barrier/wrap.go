@@ -73,6 +73,14 @@ func (r *Keyring) Wrapping() bool {
 	return w != nil && w.on
 }
 
+// MayWrap is ErrNoWrapKey where values are to be wrapped and the key for that is not at hand.
+func (r *Keyring) MayWrap() error {
+	if w := r.wrap.Load(); w != nil && w.on && w.ring == nil {
+		return ErrNoWrapKey
+	}
+	return nil
+}
+
 // appendOp encrypts what op puts behind dst. key is op's.
 func (r *Keyring) appendOp(dst, key []byte, op *storage.Op) ([]byte, error) {
 	if op.Wrap {

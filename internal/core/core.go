@@ -294,7 +294,9 @@ func (c *Core) desks(ring *barrier.Keyring) (*Active, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.DB = storage.Open(c.meters.measure(barrier.New(keepOpen{c.cfg.Backend}, ring)), c.cfg.DB)
+	db := c.cfg.DB
+	db.MayWrap = ring.MayWrap
+	a.DB = storage.Open(c.meters.measure(barrier.New(keepOpen{c.cfg.Backend}, ring)), db)
 	a.Namespaces = namespace.NewStore(a.DB)
 	a.Identity = identity.NewStore(a.DB, a.Namespaces)
 	a.MFA = mfa.NewStore(a.DB)

@@ -32,6 +32,7 @@ const (
 // A Rewrap is how far a rewrap is, or how the last one went.
 type Rewrap struct {
 	Running   bool      `json:"running"`
+	After     uint32    `json:"after"`   // the version of the keyring that is replaced; 0 until that is known
 	Renewed   bool      `json:"renewed"` // the keyring has its new version
 	Started   time.Time `json:"started"`
 	Succeeded int64     `json:"succeeded"` // values that were written anew
@@ -130,13 +131,7 @@ func (a *Active) rewrap(ctx context.Context) error {
 	}
 	a.core.seal.RenewSeals(r.Started)
 	if !r.Renewed {
-		version, err := a.core.seal.RenewWrap(ctx)
-		if err != nil {
-			return err
-		}
-		a.core.log.Info("values are wrapped anew", "version", version)
-		// What was committed before is stored when this is: it is found below.
-		if err := a.noteRewrap(ctx, func(r *Rewrap) { r.Renewed = true }); err != nil {
+		if err := a.renewWrap(ctx, r.After); err != nil {
 			return err
 		}
 	}
@@ -159,6 +154,30 @@ func (a *Active) rewrap(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// renewWrap makes the version of the seal-wrap keyring for a rewrap. Which one it replaces is noted before: whoever goes on
+// makes no other.
+func (a *Active) renewWrap(ctx context.Context, after uint32) error {
+	if after == 0 {
+		err := a.core.seal.Reload(ctx) // another node may have made a version
+		if err == nil {
+			after, err = a.core.seal.WrapVersion()
+		}
+		if err == nil {
+			err = a.noteRewrap(ctx, func(r *Rewrap) { r.After = after })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	version, err := a.core.seal.RenewWrap(ctx, after)
+	if err != nil {
+		return err
+	}
+	a.core.log.Info("values are wrapped anew", "version", version)
+	// What was committed before is stored when this is: it is found by what follows.
+	return a.noteRewrap(ctx, func(r *Rewrap) { r.Renewed = true })
 }
 
 func (a *Active) noteRewrap(ctx context.Context, change func(*Rewrap)) error {

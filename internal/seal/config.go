@@ -91,6 +91,7 @@ func (c *config) enough() int {
 func (c *config) promoted() *config {
 	p := *c
 	p.sharing, p.Next, p.Rekeyed = *c.Next, nil, now()
+	p.dropCarried()
 	return &p
 }
 

@@ -152,7 +152,7 @@ func (m *Manager) Run(ctx context.Context) {
 func (m *Manager) upkeep(ctx context.Context) {
 	u := m.state.Load().open
 	if u != nil && u.wrapDue() {
-		if err := m.growWrap(ctx); err != nil {
+		if err := m.growWrap(ctx, func(uint32) bool { return true }); err != nil {
 			m.cfg.Log.Warn("the seal-wrap keyring is due for another version", "error", err)
 		}
 	}

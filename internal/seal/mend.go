@@ -234,6 +234,7 @@ func (m *Manager) wrapped(ctx context.Context, c *config, root barrier.Key) (*co
 	next := *c
 	next.Type, next.Wrapped = typeShamir, nil
 	if !m.Auto() {
+		next.dropCarried()
 		return &next, nil
 	}
 	var failures []error
@@ -268,9 +269,7 @@ func (m *Manager) wrapped(ctx context.Context, c *config, root barrier.Key) (*co
 			}
 		}
 	}
-	if next.SealWrap != nil && next.carried() {
-		next.SealWrap = nil
-	}
+	next.dropCarried()
 	same := bytes.Equal(c.SealWrap, next.SealWrap) && slices.EqualFunc(c.Wrapped, next.Wrapped, func(a, b wrapping) bool {
 		return a.Type == b.Type && a.Name == b.Name && a.At.Equal(b.At) && bytes.Equal(a.Root, b.Root)
 	})

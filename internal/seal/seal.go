@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,7 @@ type Manager struct {
 	ill     illnesses
 	kick    chan struct{} // tells Watch to look now
 	invites invites       // of nodes that join
+	loading sync.Mutex    // held while the seal-wrap keyring is loaded
 	// wanted says that a mount has seal_wrap; renew is when the seals were last asked to
 	// encrypt anew what they keep (Unix ns). Of this process.
 	wanted atomic.Bool

@@ -60,6 +60,13 @@ func (c *config) carried() bool {
 	return !slices.ContainsFunc(c.Wrapped, lacks) && c.Both && (c.Next == nil || c.Next.Both)
 }
 
+// dropCarried has the seal-wrap key no longer lie under the root key where all that opens the store gives it.
+func (c *config) dropCarried() {
+	if c.carried() {
+		c.SealWrap = nil
+	}
+}
+
 // A wrapKey is the seal-wrap key of an open node. It is safe for concurrent use. A nil wrapKey has none, and takes none.
 type wrapKey struct {
 	disabled bool // values are not wrapped when they are written
@@ -114,20 +121,19 @@ func (u *unsealed) shared(p RekeyParams, kek barrier.Key) (*sharing, error) {
 	return &sharing{Shares: p.Shares, Threshold: p.Threshold, Root: root, Both: both}, err
 }
 
-// wraps reports whether values that ask for it are wrapped: not with a Shamir seal, as in Vault.
+// wraps reports whether values that ask for it are wrapped: not with a Shamir seal, as in Vault. Where they were, a store
+// that is restored from before there was a key changes nothing in that: they are refused until there is one.
 func (u *unsealed) wraps(c *config) bool {
-	return c != nil && c.hasWrap() && c.auto() && u.wrap != nil && !u.wrap.disabled
+	return c != nil && (c.hasWrap() || u.ring.Wrapping()) && c.auto() && u.wrap != nil && !u.wrap.disabled
 }
 
 // loadWrap takes over the stored seal-wrap keyring, and the key where that is at hand. A store of which the key is not at
 // hand is served but for its wrapped values; the seals are asked in the background.
 func (m *Manager) loadWrap(tx storage.Tx, c *config, u *unsealed) error {
+	m.loading.Lock() // who comes second finds what the first has loaded, and does not replace it under its readers
+	defer m.loading.Unlock()
 	if c == nil || !c.hasWrap() {
-		if u.ring.WrapRing() != nil {
-			m.cfg.Log.Warn("the stored seal configuration has no seal-wrap key any more: it was restored from before there was one, or altered")
-		}
-		u.wrap.set(nil)
-		u.ring.UseWrap(nil, false)
+		m.loseWrap(c, u)
 		return nil
 	}
 	record, err := tx.Get(barrier.WrapRecordKey)
@@ -155,6 +161,21 @@ func (m *Manager) loadWrap(tx storage.Tx, c *config, u *unsealed) error {
 		m.hasten()
 	}
 	return nil
+}
+
+// loseWrap forgets the seal-wrap key of a store that has none. Where values were wrapped they are to be further on: another
+// key is made.
+func (m *Manager) loseWrap(c *config, u *unsealed) {
+	on := u.wraps(c)
+	if u.ring.WrapRing() != nil {
+		m.cfg.Log.Warn("the stored seal configuration has no seal-wrap key any more: it was restored from before there was one, or altered")
+		if on {
+			m.wanted.Store(true)
+			m.hasten()
+		}
+	}
+	u.wrap.set(nil)
+	u.ring.UseWrap(nil, on)
 }
 
 // openWrap opens the stored seal-wrap keyring with key, or with the one that lies under the root key, and keeps which it was.
@@ -296,11 +317,17 @@ func (m *Manager) makeWrap(ctx context.Context) error {
 	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error { return m.loadWrap(tx, &next, u) })
 }
 
-// RenewWrap makes a new version of the seal-wrap keyring, and gives its number; 0 where values are not wrapped.
-func (m *Manager) RenewWrap(ctx context.Context) (version uint32, err error) {
-	if err := m.growWrap(ctx); err != nil {
+// RenewWrap makes a new version of the seal-wrap keyring if after is the newest, so that it can be repeated, and gives the
+// newest; 0 where values are not wrapped.
+func (m *Manager) RenewWrap(ctx context.Context, after uint32) (version uint32, err error) {
+	if err := m.growWrap(ctx, func(newest uint32) bool { return newest == after }); err != nil {
 		return 0, err
 	}
+	return m.WrapVersion()
+}
+
+// WrapVersion is the newest version of the seal-wrap keyring; 0 where values are not wrapped.
+func (m *Manager) WrapVersion() (uint32, error) {
 	u, err := m.active()
 	if err != nil || !u.wraps(u.config) {
 		return 0, err
@@ -313,8 +340,8 @@ func (m *Manager) RenewWrap(ctx context.Context) (version uint32, err error) {
 	return info.Term, err
 }
 
-// growWrap makes a new version of the seal-wrap keyring, where values are wrapped.
-func (m *Manager) growWrap(ctx context.Context) error {
+// growWrap makes a new version of the seal-wrap keyring, where values are wrapped and the newest one is due for that.
+func (m *Manager) growWrap(ctx context.Context, due func(newest uint32) bool) error {
 	u, err := m.beginOpen(ctx)
 	if err != nil {
 		return err
@@ -323,8 +350,18 @@ func (m *Manager) growWrap(ctx context.Context) error {
 	if !u.wraps(u.config) {
 		return nil
 	}
-	err = m.changeWrap(ctx, u, func(ring *barrier.Keyring) (*barrier.Draft, error) { return ring.Grow(now()) })
-	if err == nil {
+	grown := false
+	err = m.changeWrap(ctx, u, func(ring *barrier.Keyring) (*barrier.Draft, error) {
+		info, err := ring.Info()
+		if err != nil {
+			return nil, err
+		}
+		if grown = due(info.Term); !grown {
+			return ring.Same()
+		}
+		return ring.Grow(now())
+	})
+	if err == nil && grown {
 		m.cfg.Log.Info("the seal-wrap keyring has a new version")
 	}
 	return err

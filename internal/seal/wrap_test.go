@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,6 +207,16 @@ func TestSealWrapMigration(t *testing.T) {
 		if c := stored(t, n); (c.SealWrap != nil) != old {
 			t.Errorf("old %t: under the root key: %t", old, c.SealWrap != nil)
 		}
+		res, err := rekeyWith(n, RekeyParams{Shares: 1, Threshold: 1}, []barrier.Key{share})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := stored(t, n); c.SealWrap != nil || !c.carried() {
+			t.Errorf("old %t: still under the root key after a rekey", old)
+		}
+		n = configured(t, n)
+		unsealWith(t, n, res.Shares[0])
+		n.reads(t, "shamir", "one", "two", "back")
 	}
 }
 
@@ -349,8 +360,10 @@ func TestRenewWrap(t *testing.T) {
 	n.putWrapped(t, "one", "v")
 	under := stored(t, n).Wrapped[0]
 	n.RenewSeals(now())
-	if v, err := n.RenewWrap(ctx); err != nil || v != 2 {
-		t.Fatalf("version %d, %v", v, err)
+	for range 2 { // once for all
+		if v, err := n.RenewWrap(ctx, 1); err != nil || v != 2 {
+			t.Fatalf("version %d, %v", v, err)
+		}
 	}
 	n.putWrapped(t, "two", "v")
 	n.tend(ctx)
@@ -361,14 +374,14 @@ func TestRenewWrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	standby.reads(t, "one", "two")
-	if _, err := standby.RenewWrap(ctx); !errs.Is(err, errs.NotActive) {
+	if _, err := standby.RenewWrap(ctx, 2); !errs.Is(err, errs.NotActive) {
 		t.Errorf("on a standby: %v", err)
 	}
 	n = configured(t, n, named("one", k))
 	n.cfg.DisableSealWrap = true
 	mustOpen(t, n)
 	n.reads(t, "one", "two")
-	if v, err := n.RenewWrap(ctx); err != nil || v != 0 || n.putWrapped(t, "three", "v") {
+	if v, err := n.RenewWrap(ctx, 2); err != nil || v != 0 || n.putWrapped(t, "three", "v") {
 		t.Errorf("disabled: version %d, %v", v, err)
 	}
 	n.reads(t, "three")
@@ -417,14 +430,14 @@ func TestSealWrapIsRestored(t *testing.T) {
 	}
 	n.putWrapped(t, "one", "v")
 	first := keep()
-	if _, err := n.RenewWrap(ctx); err != nil {
+	if _, err := n.RenewWrap(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
 	n.putWrapped(t, "two", "v")
 	second := keep()
 	restore(first)
 	n.reads(t, "one")
-	if _, err := n.RenewWrap(ctx); err != nil { // another version 2
+	if _, err := n.RenewWrap(ctx, 1); err != nil { // another version 2
 		t.Fatal(err)
 	}
 	n.putWrapped(t, "other", "v")
@@ -446,22 +459,21 @@ func TestSealWrapIsRestored(t *testing.T) {
 		t.Error("not wrapped")
 	}
 	fourth := keep()
+	n.wanted.Store(false)
 	restore(third)
-	if n.putWrapped(t, "plain", "v") {
-		t.Error("wrapped with a key that is not stored")
+	if err := n.ring.MayWrap(); !errors.Is(err, barrier.ErrNoWrapKey) {
+		t.Errorf("values are not refused: %v", err)
 	}
-	if err := n.WantWrap(ctx); err != nil {
-		t.Fatal(err)
-	}
+	n.tend(ctx)
 	if !n.putWrapped(t, "again", "v") {
 		t.Error("not wrapped with a new key")
 	}
 	restore(fourth) // another key, in memory
-	n.reads(t, "fresh", "plain")
+	n.reads(t, "fresh")
 	if got, err := n.read(t, "again"); !errs.Is(err, errs.Failed) {
 		t.Errorf("under a key that is gone: %q, %v", got, err)
 	}
-	mustOpen(t, configured(t, n, named("one", k))).reads(t, "fresh", "plain")
+	mustOpen(t, configured(t, n, named("one", k))).reads(t, "fresh")
 }
 
 // Who writes the store cannot have values written without the seal's layer by saying that there is no seal-wrap key.
@@ -574,4 +586,32 @@ func TestSealWrapIsNotAskedForWithoutEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two who load the seal-wrap keyring at once: what the first has is not ended by the second.
+func TestSealWrapIsLoadedOnce(t *testing.T) {
+	t.Parallel()
+	n := configured(t, newNode(t, shared{newStore(t)}), named("one", newSealed(1)))
+	mustInit(t, n, 1, 1)
+	mustOpen(t, n)
+	n.putWrapped(t, "a", "v")
+	u := n.state.Load().open
+	for range 100 {
+		n.ring.UseWrap(nil, true) // as on a node that has not got it yet
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				if err := n.reloadRing(t.Context(), u); err != nil {
+					t.Error(err)
+				}
+				ring := n.ring.WrapRing()
+				runtime.Gosched()
+				if _, err := ring.Info(); err != nil {
+					t.Errorf("what was loaded: %v", err)
+				}
+			})
+		}
+		work.Wait()
+	}
+	n.reads(t, "a")
 }

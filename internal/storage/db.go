@@ -22,6 +22,10 @@ type Config struct {
 	HistoryBytes    int // their bytes; default 4 MB
 	ValueCacheBytes int // values kept in memory as they were read; default 12 MB, negative for none
 
+	// MayWrap says why what a wrapped view puts (Tx.Wrapped) cannot be wrapped at present: such a write fails before it is
+	// committed, with others that have nothing to do with it. Nil is no error, ever.
+	MayWrap func() error
+
 	// KeyLen counts a key's length as the backend does; nil is len.
 	KeyLen func(key string) int
 

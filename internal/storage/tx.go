@@ -206,6 +206,11 @@ func (tx Tx) write(w write) error {
 	if err := s.mayWrite(); err != nil {
 		return err
 	}
+	if may := s.db.cfg.MayWrap; w.wrap && !w.deleted && may != nil {
+		if err := may(); err != nil {
+			return err
+		}
+	}
 	switch max := s.db.cfg.MaxKeyBytes; {
 	case len(w.key) == 0 || w.key[0] == 0 || w.key[0] == 0xff:
 		return errs.New(errs.Invalid, "storage keys are not empty and begin with neither 0x00 nor 0xff")

@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"testing"
 
@@ -47,5 +48,26 @@ func TestWrapped(t *testing.T) {
 	want := map[string]bool{"a": false, "m/b": true, "m/d/c": true, "m/e": true, "m/f": false, "m/g": false}
 	if !maps.Equal(b.keys, want) {
 		t.Errorf("asked for %v, want %v", b.keys, want)
+	}
+}
+
+// What cannot be wrapped is refused before it is committed; all else is written.
+func TestMayWrap(t *testing.T) {
+	t.Parallel()
+	errLacks := errors.New("no key")
+	var may error
+	db := storage.Open(storagetest.NewMap(), storage.Config{MayWrap: func() error { return may }})
+	t.Cleanup(func() { _ = db.Close() })
+	for _, may = range []error{nil, errLacks} {
+		err := db.Update(t.Context(), func(tx storage.Tx) error {
+			view := tx.Sub("m/").Wrapped()
+			if err := view.Put("a", nil); !errors.Is(err, may) {
+				t.Errorf("with %v: %v", may, err)
+			}
+			return errors.Join(tx.Put("m/a", nil), view.Delete("b"), view.DeletePrefix("c"))
+		})
+		if err != nil {
+			t.Errorf("with %v: %v", may, err)
+		}
 	}
 }

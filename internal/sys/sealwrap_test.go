@@ -132,6 +132,16 @@ func (s *wrapServer) until(ok func() bool) {
 	}
 }
 
+// version is the newest version of the seal-wrap keyring.
+func (s *wrapServer) version() uint32 {
+	s.t.Helper()
+	info, err := s.Core.Active().Ring.WrapRing().Info()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return info.Term
+}
+
 func (s *wrapServer) rewrap() (processed, succeeded, failed int64) {
 	s.t.Helper()
 	if code, body := s.Do("POST", "sys/sealwrap/rewrap", s.Root, nil); code != 204 {
@@ -258,11 +268,16 @@ func TestRewrap(t *testing.T) {
 	on.check("kv", values, values, 0)
 	// One that is running goes on after a restart, and none begins beside it.
 	ctx := context.Background()
-	if err := on.Core.Active().DB.Update(ctx, func(tx storage.Tx) error {
-		return tx.Put("n/root/sealwrap/rewrap", []byte(`{"running":true,"started":"2026-01-02T03:04:05Z"}`))
-	}); err != nil {
-		t.Fatal(err)
+	version := on.version()
+	begun := func() {
+		t.Helper()
+		if err := on.Core.Active().DB.Update(ctx, func(tx storage.Tx) error {
+			return tx.Put("n/root/sealwrap/rewrap", fmt.Appendf(nil, `{"running":true,"after":%d,"started":"2026-01-02T03:04:05Z"}`, version))
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	begun()
 	if code, body := on.Do("POST", "sys/sealwrap/rewrap", on.Root, nil); code != 200 {
 		t.Errorf("beside another: %d %v", code, body)
 	}
@@ -278,6 +293,14 @@ func TestRewrap(t *testing.T) {
 	on.Restart()
 	if p, ok, bad := on.rewrapped(); p != values+1 || ok != values || bad != 1 {
 		t.Errorf("with one that is damaged: %d, %d, %d", p, ok, bad)
+	}
+	begun() // once more, as if it had ended when the version was made
+	on.Restart()
+	if p, ok, bad := on.rewrapped(); p != 1 || ok != 0 || bad != 1 {
+		t.Errorf("with the version that is there: %d, %d, %d", p, ok, bad)
+	}
+	if now := on.version(); now != version+1 {
+		t.Errorf("version %d after %d: it was made twice, or never", now, version)
 	}
 	if now, err := s.store.Get(ctx, damaged); err != nil || !bytes.Equal(now, record) {
 		t.Errorf("the damaged one is now %x, %v", now, err)
@@ -383,6 +406,32 @@ func TestSealWrapAfterAnOlderRelease(t *testing.T) {
 		t.Errorf("%d, %d, %d", p, ok, bad)
 	}
 	on.check("kv", 1, 1, 0)
+}
+
+// A node that lacks the key refuses what would be wrapped, and nothing else that is written at the same time.
+func TestSealWrapWithoutKey(t *testing.T) {
+	t.Parallel()
+	s := newWrapServer(t, core.Config{Seals: withSeal})
+	s.Must("POST", "sys/mounts/wrapped", s.Root, map[string]any{"type": "kv", "seal_wrap": true})
+	s.Must("POST", "sys/mounts/plain", s.Root, map[string]any{"type": "kv"})
+	if err := s.store.Apply(t.Context(), storage.Batch{{Kind: storage.Delete, Key: barrier.WrapRecordKey}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Core.Active().Ring.UseWrap(nil, true)
+	var work sync.WaitGroup
+	for w := range 4 {
+		for path, want := range map[string]int{"wrapped": 503, "plain": 204} {
+			work.Go(func() {
+				for i := range 50 {
+					if code, body := s.Do("POST", fmt.Sprintf("%s/%d-%d", path, w, i), s.Root, map[string]any{"b": "c"}); code != want {
+						t.Errorf("%s: %d %v", path, code, body)
+						return
+					}
+				}
+			})
+		}
+	}
+	work.Wait()
 }
 
 // With a Shamir seal nothing is wrapped, as in Vault.
