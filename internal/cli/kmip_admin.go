@@ -425,8 +425,8 @@ func kmipObjectListCommand() command {
 		summary: "List objects, and when they were used last",
 		about: `Lists the objects of a scope in the order in which they were made: their names,
 types and states, and when each was used last, by which operation and role. With
--unused only those that were not used for so long, or never. Exits with 2 when
-there is none.
+-unused only those that were not used for so long, or never: an object that was
+just made is one of them. Exits with 2 when there is none.
 
     $ arca kmip object list finance
     $ arca kmip object list -unused=90d -format=json finance`,

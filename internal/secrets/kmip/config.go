@@ -205,6 +205,7 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 	if err := c.Hooks.marks(call.Tx, call.Now); err != nil {
 		return nil, err
 	}
+	c.Hooks.warn(call, c.ClientTTL)
 	e.announce(call)
 	if len(call.Warnings()) > 0 {
 		return &engine.Response{}, nil

@@ -43,6 +43,7 @@ func TestWebhookOfServer(t *testing.T) {
 		"too long":     {"expiry_webhook_before": "400d"},
 		"no time":      {"expiry_webhook_before": []string{"1d", "soon"}},
 		"short secret": {"expiry_webhook_secret": "short"},
+		"a line end":   {"expiry_webhook_secret": "0123456789abcdef\n"},
 		"no PEM":       {"expiry_webhook_ca": "PEM"},
 	} {
 		if code, out := s.Do("POST", "kmip/config", s.Root, in); code != 400 {
@@ -54,7 +55,10 @@ func TestWebhookOfServer(t *testing.T) {
 			t.Errorf("%s is shown where nothing was set", name)
 		}
 	}
-	s.Must("POST", "kmip/config", s.Root, object{"expiry_webhook_urls": "https://a/,https://b/"})
+	out := s.Must("POST", "kmip/config", s.Root, object{"expiry_webhook_urls": "https://a/,https://b/"})
+	if text := fmt.Sprint(out["warnings"]); !strings.Contains(text, "valid for 24h0m0s (default_tls_client_ttl)") {
+		t.Errorf("certificates of a day are told of by none of the usual times, and there are the warnings %s", text)
+	}
 	if got := config(); fmt.Sprint(got["expiry_webhook_before"]) != "[604800 86400]" {
 		t.Errorf("the usual times are shown as %v", got["expiry_webhook_before"])
 	}
@@ -69,9 +73,11 @@ func TestWebhookOfServer(t *testing.T) {
 		t.Helper()
 		return s.Must("POST", "kmip/scope/s/role/r/credential/generate", s.Root, object{"ttl": "3602s"})["data"].(object)["serial_number"].(string)
 	}
+	changes := 0
 	heard := func(serial string) func() bool {
 		return func() bool {
-			s.Must("POST", "kmip/config", s.Root, object{"expiry_webhook_secret": "0123456789abcdef"}) // it looks at once
+			changes++
+			s.Must("POST", "kmip/config", s.Root, object{"expiry_webhook_secret": fmt.Sprintf("0123456789abcdef %d", changes)}) // it looks at once
 			mu.Lock()
 			defer mu.Unlock()
 			return told[serial] > 0

@@ -111,7 +111,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 		if !s.follow(ctx, host) {
 			retry.Reset(retryEvery) // an address may be free by then
 		}
-		s.callHooks(ctx, host, &hooking, time.Now())
+		s.callHooks(ctx, host, &hooking, time.Now)
 	}
 	follow()
 	for {
@@ -119,7 +119,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 		case <-ctx.Done():
 			return
 		case <-tidy.C:
-			s.callHooks(ctx, host, &hooking, time.Now())
+			s.callHooks(ctx, host, &hooking, time.Now)
 			select {
 			case busy <- struct{}{}:
 				tidying.Go(func() {

@@ -39,10 +39,11 @@ const (
 	maxBefore      = 365 * 24 * time.Hour //
 	maxHookCA      = 64 << 10
 	maxHookAddress = 2048
-	hookedAtOnce   = 100    // certificates in one request
-	hookPassed     = 20_000 // entries of the index in one look
-	hookMoves      = 1_000  // entries that are passed before a mark is moved for them alone
-	hookRounds     = 10     // requests to an address in one turn, for each time
+	hookedAtOnce   = 100              // certificates in one request
+	hookPassed     = 20_000           // entries of the index in one look
+	hookMoves      = 100              // entries that are passed before a mark is moved for them alone
+	hookRounds     = 10               // requests to an address in one turn, for each time
+	hookRest       = 50 * time.Second // from one turn to the next: looks come each minute, and whenever settings change
 	hookPause      = time.Minute
 	maxHookPause   = time.Hour
 	hooksOfMount   = 2 // addresses that are asked at a time,
@@ -119,6 +120,9 @@ func (h *hooks) check() error {
 	if n := len(h.Secret); n > 0 && n < leastSecret || n > maxHookSecret {
 		return errs.New(errs.Invalid, "expiry_webhook_secret must have from %d to %d characters", leastSecret, maxHookSecret)
 	}
+	if strings.ContainsAny(h.Secret, "\r\n") { // which few who check it would take for a part of it
+		return errs.New(errs.Invalid, "expiry_webhook_secret has a line end: make its file without one (printf %%s SECRET > FILE)")
+	}
 	if len(h.CA) > maxHookCA || h.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(h.CA)) {
 		return errs.New(errs.Invalid, "expiry_webhook_ca holds no certificate in PEM, or has more than %d bytes", maxHookCA)
 	}
@@ -147,6 +151,13 @@ func checkHook(text string) error {
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// warn says where the certificates that nobody asked to be longer would end without a word.
+func (h *hooks) warn(call *engine.Call, life time.Duration) {
+	if least := slices.Min(h.before()); len(h.URLs) > 0 && life <= least {
+		call.Warn("No webhook is told of certificates that are valid for %s (default_tls_client_ttl): the least time of expiry_webhook_before is %s.", life, least)
+	}
 }
 
 // show adds the settings to what config shows.
@@ -222,9 +233,11 @@ type endingSoon struct {
 // A hookLook is what lies behind a mark.
 type hookLook struct {
 	certs  []endingSoon
-	after  string // the last entry that was looked at
-	passed int    // entries
-	more   bool   // there may be others
+	from   string   // the mark
+	after  string   // the last entry that was looked at
+	passed int      // entries
+	unread []string // entries whose certificates cannot be read
+	more   bool     // there may be others
 }
 
 // lookBehind finds certificates that end within a time and that an address was not told of.
@@ -237,7 +250,7 @@ func (e *Engine) lookBehind(tx storage.Tx, address string, before time.Duration,
 	if err != nil {
 		return nil, err
 	}
-	out := &hookLook{after: mark.After}
+	out := &hookLook{from: mark.After, after: mark.After}
 	end := dueKey(now.Add(before + credentialKept + time.Second))
 	for key, err := range tx.Keys(dueDir, mark.After) {
 		if err != nil {
@@ -258,28 +271,38 @@ func (e *Engine) lookBehind(tx storage.Tx, address string, before time.Duration,
 		}
 		role, serial, _ := strings.Cut(parts[4], ".")
 		one, err := soon(tx, parts[3], role, serial, before, now)
-		if err != nil {
+		switch {
+		case errors.Is(err, errUnreadable): // the others must not wait for it
+			out.unread = append(out.unread, key)
+		case err != nil:
 			return nil, err
-		}
-		if one != nil {
+		case one != nil:
 			out.certs = append(out.certs, *one)
 		}
 	}
 	return out, nil
 }
 
-// soon is what is said of a certificate; nil for nothing.
+var errUnreadable = errs.New(errs.Internal, "the certificate cannot be read")
+
+// soon is what is said of a certificate; nil for nothing. It is errUnreadable where the record is
+// broken.
 func soon(tx storage.Tx, scope, role, serial string, before time.Duration, now time.Time) (*endingSoon, error) {
-	c, err := get[credential](tx, credDir(scope, role)+serial)
-	if errors.Is(err, errNotFound) { // revoked
+	key := credDir(scope, role) + serial
+	raw, err := tx.Get(key)
+	if errors.Is(err, storage.ErrNotFound) { // revoked
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	c, _, err := decoded[credential](key, raw)
+	if err != nil {
+		return nil, errUnreadable
+	}
 	cert, err := x509.ParseCertificate(c.Cert)
 	if err != nil {
-		return nil, err
+		return nil, errUnreadable
 	}
 	if short := !cert.NotAfter.Add(-before).After(cert.NotBefore.Add(backdate)); short || c.Renewed || c.Expires.Before(cert.NotAfter) || !now.Before(c.Expires) {
 		return nil, nil
@@ -300,14 +323,15 @@ type hookMove struct {
 	After string `json:"after"`
 }
 
-// moveMark notes up to where an address was told, as the node that told it says.
+// moveMark notes up to where an address was told, as the node that told it says. A mark that is
+// there already is written nonetheless: that is how it is tried (note).
 func (e *Engine) moveMark(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	var move hookMove
 	if json.Unmarshal(call.Request.Raw, &move) != nil || !strings.HasPrefix(move.Key, hookDir) || !strings.HasPrefix(move.After, dueDir) || len(move.After) > 512 {
 		return nil, errs.New(errs.Invalid, "what was told cannot be read")
 	}
 	mark, err := get[hookMark](call.Tx, move.Key)
-	if errors.Is(err, errNotFound) || err == nil && mark.After >= move.After { // not asked any more, or told by another node
+	if errors.Is(err, errNotFound) || err == nil && mark.After > move.After { // not asked any more, or told by another node
 		return nil, nil
 	}
 	if err != nil {
@@ -350,7 +374,8 @@ func (t *hookTurns) set(h *hooks) {
 }
 
 // begin lists the addresses that may be asked now, and settings for that; over must be called
-// for each.
+// for each. They are left alone for a while then: settings of the node are followed much more
+// often than anything comes near its end.
 func (t *hookTurns) begin(now time.Time) (h *hooks, addresses []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -359,14 +384,14 @@ func (t *hookTurns) begin(now time.Time) (h *hooks, addresses []string) {
 	}
 	for _, address := range t.now.URLs {
 		if one := t.all[address]; !one.asked && !now.Before(one.next) {
-			one.asked = true
+			one.asked, one.next = true, now.Add(hookRest)
 			addresses = append(addresses, address)
 		}
 	}
 	return t.now, addresses
 }
 
-// over ends a turn, and returns how long the address is left alone.
+// over ends a turn, and returns how long the address is left alone when it has failed.
 func (t *hookTurns) over(address string, failed bool, now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -375,16 +400,18 @@ func (t *hookTurns) over(address string, failed bool, now time.Time) time.Durati
 		return 0
 	}
 	one.asked = false
-	if one.pause = min(max(2*one.pause, hookPause), maxHookPause); !failed {
+	if !failed {
 		one.pause = 0
+		return 0
 	}
+	one.pause = min(max(2*one.pause, hookPause), maxHookPause)
 	one.next = now.Add(one.pause)
 	return one.pause
 }
 
 // callHooks has the active node tell addresses what they were not told yet, each in a
-// goroutine of group.
-func (s *servers) callHooks(ctx context.Context, host engine.Host, group *sync.WaitGroup, now time.Time) {
+// goroutine of group, which may last: the time is asked for whenever it counts.
+func (s *servers) callHooks(ctx context.Context, host engine.Host, group *sync.WaitGroup, clock func() time.Time) {
 	if !host.Leads() {
 		return
 	}
@@ -392,11 +419,11 @@ func (s *servers) callHooks(ctx context.Context, host engine.Host, group *sync.W
 	all := slices.Collect(maps.Values(s.byMount))
 	s.mu.Unlock()
 	for _, v := range all {
-		h, addresses := v.hooks.begin(now)
+		h, addresses := v.hooks.begin(clock())
 		for _, address := range addresses {
 			group.Go(func() {
-				err := s.callHook(ctx, host, v, h, address, now)
-				pause := v.hooks.over(address, err != nil, now)
+				err := s.callHook(ctx, host, v, h, address, clock)
+				pause := v.hooks.over(address, err != nil, clock())
 				at := v.at.Load()
 				if err == nil || ctx.Err() != nil || errs.Is(err, errs.NotFound) || errs.Is(err, errs.NotActive) {
 					return
@@ -410,44 +437,25 @@ func (s *servers) callHooks(ctx context.Context, host engine.Host, group *sync.W
 }
 
 // callHook tells one address, for each time that is set.
-func (s *servers) callHook(ctx context.Context, host engine.Host, v *server, h *hooks, address string, now time.Time) error {
+func (s *servers) callHook(ctx context.Context, host engine.Host, v *server, h *hooks, address string, clock func() time.Time) error {
 	at := v.at.Load()
 	leave, err := s.hooking.Take(ctx, nil, at.Mount.ID)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	client := newHookClient(h, s.hookFor)
-	defer client.CloseIdleConnections()
+	c := &hookCall{s, host, at, h, address, newHookClient(h, s.hookFor), clock}
+	defer c.client.CloseIdleConnections()
 	for _, before := range h.before() {
 		for range hookRounds {
 			if !host.Leads() {
 				return nil
 			}
-			var look *hookLook
-			err := host.View(ctx, at.Mount, func(tx storage.Tx) (err error) {
-				look, err = s.engine.lookBehind(tx, address, before, now)
-				return err
-			})
+			more, err := c.round(ctx, before)
 			if err != nil {
 				return err
 			}
-			if len(look.certs) > 0 {
-				if err := client.tell(ctx, h.Secret, address, h.body(at, before, look.certs, now), now); err != nil {
-					return err
-				}
-				s.meters.event(at, hookTold, "")
-			}
-			if len(look.certs) > 0 || look.passed >= hookMoves {
-				raw, err := json.Marshal(hookMove{hookKey(address, before), look.after})
-				if err == nil {
-					_, err = host.Handle(ctx, &engine.Request{ID: newRequestID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + hookPath, Raw: raw})
-				}
-				if err != nil {
-					return err
-				}
-			}
-			if !look.more {
+			if !more {
 				break
 			}
 		}
@@ -455,9 +463,59 @@ func (s *servers) callHook(ctx context.Context, host engine.Host, v *server, h *
 	return nil
 }
 
+// A hookCall is a turn of an address.
+type hookCall struct {
+	s       *servers
+	host    engine.Host
+	at      *place
+	h       *hooks
+	address string
+	client  *hookClient
+	clock   func() time.Time
+}
+
+// round is one request at most, and reports whether there may be more to tell.
+func (c *hookCall) round(ctx context.Context, before time.Duration) (more bool, err error) {
+	now := c.clock()
+	var look *hookLook
+	err = c.host.View(ctx, c.at.Mount, func(tx storage.Tx) (err error) {
+		look, err = c.s.engine.lookBehind(tx, c.address, before, now)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(look.unread) > 0 {
+		c.host.Log().Error("certificates cannot be read: no webhook is told of them", "mount", c.at.NamespacePath+c.at.Mount.Path, "records", len(look.unread), "first", look.unread[0])
+	}
+	if len(look.certs) > 0 {
+		// What cannot be noted would be told without end, and nothing behind it.
+		if err := c.note(ctx, before, look.from); err != nil {
+			return false, err
+		}
+		if err := c.client.tell(ctx, c.h.Secret, c.address, c.h.body(c.at, before, look.certs, now), c.clock()); err != nil {
+			return false, err
+		}
+		c.s.meters.event(c.at, hookTold, "")
+	}
+	if len(look.certs) > 0 || len(look.unread) > 0 || look.passed >= hookMoves {
+		err = c.note(ctx, before, look.after)
+	}
+	return look.more, err
+}
+
+// note has the mark moved.
+func (c *hookCall) note(ctx context.Context, before time.Duration, after string) error {
+	raw, err := json.Marshal(hookMove{hookKey(c.address, before), after})
+	if err == nil {
+		_, err = c.host.Handle(ctx, &engine.Request{ID: newRequestID(), Op: engine.OpUpdate, Namespace: c.at.NamespacePath, Path: c.at.Mount.Path + hookPath, Raw: raw})
+	}
+	return err
+}
+
 // A hookBody is what an address is told.
 type hookBody struct {
-	ID           string       `json:"id"` // the same when it is sent again
+	ID           string       `json:"id"` // the same when the same certificates are told of again
 	Type         string       `json:"type"`
 	Time         string       `json:"time"`
 	Namespace    string       `json:"namespace"`

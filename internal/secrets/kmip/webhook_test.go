@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"arca/internal/engine"
+	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/telemetry"
 )
@@ -23,7 +25,8 @@ import (
 // A caller is the active node of a bench, which moves marks.
 type caller struct {
 	registrar
-	e *Engine
+	e    *Engine
+	mute bool // nothing can be noted
 }
 
 // View is without a count: addresses are asked at a time.
@@ -34,6 +37,9 @@ func (h *caller) View(ctx context.Context, _ *engine.Mount, fn func(tx storage.T
 func (h *caller) Handle(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if !strings.HasSuffix(req.Path, "/"+hookPath) {
 		return nil, errNotFound
+	}
+	if h.mute {
+		return nil, errs.New(errs.Unavailable, "the namespace is locked")
 	}
 	return nil, h.x.db.Update(ctx, func(tx storage.Tx) error {
 		call := h.x.call(tx, time.Now())
@@ -159,7 +165,7 @@ func (x *hookBench) configure(now time.Time) {
 // start is another process over the same store.
 func (x *hookBench) start() {
 	x.e = New()
-	x.host = &caller{registrar{x: x.bench, leads: true}, x.e}
+	x.host = &caller{registrar: registrar{x: x.bench, leads: true}, e: x.e}
 	x.reg = telemetry.New(telemetry.Config{Retention: time.Hour})
 	x.e.servers.meter(x.reg)
 	v := x.e.servers.of("m", x.host)
@@ -173,7 +179,7 @@ func (x *hookBench) start() {
 func (x *hookBench) tick(now time.Time) {
 	x.t.Helper()
 	var group sync.WaitGroup
-	x.e.servers.callHooks(x.t.Context(), x.host, &group, now)
+	x.e.servers.callHooks(x.t.Context(), x.host, &group, func() time.Time { return now })
 	group.Wait()
 }
 
@@ -472,4 +478,129 @@ func TestWebhookTLS(t *testing.T) {
 	if text := plainText(err); strings.Contains(text, "theirs") || hostOf("https://example.com:1/token") != "example.com:1" {
 		t.Errorf("the log would have %q", text)
 	}
+}
+
+// A turn may last. What is signed and said in it is of the time when it is sent, and a pause is
+// from its end on.
+func TestWebhookClock(t *testing.T) {
+	t.Parallel()
+	began := time.Now().UTC().Truncate(time.Second)
+	l := newListening(t, httptest.NewServer)
+	x := newHookBench(t, began, l.URL)
+	for range 2*hookedAtOnce + 1 {
+		x.issue(began.Add(-5*day), 10*day, "")
+	}
+	var passed atomic.Int64 // seconds
+	var signed []string
+	l.answer = func(w http.ResponseWriter, r *http.Request, n int) {
+		at, _, _ := strings.Cut(r.Header.Get(signatureHeader), ",")
+		l.mu.Lock()
+		signed = append(signed, at)
+		l.mu.Unlock()
+		passed.Add(300)
+		if n == 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	clock := func() time.Time { return began.Add(time.Duration(passed.Load()) * time.Second) }
+	look := func() {
+		var group sync.WaitGroup
+		x.e.servers.callHooks(t.Context(), x.host, &group, clock)
+		group.Wait()
+	}
+	look()
+	l.mu.Lock()
+	for i := range l.bodies {
+		at := began.Add(time.Duration(i) * 300 * time.Second)
+		if b := l.bodies[i]; signed[i] != fmt.Sprintf("t=%d", at.Unix()) || b.Time != at.Format(time.RFC3339) || b.Certificates[0].Seconds != int64(5*day/time.Second)-int64(i)*300 {
+			t.Errorf("request %d: signed at %s, of %s, of %d s", i, signed[i], b.Time, b.Certificates[0].Seconds)
+		}
+	}
+	l.mu.Unlock()
+	if n := len(l.told(t)); n != 3 {
+		t.Errorf("%d requests", n)
+	}
+	passed.Add(int64(hookPause/time.Second) - 1)
+	look()
+	expect(t, "within the pause", l.told(t))
+}
+
+// A record that cannot be read is in nobody's way.
+func TestWebhookUnreadable(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC().Truncate(time.Second)
+	l := newListening(t, httptest.NewServer)
+	x := newHookBench(t, now, l.URL)
+	noCert, noRecord := x.issue(now, 10*day, ""), x.issue(now, 10*day, "")
+	x.do(func(tx storage.Tx) error {
+		if err := tx.Put(credDir(x.scope, x.role.ID)+noRecord, []byte("nonsense")); err != nil {
+			return err
+		}
+		return storage.PutJSON(tx, credDir(x.scope, x.role.ID)+noCert, credential{Version: 1, Cert: []byte{1}})
+	})
+	x.tick(now.Add(4 * day))
+	expect(t, "the broken ones alone", l.told(t))
+	x.do(func(tx storage.Tx) error {
+		look, err := x.e.lookBehind(tx, l.URL, 7*day, now.Add(4*day))
+		if err == nil && look.passed != 0 {
+			t.Errorf("%d entries are looked at again", look.passed)
+		}
+		return err
+	})
+	serial := x.issue(now.Add(4*day), 8*day, "")
+	x.tick(now.Add(6 * day))
+	expect(t, "what is behind them", l.told(t), "604800 "+serial)
+}
+
+// Where it cannot be noted that an address was told, it is not told.
+func TestWebhookUnnoted(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC().Truncate(time.Second)
+	l := newListening(t, httptest.NewServer)
+	x := newHookBench(t, now, l.URL)
+	serial := x.issue(now, 10*day, "")
+	x.host.mute = true
+	x.tick(now.Add(4 * day))
+	x.tick(now.Add(4*day + time.Hour))
+	expect(t, "while nothing can be noted", l.told(t))
+	x.host.mute = false
+	x.tick(now.Add(4*day + 3*time.Hour))
+	x.tick(now.Add(4*day + 4*time.Hour))
+	expect(t, "when it can", l.told(t), "604800 "+serial)
+}
+
+// However often settings are followed, an address is looked for once a minute, and what was
+// passed is not looked at again.
+func TestWebhookRest(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	var turns hookTurns
+	turns.set(&hooks{URLs: []string{"https://a"}})
+	turns.begin(now)
+	turns.over("https://a", false, now.Add(time.Second))
+	for _, after := range []time.Duration{2 * time.Second, hookRest - time.Second} {
+		if _, list := turns.begin(now.Add(after)); len(list) != 0 {
+			t.Errorf("asked again after %s", after)
+		}
+	}
+	if _, list := turns.begin(now.Add(tidyEvery)); len(list) != 1 {
+		t.Error("not asked again with the next look")
+	}
+	turns.over("https://a", false, now.Add(tidyEvery))
+	turns.set(&hooks{URLs: []string{"https://a"}, Secret: hookSecret})
+	if _, list := turns.begin(now.Add(tidyEvery)); len(list) != 1 {
+		t.Error("changed settings wait")
+	}
+	x := newHookBench(t, now, "https://127.0.0.1:1/")
+	for range hookMoves {
+		x.issue(now, day, "")
+	}
+	x.tick(now.Add(time.Minute))
+	x.do(func(tx storage.Tx) error {
+		look, err := x.e.lookBehind(tx, x.hooks.URLs[0], 7*day, now.Add(2*time.Minute))
+		if err == nil && look.passed != 0 {
+			t.Errorf("%d entries are looked at again", look.passed)
+		}
+		return err
+	})
 }
