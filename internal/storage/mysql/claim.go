@@ -32,9 +32,6 @@ type Lock struct {
 // server is different at each server of a replication: it asks for server_id to be so.
 const server = "CONCAT(@@global.server_id, ' ', @@hostname, ':', @@port)"
 
-// errMoved says that the fence was claimed at another server, which this one may be a copy of.
-var errMoved = fmt.Errorf("%w: another server is the database now", remote.ErrLost)
-
 type lockRow struct {
 	ID     string `json:"id"`
 	Holder string `json:"holder"`
@@ -97,7 +94,7 @@ func (l *Lock) read(r *sql.Row) (h held, err error) {
 	if err := json.Unmarshal(text, &row); err != nil {
 		return h, errs.New(errs.Failed, "the row %q of the table %s was not written by arca: %w", l.name, l.table, err)
 	}
-	return held{remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-now) * time.Millisecond}, row.Server != here}, nil
+	return held{remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-now) * time.Millisecond}, remote.Moved(row.Server, here)}, nil
 }
 
 // Holder implements remote.Lock.
@@ -128,7 +125,7 @@ func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 	return h, err
 }
 
-// Renew implements remote.Lock. ErrLost says, of the fence, that another server is the database now. While a writer holds the fence's row for long,
+// Renew implements remote.Lock. ErrMoved says, of the fence, that another server is the database now. While a writer holds the fence's row for long,
 // it looks whose the row is: nobody has taken it.
 func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
 	run, find := transaction, l.locked
@@ -142,11 +139,14 @@ func (l *Lock) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 		if inUse {
 			was, err = l.committed(ctx, conn)
 		}
-		if h = was.Holder; err != nil || h.ID != c.ID {
+		h = was.Holder
+		switch {
+		case err != nil:
 			return err
-		}
-		if was.moved {
-			return errMoved
+		case was.moved:
+			return remote.ErrMoved
+		case h.ID != c.ID:
+			return nil
 		}
 		h = remote.Holder{ID: c.ID, Value: c.Value, Left: c.TTL}
 		if inUse {

@@ -237,7 +237,7 @@ func (d *Driver) Write(ctx context.Context, fence string, w *remote.Write, note 
 		case h.ID != fence:
 			return remote.ErrFenced
 		case h.moved:
-			return errMoved
+			return remote.ErrMoved
 		}
 		if note != nil {
 			if err := d.tell(ctx, c, w, note); err != nil {

@@ -75,6 +75,7 @@ func TestMySQL(t *testing.T) {
 	t.Run("made by hand", func(t *testing.T) { testMade(t, m) })
 	t.Run("demoted", func(t *testing.T) { testDemoted(t, m) })
 	t.Run("another server", func(t *testing.T) { testAnother(t, m, config()) })
+	t.Run("another server, earlier", func(t *testing.T) { testAnotherEarlier(t, m, config()) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
 			Stop: m.Stop, Start: m.Start, Pause: m.Pause, Continue: m.Continue,
@@ -183,6 +184,32 @@ func testAnother(t *testing.T, m *database.MariaDB, cfg mysql.Config) {
 		m.Exec(fmt.Sprint("SET GLOBAL server_id = ", 2+i))
 		if err := then(c); !errors.Is(err, remote.ErrLost) || errors.Is(err, remote.ErrUnknown) {
 			t.Errorf("the term goes on at another server: %v", err)
+		}
+	}
+}
+
+// testAnotherEarlier has a replica take the place of the server that lacks the newest claim, and has what was before: that of an earlier process, or that
+// it was given back.
+func testAnotherEarlier(t *testing.T, m *database.MariaDB, cfg mysql.Config) {
+	d := open(t, cfg)
+	defer func() { _ = d.Close() }()
+	defer m.Exec("SET GLOBAL server_id = 1")
+	for i, want := range []string{"earlier", ""} {
+		if _, err := d.Claim(t.Context(), remote.Claim{ID: "earlier", Value: "{}", TTL: time.Minute, Steal: true}); err != nil {
+			t.Fatal(err)
+		}
+		if want == "" {
+			if err := d.Release(t.Context(), "earlier"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lost := remote.Claim{ID: "lost", Value: "{}", TTL: time.Minute}
+		if h, err := d.Renew(t.Context(), lost); err != nil || h.ID != want {
+			t.Errorf("%q: at the same server: %+v, %v", want, h, err)
+		}
+		m.Exec(fmt.Sprint("SET GLOBAL server_id = ", 2+i))
+		if h, err := d.Renew(t.Context(), lost); !errors.Is(err, remote.ErrMoved) || h.ID != want {
+			t.Errorf("%q: at another server: %+v, %v", want, h, err)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func once(ctx context.Context, db *handle, fn func(c *sql.Conn) error) error {
 func attempt(ctx context.Context, db *handle, fn func(c *sql.Conn) error) (lost bool, err error) {
 	defer func() {
 		// A request that was given up closes its connection, too; that says nothing of the server.
-		if (gone(err) || errors.Is(err, errMoved)) && ctx.Err() == nil {
+		if (gone(err) || errors.Is(err, remote.ErrMoved)) && ctx.Err() == nil {
 			db.drop()
 		}
 	}()

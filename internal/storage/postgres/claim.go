@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -36,12 +35,11 @@ const nowMillis = `(extract(epoch FROM clock_timestamp())*1000)::bigint`
 // timeline is a number that a replica changes when it becomes the primary: it may lack what the one before it had acknowledged.
 const timeline = `(CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END)`
 
-// errMoved says that the fence was claimed at another server, which this one is a copy of.
-var errMoved = fmt.Errorf("%w: another server is the database now", remote.ErrLost)
-
 // value is the entry, in SQL, of the parameters id, holder and milliseconds.
-func (f fence) value() string {
-	return `convert_to(json_build_object('id', $2::text, 'holder', $3::text, 'until', ` + nowMillis + ` + $4::bigint, 'timeline', ` + f.timeline + `)::text, 'UTF8')`
+func (f fence) value() string { return f.entry(`$2::text`, `$3::text`, nowMillis+` + $4::bigint`) }
+
+func (f fence) entry(id, holder, until string) string {
+	return `convert_to(json_build_object('id', ` + id + `, 'holder', ` + holder + `, 'until', ` + until + `, 'timeline', ` + f.timeline + `)::text, 'UTF8')`
 }
 
 // Claim implements remote.Lock.
@@ -59,7 +57,7 @@ ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
 // rowWait is how long a renewal waits for the fence's row, which a writer holds until it has committed.
 const rowWait = "1s"
 
-// Renew implements remote.Lock. ErrLost says that another server is the database now. While a writer holds the row for longer, it looks whose the row is: nobody has taken it.
+// Renew implements remote.Lock. ErrMoved says that another server is the database now. While a writer holds the row for longer, it looks whose the row is: nobody has taken it.
 func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
 	// What is taken anew may be on whichever server is the database now; what is renewed may not.
 	err = f.pool.once(ctx, func(conn *pgconn.PgConn) error {
@@ -70,8 +68,8 @@ func (f fence) Renew(ctx context.Context, c remote.Claim) (h remote.Holder, err 
 		}
 		if err == nil && n == 0 {
 			var moved bool
-			if h, moved, err = f.look(ctx, conn); err == nil && h.ID == c.ID && moved {
-				err = errMoved
+			if h, moved, err = f.look(ctx, conn); err == nil && moved {
+				err = remote.ErrMoved
 			}
 		}
 		if err == nil && (n == 1 || h.ID == c.ID) {
@@ -120,12 +118,12 @@ func (f fence) look(ctx context.Context, conn *pgconn.PgConn) (h remote.Holder, 
 	if err != nil {
 		return h, false, errs.New(errs.Failed, "the entry %q of the table was not written by arca: %w", fencePath, err)
 	}
-	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-at) * time.Millisecond}, row.Timeline != string(rows[0][2]), nil
+	return remote.Holder{ID: row.ID, Value: row.Holder, Left: time.Duration(row.Until-at) * time.Millisecond}, remote.Moved(row.Timeline, string(rows[0][2])), nil
 }
 
 // Release implements remote.Lock.
 func (f fence) Release(ctx context.Context, id string) error {
-	_, err := f.pool.exec(ctx, `UPDATE `+f.table+` AS f SET value = convert_to(json_build_object('id', '', 'holder', '', 'until', 0)::text, 'UTF8')
+	_, err := f.pool.exec(ctx, `UPDATE `+f.table+` AS f SET value = `+f.entry(`''`, `''`, `0`)+`
 WHERE path = $1 AND key = '' AND convert_from(f.value, 'UTF8')::json->>'id' = $2`, textParam(fencePath), textParam(id))
 	return err
 }

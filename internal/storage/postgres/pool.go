@@ -118,7 +118,7 @@ func (p *pool) once(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	}
 	err = fn(c.PgConn)
 	lost := broken(c.PgConn, err) && ctx.Err() == nil
-	if lost || errors.Is(err, errMoved) { // so are the others, or with the server before this one
+	if lost || errors.Is(err, remote.ErrMoved) { // so are the others, or with the server before this one
 		p.drop()
 	}
 	p.give(c, err)

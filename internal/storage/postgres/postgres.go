@@ -275,7 +275,7 @@ func held(rows [][][]byte) error {
 	case len(rows) == 0:
 		return remote.ErrFenced
 	case string(rows[0][2]) != "true":
-		return errMoved
+		return remote.ErrMoved
 	}
 	return nil
 }

@@ -208,6 +208,41 @@ func TestReplica(t *testing.T) {
 	}
 }
 
+// TestPromotedEarlier: a replica takes the place of the server that lacks the newest claim, and has what was before: that of an earlier process, or that
+// it was given back.
+func TestPromotedEarlier(t *testing.T) {
+	t.Parallel()
+	p := database.NewPostgres(t)
+	cfg := postgres.Config{URL: p.NewDatabase()}
+	for _, given := range []bool{false, true} {
+		d := open(t, cfg)
+		earlier := remote.Claim{ID: "earlier", Value: "{}", TTL: time.Minute, Steal: true}
+		if _, err := d.Claim(t.Context(), earlier); err != nil {
+			t.Fatal(err)
+		}
+		want := earlier.ID
+		if given {
+			want = ""
+			if err := d.Release(t.Context(), earlier.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lost := remote.Claim{ID: "lost", Value: "{}", TTL: time.Minute}
+		if h, err := d.Renew(t.Context(), lost); err != nil || h.ID != want {
+			t.Errorf("given back %t: at the same server: %+v, %v", given, h, err)
+		}
+		p.Stop()
+		_, _ = d.Get(t.Context(), "k") // in vain
+		p.StartPromoted()
+		if h, err := d.Renew(t.Context(), lost); !errors.Is(err, remote.ErrMoved) || h.ID != want {
+			t.Errorf("given back %t: at another server: %+v, %v", given, h, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // testReadOnly has a server say that it only reads by now: its connection is closed, and so is that to where the next attempt led.
 func testReadOnly(t *testing.T, p *database.Postgres) {
 	d := open(t, postgres.Config{URL: p.NewDatabase()})

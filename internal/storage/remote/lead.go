@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -191,7 +192,8 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 func usable(ttl time.Duration) int64 { return int64(ttl) * 9 / 10 }
 
 // isTaken reports whether another server has taken the fence from this one, which is alone: it does not take it back. It does where it
-// finds an earlier claim of its own, which came late: the network had held it up.
+// finds an earlier claim of its own, which came late, as the network had held it up; and where the database is another that lacks this one's claim,
+// unless somebody renews what is there.
 func (s *Store) isTaken(ctx context.Context, before string) bool {
 	s.mu.Lock()
 	fenced, known := errors.Is(s.trouble, ErrFenced), s.taken == before
@@ -200,10 +202,12 @@ func (s *Store) isTaken(ctx context.Context, before string) bool {
 		return before != "" && fenced
 	}
 	h, err := s.ask(ctx, s.cfg.Driver.Renew, Claim{ID: before, Value: s.value(), TTL: fenceTTL})
-	if s.own(h.ID) { // also where it was claimed at a server that is the database no longer (ErrLost)
+	switch {
+	case s.own(h.ID):
 		return false
-	}
-	if err != nil {
+	case errors.Is(err, ErrMoved):
+		return h.ID != "" && h.Left > 0 // for now
+	case err != nil:
 		return true // for now
 	}
 	s.mu.Lock()
@@ -403,9 +407,9 @@ func (t *term) wait(pause time.Duration) bool {
 func (s *Store) renew(t *term, start int64) error {
 	if s.Alone() {
 		h, err := s.ask(t.ctx, s.cfg.Driver.Renew, s.renewal(t, fenceTTL))
-		if err == nil && h.ID != t.id {
+		if h.ID != t.id && (err == nil || errors.Is(err, ErrMoved)) {
 			s.setTrouble(errs.New(errs.Unavailable, "%w: only one server may use it, unless ha_enabled is set", ErrFenced))
-			err = ErrFenced
+			err = cmp.Or(err, ErrFenced)
 		}
 		if err == nil {
 			t.fenced = start

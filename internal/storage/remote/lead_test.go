@@ -310,37 +310,63 @@ func TestOwnLateClaim(t *testing.T) {
 	}
 }
 
-// TestOwnClaimMoved: what another server had taken from one that is alone was lost with the database. The replica that takes its place shows
-// the claim of that one, which begins anew.
-func TestOwnClaimMoved(t *testing.T) {
+// TestMoved has a replica take the place of the database of a server that is alone, without the claim of that. Whether a renewal or a write finds it, the
+// server begins anew, unless another renews the claim that is there; a connection that was lost is no reason to take that.
+func TestMoved(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := &moved{driver: driver{place: &place{claimed: map[string]time.Time{}}, write: remote.ErrFenced}}
-		s := remote.New(remote.Config{Driver: d, Name: "test"})
-		leads := 0
-		s.Bind(remote.Events{Lead: func() { leads++ }})
-		if err := s.Start(t.Context()); err != nil {
-			t.Fatal(err)
+	for _, c := range []struct {
+		name  string
+		there remote.Holder // own is the claim of before
+		err   error
+		leads int
+	}{
+		{"its own claim", remote.Holder{ID: own, Left: time.Second}, remote.ErrMoved, 2},
+		{"its own claim, as the connection is lost", remote.Holder{ID: own, Left: time.Second}, remote.ErrLost, 2},
+		{"given back before", remote.Holder{Left: -time.Hour}, remote.ErrMoved, 2},
+		{"that of an earlier process", remote.Holder{ID: "earlier", Left: -time.Second}, remote.ErrMoved, 2},
+		{"that of another, which renews it", remote.Holder{ID: "of another", Left: time.Second}, remote.ErrMoved, 1},
+		{"that of another, as the connection is lost", remote.Holder{ID: "of another", Left: -time.Second}, remote.ErrLost, 1},
+		{"that of another, at the same server", remote.Holder{ID: "of another", Left: -time.Second}, nil, 1},
+	} {
+		for _, write := range []bool{true, false} {
+			if !write && errors.Is(c.err, remote.ErrLost) && !errors.Is(c.err, remote.ErrMoved) {
+				continue // the term ends, and nothing more is known
+			}
+			synctest.Test(t, func(t *testing.T) {
+				d := &moved{driver: driver{place: &place{claimed: map[string]time.Time{}}, write: remote.ErrFenced}, there: c.there, err: c.err}
+				s := remote.New(remote.Config{Driver: d, Name: "test"})
+				leads := 0
+				s.Bind(remote.Events{Lead: func() { leads++ }})
+				if err := s.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				defer s.Stop()
+				d.away.Store(true)
+				if write {
+					if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}}); !errors.Is(err, storage.ErrNotApplied) {
+						t.Errorf("%s: a write: %v", c.name, err)
+					}
+				}
+				pause := time.NewTimer(10 * time.Second)
+				<-pause.C
+				synctest.Wait()
+				if leads != c.leads || s.Leading() != (c.leads == 2) {
+					t.Errorf("%s: write %t: it led %d times, and leads: %t", c.name, write, leads, s.Leading())
+				}
+			})
 		}
-		defer s.Stop()
-		d.away.Store(true)
-		if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("1")}}); !errors.Is(err, storage.ErrNotApplied) {
-			t.Errorf("a write that another server keeps out: %v", err)
-		}
-		pause := time.NewTimer(3 * time.Second)
-		<-pause.C
-		synctest.Wait()
-		if leads != 2 || !s.Leading() {
-			t.Errorf("it led %d times, and leads: %t", leads, s.Leading())
-		}
-	})
+	}
 }
 
-// A moved driver has its fence at another server until it is claimed.
+// A moved driver has its fence at another server until it is claimed; what is there instead is another's, or own.
 type moved struct {
 	driver
-	away atomic.Bool
+	away  atomic.Bool
+	there remote.Holder
+	err   error
 }
+
+const own = "own"
 
 func (d *moved) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
 	d.away.Store(false)
@@ -348,11 +374,14 @@ func (d *moved) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error
 }
 
 func (d *moved) Renew(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	h, err := d.driver.Renew(ctx, c)
-	if d.away.Load() {
-		err = remote.ErrLost
+	if !d.away.Load() {
+		return d.driver.Renew(ctx, c)
 	}
-	return h, err
+	h := d.there
+	if h.ID == own {
+		h.ID = c.ID
+	}
+	return h, d.err
 }
 
 // A fenced driver refuses every write. It loses the first claim, if it should.

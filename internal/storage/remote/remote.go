@@ -50,7 +50,7 @@ type Lock interface {
 	Claim(ctx context.Context, c Claim) (Holder, error)
 	// Renew lengthens the lease of an earlier claim, even if it has run out, as long as nobody has claimed the lock or given it
 	// back since, and returns who has it then. It never takes the lock: the Holder is another than c.ID, or nobody, where it is
-	// not known that c.ID has had it all the time. With ErrLost the Holder may be c.ID: that was at another server.
+	// not known that c.ID has had it all the time. With ErrMoved it may be c.ID: that was at another server, as any other's claim then.
 	Renew(ctx context.Context, c Claim) (Holder, error)
 	// Release gives it back, if it is id's.
 	Release(ctx context.Context, id string) error
@@ -91,7 +91,13 @@ var (
 	// ErrLost says that nothing was written, and that the connection was lost or refused for good: another server may be the
 	// database now, and lack what this one had acknowledged. A renewal of the fence may say so, too.
 	ErrLost = errors.New("the connection was lost")
+	// ErrMoved is ErrLost where the fence shows it: whoever holds it has claimed it at another server, which this one is a copy of. A later claim,
+	// of whomever, may be missing.
+	ErrMoved = fmt.Errorf("%w: another server is the database now", ErrLost)
 )
+
+// Moved reports whether a fence was claimed at another server than the one where it is read. "" is a server that does not tell which it is.
+func Moved(claimed, here string) bool { return claimed != "" && here != "" && claimed != here }
 
 // Config of a Store.
 type Config struct {
