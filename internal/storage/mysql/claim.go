@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	driver "github.com/go-sql-driver/mysql"
@@ -31,6 +32,23 @@ type Lock struct {
 
 // server is different at each server of a replication: it asks for server_id to be so.
 const server = "CONCAT(@@global.server_id, ' ', @@hostname, ':', @@port)"
+
+// identify finds out whether the server tells which it is. Of proxies, and of databases that only speak like MySQL, not all do.
+func (d *Driver) identify(ctx context.Context) error {
+	var id sql.NullString
+	err := d.db.QueryRowContext(ctx, "SELECT "+server).Scan(&id)
+	var refused *driver.MySQLError
+	switch {
+	case err == nil && id.Valid:
+		return nil
+	case errors.As(err, &refused) && !slices.Contains([]uint16{errSyntax, errNoVariable, errNotPermitted, errNotSupported, errVariableScope}, refused.Number),
+		err != nil && refused == nil:
+		return clear(err)
+	}
+	d.log.Info("the database does not tell which server it is: that another has taken its place shows by lost connections only", "error", err)
+	d.server = "''"
+	return nil
+}
 
 type lockRow struct {
 	ID     string `json:"id"`

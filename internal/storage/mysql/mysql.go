@@ -152,7 +152,11 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	writes.SetConnMaxIdleTime(idleTime)
 	d := &Driver{db: newHandle(db, &cfg), table: quote(cfg.Database) + "." + quote(cfg.Table), log: cfg.Log}
 	d.Lock = &Lock{db: newHandle(writes, &few, d.db), table: d.table, key: "vault_key", value: "vault_value", name: fenceKey, server: server}
-	if err := d.prepare(ctx, &cfg); err != nil {
+	err = d.prepare(ctx, &cfg)
+	if err == nil {
+		err = d.identify(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil

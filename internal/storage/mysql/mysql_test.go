@@ -1,11 +1,16 @@
 package mysql_test
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -76,6 +81,7 @@ func TestMySQL(t *testing.T) {
 	t.Run("demoted", func(t *testing.T) { testDemoted(t, m) })
 	t.Run("another server", func(t *testing.T) { testAnother(t, m, config()) })
 	t.Run("another server, earlier", func(t *testing.T) { testAnotherEarlier(t, m, config()) })
+	t.Run("a server that does not tell", func(t *testing.T) { testUntold(t, m, config) })
 	t.Run("lost", func(t *testing.T) {
 		remotetest.TestLost(t, remote.Config{Driver: open(t, config())}, remotetest.Outage{
 			Stop: m.Stop, Start: m.Start, Pause: m.Pause, Continue: m.Continue,
@@ -211,6 +217,73 @@ func testAnotherEarlier(t *testing.T, m *database.MariaDB, cfg mysql.Config) {
 		if h, err := d.Renew(t.Context(), lost); !errors.Is(err, remote.ErrMoved) || h.ID != want {
 			t.Errorf("%q: at another server: %+v, %v", want, h, err)
 		}
+	}
+}
+
+// through is the address of a proxy to a server, which replaces one word of what clients send with another that is as long.
+func through(t *testing.T, server, word, by string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); all.Wait() }) // clients have closed their connections before
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", server)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			all.Go(func() { _, _ = io.Copy(client, up); _ = client.Close() }) // till either closes
+			all.Go(func() {
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := client.Read(buf)
+					_, _ = up.Write(bytes.ReplaceAll(buf[:n], []byte(word), []byte(by))) // of no bytes at the end
+					if err != nil {
+						break
+					}
+				}
+				_ = up.Close() // with the client's end
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// testUntold has a server that does not tell which it is, as a proxy or one that only speaks like MySQL: it is used without. Other refusals end the start.
+func testUntold(t *testing.T, m *database.MariaDB, config func() mysql.Config) {
+	cfg := config()
+	cfg.Address = through(t, m.Address(), "@@hostname", "@@hostnot_")
+	var said bytes.Buffer
+	cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+	d := open(t, cfg)
+	defer func() { _ = d.Close() }()
+	defer m.Exec("SET GLOBAL server_id = 1")
+	if n := strings.Count(said.String(), "does not tell which server it is"); n != 1 {
+		t.Errorf("it said: %s", said.String())
+	}
+	c := remote.Claim{ID: "term", Value: "{}", TTL: time.Minute, Steal: true}
+	if _, err := d.Claim(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	m.Exec("SET GLOBAL server_id = 2")
+	if h, err := d.Renew(t.Context(), c); err != nil || h.ID != c.ID {
+		t.Errorf("a renewal: %+v, %v", h, err)
+	}
+	if err := d.Write(t.Context(), c.ID, &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}, nil); err != nil {
+		t.Errorf("a write: %v", err)
+	}
+	cfg.Address = through(t, m.Address(), "@@hostname", "nocolumn_1")
+	if other, err := mysql.Open(t.Context(), cfg); err == nil {
+		t.Error("it is opened whatever the refusal")
+		_ = other.Close()
 	}
 }
 

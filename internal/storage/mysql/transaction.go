@@ -91,10 +91,15 @@ func readOnly(e *driver.MySQLError) bool {
 // Errors of the server.
 const (
 	errShutdown      = 1053
+	errSyntax        = 1064
 	errPacketTooBig  = 1153
 	errDuringCommit  = 1180
 	errLockWait      = 1205
+	errNoVariable    = 1193
 	errDeadlock      = 1213
+	errNotPermitted  = 1227
+	errNotSupported  = 1235
+	errVariableScope = 1238
 	errNoTable       = 1146
 	errNoColumn      = 1054
 	errReadOnly      = 1290
