@@ -49,7 +49,7 @@ dev: build ## build and start a dev server (ADDR=127.0.0.1:8200 ROOT=root), whic
 run: dev
 
 test: ## run all tests, with the race detector where it can be had
-	@tools/packages.sh; race=$$(tools/race.sh) && set -x && $(GO) test $$race $(if $(RUN),-run '$(RUN)') $(PKG)
+	@tools/packages.sh; race=$$(tools/race.sh) && set -x && $(GO) test -timeout 30m $$race $(if $(RUN),-run '$(RUN)') $(PKG)
 	@[ '$(PKG)' != ./... ] || [ -z "$$(tools/race.sh)" ] || { set -x; CGO_ENABLED=1 $(GO) test -race -tags pkcs11 ./internal/server/hsm ./internal/server/seals ./internal/server/kms; }
 
 race: ## run all tests with the race detector, ten times, in random order
