@@ -88,6 +88,7 @@ type config struct {
 	BindDN        string        `json:"binddn,omitempty"`
 	BindPass      string        `json:"bindpass,omitempty"`
 	NextPass      string        `json:"nextpass,omitempty"` // what config/rotate-root changes bindpass to
+	PastPass      string        `json:"pastpass,omitempty"` // what it would have changed it to, before a bindpass was written
 	GroupDN       string        `json:"groupdn,omitempty"`
 	GroupFilter   string        `json:"groupfilter"`
 	GroupAttr     string        `json:"groupattr"`
@@ -203,7 +204,6 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 		{&c.URL, in.URL},
 		{&c.UserDN, in.UserDN},
 		{&c.BindDN, in.BindDN},
-		{&c.BindPass, in.BindPass},
 		{&c.GroupDN, in.GroupDN},
 		{&c.GroupFilter, in.GroupFilter},
 		{&c.GroupAttr, in.GroupAttr},
@@ -221,6 +221,12 @@ func (e *Engine) writeConfig(_ context.Context, call *engine.Call, in configIn) 
 		if len(*f.to) > 64<<10 {
 			return nil, errs.New(errs.Invalid, "a value of the configuration is longer than 64 KiB")
 		}
+	}
+	if in.BindPass != nil {
+		if len(*in.BindPass) > 64<<10 {
+			return nil, errs.New(errs.Invalid, "bindpass is longer than 64 KiB")
+		}
+		c.replacePassword(*in.BindPass)
 	}
 	param.Take(&c.Insecure, in.Insecure)
 	param.Take(&c.StartTLS, in.StartTLS)

@@ -63,7 +63,7 @@ type account struct {
 // by is a configuration as one text, but for the password of binddn: that it is rotated meanwhile changes nothing for those who log in.
 func (c *config) by() string {
 	now := *c
-	now.BindPass, now.NextPass = "", ""
+	now.BindPass, now.NextPass, now.PastPass = "", "", ""
 	raw, err := json.Marshal(&now)
 	if err != nil {
 		return "" // it holds nothing that cannot be encoded

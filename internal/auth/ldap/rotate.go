@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -20,25 +18,35 @@ import (
 
 // The password of binddn is changed by config/rotate-root to one that nobody but this server knows. It must not be lost, whatever fails
 // between the directory and the store: so the next one is stored before the directory hears of it, and when binddn's password is not accepted
-// the next is tried.
+// the next is tried. No answer of a directory has it forgotten, for it may still come into force: only a bindpass that is written makes another,
+// and even then the one before stays to be tried.
 
 // newPassword makes a password of 260 bits, with characters of four kinds, as Active Directory asks for three.
 func newPassword() string { return rand.Text() + "-" + strings.ToLower(rand.Text()) }
 
 // bindSelf binds as binddn, and returns the password that holds.
 func (c *config) bindSelf(conn *ldap.Conn) (password string, err error) {
-	err = conn.Bind(c.BindDN, c.BindPass)
-	if err == nil || c.NextPass == "" || !ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
-		return c.BindPass, err
+	for _, password = range []string{c.BindPass, c.NextPass, c.PastPass} {
+		if password == "" && err != nil {
+			continue
+		}
+		if err = conn.Bind(c.BindDN, password); !ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
+			break
+		}
 	}
-	return c.NextPass, conn.Bind(c.BindDN, c.NextPass)
+	return password, err
 }
 
-// A rotation is what came of asking a directory for one.
-type rotation struct {
-	next    string // the password that was to be binddn's
-	refused error  // why it is not; nil where it is
+// replacePassword takes a password that the operator gives binddn.
+func (c *config) replacePassword(password string) {
+	if password != "" && password != c.BindPass {
+		c.NextPass, c.PastPass = newPassword(), c.NextPass
+	}
+	c.BindPass = password
 }
+
+// A rotated password is that which binddn has now.
+type rotated string
 
 func (e *Engine) rotateRoot(_ context.Context, call *engine.Call, _ engine.None) (*engine.Response, error) {
 	c, err := storage.GetJSON[config](call.Tx, configKey)
@@ -52,26 +60,17 @@ func (e *Engine) rotateRoot(_ context.Context, call *engine.Call, _ engine.None)
 	case c.NextPass == "": // stored by a version that did not rotate
 		return nil, errs.New(errs.Precondition, "write the configuration once more, with nothing changed, and then rotate")
 	}
-	got, ok := call.Asked.(rotation)
+	now, ok := call.Asked.(rotated)
 	switch {
 	case !ok:
 		return nil, engine.Ask(func(ctx context.Context) (any, error) { return e.rotate(ctx, call.Mount.Accessor, c) })
-	case got.refused == nil && got.next == c.BindPass: // another request has stored it
+	case string(now) == c.BindPass: // another request has stored it
 		return nil, nil
-	case got.next != c.NextPass:
+	case string(now) != c.NextPass:
 		return nil, errs.New(errs.Unavailable, "the configuration was changed meanwhile: rotate again")
-	case got.refused != nil: // which may be for ever: it had this password before, for one
-		c.NextPass = newPassword()
-		return refused(got.refused), storage.PutJSON(call.Tx, configKey, c)
 	}
-	c.BindPass, c.NextPass = c.NextPass, newPassword()
+	c.BindPass, c.NextPass, c.PastPass = c.NextPass, newPassword(), ""
 	return nil, storage.PutJSON(call.Tx, configKey, c)
-}
-
-// refused is the answer of a request that failed, and stores something all the same.
-func refused(err error) *engine.Response {
-	body, _ := json.Marshal(map[string][]string{"errors": {err.Error()}}) // texts can be encoded
-	return &engine.Response{Raw: &engine.Raw{Status: http.StatusBadRequest, Body: body}}
 }
 
 // rotate has the directory take the next password. One request does it at a time: one that was held up would set a password that is the next no more.
@@ -87,7 +86,7 @@ func (e *Engine) rotate(ctx context.Context, mount string, c *config) (any, erro
 			return nil, errBindSelf
 		}
 		if held == c.NextPass {
-			return rotation{next: c.NextPass}, nil
+			return rotated(c.NextPass), nil
 		}
 		err = c.change(conn, held)
 		if err != nil && !errs.Is(err, errs.Invalid) {
@@ -96,9 +95,9 @@ func (e *Engine) rotate(ctx context.Context, mount string, c *config) (any, erro
 		taken := conn.Bind(c.BindDN, c.NextPass) == nil // some take the one before for a while, and refuse to change it once more
 		switch {
 		case taken:
-			return rotation{next: c.NextPass}, nil
+			return rotated(c.NextPass), nil
 		case err != nil:
-			return rotation{next: c.NextPass, refused: err}, nil
+			return nil, err
 		}
 		return nil, errs.New(errs.Unavailable, "ldap operation failed: the server has taken a new password of binddn and does not accept it yet: rotate again")
 	})

@@ -10,10 +10,7 @@ import (
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 
-	"arca/internal/engine"
 	"arca/internal/errs"
-	"arca/internal/storage"
-	"arca/internal/storage/storagetest"
 )
 
 // A directory is a server with one person, whose password can be changed in the ways that it knows.
@@ -145,11 +142,8 @@ func TestRotate(t *testing.T) {
 			c.URL, c.BindDN, c.BindPass, c.NextPass = d.serve(t), "cn=arca", "first", newPassword()
 			e := New()
 			got, err := e.rotate(t.Context(), "a", c)
-			if r, ok := got.(rotation); ok && r.refused != nil {
-				err = r.refused
-			}
 			switch {
-			case test.kind == 0 && (err != nil || got != (rotation{next: c.NextPass})):
+			case test.kind == 0 && (err != nil || got != rotated(c.NextPass)):
 				t.Fatalf("got %v, %v", got, err)
 			case test.kind != 0 && (errs.KindOf(err) != test.kind || strings.Contains(err.Error(), "what it was sent")):
 				t.Fatalf("got %v, %v", got, err)
@@ -165,36 +159,37 @@ func TestRotate(t *testing.T) {
 				t.Errorf("binddn cannot bind: %v", err)
 			}
 			again, err := e.rotate(t.Context(), "a", c)
-			if err != nil || again != (rotation{next: c.NextPass}) || strings.Contains(d.changed(), ";") {
+			if err != nil || again != rotated(c.NextPass) || strings.Contains(d.changed(), ";") {
 				t.Errorf("again: %v, %v, changed by %q", again, err, d.changed())
 			}
 		})
 	}
 }
 
-// A password that the directory refuses is not tried again.
-func TestRotateRefused(t *testing.T) {
+// What was refused, or is not known to have been taken, is tried until another has been: also when a password was given meanwhile.
+func TestRotateKeeps(t *testing.T) {
 	t.Parallel()
-	db := storage.Open(storagetest.NewMap(), storage.Config{})
-	defer db.Close()
-	err := db.Update(t.Context(), func(tx storage.Tx) error {
-		c := standard()
-		c.BindDN, c.BindPass, c.NextPass = "cn=arca", "first", "second"
-		if err := storage.PutJSON(tx, configKey, c); err != nil {
-			return err
-		}
-		call := &engine.Call{Tx: tx, Asked: rotation{next: "second", refused: errs.New(errs.Invalid, "no")}}
-		out, err := New().rotateRoot(t.Context(), call, engine.None{})
-		if err != nil || out.Raw == nil || out.Raw.Status != 400 || string(out.Raw.Body) != `{"errors":["no"]}` {
-			t.Errorf("answered %+v, %v", out, err)
-		}
-		now, err := storage.GetJSON[config](tx, configKey)
-		if err != nil || now.BindPass != "first" || now.NextPass == "second" || now.NextPass == "" {
-			t.Errorf("the passwords are %q and %q, %v", now.BindPass, now.NextPass, err)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	d := &directory{abilities: []string{modifyPassword}, password: "first", mute: true}
+	c := standard()
+	c.URL, c.BindDN = d.serve(t), "cn=arca"
+	c.replacePassword("first")
+	e := New()
+	if _, err := e.rotate(t.Context(), "a", c); err == nil {
+		t.Fatal("a directory that hangs up has rotated")
+	}
+	c.replacePassword("first") // again, with all else of the configuration
+	lost := c.NextPass
+	c.replacePassword("other")
+	if c.NextPass == lost || c.NextPass == "" || c.PastPass != lost {
+		t.Error("a given password does not have another made")
+	}
+	d.mu.Lock()
+	d.mute = false
+	d.mu.Unlock()
+	if got, err := e.rotate(t.Context(), "a", c); err != nil || got != rotated(c.NextPass) {
+		t.Errorf("rotated to %v, %v", got, err)
+	}
+	if held, err := e.with(t.Context(), "a", c, func(conn *ldap.Conn) (any, error) { return c.bindSelf(conn) }); err != nil || held != c.NextPass {
+		t.Errorf("binddn binds with %v, %v", held, err)
 	}
 }
