@@ -203,7 +203,7 @@ func (m *Manager) tendWrap(ctx context.Context, u *unsealed, leads bool) bool {
 	c := u.config
 	switch {
 	case c.hasWrap() && len(u.root) != wholeBytes:
-		return m.askWrap(ctx, u)
+		return m.takeWrap(ctx, u) || m.askWrap(ctx, u)
 	case c.hasWrap():
 		return u.ring.WrapRing() == nil && m.Reload(ctx) == nil // it had joined a cluster before the store was here
 	case !leads || !c.auto() || !m.wanted.Load():
@@ -214,6 +214,24 @@ func (m *Manager) tendWrap(ctx context.Context, u *unsealed, leads bool) bool {
 		m.cfg.Log.Warn("make a seal-wrap key", "error", err)
 	}
 	return err == nil
+}
+
+// takeWrap takes up the seal-wrap key where it lies under the root key: another node may have made it, or this one in a commit of which it did
+// not hear.
+func (m *Manager) takeWrap(ctx context.Context, u *unsealed) bool {
+	if u.config.SealWrap == nil {
+		return false
+	}
+	record, err := m.wrapRecord(ctx)
+	if err != nil {
+		return false // askWrap tells of it
+	}
+	ring := u.openWrap(u.config, record, nil)
+	if ring == nil {
+		return false
+	}
+	ring.Wipe()
+	return m.Reload(ctx) == nil && u.ring.WrapRing() != nil
 }
 
 // askWrap asks the seals for the seal-wrap key. It takes none that does not open the stored seal-wrap keyring: where that is

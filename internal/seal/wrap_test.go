@@ -615,3 +615,27 @@ func TestSealWrapIsLoadedOnce(t *testing.T) {
 	}
 	n.reads(t, "a")
 }
+
+// A node that has heard late of a seal-wrap key under the root key takes it from there, though no seal has it yet.
+func TestSealWrapUnderTheRootKey(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	k := newSealed(1)
+	n := configured(t, newNode(t, shared{newStore(t)}), named("one", k))
+	aged(t, n, mustInit(t, n, 1, 1).Shares[0], k)
+	mustOpen(t, n)
+	other := mustOpen(t, configured(t, newNode(t, n.backend), named("one", k)))
+	if err := other.WantWrap(ctx); err != nil {
+		t.Fatal(err)
+	}
+	k.set(func() { k.down = true })
+	n.takeStored(ctx, n.state.Load().open)
+	if n.ring.WrapRing() != nil {
+		t.Fatal("it has the key: this shows nothing")
+	}
+	n.tend(ctx)
+	if !n.putWrapped(t, "a", "v") {
+		t.Error("not wrapped")
+	}
+	other.reads(t, "a")
+}
