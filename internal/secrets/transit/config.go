@@ -169,7 +169,7 @@ func (e *Engine) hash(_ context.Context, _ *engine.Call, in hashIn) (*engine.Res
 // decode64 reads the base64 of an input.
 func decode64(text []byte) ([]byte, error) {
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(out, text)
+	n, err := decodeBase64(out, text)
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "unable to decode input as base64: %s", err.Error())
 	}

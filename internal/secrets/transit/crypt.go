@@ -98,7 +98,7 @@ func (w *worker) options(it *item) (o keyring.CryptOptions, err error) {
 // decodePlain reads base64; its error is that of the library, as Vault shows it.
 func decodePlain(text []byte) ([]byte, error) {
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(out, text)
+	n, err := decodeBase64(out, text)
 	if err != nil {
 		return nil, errs.With(errs.Invalid, err)
 	}
@@ -132,7 +132,7 @@ func (w *worker) encrypt(dst, plaintext []byte, version int, o keyring.CryptOpti
 		return nil, 0, err
 	}
 	w.note = sealed
-	return w.e.base64.append(appendPrefix(dst, n), sealed), n, nil
+	return appendBase64(appendPrefix(dst, n), sealed), n, nil
 }
 
 var (
@@ -148,7 +148,7 @@ func (w *worker) decrypt(it *item, o keyring.CryptOptions) ([]byte, error) {
 		return nil, err
 	}
 	w.room = grow(w.room, base64.StdEncoding.DecodedLen(len(text)))
-	size, err := base64.StdEncoding.Decode(w.room, text)
+	size, err := decodeBase64(w.room, text)
 	if err != nil {
 		return nil, errCiphertext64
 	}
@@ -251,7 +251,7 @@ func (w *worker) encryptItem(r *results, it *item) error {
 		return err
 	}
 	w.room = grow(w.room, base64.StdEncoding.DecodedLen(len(it.plaintext)))
-	size, err := base64.StdEncoding.Decode(w.room, it.plaintext)
+	size, err := decodeBase64(w.room, it.plaintext)
 	if err != nil {
 		return errs.With(errs.Invalid, err)
 	}
@@ -338,7 +338,7 @@ func (e *Engine) decrypt(ctx context.Context, call *engine.Call, in decryptIn) (
 		case err == nil:
 			r.open()
 			r.name("plaintext")
-			r.out = append(base64.StdEncoding.AppendEncode(append(r.out, '"'), plain), '"')
+			r.out = append(appendBase64(append(r.out, '"'), plain), '"')
 			r.close(it, false)
 		case !batch || !shown(err):
 			return nil, err

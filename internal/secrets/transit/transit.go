@@ -29,16 +29,15 @@ import (
 
 // An Engine is the type transit.
 type Engine struct {
-	ring   *keyring.Ring
-	base64 *encoder
-	slow   chan struct{} // holds one value for each RSA key in the making
+	ring *keyring.Ring
+	slow chan struct{} // holds one value for each RSA key in the making
 }
 
 var _ engine.Engine = (*Engine)(nil)
 
 // New makes the engine.
 func New() *Engine {
-	return &Engine{ring: keyring.New(), base64: newEncoder(), slow: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	return &Engine{ring: keyring.New(), slow: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 }
 
 // Type implements engine.Engine.
