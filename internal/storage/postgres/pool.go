@@ -58,6 +58,7 @@ func newPool(cfg Config) (*pool, error) {
 		c.RuntimeParams["application_name"] = "arca"
 	}
 	c.RuntimeParams["client_encoding"] = "UTF8"
+	c.ValidateConnect = primary(c.ValidateConnect)
 	if cfg.MaxOpen <= 0 {
 		cfg.MaxOpen = defaultOpen
 	}
@@ -68,6 +69,35 @@ func newPool(cfg Config) (*pool, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &pool{cfg: c, log: cfg.Log, slots: make(chan struct{}, cfg.MaxOpen), most: cfg.MaxIdle}, nil
+}
+
+// errReplica refuses a connection with a server that only follows another: what is read there may be old.
+var errReplica = errors.New("this server only reads (a replica?); name the primary in connection_url")
+
+// primary has no connection lead to a replica, also where connection_url names several servers, or a name that stands for them: then the next one
+// is tried. wanted is what target_session_attrs asks for besides; nil for nothing. A database that cannot say whether it is a replica is taken for none.
+func primary(wanted pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, c *pgconn.PgConn) error {
+		rows, err := query(ctx, c, `SELECT pg_is_in_recovery()::text`)
+		var refused *pgconn.PgError
+		switch {
+		case errors.As(err, &refused): // it does not know the question
+		case err != nil:
+			return err
+		case len(rows) == 1 && string(rows[0][0]) == "true":
+			return errReplica
+		}
+		if wanted == nil {
+			return nil
+		}
+		return wanted(ctx, c)
+	}
+}
+
+// atReplicas reports whether an attempt to connect has found replicas, and no server that may be the primary and takes no more connections.
+func atReplicas(err error) bool {
+	var refused *pgconn.PgError
+	return errors.Is(err, errReplica) && !errors.As(err, &refused)
 }
 
 func (p *pool) close() {
@@ -163,7 +193,10 @@ func (p *pool) dial(ctx context.Context) (conn, error) {
 	drops := p.drops
 	p.mu.Unlock()
 	c, err := pgconn.ConnectConfig(ctx, p.cfg)
-	if err != nil {
+	switch {
+	case atReplicas(err): // another is the primary, or is to become it
+		return conn{}, errs.New(errs.Unavailable, "PostgreSQL: %w (%w)", errReplica, remote.ErrLost)
+	case err != nil:
 		return conn{}, errs.New(errs.Unavailable, "PostgreSQL cannot be reached: %s", strings.ReplaceAll(err.Error(), "\n\t", " "))
 	}
 	return conn{c, drops}, nil

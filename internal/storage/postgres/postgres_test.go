@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -181,7 +182,7 @@ func TestPromoted(t *testing.T) {
 	}
 }
 
-// TestReplica: what is connected with is a replica by now. A write there ends the term, also by a connection that a read has made since.
+// TestReplica: what is connected with is a replica by now. Nothing is read there, and a write ends the term.
 func TestReplica(t *testing.T) {
 	t.Parallel()
 	p := database.NewPostgres(t)
@@ -194,8 +195,8 @@ func TestReplica(t *testing.T) {
 	p.Stop()
 	_, _ = d.Get(t.Context(), "k") // in vain
 	p.StartReplica()
-	if _, err := d.Get(t.Context(), "k"); !errors.Is(err, storage.ErrNotFound) {
-		t.Fatal(err)
+	if _, err := d.Get(t.Context(), "k"); err == nil || !strings.Contains(err.Error(), "this server only reads") {
+		t.Errorf("a read: %v", err)
 	}
 	for range 2 {
 		err := d.Write(t.Context(), term.ID, &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte("v")}}}, nil)
@@ -205,6 +206,48 @@ func TestReplica(t *testing.T) {
 	}
 	if _, err := d.Renew(t.Context(), term); !errors.Is(err, remote.ErrLost) {
 		t.Errorf("a renewal: %v", err)
+	}
+}
+
+// TestReplicaBeside: connection_url names two servers, of which one only follows. Where the primary takes no more connections nothing is read from that
+// one, which may lack what was acknowledged; and the term goes on.
+func TestReplicaBeside(t *testing.T) {
+	t.Parallel()
+	primary, replica := database.NewPostgres(t), database.NewPostgres(t)
+	url := primary.NewDatabase()
+	term := remote.Claim{ID: "term", Value: "{}", TTL: time.Minute, Steal: true}
+	begin := func(url, value string) *postgres.Driver {
+		d := open(t, postgres.Config{URL: url})
+		if _, err := d.Claim(t.Context(), term); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Write(t.Context(), term.ID, &remote.Write{Puts: []storage.Entry{{Key: "k", Value: []byte(value)}}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if err := begin(replica.NewDatabase(), "old").Close(); err != nil {
+		t.Fatal(err)
+	}
+	replica.Stop()
+	replica.StartReplica()
+	host := func(p *database.Postgres) string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
+	d := begin(strings.Replace(url, host(primary), host(primary)+","+host(replica), 1), "new")
+	defer func() { _ = d.Close() }()
+	primary.Exec(primary.NewDatabase(), `ALTER DATABASE d1 ALLOW_CONNECTIONS false`)
+	if err := d.With(t.Context(), func(*pgconn.PgConn) error { // the connection that is kept
+		if value, err := d.Get(t.Context(), "k"); err == nil || errors.Is(err, remote.ErrLost) {
+			t.Errorf("read %q, %v", value, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := d.Renew(t.Context(), term); err != nil || h.ID != term.ID {
+		t.Errorf("a renewal: %+v, %v", h, err)
+	}
+	if value, err := d.Get(t.Context(), "k"); err != nil || string(value) != "new" {
+		t.Errorf("read %q, %v", value, err)
 	}
 }
 
