@@ -127,6 +127,12 @@ func refused(err error) bool {
 	return notSent(err)
 }
 
+// noSpace reports whether etcd has said that it has no room.
+func noSpace(err error) bool {
+	var f *failure
+	return errors.As(err, &f) && f.Code == codeExhausted && strings.Contains(f.Error(), "space exceeded")
+}
+
 func notSent(err error) bool {
 	var op *net.OpError
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &op) && op.Op == "dial"

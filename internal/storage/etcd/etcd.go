@@ -9,6 +9,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -177,6 +178,8 @@ func (d *Driver) commit(ctx context.Context, fence string, ops []operation) erro
 		Compare: []comparison{d.fenced(fence)}, Success: ops,
 	}, &out)
 	switch {
+	case noSpace(err):
+		return d.settle(ctx, fence, ops, err)
 	case err != nil && refused(err):
 		return err
 	case err != nil:
@@ -185,6 +188,49 @@ func (d *Driver) commit(ctx context.Context, fence string, ops []operation) erro
 		return remote.ErrFenced
 	}
 	return nil
+}
+
+// settle finds out what became of operations to which etcd has said that it has no room: it says so also when the room ran out on the way, of
+// what it has done all the same. What is done is seen by who asks now, and nobody else writes while the fence is held; so they were done if all is as they
+// would leave it. A full etcd answers ranges, and not all of its versions transactions.
+func (d *Driver) settle(ctx context.Context, fence string, ops []operation, said error) error {
+	done := true
+	for i := 0; i < len(ops) && done; i++ {
+		is, err := d.isDone(ctx, &ops[i])
+		if err != nil {
+			return errors.Join(remote.ErrUnknown, said, err)
+		}
+		done = is
+	}
+	switch id, err := d.Get(ctx, fenceKey); {
+	case err != nil:
+		return errors.Join(remote.ErrUnknown, said, err)
+	case string(id) != fence:
+		return errors.Join(remote.ErrUnknown, said)
+	case done:
+		return nil
+	}
+	return said
+}
+
+// isDone reports whether all is as an operation would leave it.
+func (d *Driver) isDone(ctx context.Context, o *operation) (bool, error) {
+	q := rangeRequest{Limit: 1}
+	var want *putRequest
+	switch {
+	case o.Put != nil:
+		q.Key, want = o.Put.Key, o.Put
+	case o.Delete != nil:
+		q.Key, q.End = o.Delete.Key, o.Delete.End
+	}
+	var out rangeResponse
+	if err := d.c.call(ctx, "/v3/kv/range", q, &out); err != nil {
+		return false, err
+	}
+	if want == nil {
+		return len(out.KVs) == 0, nil
+	}
+	return len(out.KVs) == 1 && bytes.Equal(out.KVs[0].Value, want.Value), nil
 }
 
 // parts cuts a write into operations that fit into one transaction each.

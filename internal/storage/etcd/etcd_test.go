@@ -50,6 +50,7 @@ func TestEtcd(t *testing.T) {
 	t.Run("largest value", func(t *testing.T) { testLargest(t, config()) })
 	t.Run("alive kept", func(t *testing.T) { testAliveKept(t, config()) })
 	t.Run("slow redo", func(t *testing.T) { testSlowRedo(t, config()) })
+	t.Run("full", func(t *testing.T) { testFull(t, config) })
 	t.Run("large writes", func(t *testing.T) { testLarge(t, config()) })
 	t.Run("foreign", func(t *testing.T) { testForeign(t, e, config()) })
 	t.Run("nodes", func(t *testing.T) {
@@ -159,6 +160,61 @@ func testLarge(t *testing.T, cfg etcd.Config) {
 	}
 	if committed < 2 || not < 2 {
 		t.Errorf("%d were committed, %d not: the test does not reach both", committed, not)
+	}
+}
+
+// testFull: etcd says that it has no room, and has done what it was asked for all the same, as it does when the room runs out on the way. What is
+// said of a write is what is there.
+func testFull(t *testing.T, config func() etcd.Config) {
+	const key = "k"
+	small := &remote.Write{Puts: []storage.Entry{{Key: key, Value: []byte("new")}}, Deletes: []string{"gone"}}
+	large := &remote.Write{Puts: []storage.Entry{{Key: key, Value: []byte("new")}}}
+	for i := range 2 * etcd.MaxOps {
+		large.Puts = append(large.Puts, storage.Entry{Key: fmt.Sprintf("l/%03d", i), Value: []byte("v")})
+	}
+	const mark = 1 + 3 + 1 // the transaction that commits the large one, behind the deletion of what was left and three parts
+	for _, c := range []struct {
+		name    string
+		w       *remote.Write
+		n       int
+		carried bool
+		taken   bool // another has the fence by then
+		is      func(err error) bool
+		want    string
+	}{
+		{"not done", small, 1, false, false, func(err error) bool { return err != nil && !errors.Is(err, remote.ErrUnknown) }, "old"},
+		{"done", small, 1, true, false, func(err error) bool { return err == nil }, "new"},
+		{"refused", small, 1, true, true, func(err error) bool { return errors.Is(err, remote.ErrUnknown) }, "old"},
+		{"not committed", large, mark, false, false, func(err error) bool { return err != nil && !errors.Is(err, remote.ErrUnknown) }, "old"},
+		{"committed", large, mark, true, false, func(err error) bool { return errors.Is(err, remote.ErrUnknown) }, "new"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := open(t, config())
+			defer func() { _ = d.Close() }() // of which nothing is asked any more
+			claim := remote.Claim{ID: "first", Value: "{}", TTL: 15e9, Steal: true}
+			if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != claim.ID {
+				t.Fatal(h, err)
+			}
+			before := &remote.Write{Puts: []storage.Entry{{Key: "gone", Value: []byte("v")}, {Key: key, Value: []byte("old")}}}
+			if err := d.Write(t.Context(), "first", before, nil); err != nil {
+				t.Fatal(err)
+			}
+			claim.ID = "next"
+			if c.taken {
+				if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != claim.ID {
+					t.Fatal(h, err)
+				}
+			}
+			if err := etcd.Full(d, c.n, c.carried).Write(t.Context(), "first", c.w, nil); !c.is(err) {
+				t.Errorf("the write: %v", err)
+			}
+			if h, err := d.Claim(t.Context(), claim); err != nil || h.ID != claim.ID { // carries out what is committed
+				t.Fatal(h, err)
+			}
+			if value, err := d.Get(t.Context(), key); err != nil || string(value) != c.want {
+				t.Errorf("there is %q, %v", value, err)
+			}
+		})
 	}
 }
 

@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 )
 
@@ -58,4 +60,36 @@ func (b *breaking) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return nil, errors.New("the connection is cut")
+}
+
+// Full has etcd say to the driver's n-th transaction from now on, counted from 1, that it has no room: carried tells whether it was carried out all
+// the same. To those behind it etcd says so, too, and they are not.
+func Full(d *Driver, n int, carried bool) *Driver {
+	c := &client{endpoints: d.c.endpoints, http: &http.Client{Transport: &full{to: d.c.http.Transport, left: n, carried: carried}}}
+	return &Driver{c: c, path: d.path, live: newLock(c, d.path+aliveKey)}
+}
+
+type full struct {
+	to      http.RoundTripper
+	left    int // by who asks, one request at a time
+	carried bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f *full) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path != "/v3/kv/txn" || r.URL.Port() == "1" {
+		return f.to.RoundTrip(r)
+	}
+	if f.left--; f.left > 0 {
+		return f.to.RoundTrip(r)
+	}
+	if f.left == 0 && f.carried {
+		res, err := f.to.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		_ = res.Body.Close()
+	}
+	const text = `{"error":"etcdserver: mvcc: database space exceeded","message":"etcdserver: mvcc: database space exceeded","code":8}`
+	return &http.Response{StatusCode: http.StatusTooManyRequests, Body: io.NopCloser(strings.NewReader(text)), Header: http.Header{}, Request: r}, nil
 }
