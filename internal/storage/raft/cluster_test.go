@@ -576,6 +576,82 @@ func TestStaleTransfer(t *testing.T) {
 	})
 }
 
+// TestTransferOfAnEarlierTerm has the leader tell others to take over as it may have done when it led before: nobody does. What it says by a version of
+// arca that does not tell the term is obeyed.
+func TestTransferOfAnEarlierTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		time.Sleep(time.Second)
+		term := l.store.Raft().CurrentTerm()
+		to := c.members[slices.IndexFunc(c.members, func(m *member) bool { return m != l })]
+		tell := func(from string) error {
+			req := hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(l.id), Addr: []byte(from)}}
+			return l.transport.TimeoutNow(hraft.ServerID(to.id), hraft.ServerAddress(to.id), &req, &hraft.TimeoutNowResponse{})
+		}
+		for _, other := range []uint64{0, term - 1, term + 1} {
+			if err := tell(fmt.Sprint(l.id, " ", other)); err == nil {
+				t.Errorf("in the term %d, one of %d is obeyed", term, other)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if now := c.leader(); now != l {
+			t.Errorf("%s leads, it was %s", now.id, l.id)
+		}
+		if err := tell(l.id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if now := c.leader(); now != to {
+			t.Errorf("%s leads, and not %s, which was told to", now.id, to.id)
+		}
+	})
+}
+
+// TestHeirHearsLeader has a node that was told to take over reach nobody, and hear another leader of that term: as it acknowledges what that one sends,
+// nobody else is elected at its word.
+func TestHeirHearsLeader(t *testing.T) {
+	const tries = 100
+	for range tries { // the others may elect none in that term
+		shown := false
+		synctest.Test(t, func(t *testing.T) { shown = heirHearsLeader(t) })
+		if shown {
+			return
+		}
+	}
+	t.Errorf("in %d attempts none was elected in the term of the heir", tries)
+}
+
+func heirHearsLeader(t *testing.T) (shown bool) {
+	c := newCluster(t, 2, raft.Config{})
+	defer c.close()
+	heir := newMember(t, "heir", raft.Config{Multiplier: 10}) // it stands for election for long
+	heir.start(false)
+	c.members = append(c.members, heir)
+	c.connect(func(int, int) bool { return true })
+	l := c.leader()
+	if err := errors.Join(l.store.Add(heir.id, heir.id), l.store.Promote(heir.id)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	c.connect(func(from, _ int) bool { return c.members[from] != heir })
+	_ = l.store.StepDown(heir.id) // whether it says that this came to nothing depends on who is first
+	time.Sleep(3 * time.Second)
+	if l = c.leader(); heir.store.Raft().State() != hraft.Candidate {
+		return false
+	}
+	c.connect(func(from, to int) bool { // the leader and the third hear nothing of each other
+		return c.members[from] == heir || c.members[to] == heir
+	})
+	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+		if !l.leads.Load() || heir.leads.Load() {
+			t.Fatalf("after %v the leader leads no more, whom the heir (a %v) hears", time.Since(start), heir.store.Raft().State())
+		}
+	}
+	return true
+}
+
 // moved is a member that was started again, with an address that may be that of others.
 func (c *cluster) moved(m *member, to string, lag time.Duration) {
 	c.t.Helper()

@@ -50,6 +50,13 @@ func (l *lease) handOver(term uint64) {
 	l.handed = max(l.handed, term)
 }
 
+// handedIn is the last term of which handOver was told.
+func (l *lease) handedIn() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.handed
+}
+
 // left is how much of the lease is left, at now, for a read that began at a time; not above 0 for nothing.
 func (l *lease) left(began, now time.Duration) time.Duration {
 	switch {

@@ -428,3 +428,35 @@ func TestDoubt(t *testing.T) {
 	}
 	closed()
 }
+
+// asked is a Transport that keeps the vote that was asked for.
+type asked struct {
+	Transport
+	vote raft.RequestVoteRequest
+}
+
+// RequestVote implements raft.Transport.
+func (a *asked) RequestVote(_ raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, _ *raft.RequestVoteResponse) error {
+	a.vote = *args
+	return nil
+}
+
+// TestHeirOfOneTerm: a node that was told to take over, and stood still until the term in which it was told is long over, has no voter break a promise.
+func TestHeirOfOneTerm(t *testing.T) {
+	t.Parallel()
+	to := &asked{}
+	in := newInlet(to)
+	in.heir.Store(7)
+	for _, c := range []struct {
+		term       uint64
+		told, want bool
+	}{{7, true, true}, {9, true, false}, {7, false, false}} {
+		req := raft.RequestVoteRequest{Term: c.term, LeadershipTransfer: c.told}
+		if err := in.RequestVote("b", "b", &req, &raft.RequestVoteResponse{}); err != nil {
+			t.Fatal(err)
+		}
+		if to.vote.Term != c.term || to.vote.LeadershipTransfer != c.want || req.LeadershipTransfer != c.told {
+			t.Errorf("%+v: voters are asked %+v", c, to.vote)
+		}
+	}
+}

@@ -99,6 +99,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
 	r.inlet.done = r.done
 	r.inlet.intercept = func(call raft.RPC) bool { return s.intercept(r, call) }
+	r.inlet.handed, r.inlet.follows = s.lease.handedIn, s.follows
 	if err := s.mendLog(); err != nil {
 		return err
 	}
@@ -129,6 +130,16 @@ func (s *Store) Start(o StartOptions) error {
 		}
 	}
 	return nil
+}
+
+// follows reports whether this node hears a leader, and has promised it not to have another elected.
+func (s *Store) follows() bool {
+	r := s.running.Load()
+	if r == nil {
+		return false
+	}
+	_, leader := r.raft.LeaderWithID()
+	return leader != "" && time.Since(r.raft.LastContact()) < heartbeatTime
 }
 
 // outlive waits until no leader can rest on what this node promised before it was started: by this process or another.

@@ -45,11 +45,15 @@ func (s *Store) intercept(r *running, call raft.RPC) bool {
 // refuseTransfer refuses to be elected at the word of a node that is not the leader of this node's term: who led before may
 // have sent it long ago. An election by transfer is the one for which voters break the promise that the leader of now rests its lease on.
 func refuseTransfer(r *running, call raft.RPC, req *raft.TimeoutNowRequest) bool {
-	if _, leader := r.raft.LeaderWithID(); leader != "" && leader == raft.ServerID(req.ID) {
-		return false
+	term := r.raft.CurrentTerm() // first: the leader is not of an earlier one
+	_, leader := r.raft.LeaderWithID()
+	handed, told := handedIn(req)
+	if leader == "" || leader != raft.ServerID(req.ID) || told && handed != term {
+		call.Respond(nil, errors.New("this node follows another leader, or none, or one of another term: it does not take over"))
+		return true
 	}
-	call.Respond(nil, errors.New("this node follows another leader, or none: it does not take over"))
-	return true
+	r.inlet.heir.Store(term + 1)
+	return false
 }
 
 // refuseOlder refuses what comes of a leader that does not have the restored state that this node has: raft would

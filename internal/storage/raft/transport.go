@@ -1,12 +1,17 @@
 package raft
 
 import (
+	"bytes"
+	"fmt"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"arca/internal/errs"
 	"arca/internal/storage/clock"
 )
 
@@ -29,6 +34,9 @@ type inlet struct {
 	clock *clock.Clock
 	// intercept answers what raft must not hear, and reports whether it has.
 	intercept func(raft.RPC) bool
+	handed    func() uint64 // the last term in which this node, as its leader, has told another to take over
+	follows   func() bool   // whether this node may not stand for election, for what it has promised to a leader
+	heir      atomic.Uint64 // the term in which this node may lead because the leader of the one before has told it to
 
 	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
 	deaf  bool         // raft has ended; guarded by beats
@@ -118,6 +126,45 @@ func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	}
 	return err
 }
+
+// TimeoutNow implements raft.Transport: it says in which term this node leads, which raft leaves out. Such a message may be under way for long.
+func (in *inlet) TimeoutNow(id raft.ServerID, to raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	own := *args
+	own.Addr = fmt.Appendf(slices.Clone(args.Addr), " %d", in.handed())
+	return in.Transport.TimeoutNow(id, to, &own, resp)
+}
+
+// handedIn is the term in which the author of a TimeoutNow led; false where it does not say so, as older versions of arca.
+func handedIn(req *raft.TimeoutNowRequest) (term uint64, told bool) {
+	i := bytes.LastIndexByte(req.Addr, ' ')
+	if i < 0 {
+		return 0, false
+	}
+	term, err := strconv.ParseUint(string(req.Addr[i+1:]), 10, 64)
+	return term, err == nil
+}
+
+// RequestVote implements raft.Transport. Voters break their promises to a leader for who was told to take over, so that holds for the term behind that
+// leader's, and no later one: what this node was told may have waited, or this node stood still.
+func (in *inlet) RequestVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if args.LeadershipTransfer && args.Term != in.heir.Load() {
+		own := *args
+		own.LeadershipTransfer = false
+		args = &own
+	}
+	return in.Transport.RequestVote(id, to, args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote. A node that was told to take over acknowledges, while it stands for election, what another leader of
+// that term sends, and would stand again at once after that.
+func (in *inlet) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if in.follows() {
+		return errFollows
+	}
+	return in.Transport.RequestPreVote(id, to, args, resp)
+}
+
+var errFollows = errs.New(errs.NotActive, "this node hears a leader: it does not stand for election")
 
 // isHeartbeat reports whether a node may answer while its raft does something else, as raft's transports have it: even while it
 // votes for another.
