@@ -460,3 +460,24 @@ func TestHeirOfOneTerm(t *testing.T) {
 		}
 	}
 }
+
+// TestPromised: a node that joined a moment before it crashed, so that its state knows nobody and its log does, waits until what it promised is over.
+func TestPromised(t *testing.T) {
+	t.Parallel()
+	s, err := Open(Config{Memory: true, NodeID: "node2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }() // nothing is kept
+	var conf raft.Configuration
+	for i, others := range []bool{false, false, true} {
+		if is := s.promised(); is != others {
+			t.Errorf("with %d members in the log: %t", i, is)
+		}
+		id := raft.ServerID(fmt.Sprint("node", i+1))
+		conf.Servers = append(conf.Servers, raft.Server{ID: id, Address: raft.ServerAddress(id)})
+		if err := s.logs.StoreLog(&raft.Log{Index: uint64(i + 1), Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(conf)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -144,12 +144,18 @@ func (s *Store) follows() bool {
 
 // outlive waits until no leader can rest on what this node promised before it was started: by this process or another.
 func (s *Store) outlive() {
+	if s.promised() {
+		time.Sleep(time.Until(s.silent.Add(leaseTime)))
+	}
+}
+
+// promised reports whether another node may have led this one. The state need not know of it: a crash may have taken from it what is in the log.
+func (s *Store) promised() bool {
 	s.mu.Lock()
 	others := len(s.peers.conf.Servers) > 1
 	s.mu.Unlock()
-	if others {
-		time.Sleep(time.Until(s.silent.Add(leaseTime)))
-	}
+	v, err := s.survey()
+	return others || err != nil || len(v.Peers) > 1
 }
 
 // pace sets after how much silence this node, should it follow, would elect another leader; it sends heartbeats ten to five
