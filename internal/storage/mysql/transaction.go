@@ -61,13 +61,17 @@ func attempt(ctx context.Context, db *handle, fn func(c *sql.Conn) error) (lost 
 	if _, err := c.ExecContext(ctx, "COMMIT"); err != nil {
 		discard(c)
 		var refused *driver.MySQLError
-		if errors.As(err, &refused) && (refused.Number == errDeadlock || refused.Number == errDuringCommit) {
+		if errors.As(err, &refused) && rolledBack(refused.Number) {
 			return false, err
 		}
 		return false, errors.Join(remote.ErrUnknown, err)
 	}
 	return false, nil
 }
+
+// rolledBack reports whether a refusal of COMMIT says for certain that nothing was committed: a deadlock, as which Galera tells of a conflict, too. An
+// error during the commit (1180) does not: a node of Galera that loses the others tells so of what these may have taken.
+func rolledBack(number uint16) bool { return number == errDeadlock }
 
 // discard closes a connection for good.
 func discard(c *sql.Conn) {
@@ -93,7 +97,6 @@ const (
 	errShutdown      = 1053
 	errSyntax        = 1064
 	errPacketTooBig  = 1153
-	errDuringCommit  = 1180
 	errLockWait      = 1205
 	errNoVariable    = 1193
 	errDeadlock      = 1213
