@@ -29,7 +29,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 
 	"arca/internal/errs"
 	"arca/internal/storage"
@@ -51,7 +54,8 @@ type Config struct {
 
 	Clock *clock.Clock // by which leases are measured; nil is the machine's
 
-	fs vfs.FS // instead of the memory, for tests of what a disk does
+	fs       vfs.FS    // instead of the memory, for tests of what a disk does
+	segments types.VFS // instead of the file system below the log, likewise
 }
 
 // Timers, at a multiplier of 1.
@@ -198,7 +202,12 @@ func (s *Store) openLog() error {
 		return errs.New(errs.Unavailable, "create the folder of the raft log %q: %w", dir, err)
 	}
 	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta))
+	below := s.cfg.segments
+	if below == nil {
+		below = fs.New()
+	}
+	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta),
+		wal.WithSegmentFiler(segment.NewFiler(dir, segments{below})))
 	if err != nil {
 		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
 	}
