@@ -1,0 +1,240 @@
+package raft_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"arca/internal/storage/raft"
+)
+
+// TestStaleTransfer has a node that does not lead tell others to take over, as one that led may have done long before: nobody does.
+func TestStaleTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		time.Sleep(time.Second)
+		for _, from := range c.members {
+			if from == l {
+				continue
+			}
+			for _, to := range c.members {
+				if to == from {
+					continue
+				}
+				stale := hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(from.id), Addr: []byte(from.id)}}
+				err := from.transport.TimeoutNow(hraft.ServerID(to.id), hraft.ServerAddress(to.id), &stale, &hraft.TimeoutNowResponse{})
+				if err == nil {
+					t.Errorf("%s, where %s leads, obeyed %s", to.id, l.id, from.id)
+				}
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if now := c.leader(); now != l {
+			t.Errorf("%s leads, it was %s", now.id, l.id)
+		}
+	})
+}
+
+// TestTransferOfAnEarlierTerm has the leader tell others to take over as it may have done when it led before: nobody does. What it says by a version of
+// arca that does not tell the term is obeyed.
+func TestTransferOfAnEarlierTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		time.Sleep(time.Second)
+		term := l.store.Raft().CurrentTerm()
+		to := c.members[slices.IndexFunc(c.members, func(m *member) bool { return m != l })]
+		tell := func(from string) error {
+			req := hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(l.id), Addr: []byte(from)}}
+			return l.transport.TimeoutNow(hraft.ServerID(to.id), hraft.ServerAddress(to.id), &req, &hraft.TimeoutNowResponse{})
+		}
+		for _, other := range []uint64{0, term - 1, term + 1} {
+			if err := tell(fmt.Sprint(l.id, " ", other)); err == nil {
+				t.Errorf("in the term %d, one of %d is obeyed", term, other)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if now := c.leader(); now != l {
+			t.Errorf("%s leads, it was %s", now.id, l.id)
+		}
+		if err := tell(l.id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if now := c.leader(); now != to {
+			t.Errorf("%s leads, and not %s, which was told to", now.id, to.id)
+		}
+	})
+}
+
+// TestHeirHearsLeader has a node that was told to take over reach nobody, and hear another leader of that term: as it acknowledges what that one sends,
+// nobody else is elected at its word.
+func TestHeirHearsLeader(t *testing.T) {
+	const tries = 100
+	for range tries { // the others may elect none in that term
+		shown := false
+		synctest.Test(t, func(t *testing.T) { shown = heirHearsLeader(t) })
+		if shown {
+			return
+		}
+	}
+	t.Errorf("in %d attempts none was elected in the term of the heir", tries)
+}
+
+func heirHearsLeader(t *testing.T) (shown bool) {
+	c := newCluster(t, 2, raft.Config{})
+	defer c.close()
+	heir := newMember(t, "heir", raft.Config{Multiplier: 10}) // it stands for election for long
+	heir.start(false)
+	c.members = append(c.members, heir)
+	c.connect(func(int, int) bool { return true })
+	l := c.leader()
+	if err := errors.Join(l.store.Add(heir.id, heir.id), l.store.Promote(heir.id)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	c.connect(func(from, _ int) bool { return c.members[from] != heir })
+	_ = l.store.StepDown(heir.id) // whether it says that this came to nothing depends on who is first
+	time.Sleep(3 * time.Second)
+	if l = c.leader(); heir.store.Raft().State() != hraft.Candidate {
+		return false
+	}
+	c.connect(func(from, to int) bool { // the leader and the third hear nothing of each other
+		return c.members[from] == heir || c.members[to] == heir
+	})
+	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+		if !l.leads.Load() || heir.leads.Load() {
+			t.Fatalf("after %v the leader leads no more, whom the heir (a %v) hears", time.Since(start), heir.store.Raft().State())
+		}
+	}
+	return true
+}
+
+// moved is a member that was started again, with an address that may be that of others.
+func (c *cluster) moved(m *member, to string, lag time.Duration) {
+	c.t.Helper()
+	_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(to))
+	if err := m.store.Start(raft.StartOptions{Transport: slow{m.transport, lag}}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// A slow transport has requests and answers take their time.
+type slow struct {
+	*hraft.InmemTransport
+	lag time.Duration
+}
+
+// AppendEntries implements raft.Transport.
+func (s slow) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	time.Sleep(s.lag)
+	defer time.Sleep(s.lag)
+	return s.InmemTransport.AppendEntries(id, to, args, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (s slow) RequestVote(id hraft.ServerID, to hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+	time.Sleep(s.lag)
+	defer time.Sleep(s.lag)
+	return s.InmemTransport.RequestVote(id, to, args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (s slow) RequestPreVote(id hraft.ServerID, to hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+	time.Sleep(s.lag)
+	defer time.Sleep(s.lag)
+	return s.InmemTransport.RequestPreVote(id, to, args, resp)
+}
+
+// TestVoteOfLeadersAddress starts a node that states the leader's address, and does not hear it: nobody votes for it who hears the leader.
+func TestVoteOfLeadersAddress(t *testing.T) {
+	for name, reached := range map[string]bool{"the leader hears it": true, "it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 3, raft.Config{})
+				defer c.close()
+				l := c.leader()
+				if _, err := increment(t.Context(), l.db); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				others := slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return m == l })
+				x, voter := others[0], others[1]
+				x.store.Stop()
+				l.transport.Disconnect(hraft.ServerAddress(x.id))
+				voter.transport.Disconnect(hraft.ServerAddress(x.id))
+				time.Sleep(2 * time.Second)
+				c.moved(x, l.id, 0)
+				x.transport.Connect(hraft.ServerAddress(voter.id), voter.transport)
+				if reached {
+					x.transport.Connect(hraft.ServerAddress(l.id), l.transport)
+				}
+				for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+					if x.leads.Load() || !l.leads.Load() {
+						t.Fatalf("after %v the node of the leader's address leads, or the leader does not", time.Since(start))
+					}
+					if err := l.store.Fresh(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestOneLeaderOfAnAddress has two nodes stand for election at the same time that state the same address: no term has two leaders.
+func TestOneLeaderOfAnAddress(t *testing.T) {
+	for range 40 { // who votes when is by chance
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, 5, raft.Config{})
+			defer c.close()
+			first := c.members[0]
+			if _, err := increment(t.Context(), first.db); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+			for _, m := range c.members[1:] {
+				m.store.Stop()
+				_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(m.id))
+			}
+			for _, m := range c.members[1:] {
+				c.moved(m, "the same", 60*time.Millisecond)
+			}
+			c.connect(func(int, int) bool { return true })
+			for deadline := time.Now().Add(time.Minute); !first.leads.Load(); time.Sleep(time.Second) {
+				if time.Now().After(deadline) {
+					t.Skip("another leads")
+				}
+				if l := c.leader(); l != first {
+					_ = l.store.StepDown(first.id) // it may be too far behind
+				}
+			}
+			time.Sleep(5 * time.Second)
+			c.connect(func(from, to int) bool { return from > 0 && to > 0 && (from > 2 || to > 2) }) // the first is lost; the next two do not hear each other
+			leaders := map[uint64]string{}
+			for start := time.Now(); time.Since(start) < 6*time.Second; time.Sleep(time.Millisecond) {
+				for _, m := range c.members[1:] {
+					state, term := m.store.Elected()
+					if !state {
+						continue
+					}
+					if by, ok := leaders[term]; ok && by != m.id {
+						t.Fatalf("%s and %s lead in term %d", by, m.id, term)
+					}
+					leaders[term] = m.id
+				}
+			}
+			if len(leaders) == 0 {
+				t.Error("nobody was elected")
+			}
+		})
+	}
+}
