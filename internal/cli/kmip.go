@@ -62,7 +62,7 @@ func (r *kmipReport) text() string {
 	var b strings.Builder
 	row := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%-12s%s\n", name, value)
+			fmt.Fprintf(&b, "%-12s%s\n", name, printable(value))
 		}
 	}
 	row("Address", r.Address)
@@ -71,10 +71,10 @@ func (r *kmipReport) text() string {
 	row("Versions", strings.Join(r.Versions, ", "))
 	row("Operations", strings.Join(r.Operations, ", "))
 	for _, n := range r.Notes {
-		b.WriteString("note: " + n + "\n")
+		b.WriteString("note: " + printable(n) + "\n")
 	}
 	for _, n := range r.Faults {
-		b.WriteString("FAULT: " + n + "\n")
+		b.WriteString("FAULT: " + printable(n) + "\n")
 	}
 	return b.String()
 }
@@ -275,6 +275,20 @@ func runKMIPDecode(c *call, keys bool) error {
 	if !keys {
 		n = n.Redacted()
 	}
-	_, err = fmt.Fprintf(c.Stdio.Out, "%s\n", ttlv.NewTexts().EncodeXML(n))
+	_, err = fmt.Fprintf(c.Stdio.Out, "%s\n", harmless(string(ttlv.NewTexts().EncodeXML(n))))
 	return err
+}
+
+// harmless is XML in which nothing is printable's to replace: such characters are there as
+// references, which mean the same to who reads the XML and nothing to a terminal.
+func harmless(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if s := string(r); printable(s) != s {
+			fmt.Fprintf(&b, "&#x%X;", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"encoding/hex"
 	"strings"
 	"testing"
+
+	"arca/internal/ttlv"
 )
 
 // What the kmip commands send, print, and end with; test/testdata/session/kmip_cli.txt has them
@@ -156,6 +159,37 @@ func TestKMIPPrintable(t *testing.T) {
 	}
 	if got := vault(t, f.env(), "", "kmip", "object", "list", "-format=json", "s"); !strings.Contains(got.out, `\u001b]0;x\u0007\nb`) {
 		t.Errorf("in JSON it is another: %s", got.out)
+	}
+}
+
+// So does what a server says to the doctor, and what is in a message that is decoded: there it
+// stays what it was for who reads the XML.
+func TestKMIPForeign(t *testing.T) {
+	t.Parallel()
+	const evil = "a\u009b31m\u202e\u2028\u007fb"
+	report := &kmipReport{Address: evil, TLS: evil, Server: evil, Versions: []string{evil}, Operations: []string{evil}, Notes: []string{evil, "\x1b[2J\n"}, Faults: []string{evil}}
+	for line := range strings.Lines(report.text()) {
+		if line = strings.TrimSuffix(line, "\n"); printable(line) != line {
+			t.Errorf("doctor: %q", line)
+		}
+	}
+	if n := strings.Count(report.text(), "\n"); n != 8 {
+		t.Errorf("doctor has %d lines", n)
+	}
+	message := ttlv.Struct(ttlv.TagRequestMessage, ttlv.Struct(ttlv.TagBatchItem, ttlv.Text(ttlv.TagUniqueIdentifier, evil)))
+	got := vault(t, nil, hex.EncodeToString(message.Encode()), "kmip", "decode", "-")
+	text := strings.TrimSuffix(got.out, "\n")
+	if got.code != 0 || printable(text) != text {
+		t.Errorf("decode: %d %q %s", got.code, got.out, got.stderr)
+	}
+	root, err := ttlv.NewTexts().DecodeXML([]byte(text))
+	if err != nil || root.Get(ttlv.TagBatchItem).Get(ttlv.TagUniqueIdentifier).Text() != evil {
+		t.Errorf("what was decoded is %q, %v", text, err)
+	}
+	f := newFake(t, map[string]answer{"POST kmip/scope/s/role/r/client/get": {body: `{"data":{"response":"<KMIP><ResponseMessage><ResponseHeader></ResponseHeader><BatchItem>` +
+		`<ResultStatus type=\"Enumeration\" value=\"Success\"/><ResultMessage type=\"TextString\" value=\"\u009b31m\"/></BatchItem></ResponseMessage></KMIP>"}}`}})
+	if got := vault(t, f.env(), "", "kmip", "send", "-format=raw", "s", "r", "get", "x=y"); !strings.Contains(got.out, "&#x9B;31m") {
+		t.Errorf("send: %q %s", got.out, got.stderr)
 	}
 }
 

@@ -72,7 +72,7 @@ func runKMIPSend(c *call, mount, template string) error {
 		return c.printSecret(answer.secret)
 	}
 	if c.globals.format == "raw" {
-		c.printf("%s\n", answer.xml)
+		c.printf("%s\n", harmless(answer.xml))
 	} else if err := c.show(answer.items, answer.text); err != nil {
 		return err
 	}

@@ -171,12 +171,13 @@ func (h *handling) handle(ctx context.Context) (*engine.Response, error) {
 	}
 	if err == nil {
 		h.forgiveLogin()
+		return h.report(res, nil)
 	}
 	var u *engine.Undone
 	if errors.As(err, &u) && !h.used { // nothing has happened, and there is an answer
 		return h.report(u.Response, nil)
 	}
-	if err != nil && h.used && !h.silent && !errors.Is(err, storage.ErrUncertain) {
+	if h.used && !h.silent && !errors.Is(err, storage.ErrUncertain) {
 		// The attempt was undone, and with it the use of the token. (What is uncertain may be done, the use with it.)
 		switch useErr := h.use(ctx); {
 		case useErr == nil && u != nil: // its answer is there all the same
@@ -243,6 +244,9 @@ func (h *handling) isComputing(ctx context.Context) (yes bool) {
 // asked somebody outside meanwhile.
 func (h *handling) transact(ctx context.Context) (*engine.Response, error) {
 	res, err := h.transaction(ctx)
+	if err == nil {
+		return res, nil
+	}
 	var q *engine.Question
 	if !errors.As(err, &q) {
 		return res, err
@@ -385,12 +389,12 @@ func (h *handling) attempt(ctx context.Context, tx storage.Tx) (*engine.Response
 	if err = h.judgeLogin(err); errors.Is(err, errNoToken) {
 		return nil, err
 	}
-	var k *engine.Kept
-	if errors.As(err, &k) && tx.Writable() {
-		res, err, h.kept = nil, nil, k.Err
-	}
 	if err != nil {
-		return nil, err
+		var k *engine.Kept
+		if !errors.As(err, &k) || !tx.Writable() {
+			return nil, err
+		}
+		res, h.kept = nil, k.Err
 	}
 	if res != nil {
 		if res, err = h.join(ctx, tx, res); err != nil {
@@ -638,6 +642,10 @@ var errUnaudited = errs.New(errs.Failed, "internal error")
 func (h *handling) record(kind audit.Kind, res *engine.Response, cause error) error {
 	if !h.a.Audit.Enabled() || kind == audit.Request && h.audited {
 		return nil
+	}
+	h.req.Describe()
+	if res != nil && res.Raw != nil {
+		res.Raw.Describe()
 	}
 	rec := &audit.Record{
 		Kind: kind, Time: time.Now().UTC(), Request: h.req, Response: res, Error: cause,

@@ -23,8 +23,11 @@ func (h *handling) place(tx storage.Tx) error {
 		return err
 	}
 	header := p.Namespace
-	if err := h.a.Namespaces.Descend(tx, &p, h.orig.Path); err != nil {
-		return err
+	p.Rest = h.orig.Path
+	if h.orig.Runner == "" { // an engine that runs names the namespace of its mount
+		if err := h.a.Namespaces.Descend(tx, &p, h.orig.Path); err != nil {
+			return err
+		}
 	}
 	h.ns = p.Namespace
 	if h.ns != header || h.ns.Path != h.orig.Namespace {

@@ -128,6 +128,7 @@ type Call struct {
 	Done <-chan struct{}
 
 	after    []func()
+	one      [1]func() // room for after: most have one at most
 	warnings []string
 	captures captures
 }
@@ -139,7 +140,12 @@ func (c *Call) Warn(format string, args ...any) {
 
 // After runs fn when the request is finished and no longer counted, just before
 // its answer is sent: a request that seals the node cannot wait for itself.
-func (c *Call) After(fn func()) { c.after = append(c.after, fn) }
+func (c *Call) After(fn func()) {
+	if c.after == nil {
+		c.after = c.one[:0]
+	}
+	c.after = append(c.after, fn)
+}
 
 // RunAfter runs what After collected. The hall calls it.
 func (c *Call) RunAfter() {

@@ -89,7 +89,7 @@ type Request struct {
 	// it empty.
 	Runner string
 	// Payload is what a Runner has read from Raw, for its engine's own route; nil
-	// when the request came by another node.
+	// when the request came by another node. One that is Described stands for Params.
 	Payload any
 	// ClearParams are the names of Params that audit devices show in clear, however
 	// deep they lie.
@@ -98,6 +98,19 @@ type Request struct {
 	Header map[string][]string // canonical names; for audit and passthrough
 	Remote netip.AddrPort      // the client, behind trusted proxies if so configured
 	TLS    *tls.ConnectionState
+}
+
+// A Described is a Payload whose Params are made when they are needed: where there is an audit
+// device, or the request goes on to another node.
+type Described interface {
+	AuditParams() param.Object
+}
+
+// Describe makes Params, where that was left until now. It is for who serves the request.
+func (r *Request) Describe() {
+	if d, ok := r.Payload.(Described); ok && r.Params == nil {
+		r.Params = d.AuditParams()
+	}
 }
 
 type doorKey struct{}
@@ -167,8 +180,22 @@ type Raw struct {
 	Header map[string]string
 	// Record is what audit devices record in place of the answer, JSON; the members
 	// that ClearRecord names are shown in clear.
-	Record      json.RawMessage
+	Record json.RawMessage
+	// Recorder makes Record when it is needed.
+	Recorder    Recorder
 	ClearRecord []string
+}
+
+// A Recorder makes what audit devices record in place of an answer, JSON.
+type Recorder interface {
+	AuditRecord() json.RawMessage
+}
+
+// Describe makes Record, where that was left until now. It is for who serves the request.
+func (r *Raw) Describe() {
+	if r.Record == nil && r.Recorder != nil {
+		r.Record = r.Recorder.AuditRecord()
+	}
 }
 
 // An Undone is the error of a handler that ends its transaction without effect and

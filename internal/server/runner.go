@@ -65,6 +65,7 @@ func (f *forwarder) forwardRunner(ctx context.Context, req *engine.Request) (*en
 	if !ok {
 		return nil, raft.ErrNoLeader
 	}
+	req.Describe()
 	in := runnerRequest{
 		ID: req.ID, Op: req.Op, Namespace: req.Namespace, Path: req.Path, Runner: req.Runner, Params: req.Params, Clear: req.ClearParams,
 		Raw: req.Raw, Remote: req.Remote,
@@ -129,6 +130,7 @@ func (n *node) serveRunner(w http.ResponseWriter, r *http.Request) {
 			a.Text = e.Error()
 		}
 	case res != nil && res.Raw != nil:
+		res.Raw.Describe()
 		a.Body, a.Record = res.Raw.Body, res.Raw.Record
 	}
 	body, err := json.Marshal(a)

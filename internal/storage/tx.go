@@ -68,7 +68,11 @@ func (tx Tx) Context() context.Context { return tx.s.ctx }
 
 // Get returns the value of key, or ErrNotFound. The caller must not modify it.
 func (tx Tx) Get(key string) ([]byte, error) {
-	s, key := tx.s, tx.prefix+key
+	s := tx.s
+	if !s.writable && !s.ended && s.db.values != nil {
+		return s.db.values.Get(tx, key) // which makes no key where it has the value
+	}
+	key = tx.prefix + key
 	if s.ended {
 		return nil, ErrClosed
 	}

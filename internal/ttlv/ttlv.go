@@ -93,10 +93,36 @@ type open struct {
 
 // Decode reads one node, which must be all of b. Its byte strings and texts are
 // parts of b.
-func Decode(b []byte) (*Node, error) {
+func Decode(b []byte) (*Node, error) { return decode(b, &room{}) }
+
+// A Decoder decodes one message after the other in the same memory, as far as a short one needs
+// it. The zero value is ready. It is of one goroutine.
+type Decoder struct {
+	nodes []Node
+	links []*Node
+}
+
+// decoderNodes is how many nodes the memory of a Decoder has: as many as a short message.
+const decoderNodes = 16
+
+// Decode is as the function Decode. What it returns is good until the next call, unless Forget
+// comes before that.
+func (d *Decoder) Decode(b []byte) (*Node, error) {
+	if d.nodes == nil {
+		d.nodes, d.links = make([]Node, decoderNodes), make([]*Node, decoderNodes)
+	} else {
+		clear(d.nodes)
+		clear(d.links)
+	}
+	return decode(b, &room{d.nodes, d.links})
+}
+
+// Forget leaves the memory to the last message.
+func (d *Decoder) Forget() { *d = Decoder{} }
+
+func decode(b []byte, room *room) (*Node, error) {
 	var root *Node
 	var stack [MaxDepth]open
-	var room room
 	depth, at, nodes := 0, 0, 0
 	for {
 		limit := len(b)
@@ -260,6 +286,9 @@ func (n *Node) value(v []byte, length int) error {
 
 // Append appends the encoding of n to dst.
 func (n *Node) Append(dst []byte) []byte {
+	if n.Type == encoded {
+		return append(dst, n.Bytes...)
+	}
 	start := len(dst)
 	dst = append(dst, byte(n.Tag>>16), byte(n.Tag>>8), byte(n.Tag), byte(n.Type), 0, 0, 0, 0)
 	length := 0
@@ -287,9 +316,39 @@ func (n *Node) Append(dst []byte) []byte {
 	return dst
 }
 
+// encoded is the type of a node that Encoded made. No message has it.
+const encoded Type = 0
+
+// Encoded makes a node of what is encoded already, for an answer: it is taken as it is, and is not
+// known to have children. raw must be one structure, which whoever has encoded it answers for.
+func Encoded(raw []byte) (*Node, error) {
+	n, err := Length(raw)
+	if err != nil {
+		return nil, err
+	}
+	if n != len(raw) {
+		return nil, bad("it is not one structure")
+	}
+	return &Node{Tag: Tag(raw[0])<<16 | Tag(raw[1])<<8 | Tag(raw[2]), Type: encoded, Bytes: raw}, nil
+}
+
+// Begin appends the header of a structure whose children follow; End says where they end. at is
+// for End.
+func Begin(dst []byte, tag Tag) (out []byte, at int) {
+	return append(dst, byte(tag>>16), byte(tag>>8), byte(tag), byte(Structure), 0, 0, 0, 0), len(dst)
+}
+
+// End ends the structure that Begin has begun at a place of dst.
+func End(dst []byte, at int) []byte {
+	binary.BigEndian.PutUint32(dst[at+4:], uint32(len(dst)-at-HeaderBytes))
+	return dst
+}
+
 // Size is how many bytes the encoding of n has.
 func (n *Node) Size() int {
 	switch n.Type { //nolint:exhaustive // all others have one size
+	case encoded:
+		return len(n.Bytes)
 	case Structure:
 		size := HeaderBytes
 		for _, c := range n.Children {

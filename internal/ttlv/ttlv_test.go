@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/big"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -150,5 +151,68 @@ func TestRoom(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1, func() { _, _ = Decode(many.Encode()) }); n > 1000 {
 		t.Errorf("%.0f allocations for 10,000 values", n)
+	}
+}
+
+// A decoder's message is good until the next one, or for good once it was told to forget it; what
+// was in the memory before is in no later message.
+func TestDecoder(t *testing.T) {
+	t.Parallel()
+	long := Struct(TagRequestMessage)
+	for range 3 * decoderNodes {
+		long.Add(Text(TagNameValue, "n"))
+	}
+	messages := []*Node{
+		Struct(TagRequestMessage, Struct(TagBatchItem, Text(TagUniqueIdentifier, "one"), Enum(TagOperation, OperationGet))),
+		Struct(TagRequestMessage, Int(TagBatchCount, 1), Struct(TagBatchItem), Bytes(TagData, []byte("x"))),
+		long,
+		Struct(TagRequestMessage),
+	}
+	var d Decoder
+	var kept *Node
+	for round := range 3 {
+		for i, m := range messages {
+			got, err := d.Decode(m.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := Decode(m.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("round %d: message %d is %s", round, i, got.Encode())
+			}
+			if round == 1 && i == 0 {
+				d.Forget()
+				kept = got
+			}
+		}
+	}
+	if !bytes.Equal(kept.Encode(), messages[0].Encode()) {
+		t.Error("a message that was left its memory has changed")
+	}
+	if _, err := d.Decode([]byte("no message")); err == nil {
+		t.Error("what is no message was decoded")
+	}
+}
+
+// What is encoded already is taken as it is, and must be one structure.
+func TestEncoded(t *testing.T) {
+	t.Parallel()
+	inside := Struct(TagKeyBlock, Enum(TagKeyFormatType, KeyFormatTypeRaw), Text(TagNameValue, "abc"))
+	raw := inside.Encode()
+	n, err := Encoded(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := Struct(TagSymmetricKey, n, Int(TagBatchCount, 1))
+	if want := Struct(TagSymmetricKey, inside, Int(TagBatchCount, 1)).Encode(); !bytes.Equal(whole.Encode(), want) || whole.Size() != len(want) || n.Tag != TagKeyBlock {
+		t.Errorf("%x", whole.Encode())
+	}
+	for _, bad := range [][]byte{nil, raw[:7], raw[:len(raw)-8], append(raw[:len(raw):len(raw)], 0), Int(TagBatchCount, 1).Encode()} {
+		if _, err := Encoded(bad); err == nil {
+			t.Errorf("%x is taken", bad)
+		}
 	}
 }

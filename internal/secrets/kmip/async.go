@@ -138,28 +138,24 @@ func (b *batch) waitingFor(p *ttlv.Node) (*waiting, string, error) {
 }
 
 // poll answers in place of the operation that is asked for.
-func (b *batch) poll(it *item) (*ttlv.Node, bool, error) {
+func (b *batch) poll(it *item) (reply, error) {
 	w, err := b.asked(it.payload)
 	var f *fault
 	if errors.As(err, &f) {
-		return it.answer(ttlv.ResultStatusOperationFailed, b.age(f)), true, nil
+		return it.failed(b.age(f)), nil
 	}
 	if err != nil {
-		return nil, true, err
+		return reply{}, err
 	}
 	as := item{code: w.Operation, id: it.id, hasID: it.hasID}
 	if w.Reason != 0 {
-		return as.answer(ttlv.ResultStatusOperationFailed, &fault{reason: w.Reason, text: w.Text}), true, nil
+		return as.failed(&fault{reason: w.Reason, text: w.Text}), nil
 	}
-	n := as.answer(ttlv.ResultStatusSuccess, nil)
-	if w.Payload != nil {
-		p, err := ttlv.Decode(w.Payload)
-		if err != nil {
-			return nil, true, err
-		}
-		n.Add(p)
+	if w.Payload == nil {
+		return as.done(nil), nil
 	}
-	return n, false, nil
+	p, err := ttlv.Decode(w.Payload)
+	return as.done(p), err
 }
 
 // cancel gives up an answer. What only read counts as not done.

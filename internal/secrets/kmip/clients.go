@@ -131,6 +131,17 @@ func outcomesIn(answer []byte) (every, failures []outcome) {
 	return every, failures
 }
 
+// outcomesOf is outcomesIn for the answer that the hall's response has led to, nil for none: one that was made here tells
+// whether anything failed.
+func outcomesOf(res *engine.Response, body []byte) (every, failures []outcome) {
+	if res != nil && res.Raw != nil {
+		if a, ok := res.Raw.Recorder.(*answer); ok && !a.failed() {
+			return nil, nil
+		}
+	}
+	return outcomesIn(body)
+}
+
 // taken are all sightings; others begin.
 func (s *sightings) taken() map[string]*sighting {
 	s.mu.Lock()

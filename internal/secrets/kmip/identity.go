@@ -6,11 +6,13 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"arca/internal/errs"
 	"arca/internal/param"
 	"arca/internal/storage"
+	"arca/internal/ttlv"
 )
 
 // An identity is whom a client's certificate belongs to.
@@ -28,21 +30,23 @@ var errStranger = errs.New(errs.Denied, "permission denied")
 // made once for a connection.
 type subject struct {
 	scope, role, serial string
-	key                 string // of the certificate
-	scopeName, roleName string // keys of the names
+	key                 string                     // of the certificate
+	scopeName, roleName string                     // keys of the names
+	same                atomic.Pointer[credential] // what is kept of the certificate, once it was found to be this one
 }
 
 // subjectOf reads the ids that the mount's authority has put into a certificate.
-func subjectOf(cert *x509.Certificate) (s subject, ok bool) {
+// It is nil for a certificate that has none.
+func subjectOf(cert *x509.Certificate) *subject {
 	if len(cert.Subject.OrganizationalUnit) != 1 {
-		return s, false
+		return nil
 	}
-	s = subject{scope: cert.Subject.OrganizationalUnit[0], role: cert.Subject.CommonName, serial: cert.SerialNumber.String()}
+	s := &subject{scope: cert.Subject.OrganizationalUnit[0], role: cert.Subject.CommonName, serial: cert.SerialNumber.String()}
 	if !isID(s.scope) || !isID(s.role) {
-		return s, false
+		return nil
 	}
 	s.key, s.scopeName, s.roleName = credDir(s.scope, s.role)+s.serial, scopeIDKey(s.scope), roleIDKey(s.scope, s.role)
-	return s, true
+	return s
 }
 
 func isID(s string) bool {
@@ -57,10 +61,10 @@ func isID(s string) bool {
 // whose finds the scope and the role of a client's certificates, its own first: it is
 // one that is kept as issued, byte for byte, or one for which an imported authority
 // vouches. The error is errStranger for one that is not. s is what subjectOf says of the first
-// one, nil where it was not asked.
-func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, s *subject, now time.Time) (*identity, error) {
+// one, nil where it was not asked: it is of that certificate and no other.
+func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, s *subject, now time.Time) (identity, error) {
 	if len(certs) == 0 {
-		return nil, errStranger
+		return identity{}, errStranger
 	}
 	who, err := e.issued(tx, certs[0], s, now)
 	if !errors.Is(err, errStranger) {
@@ -68,51 +72,55 @@ func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, s *subject, now
 	}
 	scopeName, roleName, err := mapped(tx, certs, now)
 	if err != nil {
-		return nil, err
+		return identity{}, err
 	}
 	if scopeName == "" || roleName == "" {
-		return nil, errStranger
+		return identity{}, errStranger
 	}
 	named, err := get[scope](tx, scopeKey(scopeName))
 	if errors.Is(err, errNotFound) {
-		return nil, errStranger
+		return identity{}, errStranger
 	}
 	if err != nil {
-		return nil, err
+		return identity{}, err
 	}
 	r, err := e.roles.Get(tx, roleKey(named.ID, roleName))
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, errStranger
+		return identity{}, errStranger
 	}
-	return &identity{scope: named.ID, role: r, scopeName: scopeName, roleName: roleName}, err
+	return identity{scope: named.ID, role: r, scopeName: scopeName, roleName: roleName}, err
 }
 
 // issued is whose a certificate is that was issued here; s is as for whose.
-func (e *Engine) issued(tx storage.Tx, cert *x509.Certificate, s *subject, now time.Time) (*identity, error) {
+func (e *Engine) issued(tx storage.Tx, cert *x509.Certificate, s *subject, now time.Time) (identity, error) {
 	if s == nil {
-		read, ok := subjectOf(cert)
-		if !ok {
-			return nil, errStranger
+		if s = subjectOf(cert); s == nil {
+			return identity{}, errStranger
 		}
-		s = &read
 	}
 	c, err := e.creds.Get(tx, s.key)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, errStranger
+		return identity{}, errStranger
 	}
 	if err != nil {
-		return nil, err
+		return identity{}, err
 	}
-	if subtle.ConstantTimeCompare(c.Cert, cert.Raw) != 1 || now.After(c.Expires) {
-		return nil, errStranger
+	if s.same.Load() != c {
+		if subtle.ConstantTimeCompare(c.Cert, cert.Raw) != 1 {
+			return identity{}, errStranger
+		}
+		s.same.Store(c)
 	}
-	who := &identity{scope: s.scope}
+	if now.After(c.Expires) {
+		return identity{}, errStranger
+	}
+	who := identity{scope: s.scope}
 	if who.roleName, err = nameOf(tx, s.roleName); err != nil {
-		return nil, err
+		return identity{}, err
 	}
 	who.role, err = e.roles.Get(tx, roleKey(s.scope, who.roleName))
 	if errors.Is(err, storage.ErrNotFound) || err == nil && who.role.ID != s.role {
-		return nil, errStranger
+		return identity{}, errStranger
 	}
 	return who, err
 }
@@ -145,6 +153,7 @@ type connection struct {
 
 	// Of the goroutine that serves it:
 	patience patience
+	decoder  ttlv.Decoder
 	rates    rates  // of the role
 	rated    bool   // they were read,
 	ratedAt  uint64 // when server.generation was so
@@ -186,12 +195,10 @@ func (v *server) changed(keys, prefixes []string) {
 // now on it ends when its certificate does.
 func (v *server) introduce(c *connection, certs []*x509.Certificate) bool {
 	c.certs, c.serial, c.who = certs, certs[0].SerialNumber.String(), whoParams(certs[0], [2]string{})
-	if s, ok := subjectOf(certs[0]); ok {
-		c.subject = &s
-	}
+	c.subject = subjectOf(certs[0])
 	for {
 		at, seen := v.at.Load(), v.generation.Load()
-		var who *identity
+		var who identity
 		err := v.host.View(v.ctx, at.Mount, func(tx storage.Tx) (err error) {
 			if who, err = v.engine.whose(tx, certs, c.subject, time.Now()); err == nil && who.scopeName == "" {
 				who.scopeName, err = nameOf(tx, c.subject.scopeName)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"arca/internal/ttlv"
@@ -118,37 +119,77 @@ func (in *intake) write(answer []byte) bool {
 	return err == nil
 }
 
-// patience is the time that a connection's messages have to be answered, one after the other:
-// one context and one timer for all. The zero value is ready.
+// patience is the time that a connection's messages have to be answered, one after the other: one
+// context and one timer for all. The timer runs on from one message to the next, and is not set
+// anew for each; while nothing comes, it ends. The zero value is ready.
 type patience struct {
 	ctx    context.Context //nolint:containedctx // of the connection's messages
 	cancel context.CancelFunc
 	timer  *time.Timer
+
+	mu    sync.Mutex
+	until time.Time // of the message that is being answered; zero for none. Guarded by mu
+	runs  bool      // the timer does. Guarded by mu
 }
 
-// begin returns the context of a message; pause must be called when it is answered.
-func (p *patience) begin(parent context.Context) context.Context {
+// begin returns the context of a message that came at a time; pause must be called when it is
+// answered.
+func (p *patience) begin(parent context.Context, now time.Time) context.Context {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.ctx == nil || p.ctx.Err() != nil {
-		p.end()
+		p.stop()
 		p.ctx, p.cancel = context.WithCancel(parent)
-		p.timer = time.AfterFunc(messageTime, p.cancel)
-		return p.ctx
 	}
-	p.timer.Reset(messageTime)
+	p.until = now.Add(messageTime)
+	switch {
+	case p.runs:
+	case p.timer == nil:
+		p.timer, p.runs = time.AfterFunc(messageTime, p.ring), true
+	default:
+		p.timer.Reset(messageTime)
+		p.runs = true
+	}
 	return p.ctx
+}
+
+// ring is when the timer has run down: it ends the message that has had its time.
+func (p *patience) ring() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.runs = !p.until.IsZero(); !p.runs {
+		return
+	}
+	if left := time.Until(p.until); left > 0 {
+		p.timer.Reset(left)
+		return
+	}
+	p.runs = false
+	p.cancel()
 }
 
 // pause is between two messages.
 func (p *patience) pause() {
-	if !p.timer.Stop() { // it was too late, or may just have been
-		p.cancel()
-	}
+	p.mu.Lock()
+	p.until = time.Time{}
+	p.mu.Unlock()
 }
 
 // end is when there are no more.
 func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stop()
+}
+
+// stop ends the context. mu is held.
+func (p *patience) stop() {
+	p.until = time.Time{}
 	if p.cancel != nil {
-		p.timer.Stop()
 		p.cancel()
+	}
+	if p.timer != nil {
+		p.timer.Stop()
+		p.runs = false
 	}
 }

@@ -166,7 +166,7 @@ func TestPatience(t *testing.T) {
 		var p patience
 		defer p.end()
 		for range 3 { // together more than one has
-			ctx := p.begin(parent)
+			ctx := p.begin(parent, time.Now())
 			time.Sleep(messageTime - time.Second)
 			if ctx.Err() != nil {
 				t.Fatal("it ends too early")
@@ -174,7 +174,7 @@ func TestPatience(t *testing.T) {
 			p.pause()
 		}
 		time.Sleep(2 * messageTime)
-		ctx := p.begin(parent)
+		ctx := p.begin(parent, time.Now())
 		if ctx.Err() != nil {
 			t.Fatal("it ends between messages")
 		}
@@ -183,7 +183,7 @@ func TestPatience(t *testing.T) {
 			t.Fatal("it does not end")
 		}
 		p.pause()
-		if ctx = p.begin(parent); ctx.Err() != nil {
+		if ctx = p.begin(parent, time.Now()); ctx.Err() != nil {
 			t.Fatal("the next one has no time")
 		}
 		cancel()

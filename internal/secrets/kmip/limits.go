@@ -155,10 +155,10 @@ func errLimited() *fault {
 }
 
 // refused answers all of a message alike.
-func (b *batch) refused(m *message, f *fault) []*ttlv.Node {
-	var answers []*ttlv.Node
+func (b *batch) refused(m *message, f *fault) []reply {
+	var out []reply
 	for i := range m.items {
-		answers = append(answers, m.items[i].answer(ttlv.ResultStatusOperationFailed, b.age(f)))
+		out = append(out, m.items[i].failed(b.age(f)))
 	}
-	return answers
+	return out
 }

@@ -22,7 +22,6 @@ import (
 	"arca/internal/bounded"
 	"arca/internal/engine"
 	"arca/internal/errs"
-	"arca/internal/param"
 	"arca/internal/storage"
 	"arca/internal/ttlv"
 )
@@ -615,7 +614,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 		}
 	}()
 	at := v.at.Load()
-	root, err := ttlv.Decode(raw)
+	root, err := conn.decoder.Decode(raw)
 	if err != nil {
 		v.meters.event(at, malformed, "")
 		return failure(version{1, 0}, ttlv.ResultReasonInvalidMessage, err.Error(), now), false
@@ -625,24 +624,25 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 		v.meters.event(at, malformed, "")
 		return failure(m.version, f.reason, f.text, now), true
 	}
-	m.from = conn.subject
+	m.from, m.who = conn.subject, conn.who
 	req := &engine.Request{
-		ID: uuid.NewString(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.protocol, Payload: m, Raw: raw,
-		Remote: remote, TLS: state, Params: m.params(conn.who), ClearParams: v.engine.clear,
+		ID: newRequestID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.protocol, Payload: m, Raw: raw,
+		Remote: remote, TLS: state, ClearParams: v.engine.clear,
 	}
 	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.limited, conn.serial, len(m.items), now)
 	if m.limited {
 		v.meters.limited(at, conn)
-		req.Params = append(req.Params, param.Member{Key: limitedName, Value: []byte("true")})
 	}
 	if m.limited || m.onlyReads() {
 		req.Op = engine.OpRead
+	} else {
+		conn.decoder.Forget() // an update may leave something that goes on by itself
 	}
-	res, err := v.host.Handle(conn.patience.begin(v.ctx), req)
+	res, err := v.host.Handle(conn.patience.begin(v.ctx, now), req)
 	conn.patience.pause()
 	defer func() {
 		if answer != nil {
-			every, failures := outcomesIn(answer)
+			every, failures := outcomesOf(res, answer)
 			v.meters.request(at, conn, m, every, now)
 			v.seen.note(conn, m, failures, conn.address, now)
 			if v.traces.wants(conn.serial, now) {

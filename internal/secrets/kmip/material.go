@@ -114,7 +114,8 @@ func (b *batch) getOpen(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil || id == "" {
 		return nil, err // nil: the placeholder is empty, which Get says
 	}
-	key := materialKey(b.scope, hashed(id))
+	hash := hashedAs(id)
+	key := materialKey(b.scope, string(hash[:]))
 	raw, err := b.tx.Get(key)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
@@ -122,16 +123,24 @@ func (b *batch) getOpen(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil || len(raw) < materialHeader || raw[0] != materialVersion || raw[2] != materialOpen {
 		return nil, err
 	}
-	_, node, err := decodeMaterial(raw)
-	if err != nil {
-		return nil, err
-	}
 	if n := p.Get(ttlv.TagKeyFormatType); n != nil {
+		_, node, err := decodeMaterial(raw)
+		if err != nil {
+			return nil, err
+		}
 		have := node.Get(ttlv.TagKeyBlock).Get(ttlv.TagKeyFormatType)
 		if have == nil || n.Type != ttlv.Enumeration || have.Int != n.Int {
 			return nil, nil
 		}
 	}
+	node, err := ttlv.Encoded(raw[materialHeader:])
+	if err != nil {
+		return nil, fmt.Errorf("read the material of an object: %w", err)
+	}
 	b.uses(key)
-	return response(ttlv.Enum(ttlv.TagObjectType, uint32(raw[1])), ttlv.Text(ttlv.TagUniqueIdentifier, id), node), nil
+	named := p.Get(ttlv.TagUniqueIdentifier)
+	if named == nil || named.Type != ttlv.TextString {
+		named = ttlv.Text(ttlv.TagUniqueIdentifier, id)
+	}
+	return response(ttlv.Enum(ttlv.TagObjectType, uint32(raw[1])), named, node), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"arca/internal/engine"
 	"arca/internal/errs"
+	"arca/internal/param"
 	"arca/internal/storage"
 	"arca/internal/ttlv"
 )
@@ -87,8 +88,10 @@ type message struct {
 	async       bool   // answers may come later
 	option      uint32 // what to do when an item fails
 	items       []item
-	limited     bool     // it is above the rate of its role or client
-	from        *subject // of the certificate that it came under; nil where it is to be asked for
+	one         [1]item      // room for items: most have one
+	limited     bool         // it is above the rate of its role or client
+	who         param.Object // what the audit devices record of the client
+	from        *subject     // of the certificate that it came under; nil where it is to be asked for
 }
 
 type item struct {
@@ -141,16 +144,27 @@ func parseMessage(ops map[uint32]*operation, root *ttlv.Node) (*message, *fault)
 	if f := m.header(h); f != nil {
 		return m, f
 	}
-	batch := root.All(ttlv.TagBatchItem)
-	m.items = make([]item, 0, min(len(batch), maxBatch))
-	if n := h.Get(ttlv.TagBatchCount); n == nil || n.Type != ttlv.Integer || n.Int != int64(len(batch)) || n.Int < 1 {
+	count := 0
+	for _, n := range root.Children {
+		if n.Tag == ttlv.TagBatchItem {
+			count++
+		}
+	}
+	if n := h.Get(ttlv.TagBatchCount); n == nil || n.Type != ttlv.Integer || n.Int != int64(count) || n.Int < 1 {
 		return bad("the batch count is not the number of batch items")
 	}
-	if len(batch) > maxBatch {
+	if count > maxBatch {
 		return bad("a batch has at most %d items", maxBatch)
 	}
+	m.items = m.one[:0]
+	if count > len(m.one) {
+		m.items = make([]item, 0, count)
+	}
 	var seen map[string]bool
-	for _, n := range batch {
+	for _, n := range root.Children {
+		if n.Tag != ttlv.TagBatchItem {
+			continue
+		}
 		it := item{payload: n.Get(ttlv.TagRequestPayload)}
 		op := n.Get(ttlv.TagOperation)
 		if op == nil || op.Type != ttlv.Enumeration || it.payload == nil || it.payload.Type != ttlv.Structure {
@@ -168,7 +182,10 @@ func parseMessage(ops map[uint32]*operation, root *ttlv.Node) (*message, *fault)
 			}
 			seen[string(id.Bytes)] = true
 		}
-		for _, x := range n.All(ttlv.TagMessageExtension) {
+		for _, x := range n.Children {
+			if x.Tag != ttlv.TagMessageExtension {
+				continue
+			}
 			if c := x.Get(ttlv.TagCriticalityIndicator); c != nil && c.Int == 1 {
 				it.critical = true
 			}
@@ -246,6 +263,7 @@ type batch struct {
 	quirks    *quirks            // of the role's client; nil for none
 	operation uint32             // of the item being served
 	used      []used             // objects whose material the items had
+	oneUsed   [1]used            // room for used
 	ticket    *ticket            // nil for none
 	holder    string             // "" until something was made or found: the ID Placeholder
 	made      int                // objects, so far
@@ -276,6 +294,7 @@ func (e *Engine) serve(ctx context.Context, call *engine.Call) (*engine.Response
 		m.limited = string(call.Request.Params.Get(limitedName)) == "true" // as the node that it came to has found
 	}
 	b := &batch{e: e, ctx: ctx, call: call, tx: call.Tx, now: call.Now, v: m.version}
+	b.used = b.oneUsed[:0]
 	if err := b.identify(m.from); err != nil {
 		return nil, err
 	}
@@ -300,49 +319,50 @@ func (b *batch) serve(m *message) (*engine.Response, error) {
 			return b.answered(m, b.refused(m, f)), nil
 		}
 	}
-	var answers []*ttlv.Node
+	a := &answer{}
+	a.replies = a.one[:0]
 	failed := -1
 	size := 0
 	for i := range m.items {
 		if err := ctx.Err(); err != nil {
 			return nil, errs.With(errs.Unavailable, err)
 		}
-		n, f, err := b.item(&m.items[i], len(m.items), m.async)
+		r, err := b.item(&m.items[i], len(m.items), m.async)
 		if err != nil {
 			return nil, err
 		}
-		if size += n.Size(); size > maxResponse {
-			n, f = m.items[i].answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonResponseTooLarge, "the response is too large")), true
+		if size += r.size(); size > maxResponse {
+			r = m.items[i].failed(fail(ttlv.ResultReasonResponseTooLarge, "the response is too large"))
 			m.option = ttlv.BatchErrorContinuationOptionUndo
 		}
-		answers = append(answers, n)
-		if f && failed < 0 {
+		a.replies = append(a.replies, r)
+		if r.fault != nil && failed < 0 {
 			failed = i
 		}
-		if f && m.option != ttlv.BatchErrorContinuationOptionContinue {
+		if r.fault != nil && m.option != ttlv.BatchErrorContinuationOptionContinue {
 			break
 		}
 	}
 	undo := failed >= 0 && m.option == ttlv.BatchErrorContinuationOptionUndo
 	if undo {
-		for i := range answers {
+		for i := range a.replies {
 			if i != failed {
-				answers[i] = m.items[i].answer(ttlv.ResultStatusOperationUndone, nil)
+				a.replies[i] = m.items[i].reply(ttlv.ResultStatusOperationUndone)
 			}
 		}
 	}
 	if len(b.flows) > 0 && !undo {
 		b.call.After(func() { b.e.streams.publish(b.flows) })
 	}
-	body := b.response(m, answers)
+	body := b.response(m, a.replies)
 	if m.maxResponse > 0 && int64(len(body)) > m.maxResponse {
-		for i := range answers {
-			answers[i] = m.items[i].answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonResponseTooLarge, "the response is larger than Maximum Response Size"))
+		for i := range a.replies {
+			a.replies[i] = m.items[i].failed(fail(ttlv.ResultReasonResponseTooLarge, "the response is larger than Maximum Response Size"))
 		}
 		undo = true // nothing happens that the client does not hear of
-		body = b.response(m, answers)
+		body = b.response(m, a.replies)
 	}
-	res := b.answer(body, answers)
+	res := b.finish(a, body)
 	if undo && b.tx.Writable() {
 		return nil, &engine.Undone{Response: res}
 	}
@@ -350,14 +370,6 @@ func (b *batch) serve(m *message) (*engine.Response, error) {
 		b.noteUses()
 	}
 	return res, nil
-}
-
-func (b *batch) answered(m *message, answers []*ttlv.Node) *engine.Response {
-	return b.answer(b.response(m, answers), answers)
-}
-
-func (b *batch) answer(body []byte, answers []*ttlv.Node) *engine.Response {
-	return &engine.Response{Raw: &engine.Raw{ContentType: "application/octet-stream", Body: body, Record: recordOf(answers), ClearRecord: b.e.clear}}
 }
 
 // identify finds the role of the client's certificate.
@@ -376,9 +388,9 @@ func (b *batch) identify(from *subject) error {
 }
 
 // item serves one item of the batch. An error ends the whole request.
-func (b *batch) item(it *item, of int, async bool) (n *ttlv.Node, failed bool, err error) {
+func (b *batch) item(it *item, of int, async bool) (reply, error) {
 	if of > 1 && !it.hasID && b.v.major >= 2 {
-		return it.answer(ttlv.ResultStatusOperationFailed, fail(ttlv.ResultReasonInvalidMessage, "the batch item has no id")), true, nil
+		return it.failed(fail(ttlv.ResultReasonInvalidMessage, "the batch item has no id")), nil
 	}
 	if it.code == ttlv.OperationPoll && it.op != nil && b.role.may(it.op.flag) && !it.critical && b.allows(it.code, "") {
 		return b.poll(it)
@@ -386,13 +398,13 @@ func (b *batch) item(it *item, of int, async bool) (n *ttlv.Node, failed bool, e
 	before := len(b.used)
 	b.operation = it.code
 	payload, err := b.operate(it)
-	var f *fault
-	if errors.As(err, &f) {
-		b.holder, b.used = "", b.used[:before]
-		return it.answer(ttlv.ResultStatusOperationFailed, b.age(f)), true, nil
-	}
 	if err != nil {
-		return nil, true, err
+		var f *fault
+		if !errors.As(err, &f) {
+			return reply{}, err
+		}
+		b.holder, b.used = "", b.used[:before]
+		return it.failed(b.age(f)), nil
 	}
 	if async && later(it.code) {
 		w := waiting{Operation: it.code}
@@ -401,18 +413,16 @@ func (b *batch) item(it *item, of int, async bool) (n *ttlv.Node, failed bool, e
 		}
 		value, f, err := b.keepAnswer(w)
 		if err != nil {
-			return nil, true, err
+			return reply{}, err
 		}
 		if f != nil {
-			return it.answer(ttlv.ResultStatusOperationFailed, b.age(f)), true, nil
+			return it.failed(b.age(f)), nil
 		}
-		return it.answer(ttlv.ResultStatusOperationPending, nil).Add(ttlv.Bytes(ttlv.TagAsynchronousCorrelationValue, value)), false, nil
+		r := it.reply(ttlv.ResultStatusOperationPending)
+		r.correlation = value
+		return r, nil
 	}
-	n = it.answer(ttlv.ResultStatusSuccess, nil)
-	if payload != nil {
-		n.Add(payload)
-	}
-	return n, false, nil
+	return it.done(payload), nil
 }
 
 func (b *batch) operate(it *item) (*ttlv.Node, error) {
@@ -476,27 +486,6 @@ func (b *batch) age(f *fault) *fault {
 		return &fault{reason: ttlv.ResultReasonPermissionDenied, text: f.text}
 	}
 	return f
-}
-
-func (it *item) answer(status uint32, f *fault) *ttlv.Node {
-	n := ttlv.Struct(ttlv.TagBatchItem, ttlv.Enum(ttlv.TagOperation, it.code))
-	if it.hasID {
-		n.Add(ttlv.Bytes(ttlv.TagUniqueBatchItemID, it.id))
-	}
-	n.Add(ttlv.Enum(ttlv.TagResultStatus, status))
-	if f != nil {
-		n.Add(ttlv.Enum(ttlv.TagResultReason, f.reason), ttlv.Text(ttlv.TagResultMessage, f.text))
-	}
-	return n
-}
-
-func (b *batch) response(m *message, answers []*ttlv.Node) []byte {
-	h := ttlv.Struct(ttlv.TagResponseHeader, m.version.node(), ttlv.Time(ttlv.TagTimeStamp, b.now))
-	if m.correlation != "" && (b.quirks == nil || !b.quirks.uncorrelated) {
-		h.Add(ttlv.Text(ttlv.TagClientCorrelationValue, m.correlation), ttlv.Text(ttlv.TagServerCorrelationValue, b.call.Request.ID))
-	}
-	h.Add(ttlv.Int(ttlv.TagBatchCount, int32(len(answers))))
-	return ttlv.Struct(ttlv.TagResponseMessage, h).Add(answers...).Encode()
 }
 
 // failure is the answer to a message that cannot be served.

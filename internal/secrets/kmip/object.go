@@ -30,13 +30,19 @@ type object struct {
 
 // hashed names parts, each with its length before it.
 func hashed(parts ...string) string {
+	h := hashedAs(parts...)
+	return string(h[:])
+}
+
+func hashedAs(parts ...string) (out [32]byte) {
 	var room [128]byte
 	b := room[:0]
 	for _, p := range parts {
 		b = append(append(strconv.AppendInt(b, int64(len(p)), 10), ':'), p...)
 	}
 	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:16])
+	hex.Encode(out[:], sum[:16])
+	return out
 }
 
 func objectKey(scope, hash string) string   { return "o/" + scope + "/" + hash }

@@ -1,10 +1,10 @@
 package kmip
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 
 	"github.com/google/uuid"
 
@@ -15,7 +15,13 @@ import (
 
 const maxRecorded = 100 // identifiers and results of one message
 
-func newRequestID() string { return uuid.NewString() }
+// newRequestID is uuid.NewString, but that its random bytes are not made room for each time.
+func newRequestID() string {
+	var u uuid.UUID
+	_, _ = rand.Read(u[:]) // never fails
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return u.String()
+}
 
 // clearParams are the members of records that audit devices show in clear. The
 // others, identifiers above all, are hashed like those of other engines.
@@ -43,9 +49,9 @@ func listMember(key string, values []string) param.Member {
 	return param.Member{Key: key, Value: engine.AppendStrings(nil, values)}
 }
 
-// params are what the audit devices record of the message; who is what they record of its
+// AuditParams implements engine.Described: what the audit devices record of the message and its
 // client.
-func (m *message) params(who param.Object) param.Object {
+func (m *message) AuditParams() param.Object {
 	ops := make([]string, 0, len(m.items))
 	ids := []string{}
 	for i := range m.items {
@@ -71,52 +77,17 @@ func (m *message) params(who param.Object) param.Object {
 			logs = append(logs, n.Text())
 		}
 	}
-	out := make(param.Object, 0, 6+len(who))
+	out := make(param.Object, 0, 7+len(m.who))
 	out = append(out, listMember("operations", ops), listMember("unique_identifiers", ids), textMember("protocol_version", m.version.text()))
-	out = append(out, who...)
+	out = append(out, m.who...)
 	if len(logs) > 0 {
 		out = append(out, listMember("log_messages", logs))
 	}
 	if m.correlation != "" {
 		out = append(out, textMember("client_correlation_value", m.correlation))
 	}
-	return out
-}
-
-// recordOf is what the audit devices record of an answer: how it went, and with which
-// objects, but nothing of these.
-func recordOf(answers []*ttlv.Node) json.RawMessage {
-	out := append(make([]byte, 0, 128), `{"results":[`...)
-	ids := 0
-	for i, n := range answers {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, '{')
-		if c := n.Get(ttlv.TagOperation); c != nil {
-			out = append(param.AppendString(append(out, `"operation":`...), ttlv.EnumName(ttlv.TagOperation, uint32(c.Int))), ',')
-		}
-		status := "unknown"
-		if c := n.Get(ttlv.TagResultStatus); c != nil {
-			status = ttlv.EnumName(ttlv.TagResultStatus, uint32(c.Int))
-		}
-		out = param.AppendString(append(out, `"status":`...), status)
-		if c := n.Get(ttlv.TagResultReason); c != nil {
-			out = param.AppendString(append(out, `,"reason":`...), ttlv.EnumName(ttlv.TagResultReason, uint32(c.Int)))
-		}
-		var named []string
-		for _, c := range n.Get(ttlv.TagResponsePayload).Inside() {
-			if c.Tag != ttlv.TagUniqueIdentifier && c.Tag != ttlv.TagPrivateKeyUniqueIdentifier && c.Tag != ttlv.TagPublicKeyUniqueIdentifier {
-				continue
-			}
-			if ids++; ids <= maxRecorded {
-				named = append(named, c.Text())
-			}
-		}
-		if len(named) > 0 {
-			out = engine.AppendStrings(append(out, `,"unique_identifiers":`...), named)
-		}
-		out = append(out, '}')
+	if m.limited {
+		out = append(out, param.Member{Key: limitedName, Value: []byte("true")})
 	}
-	return append(out, `]}`...)
+	return out
 }

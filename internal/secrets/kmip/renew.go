@@ -103,8 +103,8 @@ func (b *batch) reProvision(p *ttlv.Node) (*ttlv.Node, error) {
 		return nil, fail(ttlv.ResultReasonOperationNotSupported, "a certificate is renewed by the client that has it")
 	}
 	own := state.PeerCertificates[0]
-	subject, ok := subjectOf(own)
-	if _, err := b.e.issued(b.tx, own, nil, b.now); !ok || errors.Is(err, errStranger) {
+	subject := subjectOf(own)
+	if _, err := b.e.issued(b.tx, own, subject, b.now); subject == nil || errors.Is(err, errStranger) {
 		return nil, fail(ttlv.ResultReasonIllegalOperation, "the client's certificate was not issued here: its authority renews it")
 	} else if err != nil {
 		return nil, err

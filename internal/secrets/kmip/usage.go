@@ -134,15 +134,21 @@ func (b *batch) uses(materialKey string) {
 
 // noteUses has the node remember what a message has used, once it is answered.
 func (b *batch) noteUses() {
+	if len(b.used) > 0 {
+		b.call.After(b.rememberUses)
+	}
+}
+
+func (b *batch) rememberUses() {
 	v := b.e.servers.ofMount(b.call.Mount.ID)
-	if v == nil || len(b.used) == 0 {
+	if v == nil {
 		return
 	}
 	var serial *big.Int
 	if state := b.call.Request.TLS; b.call.Caller == nil && state != nil && len(state.PeerCertificates) > 0 {
 		serial = state.PeerCertificates[0].SerialNumber
 	}
-	b.call.After(func() { v.uses.note(b.used, b.roleName, serial, b.now) })
+	v.uses.note(b.used, b.roleName, serial, b.now)
 }
 
 // A telling is what a node says of uses.
