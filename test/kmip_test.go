@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
+
 	"arca/internal/arcatest"
 	"arca/internal/ttlv"
 )
@@ -172,5 +174,88 @@ func TestKMIPDoctor(t *testing.T) {
 	}
 	if out := n.vault("kmip", "decode", "-show-keys", at("m.hex")); !strings.Contains(out, "736563726574") {
 		t.Errorf("decoded with keys: %s", out)
+	}
+}
+
+// S2-2: the stock program of Vault configures the engine. It cannot run here; these are its
+// requests, by the library that it is made of and as it makes them: values that are text whatever
+// they mean, lists by LIST as GET, parameters of reading and deletion in the query.
+func TestKMIPStockProgram(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, t.TempDir(), fileStorage)
+	cfg := api.DefaultConfig()
+	cfg.Address = strings.TrimSuffix(n.url, "/v1/")
+	client, err := api.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.SetToken(n.root)
+	check := func(s *api.Secret, err error) map[string]any {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s == nil {
+			return nil
+		}
+		return s.Data
+	}
+	if err := client.Sys().Mount("kmip", &api.MountInput{Type: "kmip"}); err != nil {
+		t.Fatal(err)
+	}
+	v := client.Logical()
+	address := fmt.Sprint("127.0.0.1:", arcatest.FreePort(t))
+	check(v.Write("kmip/config", map[string]any{
+		"listen_addrs": address, "server_hostnames": "localhost,kmip.example.com", "tls_ca_key_type": "ec", "tls_ca_key_bits": "256",
+		"default_tls_client_key_bits": "256", "default_tls_client_ttl": "48h",
+	}))
+	have := check(v.Read("kmip/config"))
+	if fmt.Sprintf("%v %v %v %v", have["listen_addrs"], have["server_hostnames"], have["tls_ca_key_bits"], have["default_tls_client_ttl"]) != "["+address+"] [localhost kmip.example.com] 256 172800" {
+		t.Errorf("the configuration is %v", have)
+	}
+	const role = "kmip/scope/finance/role/accounting"
+	check(v.Write("kmip/scope/finance", map[string]any{}))
+	check(v.Write(role, map[string]any{"operation_all": "true"}))
+	for path, want := range map[string]string{"kmip/scope": "[finance]", "kmip/scope/finance/role": "[accounting]"} {
+		if got := check(v.List(path)); fmt.Sprint(got["keys"]) != want {
+			t.Errorf("%s has %v", path, got)
+		}
+	}
+	if got := check(v.Read(role)); got["operation_all"] != true {
+		t.Errorf("the role is %v", got)
+	}
+	cred := check(v.Write(role+"/credential/generate", map[string]any{"format": "pem"}))
+	serial := fmt.Sprint(cred["serial_number"])
+	if got := check(v.ReadWithData(role+"/credential/lookup", map[string][]string{"serial_number": {serial}, "format": {"pem"}})); got["certificate"] != cred["certificate"] || got["private_key"] != nil {
+		t.Errorf("looked up, the certificate is %v", got)
+	}
+	pair, err := tls.X509KeyPair([]byte(cred["certificate"].(string)), []byte(cred["private_key"].(string)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(check(v.Read("kmip/ca"))["ca_pem"].(string)))
+	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: pool, ServerName: "kmip.example.com", Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	it, err := kmipCall(conn, ttlv.OperationRegister, ttlv.Enum(ttlv.TagObjectType, ttlv.ObjectTypeOpaqueObject), ttlv.Struct(ttlv.TagTemplateAttribute),
+		ttlv.Struct(ttlv.TagOpaqueObject, ttlv.Enum(ttlv.TagOpaqueDataType, 0x80000001), ttlv.Bytes(ttlv.TagOpaqueDataValue, []byte("wallet"))))
+	if err != nil || it.Get(ttlv.TagResultReason) != nil {
+		t.Fatalf("register: %v %s", err, it.Get(ttlv.TagResultMessage).Text())
+	}
+	if _, err := v.Delete("kmip/scope/finance"); err == nil {
+		t.Error("a scope with an object was deleted without force")
+	}
+	check(v.Write(role+"/credential/revoke", map[string]any{"serial_number": serial}))
+	if s, err := v.List(role + "/credential"); err != nil || s != nil {
+		t.Errorf("after that, the list is %v %v", s, err)
+	}
+	check(v.Delete(role))
+	check(v.DeleteWithData("kmip/scope/finance", map[string][]string{"force": {"true"}}))
+	if err := client.Sys().Unmount("kmip"); err != nil {
+		t.Fatal(err)
 	}
 }

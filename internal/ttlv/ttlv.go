@@ -317,7 +317,7 @@ func (n *Node) Append(dst []byte) []byte {
 }
 
 // encoded is the type of a node that Encoded made. No message has it.
-const encoded Type = 0
+const encoded = 0
 
 // Encoded makes a node of what is encoded already, for an answer: it is taken as it is, and is not
 // known to have children. raw must be one structure, which whoever has encoded it answers for.

@@ -122,7 +122,7 @@ var (
 		{attrOldIssuer, ttlv.TagCertificateIssuer, ttlv.Structure, 0, dropped},
 		{attrSignatureAlg, ttlv.TagDigitalSignatureAlgorithm, ttlv.Enumeration, 1, 0},
 		{attrDigest, ttlv.TagDigest, ttlv.Structure, 0, multi},
-		{attrPolicy, ttlv.TagOperationPolicyName, ttlv.TextString, 0, atMake | dropped},
+		{attrPolicy, ttlv.TagOperationPolicyName, ttlv.TextString, 0, atMake | add | dropped},
 		{attrMask, ttlv.TagCryptographicUsageMask, ttlv.Integer, 0, atMake},
 		{attrLease, ttlv.TagLeaseTime, ttlv.Interval, 0, 0},
 		{attrLimits, ttlv.TagUsageLimits, ttlv.Structure, 0, atMake | add | modify | remove},
