@@ -83,9 +83,11 @@ func BenchmarkLarge(b *testing.B) {
 func settle(b *testing.B) {
 	b.Helper()
 	runtime.GC()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for range 120 {
 		before := cpu()
-		time.Sleep(time.Second)
+		<-tick.C
 		if cpu()-before < 20*time.Millisecond {
 			return
 		}
