@@ -206,12 +206,16 @@ func (s *Store) openLog() error {
 	if below == nil {
 		below = fs.New()
 	}
-	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta),
-		wal.WithSegmentFiler(segment.NewFiler(dir, segments{below})))
+	from := segment.NewFiler(dir, segments{below})
+	if err := finishSegment(dir, meta, from, below); err != nil {
+		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
+	}
+	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(filer{from, s.leave}))
 	if err != nil {
 		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
 	}
 	s.logs, s.stable = newLogStore(w, true), w
+	s.logs.stuck = s.leave
 	s.closers = []io.Closer{w, meta} // the log does not close its own description
 	return nil
 }
@@ -334,6 +338,9 @@ type logStore struct {
 	stored chan struct{} // closed when entries have come; nil if nobody waits
 	recent []*raft.Log   // one after the other
 	bytes  int           // of recent
+
+	cut   atomic.Bool // its last entries were removed, and none has come in their place
+	stuck func(error) // is told when raft believes in entries that are not there; nil for nobody
 }
 
 // Bounds of what a logStore has in memory.
@@ -368,7 +375,14 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 	l.mu.Lock()
 	l.recent, l.bytes = nil, 0
 	l.mu.Unlock()
-	return l.LogStore.DeleteRange(first, last)
+	begin, err := l.FirstIndex()
+	if err == nil {
+		err = l.LogStore.DeleteRange(first, last)
+	}
+	if err == nil && first > begin { // else it is the beginning, or all
+		l.cut.Store(true)
+	}
+	return err
 }
 
 // StoreLog implements raft.LogStore.
@@ -376,9 +390,14 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
-	if err := l.LogStore.StoreLogs(logs); err != nil {
+	err := l.LogStore.StoreLogs(logs)
+	if err != nil && l.stuck != nil && l.cut.Load() {
+		l.stuck(errs.New(errs.Unavailable, "the raft log could not be written where its end was removed: %w", err))
+	}
+	if err != nil {
 		return err
 	}
+	l.cut.Store(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, log := range logs {

@@ -118,3 +118,59 @@ func TestFullAtSegment(t *testing.T) {
 		})
 	}
 }
+
+// TestFullAtCut has a full disk when the end of the log is to be taken back, and when others are to come in its place: the node ends its part in the
+// cluster, as raft takes for its log what is not there, and has all that it had when it is started again.
+func TestFullAtCut(t *testing.T) {
+	t.Parallel()
+	for name, removed := range map[string]bool{"not removed": false, "removed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var files, full atomic.Bool
+			cfg := Config{Dir: t.TempDir(), NodeID: "node1", segments: crowded{fs.New(), &files, &full}}
+			s, err := Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entry := func(i, term uint64) *raft.Log { return &raft.Log{Index: i, Term: term, Data: []byte{byte(i)}} }
+			for i := range uint64(5) {
+				if err := s.logs.StoreLog(entry(i+1, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			full.Store(!removed)
+			for range 2 {
+				if err := s.logs.DeleteRange(4, 5); (err == nil) != removed {
+					t.Fatalf("the end is removed: %v", err)
+				}
+			}
+			full.Store(true)
+			if err := s.logs.StoreLog(entry(4, 2)); err == nil {
+				t.Fatal("a full disk takes an entry")
+			}
+			if s.Err() == nil {
+				t.Error("it goes on with a log that is another than raft believes")
+			}
+			full.Store(false)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = Open(cfg); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Close() }() // what counts was read before
+			if err := s.logs.DeleteRange(4, 5); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.logs.StoreLog(entry(4, 2)); err != nil {
+				t.Fatal(err)
+			}
+			for i, term := range []uint64{1, 1, 1, 2} {
+				var log raft.Log
+				if err := s.logs.GetLog(uint64(i+1), &log); err != nil || log.Term != term || log.Data[0] != byte(i+1) {
+					t.Errorf("entry %d: %+v, %v", i+1, log, err)
+				}
+			}
+		})
+	}
+}
