@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -51,6 +52,7 @@ type cacheEntry[T any] struct {
 	obj    T
 	absent bool   // the key does not exist
 	from   uint64 // the entry holds for states from here on, until it is dropped
+	hash   uint64 // of key, by the DB's marks
 	size   int
 	place  int  // in clock
 	used   bool // since hand last passed
@@ -168,7 +170,8 @@ func (c *Cache[T]) fill(seq uint64, e *cacheEntry[T]) {
 	if e.from, ok = db.history.steady(e.key, seq); !ok {
 		return
 	}
-	sh := c.shard(db.marks.hash(e.key))
+	e.hash = db.marks.hash(e.key)
+	sh := c.shard(e.hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if old := sh.entries[e.key]; old != nil {
@@ -181,6 +184,7 @@ func (c *Cache[T]) fill(seq uint64, e *cacheEntry[T]) {
 	sh.clock = append(sh.clock, e)
 	sh.entries[e.key] = e
 	sh.bytes += e.size
+	db.kept.add(e.hash, 1)
 	c.folders.add(e.key, 1)
 }
 
@@ -208,6 +212,7 @@ func (c *Cache[T]) remove(sh *cacheShard[T], e *cacheEntry[T]) {
 	sh.clock = sh.clock[:len(sh.clock)-1]
 	delete(sh.entries, e.key)
 	sh.bytes -= e.size
+	c.db.kept.add(e.hash, -1)
 	c.folders.add(e.key, -1)
 }
 
@@ -235,6 +240,20 @@ func (c *Cache[T]) dropPrefix(prefix string) {
 		sh.mu.Unlock()
 	}
 }
+
+// keptCount is a power of two, many times the entries of a server at work.
+const keptCount = 1 << 13
+
+// kept counts what the caches of a DB hold, by the hashes of the keys. An entry is counted under the DB's mutex, before a commit that
+// changes its key can be recorded: whoever lets caches drop what is recorded misses none.
+type kept struct {
+	entries [keptCount]atomic.Int32
+}
+
+func (k *kept) add(hash uint64, n int32) { k.entries[hash%keptCount].Add(n) }
+
+// lack reports whether certainly no cache holds a key with a hash.
+func (k *kept) lack(hash uint64) bool { return k.entries[hash%keptCount].Load() == 0 }
 
 // folders counts the cached keys under each "dir/", so that a deleted prefix with nothing cached under it, the usual case,
 // does not cost a walk over the cache.

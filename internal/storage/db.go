@@ -18,7 +18,7 @@ type Config struct {
 	MaxTxBytes      int // key and value bytes written in one transaction; default 64 MB
 	MaxTxReads      int // reads noted exactly in one Update, beyond which it counts as having read all; default 16,384
 	MaxKeyBytes     int // length of a key, by KeyLen; default 8,192
-	HistoryCommits  int // commits kept to check Updates against; default 8,192
+	HistoryCommits  int // commits kept to check Updates against; default 1,024
 	HistoryBytes    int // their bytes; default 4 MB
 	ValueCacheBytes int // values kept in memory as they were read; default 12 MB, negative for none
 
@@ -53,7 +53,7 @@ func (c Config) withDefaults() Config {
 	if c.ValueCacheBytes == 0 {
 		c.ValueCacheBytes = 12 << 20
 	}
-	set(&c.HistoryCommits, 1<<13)
+	set(&c.HistoryCommits, 1<<10)
 	set(&c.HistoryBytes, 4<<20)
 	return c
 }
@@ -71,6 +71,7 @@ type DB struct {
 	marks *marks
 
 	derived derived
+	kept    kept
 	values  *Cache[[]byte] // values in clear that are read often; nil when switched off
 	shared  sync.Map       // *Shared[T] → *Cache[T]
 	sharing sync.Mutex     // held by who makes one
@@ -100,7 +101,6 @@ func Open(b Backend, cfg Config) *DB {
 	db.idle.L = &db.mu
 	db.history.index = map[string]*write{}
 	db.derived.entries = map[string]*derivedEntry{}
-	db.feed.addCache(&db.derived)
 	if db.cfg.ValueCacheBytes > 0 {
 		db.values = NewCache(db, db.cfg.ValueCacheBytes, func(_ string, value []byte) ([]byte, int, error) {
 			return value, len(value), nil

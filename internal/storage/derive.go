@@ -80,8 +80,8 @@ func (d *derived) remove(prefix string) {
 	}
 }
 
-// drop implements dropper: a changed key spoils what was derived from any folder that it is in.
-func (d *derived) drop(key string, _ uint64) {
+// drop is told of a changed key: it spoils what was derived from any folder that it is in.
+func (d *derived) drop(key string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.entries) == 0 {
@@ -94,7 +94,7 @@ func (d *derived) drop(key string, _ uint64) {
 	}
 }
 
-// dropPrefix implements dropper.
+// dropPrefix is told of a deleted prefix.
 func (d *derived) dropPrefix(prefix string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

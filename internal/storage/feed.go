@@ -73,18 +73,26 @@ func (f *feed) addCache(c dropper) {
 }
 
 // invalidate makes the caches drop what the commits changed. It comes before the commits are visible to Views.
-func (f *feed) invalidate(commits []*commit) {
-	list := f.caches.Load()
-	if list == nil {
-		return
+func (db *DB) invalidate(commits []*commit) {
+	var caches []dropper
+	if list := db.feed.caches.Load(); list != nil {
+		caches = *list
 	}
-	for _, cache := range *list {
-		for _, c := range commits {
-			for _, p := range c.deleted {
+	for _, c := range commits {
+		for _, p := range c.deleted {
+			db.derived.dropPrefix(p)
+			for _, cache := range caches {
 				cache.dropPrefix(p)
 			}
-			for i := range c.writes {
-				cache.drop(c.writes[i].key, c.writes[i].hash)
+		}
+		for i := range c.writes {
+			w := &c.writes[i]
+			db.derived.drop(w.key)
+			if db.kept.lack(w.hash) {
+				continue
+			}
+			for _, cache := range caches {
+				cache.drop(w.key, w.hash)
 			}
 		}
 	}
@@ -163,7 +171,7 @@ func (db *DB) adopt(c *commit, snap Snapshot) (old *generation, err error) {
 	c.seq = db.last
 	db.record(c)
 	db.trim(c.seq)
-	db.feed.invalidate([]*commit{c})
+	db.invalidate([]*commit{c})
 	db.gens.Add(1)
 	return db.gen.Swap(newGeneration(db, c.seq, snap)), nil
 }

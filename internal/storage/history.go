@@ -97,7 +97,7 @@ func (h *history) trim(durable, oldest uint64, maxCommits, maxBytes int) {
 	}
 }
 
-const keepForSlow = 32
+const keepForSlow = 256
 
 // forget drops the oldest commit.
 func (h *history) forget() {
