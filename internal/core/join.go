@@ -69,7 +69,7 @@ func (h *handling) admit(ctx context.Context, tx storage.Tx, res *engine.Respons
 	if err := h.meet(tx, auth); err != nil {
 		return false, err
 	}
-	l := &login{auth: *auth, policies: policies, accessor: m.Accessor, path: h.req.Path, mount: m.Path, ns: h.ns}
+	l := &login{auth: auth, policies: policies, accessor: m.Accessor, path: h.req.Path, mount: m.Path, ns: h.ns}
 	if seen := h.req.TLS; seen != nil && m.Type == "cert" { // the others do not look at them
 		l.tls = &tls.ConnectionState{PeerCertificates: seen.PeerCertificates}
 	}

@@ -29,7 +29,7 @@ const mfaHeader = "X-Vault-Mfa"
 
 // A login is what a token is made of, once all factors are shown.
 type login struct {
-	auth     engine.Auth
+	auth     *engine.Auth // not to be changed once it waits
 	policies []string
 	accessor string
 	path     string
@@ -299,7 +299,7 @@ func (a *Active) FinishLogin(ctx context.Context, tx storage.Tx, call *engine.Ca
 // that was granted before the wait, and so does this where a method would have to ask others
 // (LDAP, OCSP) once more: it may not see what it saw with the user's own password. Groups stay as the login found them.
 func (a *Active) again(ctx context.Context, tx storage.Tx, call *engine.Call, m *mount.Entry, l *login) (*engine.Auth, error) {
-	auth := l.auth // the login may be finished again when this attempt is not the last
+	auth := *l.auth // the login may be finished again when this attempt is not the last
 	auth.Policies, auth.GroupAliases = l.policies, nil
 	if r, ok := m.Engine.(engine.AuthRenewer); ok {
 		req := *call.Request
@@ -310,7 +310,7 @@ func (a *Active) again(ctx context.Context, tx storage.Tx, call *engine.Call, m 
 		var question *engine.Question
 		switch {
 		case errors.As(err, &question):
-			auth = l.auth
+			auth = *l.auth
 			auth.Policies = l.policies
 		case err != nil:
 			return nil, err

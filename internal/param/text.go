@@ -11,6 +11,24 @@ func AppendMap(dst []byte, m map[string]string) []byte {
 	if m == nil {
 		return append(dst, "null"...)
 	}
+	return appendMembers(dst, m, func(text string) string { return text })
+}
+
+// AppendTexts is AppendMap for a map of which it is not known that it holds texts only: with other values, or none at all, it
+// does nothing and reports false.
+func AppendTexts(dst []byte, m map[string]any) (out []byte, ok bool) {
+	for _, v := range m {
+		if _, ok := v.(string); !ok {
+			return dst, false
+		}
+	}
+	if len(m) == 0 {
+		return dst, false
+	}
+	return appendMembers(dst, m, func(v any) string { return v.(string) }), true
+}
+
+func appendMembers[V any](dst []byte, m map[string]V, text func(V) string) []byte {
 	var room [8]string
 	keys := room[:0]
 	for k := range m {
@@ -23,7 +41,7 @@ func AppendMap(dst []byte, m map[string]string) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(AppendString(dst, k), ':')
-		dst = AppendString(dst, m[k])
+		dst = AppendString(dst, text(m[k]))
 	}
 	return append(dst, '}')
 }

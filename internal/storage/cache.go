@@ -66,11 +66,20 @@ func (c *Cache[T]) Get(tx Tx, key string) (T, error) {
 		var none T
 		return none, ErrNotFound // it can never have been written, and is not worth remembering
 	}
-	if s.writable || s.ended {
-		return c.getInUpdate(s, tx.prefix+key)
+	if s.ended {
+		var none T
+		return none, ErrClosed
 	}
 	var room [256]byte
 	abs := append(append(room[:0], tx.prefix...), key...)
+	if s.writable {
+		if obj, found, absent := c.known(s, abs); absent {
+			return obj, ErrNotFound
+		} else if found {
+			return obj, nil
+		}
+		return c.getInUpdate(s, string(abs))
+	}
 	sh := c.shard(maphash.Bytes(s.db.marks.seed, abs))
 	sh.mu.Lock()
 	if e := sh.entries[string(abs)]; e != nil && e.from <= s.gen.seq {
@@ -98,10 +107,28 @@ func (c *Cache[T]) Put(tx Tx, key string, value []byte, obj T, sizeBytes int) er
 // shard is where the key with a hash is kept. Other bits of the hash than those for the marks choose it.
 func (c *Cache[T]) shard(hash uint64) *cacheShard[T] { return &c.shards[hash>>32%cacheShards] }
 
-func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
-	if s.ended {
-		return obj, ErrClosed
+// known is getInUpdate for the usual case, which costs no memory: an Update that has written nothing yet reads what is kept and
+// has not changed since the snapshot, and nobody has to queue for a key. Otherwise it finds nothing, and has noted nothing.
+func (c *Cache[T]) known(s *txState, key []byte) (obj T, found, absent bool) {
+	hash := maphash.Bytes(s.db.marks.seed, key)
+	if s.stale || s.db.hot.Load() > 0 || len(s.writes.list)+len(s.deleted) > 0 || s.changed(hash) {
+		return obj, false, false
 	}
+	sh := c.shard(hash)
+	sh.mu.Lock()
+	e := sh.entries[string(key)]
+	if e == nil || e.from > s.gen.seq {
+		sh.mu.Unlock()
+		return obj, false, false
+	}
+	e.used = true
+	obj, absent, kept := e.obj, e.absent, e.key
+	sh.mu.Unlock()
+	s.listRead(kept)
+	return obj, true, absent
+}
+
+func (c *Cache[T]) getInUpdate(s *txState, key string) (obj T, err error) {
 	if err := s.noteRead(key); err != nil {
 		return obj, err
 	}

@@ -69,24 +69,22 @@ func (tx Tx) Context() context.Context { return tx.s.ctx }
 // Get returns the value of key, or ErrNotFound. The caller must not modify it.
 func (tx Tx) Get(key string) ([]byte, error) {
 	s := tx.s
-	if !s.writable && !s.ended && s.db.values != nil {
+	switch {
+	case s.ended:
+		return nil, ErrClosed
+	case s.db.values != nil:
 		return s.db.values.Get(tx, key) // which makes no key where it has the value
+	case len(tx.prefix)+len(key) > s.db.cfg.MaxKeyBytes:
+		return nil, ErrNotFound // it can never have been written
 	}
 	key = tx.prefix + key
-	if s.ended {
-		return nil, ErrClosed
-	}
-	if len(key) > s.db.cfg.MaxKeyBytes {
-		return nil, ErrNotFound // it can never have been written, and is not worth remembering
-	}
-	hash := s.db.marks.hash(key)
 	if !s.writable {
-		return s.stored(key, hash)
+		return s.gen.snap.Get(s.ctx, key)
 	}
 	if err := s.noteRead(key); err != nil {
 		return nil, err
 	}
-	ch, err := s.buffered(key, hash)
+	ch, err := s.buffered(key, s.db.marks.hash(key))
 	switch {
 	case err != nil:
 		return nil, err
@@ -95,22 +93,7 @@ func (tx Tx) Get(key string) ([]byte, error) {
 	case ch.put:
 		return ch.value, nil
 	}
-	return s.stored(key, hash)
-}
-
-// stored reads key from the snapshot, or from the cache of values where that holds it.
-func (s *txState) stored(key string, hash uint64) ([]byte, error) {
-	c := s.db.values
-	if c == nil {
-		return s.gen.snap.Get(s.ctx, key)
-	}
-	if value, found, absent := c.peek(s, key, hash); found {
-		if absent {
-			return nil, ErrNotFound
-		}
-		return value, nil
-	}
-	return c.load(s, key)
+	return s.gen.snap.Get(s.ctx, key)
 }
 
 // A change is what became of a key over the backend's snapshot: a new value, its end, or nothing.
@@ -131,7 +114,7 @@ func (s *txState) buffered(key string, hash uint64) (change, error) {
 			return change{deleted: true}, nil
 		}
 	}
-	if s.seq == s.gen.seq || s.db.marks.same(hash, s.gen.seq) {
+	if !s.changed(hash) {
 		return change{}, nil
 	}
 	db := s.db
@@ -143,6 +126,11 @@ func (s *txState) buffered(key string, hash uint64) (change, error) {
 	ch := db.history.find(key, s.gen.seq, s.seq)
 	s.built = s.built || ch.put || ch.deleted
 	return ch, nil
+}
+
+// changed reports whether a commit between the backend's snapshot and the transaction's may have changed a key with a hash.
+func (s *txState) changed(hash uint64) bool {
+	return s.seq != s.gen.seq && !s.db.marks.same(hash, s.gen.seq)
 }
 
 // fail marks the attempt as one that cannot commit.
@@ -161,12 +149,17 @@ func (s *txState) noteRead(key string) error {
 			return err
 		}
 	}
+	s.listRead(key)
+	return nil
+}
+
+// listRead has the commit be checked for key.
+func (s *txState) listRead(key string) {
 	if n := len(s.reads); s.readAll || n > 0 && s.reads[n-1] == key {
-		return nil
+		return
 	}
 	s.reads = append(s.reads, key)
 	s.boundReads()
-	return nil
 }
 
 // noteRange records that an Update reads a range, and returns its place in s.ranges, for the end to be narrowed.

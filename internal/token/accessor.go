@@ -26,12 +26,12 @@ const accessorLength = 22
 
 // of returns the accessor of the token with a key.
 func (a *accessors) of(ns, key string) string {
-	var plain, sealed [aes.BlockSize]byte
-	if n, err := base64.RawURLEncoding.Decode(plain[:], []byte(key)); err != nil || n != len(plain) {
+	var block [aes.BlockSize]byte
+	if n, err := base64.RawURLEncoding.Decode(block[:], []byte(key)); err != nil || n != len(block) {
 		return "" // not a key of ours
 	}
-	a.block.Encrypt(sealed[:], plain[:])
-	text := encode62(sealed)
+	a.block.Encrypt(block[:], block[:])
+	text := encode62(block)
 	if ns != namespace.RootID {
 		text += "." + ns
 	}

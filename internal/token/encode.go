@@ -74,8 +74,8 @@ func (e *Entry) encode() ([]byte, error) {
 	text(`,"e":`, e.EntityID)
 	other(`,"cidr":`, len(e.BoundCIDRs) > 0, e.BoundCIDRs)
 	text(`,"m":`, e.Mount)
-	if texts, ok := textsOf(e.Internal); ok {
-		b = param.AppendMap(append(b, `,"i":`...), texts)
+	if texts, ok := param.AppendTexts(append(b, `,"i":`...), e.Internal); ok { // what most auth methods keep
+		b = texts
 	} else {
 		other(`,"i":`, len(e.Internal) > 0, e.Internal)
 	}
@@ -83,19 +83,4 @@ func (e *Entry) encode() ([]byte, error) {
 	other(`,"q":`, e.Quota != nil, e.Quota)
 	text(`,"ns":`, e.NamespaceID)
 	return append(b, '}'), err
-}
-
-// textsOf is m where it holds texts only, as what most auth methods keep does.
-func textsOf(m map[string]any) (texts map[string]string, ok bool) {
-	for k, v := range m {
-		text, ok := v.(string)
-		if !ok {
-			return nil, false
-		}
-		if texts == nil {
-			texts = make(map[string]string, len(m))
-		}
-		texts[k] = text
-	}
-	return texts, texts != nil
 }

@@ -111,7 +111,18 @@ type role struct {
 	Local         bool           `json:"local,omitempty"`
 	grant.Grant
 
-	macs sync.Pool // of hash.Hash, HMACs under Key: a login makes one
+	macs  sync.Pool // of *mac, HMACs under Key: a login makes one
+	named sync.Once
+	meta  map[string]string // what tokens of the role say of it; set by named
+	inner map[string]any    // ... and keep of it
+}
+
+// says is what tokens of the role, which has a name, say and keep of it. The maps are shared: not to be changed.
+func (r *role) says(name string) (meta map[string]string, inner map[string]any) {
+	r.named.Do(func() {
+		r.meta, r.inner = map[string]string{"role_name": name}, map[string]any{"role_name": name}
+	})
+	return r.meta, r.inner
 }
 
 func roleKey(name string) string { return "role/" + name }

@@ -3,6 +3,7 @@ package approle
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,8 +61,7 @@ func (e *Engine) login(_ context.Context, call *engine.Call, in loginIn) (*engin
 		return nil, err
 	}
 	auth := r.Auth()
-	auth.Metadata = map[string]string{"role_name": string(name)}
-	auth.InternalData = map[string]any{"role_name": string(name)}
+	auth.Metadata, auth.InternalData = r.says(string(name))
 	if r.BindSecretID {
 		if err := e.useSecretID(call, r, in.SecretID, auth); err != nil {
 			return nil, err
@@ -91,10 +91,10 @@ func (e *Engine) useSecretID(call *engine.Call, r *role, value string, auth *eng
 	if !grant.Within(s.CIDRs, from) {
 		return errs.New(errs.Invalid, "source address %q unauthorized through CIDR restrictions on the secret ID", from.Unmap())
 	}
-	for k, v := range s.Metadata {
-		if k != "role_name" {
-			auth.Metadata[k] = v
-		}
+	if len(s.Metadata) > 0 {
+		own := auth.Metadata
+		auth.Metadata = maps.Clone(s.Metadata)
+		maps.Copy(auth.Metadata, own)
 	}
 	if len(s.TokenCIDRs) > 0 {
 		auth.BoundCIDRs = slices.Clone(s.TokenCIDRs)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -51,15 +50,26 @@ func endKey(at time.Time, uid, hash string) string {
 
 // hash is the name under which the role keeps a secret id.
 func (r *role) hash(value string) string {
-	m, kept := r.macs.Get().(hash.Hash)
+	m, kept := r.macs.Get().(*mac)
 	if !kept {
-		m = hmac.New(sha256.New, r.Key)
+		m = &mac{Hash: hmac.New(sha256.New, r.Key)}
 	}
-	defer r.macs.Put(m)
 	m.Reset()
-	_, _ = io.WriteString(m, value) // never fails
-	var sum [sha256.Size]byte
-	return base64.RawURLEncoding.EncodeToString(m.Sum(sum[:0]))
+	m.in = append(m.in[:0], value...)
+	m.Write(m.in)
+	base64.RawURLEncoding.Encode(m.text[:], m.Sum(m.sum[:0]))
+	name := string(m.text[:])
+	clear(m.in)
+	r.macs.Put(m)
+	return name
+}
+
+// mac is a keyed hash with the buffers that its use needs.
+type mac struct {
+	hash.Hash
+	in   []byte
+	sum  [sha256.Size]byte
+	text [(sha256.Size*8 + 5) / 6]byte // base64 without padding
 }
 
 func (r *role) secretID(tx storage.Tx, hash string) (*secretID, error) {
