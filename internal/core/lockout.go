@@ -53,14 +53,14 @@ type lockouts struct {
 	users map[user]*failures // guarded by mu
 }
 
-// lockoutOf is the rule for a mount; nil when its users are never locked out.
-func (c *Core) lockoutOf(m *mount.Entry) *Lockout {
+// lockoutOf is the rule for a mount; ok is false when its users are never locked out.
+func (c *Core) lockoutOf(m *mount.Entry) (l Lockout, ok bool) {
 	switch m.Type {
 	case "userpass", "ldap", "approle":
 	default:
-		return nil
+		return l, false
 	}
-	l := Lockout{Threshold: lockoutThreshold, Duration: lockoutTime, CounterReset: lockoutTime}
+	l = Lockout{Threshold: lockoutThreshold, Duration: lockoutTime, CounterReset: lockoutTime}
 	for _, typ := range [...]string{"all", m.Type} {
 		for _, set := range c.cfg.Lockouts {
 			if set.Type == typ {
@@ -80,16 +80,13 @@ func (c *Core) lockoutOf(m *mount.Entry) *Lockout {
 			l.CounterReset = t.CounterReset
 		}
 	}
-	if l.Disable || l.Threshold <= 0 {
-		return nil
-	}
-	return &l
+	return l, !l.Disable && l.Threshold > 0
 }
 
-// A try is a login that counts when it fails: of whom, and by which rule; nil is none.
+// A try is a login that counts when it fails: of whom, and by which rule. Nobody's does not count.
 type try struct {
 	user user
-	rule *Lockout
+	rule Lockout
 }
 
 // trying is the login that the request tries, if it is one that counts.
@@ -97,8 +94,8 @@ func (h *handling) trying() (t try) {
 	if h.route == nil || !h.route.Login || h.entry == nil {
 		return t
 	}
-	rule := h.c.lockoutOf(h.entry)
-	if rule == nil {
+	rule, ok := h.c.lockoutOf(h.entry)
+	if !ok {
 		return t
 	}
 	if name := h.route.LoginName(h.call); name != "" {
@@ -110,7 +107,7 @@ func (h *handling) trying() (t try) {
 // checkLockout refuses a login for a user who is locked out.
 func (h *handling) checkLockout() error {
 	h.try = h.trying()
-	if h.try.rule == nil {
+	if h.try.user.name == "" {
 		return nil
 	}
 	l := &h.a.lockouts
@@ -124,7 +121,7 @@ func (h *handling) checkLockout() error {
 
 // lockedOut reports whether a user of a mount is locked out.
 func (a *Active) lockedOut(m *mount.Entry, u user, now time.Time) bool {
-	if u.name == "" || a.core.lockoutOf(m) == nil {
+	if _, ok := a.core.lockoutOf(m); u.name == "" || !ok {
 		return false
 	}
 	l := &a.lockouts
@@ -143,7 +140,7 @@ func (l *lockouts) locked(u user, now time.Time) bool {
 // looked: otherwise those who guess all at once had as many guesses as there are requests.
 func (h *handling) judgeLogin(err error) error {
 	u, rule := h.try.user, h.try.rule
-	if rule == nil {
+	if u.name == "" {
 		return err
 	}
 	l := &h.a.lockouts
@@ -177,7 +174,7 @@ func (h *handling) judgeLogin(err error) error {
 // forgiveLogin forgets a user's wrong passwords after one who was let in.
 func (h *handling) forgiveLogin() {
 	u := h.try.user
-	if h.try.rule == nil {
+	if h.try.user.name == "" {
 		return
 	}
 	l := &h.a.lockouts

@@ -131,6 +131,8 @@ type Call struct {
 	one      [1]func() // room for after: most have one at most
 	warnings []string
 	captures captures
+	taken    any // what LoginName has decoded of the parameters, for the handler, which takes the same
+	odd      odd // ... and what of them the caller may not expect
 }
 
 // Warn adds a warning to the answer, if there will be one.

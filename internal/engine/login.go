@@ -24,6 +24,9 @@ func (e *badCredentials) Unwrap() error { return e.err }
 
 // IsBadCredentials reports whether BadCredentials made err.
 func IsBadCredentials(err error) bool {
+	if err == nil {
+		return false
+	}
 	var bad *badCredentials
 	return errors.As(err, &bad)
 }

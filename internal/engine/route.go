@@ -106,11 +106,13 @@ func LoginName[In any](name func(call *Call, in In) string) Option {
 	return func(r *Route) {
 		schema := param.NewSchema(reflect.TypeFor[In]())
 		r.loginName = func(call *Call) string {
-			var in In
-			if _, _, err := schema.Decode(call.input(), &in); err != nil {
+			in, o := new(In), odd{}
+			var err error
+			if o.ignored, o.replaced, err = schema.Decode(call.input(), in); err != nil {
 				return "" // the handler does not get it either
 			}
-			return name(call, in)
+			call.taken, call.odd = in, o
+			return name(call, *in)
 		}
 	}
 }
@@ -163,12 +165,16 @@ func route[In any](op Operation, pattern string, h Handler[In], opts []Option) R
 	r := declare(op, pattern, reflect.TypeFor[In](), opts)
 	schema, quiet := r.Schema, r.NoParamWarn
 	r.run = func(ctx context.Context, call *Call) (*Response, error) {
-		var in In
-		odd, err := decode(schema, quiet, call, &in)
-		if err != nil {
-			return nil, err
+		in, taken := call.taken.(*In)
+		odd := call.odd
+		if !taken {
+			in = new(In)
+			var err error
+			if odd, err = decode(schema, quiet, call, in); err != nil {
+				return nil, err
+			}
 		}
-		res, err := h(ctx, call, in)
+		res, err := h(ctx, call, *in)
 		return odd.warn(call, quiet, res, err)
 	}
 	return r

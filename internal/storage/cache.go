@@ -107,11 +107,11 @@ func (c *Cache[T]) Put(tx Tx, key string, value []byte, obj T, sizeBytes int) er
 // shard is where the key with a hash is kept. Other bits of the hash than those for the marks choose it.
 func (c *Cache[T]) shard(hash uint64) *cacheShard[T] { return &c.shards[hash>>32%cacheShards] }
 
-// known is getInUpdate for the usual case, which costs no memory: an Update that has written nothing yet reads what is kept and
-// has not changed since the snapshot, and nobody has to queue for a key. Otherwise it finds nothing, and has noted nothing.
+// known is getInUpdate for the usual case, which costs no memory: an Update reads what is kept, has not been changed since the
+// snapshot nor by itself, and nobody has to queue for a key. Otherwise it finds nothing, and has noted nothing.
 func (c *Cache[T]) known(s *txState, key []byte) (obj T, found, absent bool) {
 	hash := maphash.Bytes(s.db.marks.seed, key)
-	if s.stale || s.db.hot.Load() > 0 || len(s.writes.list)+len(s.deleted) > 0 || s.changed(hash) {
+	if s.stale || s.db.hot.Load() > 0 || len(s.deleted) > 0 || s.writes.has(key) || s.changed(hash) {
 		return obj, false, false
 	}
 	sh := c.shard(hash)

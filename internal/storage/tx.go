@@ -315,6 +315,20 @@ func (ws *writeSet) find(key string) *write {
 	return nil
 }
 
+// has reports whether find finds something.
+func (ws *writeSet) has(key []byte) bool {
+	if ws.index != nil {
+		_, ok := ws.index[string(key)]
+		return ok
+	}
+	for i := range ws.list {
+		if ws.list[i].key == string(key) {
+			return true
+		}
+	}
+	return false
+}
+
 func (ws *writeSet) add(w write) {
 	if ws.list == nil {
 		ws.list = make([]write, 0, 4)
