@@ -25,6 +25,7 @@
 //	u/<scope id>/<hash of id>    when an object was used last, and by whom
 //	t/<scope id>/<order>/<hash>  objects in the order of creation
 //	i/<scope id>/<hash>/<order>/<hash>   objects by the value of an attribute
+//	n/<scope id>/<hash>          whose a name is, for who looks for it
 package kmip
 
 import (

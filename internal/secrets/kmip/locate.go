@@ -23,22 +23,9 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := orderDir(b.scope)
-	for _, c := range q.criteria {
-		if v := indexOf(c.name, c.value); v != "" && !q.destroyed {
-			dir = valueDir(b.scope, v)
-			break
-		}
-	}
 	pg := b.newPage(&q)
-	if err := b.walk(dir, &q, pg); err != nil {
+	if err := b.fill(pg, &q); err != nil {
 		return nil, err
-	}
-	if far := pg.far(); far != nil {
-		if err := b.walk(dir, &q, far); err != nil {
-			return nil, err
-		}
-		pg.take(far)
 	}
 	found := b.paged(pg, &q)
 	b.holder = ""
@@ -53,6 +40,43 @@ func (b *batch) locate(p *ttlv.Node) (*ttlv.Node, error) {
 		out.Add(ttlv.Text(ttlv.TagUniqueIdentifier, l.id))
 	}
 	return out, nil
+}
+
+// fill has a page made of all objects that a query is for.
+func (b *batch) fill(pg *page, q *query) error {
+	dir := orderDir(b.scope)
+	for i := range q.criteria {
+		c := &q.criteria[i]
+		v := indexOf(c.name, c.value)
+		if v == "" || q.destroyed {
+			continue
+		}
+		if c.name == attrName {
+			o, err := b.byName(c)
+			if err != nil {
+				return err
+			}
+			if o != nil {
+				if b.matches(o, *q) {
+					pg.add(o)
+				}
+				return nil
+			}
+		}
+		if dir == orderDir(b.scope) {
+			dir = valueDir(b.scope, v)
+		}
+	}
+	if err := b.walk(dir, q, pg); err != nil {
+		return err
+	}
+	if far := pg.far(); far != nil {
+		if err := b.walk(dir, q, far); err != nil {
+			return err
+		}
+		pg.take(far)
+	}
+	return nil
 }
 
 // walk has a page made of the objects in a directory of the index that a query is for.

@@ -45,10 +45,13 @@ func hashedAs(parts ...string) (out [32]byte) {
 	return out
 }
 
+const nameDir = "n/"
+
 func objectKey(scope, hash string) string   { return "o/" + scope + "/" + hash }
 func materialKey(scope, hash string) string { return "m/" + scope + "/" + hash }
 func orderDir(scope string) string          { return "t/" + scope + "/" }
 func valueDir(scope, value string) string   { return "i/" + scope + "/" + value + "/" }
+func nameKey(scope, value string) string    { return nameDir + scope + "/" + value }
 
 func (o *object) hash() string { return hashed(o.ID) }
 
@@ -216,6 +219,7 @@ func (o *object) instances(name string) (out []attribute) {
 }
 
 // indexed are the values by which the object is found without a walk.
+// It tells of each whether it is a name, which one object has at a time.
 func (o *object) indexed() map[string]bool {
 	out := map[string]bool{}
 	if o.destroyed() {
@@ -224,7 +228,7 @@ func (o *object) indexed() map[string]bool {
 	for _, a := range o.Attrs {
 		if a.Index < templateIndex {
 			if v := indexOf(a.Name, a.node()); v != "" {
-				out[v] = true
+				out[v] = a.Name == attrName
 			}
 		}
 	}
@@ -265,16 +269,16 @@ func (b *batch) save(old, o *object) error {
 	} else if err := b.tx.Put(orderDir(b.scope)+o.Order, []byte(hash)); err != nil {
 		return err
 	}
-	for v := range have {
-		if !want[v] {
-			if err := b.tx.Delete(valueDir(b.scope, v) + o.Order); err != nil {
+	for v, name := range have {
+		if _, stays := want[v]; !stays {
+			if err := b.unindex(v, name, o); err != nil {
 				return err
 			}
 		}
 	}
-	for v := range want {
-		if !have[v] {
-			if err := b.tx.Put(valueDir(b.scope, v)+o.Order, []byte(hash)); err != nil {
+	for v, name := range want {
+		if _, was := have[v]; !was {
+			if err := b.index(v, name, o.Order, hash); err != nil {
 				return err
 			}
 		}
@@ -288,6 +292,49 @@ func (b *batch) save(old, o *object) error {
 		return err
 	}
 	return b.tx.Put(objectKey(b.scope, hash), o.encode())
+}
+
+// index notes that an object has a value. Of a name it notes besides whose it is, so that Locate
+// finds it by one read and opens no iterator, which costs more the more there is in the store.
+func (b *batch) index(value string, name bool, order, hash string) error {
+	if name {
+		if err := b.tx.Put(nameKey(b.scope, value), []byte(hash)); err != nil {
+			return err
+		}
+	}
+	return b.tx.Put(valueDir(b.scope, value)+order, []byte(hash))
+}
+
+// unindex undoes index. The name may be another object's by now.
+func (b *batch) unindex(value string, name bool, o *object) error {
+	if name {
+		key := nameKey(b.scope, value)
+		whose, err := b.tx.Get(key)
+		if err == nil && string(whose) == o.hash() {
+			err = b.tx.Delete(key)
+		}
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+	}
+	return b.tx.Delete(valueDir(b.scope, value) + o.Order)
+}
+
+// byName is the object that is noted for a name and has it, nil for none: then the index decides. Objects of
+// before, and those to which a version of before has given their names, are not noted.
+func (b *batch) byName(g *given) (*object, error) {
+	whose, err := b.tx.Get(nameKey(b.scope, indexOf(g.name, g.value)))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, err := b.load(string(whose))
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (o.destroyed() || !b.meets(o, g)) {
+		return nil, nil
+	}
+	return o, err
 }
 
 // load reads an object by the hash of its id.
@@ -414,8 +461,10 @@ func (b *batch) commit(o *object, material *ttlv.Node) error {
 // remove takes an object away, with its place in the indexes.
 func (b *batch) remove(o *object) error {
 	keys := []string{orderDir(b.scope) + o.Order, materialKey(b.scope, o.hash()), objectKey(b.scope, o.hash()), usedKey(b.scope, o.hash())}
-	for v := range o.indexed() {
-		keys = append(keys, valueDir(b.scope, v)+o.Order)
+	for v, name := range o.indexed() {
+		if err := b.unindex(v, name, o); err != nil {
+			return err
+		}
 	}
 	for _, k := range keys {
 		if err := b.tx.Delete(k); err != nil {

@@ -220,7 +220,7 @@ func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScop
 			return nil, errs.New(errs.Invalid, "scope %q holds managed objects: delete these first, or use force=true", in.Scope)
 		}
 	}
-	for _, dir := range []string{"role/" + s.ID + "/", "rid/" + s.ID + "/", "cred/" + s.ID + "/", "line/" + s.ID + "/", "o/" + s.ID + "/", "m/" + s.ID + "/", usedDir + s.ID + "/", "k/" + s.ID + "/", "a/" + s.ID + "/", orderDir(s.ID), "i/" + s.ID + "/"} {
+	for _, dir := range []string{"role/" + s.ID + "/", "rid/" + s.ID + "/", "cred/" + s.ID + "/", "line/" + s.ID + "/", "o/" + s.ID + "/", "m/" + s.ID + "/", usedDir + s.ID + "/", "k/" + s.ID + "/", "a/" + s.ID + "/", orderDir(s.ID), "i/" + s.ID + "/", nameDir + s.ID + "/"} {
 		if err := call.Tx.DeletePrefix(dir); err != nil {
 			return nil, err
 		}

@@ -98,7 +98,7 @@ func TestForget(t *testing.T) {
 		t.Errorf("%d objects before the time", n)
 	}
 	tidy(now.Add(objectKept + time.Minute))
-	for dir, want := range map[string]int{"o/": 1, "m/": 1, "t/": 1, "i/": 1, dueDir: 0} {
+	for dir, want := range map[string]int{"o/": 1, "m/": 1, "t/": 1, "i/": 1, nameDir: 1, dueDir: 0} {
 		if n := x.count(dir); n != want {
 			t.Errorf("%d keys of %d are left below %s", n, want, dir)
 		}
