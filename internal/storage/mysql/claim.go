@@ -126,7 +126,11 @@ func (l *Lock) Holder(ctx context.Context) (remote.Holder, error) {
 
 // Claim implements remote.Lock.
 func (l *Lock) Claim(ctx context.Context, c remote.Claim) (h remote.Holder, err error) {
-	err = transaction(ctx, l.db, func(conn *sql.Conn) error {
+	run := transaction
+	if l.name == fenceKey {
+		run = once // a claim that was lost may come late, when another has the fence
+	}
+	err = run(ctx, l.db, func(conn *sql.Conn) error {
 		was, err := l.locked(ctx, conn)
 		if err != nil {
 			return err

@@ -44,10 +44,13 @@ func (f fence) entry(id, holder, until string) string {
 
 // Claim implements remote.Lock.
 func (f fence) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
-	_, err := f.pool.exec(ctx, `INSERT INTO `+f.table+` AS f (parent_path, path, key, value)
+	err := f.pool.once(ctx, func(conn *pgconn.PgConn) error {
+		_, err := query(ctx, conn, `INSERT INTO `+f.table+` AS f (parent_path, path, key, value)
 VALUES ('', $1, '', `+f.value()+`)
 ON CONFLICT (path, key) DO UPDATE SET value = excluded.value`,
-		textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
+			textParam(fencePath), textParam(c.ID), textParam(c.Value), intParam(c.TTL.Milliseconds()))
+		return err
+	})
 	if err != nil {
 		return remote.Holder{}, err
 	}

@@ -122,6 +122,15 @@ func testKilled(t *testing.T, p *database.Postgres) {
 	if err := renew(); err != nil {
 		t.Errorf("the renewal after that: %v", err)
 	}
+	claim := func() error {
+		_, err := d.Claim(t.Context(), remote.Claim{ID: "me", Value: "me", TTL: time.Minute, Steal: true})
+		return err
+	}
+	p.Exec(url, `SELECT pg_terminate_backend(pid, 10000) `+others)
+	if err := claim(); err != nil {
+		t.Errorf("a claim by a connection that was closed while nobody used it: %v", err)
+	}
+	endWhile(t, p, url, others, "it claimed", claim) // nor is a claim made twice
 }
 
 // TestPromoted: a replica takes the place of the server. It may lack what that one had acknowledged, so a term ends there, whoever was the first to

@@ -166,7 +166,13 @@ func (s *Store) try(ctx context.Context) (*term, time.Duration) {
 	if s.Alone() {
 		s.warn(ctx)
 	}
-	if h, err := s.ask(ctx, s.cfg.Driver.Claim, c); err != nil || h.ID != c.ID {
+	h, err := s.ask(ctx, s.cfg.Driver.Claim, c)
+	if lost := errors.Is(err, ErrLost) && !s.again; lost { // by a connection that was kept: one for the next claim is new
+		s.again = true
+		return nil, 0
+	}
+	s.again = false
+	if err != nil || h.ID != c.ID {
 		s.failing(err)
 		s.giveWay()
 		return nil, retryPause

@@ -236,6 +236,48 @@ func TestLost(t *testing.T) {
 
 // TestFenceGone has another take the fence while the lock stays with a node: at its next renewal the term is over, and it begins
 // anew; one that is alone does not take the fence back.
+// A losing driver loses its connection with as many claims.
+type losing struct {
+	driver
+	lose int
+	ids  []string
+}
+
+func (d *losing) Claim(ctx context.Context, c remote.Claim) (remote.Holder, error) {
+	if d.ids = append(d.ids, c.ID); len(d.ids) <= d.lose {
+		return remote.Holder{}, remote.ErrLost
+	}
+	return d.driver.Claim(ctx, c)
+}
+
+// TestLostClaim loses the connection while the fence is claimed: another claim is made at once, of another id, as the first may come late. Where that is
+// lost, too, the lock is left to others for a while.
+func TestLostClaim(t *testing.T) {
+	t.Parallel()
+	for lose, most := range []time.Duration{0, 0, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &place{claimed: map[string]time.Time{}}
+			d := &losing{driver: driver{place: p}, lose: lose}
+			s := remote.New(remote.Config{Driver: d, Lock: &lock{place: p, node: "a"}, Name: "test", Pause: 2 * time.Second, Poll: 500 * time.Millisecond})
+			start := time.Now()
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Stop()
+			for !s.Leading() {
+				pause := time.NewTimer(time.Millisecond)
+				<-pause.C
+			}
+			if took := time.Since(start); took > most+10*time.Millisecond {
+				t.Errorf("after %d claims that were lost it led in %v", lose, took)
+			}
+			if n := len(d.ids); n != lose+1 || n > 1 && d.ids[0] == d.ids[1] {
+				t.Errorf("the claims %q", d.ids)
+			}
+		})
+	}
+}
+
 func TestFenceGone(t *testing.T) {
 	t.Parallel()
 	for _, shared := range []bool{true, false} {

@@ -32,7 +32,7 @@ import (
 
 // A Driver reads and writes one kind of database. It is safe for concurrent use.
 type Driver interface {
-	// Lock is the fence. Its Claims always steal.
+	// Lock is the fence. Its Claims always steal. One that was lost with its connection (ErrLost) may yet come, however late; so none is made twice.
 	Lock
 	// Get returns the value of key or storage.ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
@@ -161,6 +161,7 @@ type Store struct {
 	starts  sync.Mutex
 	running *running // nil while stopped; guarded by starts
 	kick    chan struct{}
+	again   bool // a claim of the fence was lost with its connection, and another is made at once; of who asks
 
 	mu      sync.Mutex
 	holder  peer      // who has the lock, as far as this node knows
