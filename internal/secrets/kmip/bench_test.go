@@ -1,9 +1,11 @@
 package kmip_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -24,7 +26,8 @@ func cpu() time.Duration {
 }
 
 // echo answers each frame with one of a given size: what TLS and a socket cost.
-func echo(b *testing.B, cert tls.Certificate, size int) string {
+// With a log, it waits for that before each answer.
+func echo(b *testing.B, cert tls.Certificate, size int, log *groupLog) string {
 	b.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
@@ -51,6 +54,9 @@ func echo(b *testing.B, cert tls.Certificate, size int) string {
 					if _, err := io.CopyN(io.Discard, c, int64(n-len(header))); err != nil {
 						return
 					}
+					if log != nil && log.append() != nil {
+						return
+					}
 					if _, err := c.Write(answer); err != nil {
 						return
 					}
@@ -61,8 +67,66 @@ func echo(b *testing.B, cert tls.Certificate, size int) string {
 	return l.Addr().String()
 }
 
+// A groupLog is a file to which records are appended with one fsync for all that wait: the least
+// that a durable write costs.
+type groupLog struct {
+	file    *os.File
+	record  []byte
+	waiting chan chan error
+}
+
+// recordBytes is what a Create writes, about: the object, its material and its places in the
+// indexes.
+const recordBytes = 1 << 10
+
+func newGroupLog(b *testing.B) *groupLog {
+	b.Helper()
+	f, err := os.Create(b.TempDir() + "/log")
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := &groupLog{f, make([]byte, recordBytes), make(chan chan error, 1024)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for first := range l.waiting {
+			group := []chan error{first}
+			for more := true; more; {
+				select {
+				case next, ok := <-l.waiting:
+					if more = ok; ok {
+						group = append(group, next)
+					}
+				default:
+					more = false
+				}
+			}
+			_, err := f.Write(bytes.Repeat(l.record, len(group)))
+			if err == nil {
+				err = f.Sync()
+			}
+			for _, w := range group {
+				w <- err
+			}
+		}
+	}()
+	b.Cleanup(func() {
+		close(l.waiting)
+		<-ended
+		_ = f.Close()
+	})
+	return l
+}
+
+func (l *groupLog) append() error {
+	done := make(chan error, 1)
+	l.waiting <- done
+	return <-done
+}
+
 // BenchmarkProtocol is requests by 16 connections, beside a bare TLS server that
-// answers frames of the same size. The times are of client and server together.
+// answers frames of the same size, and one that writes to a log before. The times are of client
+// and server together.
 func BenchmarkProtocol(b *testing.B) {
 	store, err := pebble.Open(pebble.Config{Dir: b.TempDir() + "/data"})
 	if err != nil {
@@ -81,7 +145,7 @@ func BenchmarkProtocol(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bare := echo(b, cert, len(answer))
+	bare, durable := echo(b, cert, len(answer), nil), echo(b, cert, 200, newGroupLog(b))
 	var made atomic.Int64
 	for _, bench := range []struct {
 		name, address string
@@ -93,6 +157,7 @@ func BenchmarkProtocol(b *testing.B) {
 			return c.message(nil, op(ttlv.OperationCreate, aes(12, name(fmt.Sprint(made.Add(1))))...))
 		}},
 		{"echo", bare, func() []byte { return get }},
+		{"durable echo", durable, func() []byte { return c.message(nil, op(ttlv.OperationCreate, aes(12, name("a name"))...)) }},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.SetParallelism(8)
@@ -100,7 +165,7 @@ func BenchmarkProtocol(b *testing.B) {
 			began := cpu()
 			b.RunParallel(func(pb *testing.PB) {
 				t := cfg.Clone()
-				if bench.address == bare {
+				if bench.address != address {
 					t.InsecureSkipVerify = true
 				}
 				x := dial(b, bench.address, t)
