@@ -207,7 +207,9 @@ func (s *Store) openLog() error {
 		below = fs.New()
 	}
 	from := segment.NewFiler(dir, segments{below})
-	if err := finishSegment(dir, meta, from, below); err != nil {
+	if err := finishSegment(dir, meta, from, below); isFull(err) { // the log can be read, and says at the first entry if it takes none
+		s.log.Warn("a full disk: the raft log could not be put in order, which is done at the next start", "error", err)
+	} else if err != nil {
 		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
 	}
 	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(filer{from, s.leave}))
@@ -215,7 +217,7 @@ func (s *Store) openLog() error {
 		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
 	}
 	s.logs, s.stable = newLogStore(w, true), w
-	s.logs.stuck = s.leave
+	s.logs.stuck, s.logs.applied = s.leave, func() uint64 { return s.position().index }
 	s.closers = []io.Closer{w, meta} // the log does not close its own description
 	return nil
 }
@@ -339,8 +341,9 @@ type logStore struct {
 	recent []*raft.Log   // one after the other
 	bytes  int           // of recent
 
-	cut   atomic.Bool // its last entries were removed, and none has come in their place
-	stuck func(error) // is told when raft believes in entries that are not there; nil for nobody
+	cut     atomic.Bool   // its last entries were removed, and none has come in their place
+	applied func() uint64 // the newest entry that the state has; nil if it is not known
+	stuck   func(error)   // is told when raft believes in entries that are not there, or the log takes nothing more; nil for nobody
 }
 
 // Bounds of what a logStore has in memory.
@@ -379,7 +382,7 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 	if err == nil {
 		err = l.LogStore.DeleteRange(first, last)
 	}
-	if err == nil && first > begin { // else it is the beginning, or all
+	if err == nil && (first > begin || l.applied != nil && first > l.applied()) { // else it is the beginning, which the state has
 		l.cut.Store(true)
 	}
 	return err
@@ -391,10 +394,14 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	err := l.LogStore.StoreLogs(logs)
-	if err != nil && l.stuck != nil && l.cut.Load() {
-		l.stuck(errs.New(errs.Unavailable, "the raft log could not be written where its end was removed: %w", err))
-	}
 	if err != nil {
+		switch {
+		case l.stuck == nil:
+		case l.cut.Load():
+			l.stuck(errs.New(errs.Unavailable, "the raft log could not be written where its end was removed: %w", err))
+		case errors.Is(err, types.ErrSealed): // the next segment could not be begun, and is not tried again
+			l.stuck(errs.New(errs.Unavailable, "the raft log takes nothing more, as its next segment could not be begun (see its error in the log): %w", err))
+		}
 		return err
 	}
 	l.cut.Store(false)

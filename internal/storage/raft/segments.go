@@ -3,6 +3,7 @@ package raft
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -21,13 +22,40 @@ type segments struct{ types.VFS }
 // Create implements types.VFS.
 func (s segments) Create(dir, name string, size uint64) (types.WritableFile, error) {
 	f, err := s.VFS.Create(dir, name, size)
-	if size == 0 || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		return f, err
+	if size > 0 && isFull(err) {
+		if rerr := os.Remove(filepath.Join(dir, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			return nil, errors.Join(err, rerr)
+		}
+		f, err = s.VFS.Create(dir, name, 0)
 	}
-	if rerr := os.Remove(filepath.Join(dir, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-		return nil, errors.Join(err, rerr)
+	return cleaned(f, err)
+}
+
+// OpenWriter implements types.VFS.
+func (s segments) OpenWriter(dir, name string) (types.WritableFile, error) {
+	return cleaned(s.VFS.OpenWriter(dir, name))
+}
+
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// A clean is a file of the log, which is written at its end only. What a write that failed has left behind that is taken away: the library would read it
+// behind the next entries, if these are shorter.
+type clean struct{ types.WritableFile }
+
+func cleaned(f types.WritableFile, err error) (types.WritableFile, error) {
+	if err != nil {
+		return nil, err
 	}
-	return s.VFS.Create(dir, name, 0)
+	return clean{f}, nil
+}
+
+// WriteAt implements io.WriterAt.
+func (c clean) WriteAt(b []byte, at int64) (int, error) {
+	n, err := c.WritableFile.WriteAt(b, at)
+	if cut, ok := c.WritableFile.(interface{ Truncate(size int64) error }); ok && err != nil {
+		err = errors.Join(err, cut.Truncate(at))
+	}
+	return n, err
 }
 
 // A filer makes the log's segments. stuck is told when the log can take nothing more until it is opened again.
@@ -78,40 +106,27 @@ func (t *tail) ForceSeal() (uint64, error) {
 // frameHeader is how many bytes stand before the index of a segment: its kind, and its length from the fifth on.
 const frameHeader = 8
 
+// maxStale is how many times what is no index is taken away from the end of a segment.
+const maxStale = 8
+
 // finishSegment looks at the last segment of the log in dir, before that is opened. Where the process ended when the segment was full and had its index, and
-// the next one was not begun, it is that which it has come to: the library takes it for one that is written, and would write nothing more. An index that a
-// crash has cut short is taken away.
+// the next one was not begun, it is that which it has come to: the library takes it for one that is written, and would write nothing more.
 func finishSegment(dir string, meta types.MetaStore, from types.SegmentFiler, files types.VFS) error {
 	state, err := meta.Load(dir)
 	if err != nil || len(state.Segments) == 0 || !state.Segments[len(state.Segments)-1].SealTime.IsZero() {
 		return err
 	}
 	last := &state.Segments[len(state.Segments)-1]
-	w, err := from.RecoverTail(*last)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	var at ending
+	for range maxStale {
+		if at, err = endOf(dir, last, from, files); err != nil || !at.stale {
+			break
+		}
 	}
-	if err != nil {
+	if err != nil || at.index == 0 || at.stale {
 		return err
 	}
-	defer func() { _ = w.Close() }() // it was only read
-	sealed, start, err := w.Sealed()
-	if err != nil || !sealed {
-		return err
-	}
-	f, err := files.OpenWriter(dir, segment.FileName(*last))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it is synced
-	whole, err := hasIndex(f, w, last, start)
-	if err == nil && !whole {
-		_, err = f.WriteAt(make([]byte, frameHeader), int64(start)-frameHeader)
-	}
-	if err = errors.Join(err, f.Sync()); err != nil || !whole {
-		return err
-	}
-	last.SealTime, last.MaxIndex, last.IndexStart = time.Now(), w.LastIndex(), start
+	last.SealTime, last.MaxIndex, last.IndexStart = time.Now(), at.last, at.index
 	next := types.SegmentInfo{
 		ID: state.NextSegmentID, BaseIndex: last.MaxIndex + 1, MinIndex: last.MaxIndex + 1, SizeLimit: last.SizeLimit, Codec: last.Codec, CreateTime: last.SealTime,
 	}
@@ -120,7 +135,41 @@ func finishSegment(dir string, meta types.MetaStore, from types.SegmentFiler, fi
 	return meta.CommitState(state)
 }
 
+// An ending is how a segment ends.
+type ending struct {
+	last  uint64 // its last entry
+	index uint64 // where its index begins; 0 where it has none, and is written yet
+	stale bool   // what was there for its index was none, and was taken away
+}
+
+// endOf takes away what a crash, or a write that failed, has left behind a segment's entries and the library takes for their index.
+func endOf(dir string, info *types.SegmentInfo, from types.SegmentFiler, files types.VFS) (ending, error) {
+	w, err := from.RecoverTail(*info)
+	if errors.Is(err, os.ErrNotExist) {
+		return ending{}, nil
+	}
+	if err != nil {
+		return ending{}, err
+	}
+	defer func() { _ = w.Close() }() // it was only read
+	sealed, start, err := w.Sealed()
+	if err != nil || !sealed {
+		return ending{}, err
+	}
+	f, err := files.OpenWriter(dir, segment.FileName(*info))
+	if err != nil {
+		return ending{}, err
+	}
+	defer func() { _ = f.Close() }() // it is synced
+	whole, err := hasIndex(f, w, info, start)
+	if err == nil && !whole {
+		_, err = f.WriteAt(make([]byte, frameHeader), int64(start)-frameHeader)
+	}
+	return ending{w.LastIndex(), start, !whole}, errors.Join(err, f.Sync())
+}
+
 // hasIndex reports whether a segment has the whole index of its entries from start on. Of those that the log does not need any more it is not looked at.
+// An error is no answer: what stands there may be the index of entries that were acknowledged.
 func hasIndex(f types.WritableFile, w types.SegmentWriter, info *types.SegmentInfo, start uint64) (bool, error) {
 	offsets, ok := w.(interface {
 		OffsetForFrame(index uint64) (uint32, error)
@@ -128,21 +177,27 @@ func hasIndex(f types.WritableFile, w types.SegmentWriter, info *types.SegmentIn
 	if !ok {
 		return false, errs.New(errs.Internal, "a segment does not tell where its entries are")
 	}
-	size := 0
-	if last := w.LastIndex(); last >= info.BaseIndex {
-		size = 4 * int(last-info.BaseIndex+1)
+	last := w.LastIndex()
+	if last < info.BaseIndex {
+		return false, nil // of no entries there is none
 	}
+	size := 4 * int(last-info.BaseIndex+1)
 	index := make([]byte, frameHeader+size)
-	if _, err := f.ReadAt(index, int64(start)-frameHeader); err != nil {
-		return false, nil //nolint:nilerr // it is not there
+	head := int64(start) - frameHeader
+	switch _, err := f.ReadAt(index, head); {
+	case errors.Is(err, io.EOF):
+		return false, nil
+	case err != nil:
+		return false, err
 	}
-	switch n := int(binary.LittleEndian.Uint32(index[4:])); {
-	case n < size:
-		return false, errs.New(errs.Failed, "the index of its last segment is damaged")
-	case n > size:
-		return false, nil // with entries that were never committed
+	if int(binary.LittleEndian.Uint32(index[4:])) != size { // of entries that were never committed
+		at, err := offsets.OffsetForFrame(last)
+		if err == nil && head <= int64(at) {
+			err = errs.New(errs.Failed, "the index of its last segment is damaged")
+		}
+		return false, err
 	}
-	for i := max(info.BaseIndex, info.MinIndex); i <= w.LastIndex(); i++ {
+	for i := max(info.BaseIndex, info.MinIndex); i <= last; i++ {
 		at, err := offsets.OffsetForFrame(i)
 		if err != nil {
 			return false, err
