@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -81,7 +82,7 @@ func primary(wanted pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 		rows, err := query(ctx, c, `SELECT pg_is_in_recovery()::text`)
 		var refused *pgconn.PgError
 		switch {
-		case errors.As(err, &refused): // it does not know the question
+		case errors.As(err, &refused) && slices.Contains([]string{undefinedFunction, notPermitted, notSupported}, refused.Code): // it does not know the question
 		case err != nil:
 			return err
 		case len(rows) == 1 && string(rows[0][0]) == "true":

@@ -260,6 +260,29 @@ func TestReplicaBeside(t *testing.T) {
 	}
 }
 
+// TestReplicaUnknown: a server that does not say whether it is a replica is one that does not know the question, or none to be asked.
+func TestReplicaUnknown(t *testing.T) {
+	t.Parallel()
+	p := database.NewPostgres(t)
+	url := p.NewDatabase()
+	p.Exec(url, `CREATE SCHEMA other`)
+	for code, taken := range map[string]bool{"42883": true, "57014": false, "40001": false} {
+		d := open(t, postgres.Config{URL: url})
+		p.Exec(url, `CREATE OR REPLACE FUNCTION other.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '`+code+`'; END$$`)
+		p.Exec(url, `ALTER ROLE CURRENT_USER SET search_path = other, public, pg_catalog`)
+		if err := d.With(t.Context(), func(*pgconn.PgConn) error { // the connection that is kept
+			if _, err := d.Get(t.Context(), "k"); errors.Is(err, storage.ErrNotFound) != taken {
+				t.Errorf("%s: %v", code, err)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		p.Exec(url, `ALTER ROLE CURRENT_USER RESET search_path`)
+		_ = d.Close() // only read
+	}
+}
+
 // TestPromotedEarlier: a replica takes the place of the server that lacks the newest claim, and has what was before: that of an earlier process, or that
 // it was given back.
 func TestPromotedEarlier(t *testing.T) {
