@@ -268,8 +268,8 @@ func (c *Cache[T]) dropPrefix(prefix string) {
 	}
 }
 
-// keptCount is a power of two, many times the entries of a server at work.
-const keptCount = 1 << 13
+// keptCount is a power of two, and more than the entries of a server at work: full caches of values and tokens have some 40,000.
+const keptCount = 1 << 16
 
 // kept counts what the caches of a DB hold, by the hashes of the keys. An entry is counted under the DB's mutex, before a commit that
 // changes its key can be recorded: whoever lets caches drop what is recorded misses none.

@@ -96,7 +96,7 @@ type open struct {
 func Decode(b []byte) (*Node, error) { return decode(b, &room{}) }
 
 // A Decoder decodes one message after the other in the same memory, as far as a short one needs
-// it. The zero value is ready. It is of one goroutine.
+// it. The zero value is ready. It is of one goroutine, which says by Clear when it is done with a message.
 type Decoder struct {
 	nodes []Node
 	links []*Node
@@ -105,19 +105,23 @@ type Decoder struct {
 // decoderNodes is how many nodes the memory of a Decoder has: as many as a short message.
 const decoderNodes = 16
 
-// Decode is as the function Decode. What it returns is good until the next call, unless Forget
+// Decode is as the function Decode. What it returns is good until Clear or the next call, unless Forget
 // comes before that.
 func (d *Decoder) Decode(b []byte) (*Node, error) {
+	d.Clear()
 	if d.nodes == nil {
 		d.nodes, d.links = make([]Node, decoderNodes), make([]*Node, decoderNodes)
-	} else {
-		clear(d.nodes)
-		clear(d.links)
 	}
 	return decode(b, &room{d.nodes, d.links})
 }
 
-// Forget leaves the memory to the last message.
+// Clear lets go of the last message, which may be far larger than the memory, and of the bytes of which it was.
+func (d *Decoder) Clear() {
+	clear(d.nodes)
+	clear(d.links)
+}
+
+// Forget leaves the memory to the last message. Its byte strings and texts remain parts of what it was decoded from.
 func (d *Decoder) Forget() { *d = Decoder{} }
 
 func decode(b []byte, room *room) (*Node, error) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"math/big"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 )
 
 // The examples of the specification (KMIP 1.4, section 9.1.2), over the tag of
@@ -195,6 +197,31 @@ func TestDecoder(t *testing.T) {
 	if _, err := d.Decode([]byte("no message")); err == nil {
 		t.Error("what is no message was decoded")
 	}
+}
+
+// A decoder that waits holds neither a large message nor the bytes of one.
+func TestDecoderClear(t *testing.T) {
+	t.Parallel()
+	var d Decoder
+	large := func() (weak.Pointer[Node], weak.Pointer[byte]) {
+		m := Struct(TagRequestMessage)
+		for range 10 * decoderNodes {
+			m.Add(Text(TagNameValue, "n"))
+		}
+		raw := m.Encode()
+		root, err := d.Decode(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return weak.Make(root.Children[len(root.Children)-1]), weak.Make(&raw[0])
+	}
+	node, raw := large()
+	d.Clear()
+	runtime.GC()
+	if node.Value() != nil || raw.Value() != nil {
+		t.Error("the last message is held")
+	}
+	runtime.KeepAlive(&d)
 }
 
 // What is encoded already is taken as it is, and must be one structure.

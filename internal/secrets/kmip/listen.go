@@ -614,6 +614,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 		}
 	}()
 	at := v.at.Load()
+	defer conn.decoder.Clear() // a connection that waits holds nothing of what it was sent
 	root, err := conn.decoder.Decode(raw)
 	if err != nil {
 		v.meters.event(at, malformed, "")
@@ -636,7 +637,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	if m.limited || m.onlyReads() {
 		req.Op = engine.OpRead
 	} else {
-		conn.decoder.Forget() // an update may leave something that goes on by itself
+		conn.decoder.Forget() // an update may leave something that goes on by itself, with bytes of its own
 	}
 	res, err := v.host.Handle(conn.patience.begin(v.ctx, now), req)
 	conn.patience.pause()
