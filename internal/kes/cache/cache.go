@@ -3,8 +3,8 @@
 //
 // A key that is not there is fetched once, however many wait for it. That there
 // is no key of a name is not remembered. Creating writes through and fills
-// nothing; deleting drops the key at once, and what is being fetched at that
-// moment is not kept.
+// nothing; creating and deleting drop what is cached of the name at once, and what is
+// being fetched at that moment is not kept.
 //
 // Listings are for the store a look at all that it has. They are made one at a time,
 // for all who wait (list.go).
@@ -206,7 +206,8 @@ func (c *Cache) keep(name string, k *key.Key) {
 }
 
 // Create stores a key unless there is one of that name: store.ErrExists. While
-// the store is unreachable, a key that is cached is known to exist.
+// the store is unreachable, a key that is cached is known to exist. One that is cached
+// of a name that was free is of before: another server has deleted it.
 func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
 	raw := k.Encode()
 	defer clear(raw)
@@ -219,18 +220,24 @@ func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
 			return store.ErrExists
 		}
 	}
+	if err == nil {
+		c.forgetAll(name)
+	}
 	return err
 }
 
 // Delete removes a key from the store and from memory. After an error the store may
 // have removed it all the same: then the next use asks the store again.
 func (c *Cache) Delete(ctx context.Context, name string) error {
-	defer func() {
-		for h := c; h != nil; h = h.heir.Load() { // there may be several by now
-			h.forget(name)
-		}
-	}()
+	defer c.forgetAll(name)
 	return c.store.Delete(ctx, name)
+}
+
+// forgetAll drops a key here and where this cache was replaced.
+func (c *Cache) forgetAll(name string) {
+	for h := c; h != nil; h = h.heir.Load() { // there may be several by now
+		h.forget(name)
+	}
 }
 
 // forget drops a key, and what is being fetched of it.
@@ -242,7 +249,7 @@ func (c *Cache) forget(name string) {
 }
 
 // Bequeath names the cache that is used after this one, before it is: it may have
-// fetched what calls that have begun here are about to delete.
+// fetched what calls that have begun here are about to delete or replace.
 func (c *Cache) Bequeath(heir *Cache) { c.heir.Store(heir) }
 
 // List lists the store's names; see store.Store. Those who ask at the same time

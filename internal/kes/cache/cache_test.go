@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +97,38 @@ func TestDeleteFails(t *testing.T) {
 	}
 	if _, err := c.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the deleted key is still used: %v", err)
+	}
+}
+
+// TestCreatedAnew has two servers with one store: what one of them deletes and the other
+// makes anew is, for the latter and for the cache that replaces its own, the new key.
+func TestCreatedAnew(t *testing.T) {
+	t.Parallel()
+	s := &memory.Store{}
+	one, two, heir := New(s, Expiry{}), New(s, Expiry{}), New(s, Expiry{})
+	two.Bequeath(heir)
+	makeKey := func(c *Cache) *key.Key {
+		t.Helper()
+		k, err := key.New(key.AES256, time.Now(), "me")
+		if err == nil {
+			err = c.Create(t.Context(), "k", k)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	makeKey(one)
+	get(t, two)
+	get(t, heir)
+	if err := one.Delete(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	want := makeKey(two)
+	for _, c := range []*Cache{one, two, heir} {
+		if got, err := c.Get(t.Context(), "k"); err != nil || !bytes.Equal(got.Encode(), want.Encode()) {
+			t.Errorf("the key of before is used: %v", err)
+		}
 	}
 }
 
