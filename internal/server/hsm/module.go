@@ -15,14 +15,21 @@ import (
 )
 
 // A Module is a library. The token is asked for everything anew each time, so that one
-// that was pulled out, or whose server was restarted, is found again.
+// that was pulled out, or whose server was restarted, is found again. But for a PIN that it
+// has refused: it counts those, and locks.
 type Module struct {
-	path string
-	busy chan struct{} // holds a value while the library works, and guards ctx
-	ctx  *pkcs11.Ctx   // nil until the library is loaded
+	path    string
+	busy    chan struct{}   // holds a value while the library works, and guards the rest
+	ctx     *pkcs11.Ctx     // nil until the library is loaded
+	refused map[Login]error // whose PIN was refused, until the process ends
 }
 
-func newModule(path string) *Module { return &Module{path: path, busy: make(chan struct{}, 1)} }
+// maxRefused bounds the logins that are remembered; more push others out.
+const maxRefused = 1000
+
+func newModule(path string) *Module {
+	return &Module{path: path, busy: make(chan struct{}, 1), refused: map[Login]error{}}
+}
 
 // Work runs fn with a session in which the user is logged in. The library cannot be
 // interrupted: when ctx ends first, what it does is left to itself, and nothing else
@@ -56,6 +63,9 @@ var final = []pkcs11.Error{
 	pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
 }
 
+// badPIN are the refusals after which a PIN is not tried again.
+var badPIN = []pkcs11.Error{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED}
+
 // IsRefusal reports whether a token refuses what it was asked for, for good.
 func IsRefusal(err error) bool {
 	var code pkcs11.Error
@@ -74,6 +84,9 @@ func (m *Module) session(l Login, fn func(c *pkcs11.Ctx, s pkcs11.SessionHandle)
 }
 
 func (m *Module) once(l Login, fn func(c *pkcs11.Ctx, s pkcs11.SessionHandle) error) error {
+	if err := m.refused[l]; err != nil {
+		return err
+	}
 	if m.ctx == nil {
 		c := pkcs11.New(m.path)
 		if c == nil {
@@ -94,17 +107,33 @@ func (m *Module) once(l Login, fn func(c *pkcs11.Ctx, s pkcs11.SessionHandle) er
 		return err
 	}
 	defer func() { _ = m.ctx.CloseSession(s) }() // nothing depends on it
-	err = m.ctx.Login(s, pkcs11.CKU_USER, l.PIN)
+	if err := m.login(s, l); err != nil {
+		return err
+	}
+	return fn(m.ctx, s)
+}
+
+// login has the token look at the PIN, and notes that it was refused.
+func (m *Module) login(s pkcs11.SessionHandle, l Login) error {
+	err := m.ctx.Login(s, pkcs11.CKU_USER, l.PIN)
 	if errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
 		// A session that could not be closed was left: the token has not looked at this PIN.
 		if err = m.ctx.Logout(s); err == nil {
 			err = m.ctx.Login(s, pkcs11.CKU_USER, l.PIN)
 		}
 	}
-	if err != nil {
+	var code pkcs11.Error
+	if !errors.As(err, &code) || !slices.Contains(badPIN, code) {
 		return err
 	}
-	return fn(m.ctx, s)
+	if len(m.refused) >= maxRefused {
+		for other := range m.refused { // any: the order of a map is random
+			delete(m.refused, other)
+			break
+		}
+	}
+	m.refused[l] = errs.New(errs.Invalid, "the token refused the PIN, which is not tried again until arca is restarted or the PIN is changed: %w", code)
+	return m.refused[l]
 }
 
 func (m *Module) findSlot(l Login) (uint, error) {

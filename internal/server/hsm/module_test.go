@@ -3,6 +3,7 @@
 package hsm_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -31,6 +32,30 @@ func TestLeftSession(t *testing.T) {
 	}
 	if err := m.Work(t.Context(), hsm.Login{Token: softhsm.Label, PIN: softhsm.PIN}, nothing); err != nil {
 		t.Errorf("the right PIN: %v", err)
+	}
+}
+
+// A PIN that the token refused is not tried again, even where it would be good by now: each
+// try brings the token nearer to locking itself.
+func TestRefusedPIN(t *testing.T) {
+	lib := softhsm.New(t)
+	libs := &hsm.Modules{}
+	m := libs.Get(lib)
+	const later = "9999"
+	nothing := func(*pkcs11.Ctx, pkcs11.SessionHandle) error { return nil }
+	wrong := hsm.Login{Token: softhsm.Label, PIN: later}
+	if err := m.Work(t.Context(), wrong, nothing); !hsm.IsRefusal(err) {
+		t.Fatalf("a wrong PIN: %v", err)
+	}
+	change := func(c *pkcs11.Ctx, s pkcs11.SessionHandle) error { return c.SetPIN(s, softhsm.PIN, later) }
+	if err := m.Work(t.Context(), hsm.Login{Token: softhsm.Label, PIN: softhsm.PIN}, change); err != nil {
+		t.Fatal(err)
+	}
+	if err := libs.Get(lib).Work(t.Context(), wrong, nothing); !hsm.IsRefusal(err) || !strings.Contains(err.Error(), "not tried again until arca is restarted") || strings.Contains(err.Error(), later) {
+		t.Errorf("the refused PIN again: %v", err)
+	}
+	if err := (&hsm.Modules{}).Get(lib).Work(t.Context(), wrong, nothing); err != nil {
+		t.Errorf("after a restart: %v", err)
 	}
 }
 
