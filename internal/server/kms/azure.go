@@ -35,24 +35,9 @@ type microsoft struct {
 // vaultName is what the name of a vault or of a key in it may be.
 var vaultName = regexp.MustCompile(`^[A-Za-z0-9-]{1,127}$`)
 
-// A cloud of Azure's: the domain of its vaults, and who gives tokens.
-type azureCloud struct{ domain, authority string }
-
-func azureClouds(name string) (azureCloud, error) {
-	switch strings.ToUpper(name) {
-	case "", "AZUREPUBLICCLOUD":
-		return azureCloud{"vault.azure.net", "https://login.microsoftonline.com"}, nil
-	case "AZUREUSGOVERNMENTCLOUD":
-		return azureCloud{"vault.usgovcloudapi.net", "https://login.microsoftonline.us"}, nil
-	case "AZURECHINACLOUD":
-		return azureCloud{"vault.azure.cn", "https://login.chinacloudapi.cn"}, nil
-	}
-	return azureCloud{}, errs.New(errs.Invalid, "environment %q is none of AZUREPUBLICCLOUD, AZUREUSGOVERNMENTCLOUD, AZURECHINACLOUD", name)
-}
-
 func (s *Services) checkAzure(k *managed.Key, own bool) error {
 	p := k.Params
-	cloud, err := azureClouds(p["environment"])
+	cloud, err := azure.CloudOf(p["environment"])
 	if err != nil {
 		return err
 	}
@@ -60,7 +45,7 @@ func (s *Services) checkAzure(k *managed.Key, own bool) error {
 		p["environment"] = "AZUREPUBLICCLOUD"
 	}
 	if p["resource"] == "" {
-		p["resource"] = cloud.domain
+		p["resource"] = cloud.Domain
 	}
 	if p["tenant_id"] == "" && !own {
 		p["tenant_id"] = s.getenv("AZURE_TENANT_ID")
@@ -101,7 +86,7 @@ func azureEndpoint(p map[string]string) string {
 
 func (s *Services) openAzure(k *managed.Key) (engine.KMS, error) {
 	p := k.Params
-	cloud, err := azureClouds(p["environment"])
+	cloud, err := azure.CloudOf(p["environment"])
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +105,7 @@ func (s *Services) openAzure(k *managed.Key) (engine.KMS, error) {
 		Authority: s.getenv("AZURE_AUTHORITY_HOST"),
 	}
 	if cfg.Authority == "" {
-		cfg.Authority = cloud.authority
+		cfg.Authority = cloud.Authority
 	}
 	m.client, err = azure.NewClient(cfg)
 	return m, err

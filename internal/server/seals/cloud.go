@@ -1,6 +1,7 @@
 package seals
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -229,48 +230,49 @@ const azureAlgorithm = "RSA-OAEP-256"
 
 func newAzure(o *options) (*microsoft, error) {
 	k := &microsoft{key: o.first("key_name", "VAULT_AZUREKEYVAULT_KEY_NAME", "AZUREKEYVAULT_WRAPPER_KEY_NAME")}
-	vault := o.first("vault_name", "VAULT_AZUREKEYVAULT_VAULT_NAME", "AZUREKEYVAULT_WRAPPER_VAULT_NAME")
-	switch {
-	case k.key == "":
+	if k.key == "" {
 		return nil, missing("key_name")
-	case vault == "":
-		return nil, missing("vault_name")
 	}
-	domain := o.first("resource", "AZURE_AD_RESOURCE")
-	if domain == "" {
-		switch env := o.first("environment", "AZURE_ENVIRONMENT"); strings.ToUpper(env) {
-		case "", "AZUREPUBLICCLOUD":
-			domain = "vault.azure.net"
-		case "AZUREUSGOVERNMENTCLOUD":
-			domain = "vault.usgovcloudapi.net"
-		case "AZURECHINACLOUD":
-			domain = "vault.azure.cn"
-		default:
-			return nil, errs.New(errs.Invalid, "environment %q is not known", env)
-		}
-	}
-	endpoint := o.first("endpoint")
-	if endpoint == "" {
-		endpoint = "https://" + vault + "." + domain
-	}
-	base, err := rest.Base(endpoint, "vault_name")
+	cfg, err := azureConfig(o)
 	if err != nil {
 		return nil, err
 	}
+	k.client, err = azure.NewClient(cfg)
+	return k, err
+}
+
+// azureConfig says which vault, and who gives tokens for it.
+func azureConfig(o *options) (azure.Config, error) {
+	vault := o.first("vault_name", "VAULT_AZUREKEYVAULT_VAULT_NAME", "AZUREKEYVAULT_WRAPPER_VAULT_NAME")
+	if vault == "" {
+		return azure.Config{}, missing("vault_name")
+	}
+	resource := o.first("resource", "AZURE_AD_RESOURCE")
+	cloud, err := azure.CloudOf(o.first("environment", "AZURE_ENVIRONMENT"))
+	if err != nil && resource == "" { // else a cloud of another name: it needs AZURE_AUTHORITY_HOST, too
+		return azure.Config{}, err
+	}
+	endpoint := o.first("endpoint")
+	if endpoint == "" {
+		endpoint = "https://" + vault + "." + cmp.Or(resource, cloud.Domain)
+	}
 	cfg := azure.Config{
-		Endpoint: base, TenantID: o.or("tenant_id", "AZURE_TENANT_ID"), ClientID: o.or("client_id", "AZURE_CLIENT_ID"),
+		TenantID: o.or("tenant_id", "AZURE_TENANT_ID"), ClientID: o.or("client_id", "AZURE_CLIENT_ID"),
 		ClientSecret: o.or("client_secret", "AZURE_CLIENT_SECRET"), // without one: a workload's token, or the machine's identity
+		Authority:    cmp.Or(o.getenv("AZURE_AUTHORITY_HOST"), cloud.Authority),
+	}
+	if cfg.Endpoint, err = rest.Base(endpoint, "vault_name"); err != nil {
+		return azure.Config{}, err
 	}
 	if cfg.ClientSecret != "" {
 		if cfg.TenantID == "" {
-			return nil, missing("tenant_id (or AZURE_TENANT_ID)")
+			return azure.Config{}, missing("tenant_id (or AZURE_TENANT_ID)")
 		}
 		if cfg.ClientID == "" {
-			return nil, missing("client_id (or AZURE_CLIENT_ID)")
+			return azure.Config{}, missing("client_id (or AZURE_CLIENT_ID)")
 		}
 	}
-	k.client, err = azure.NewClient(cfg)
-	return k, err
+	return cfg, nil
 }
 
 // azureBlob is what is stored: the version of the key, and what it wrapped.

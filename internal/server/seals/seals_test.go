@@ -126,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		{stanza("kmip", "kms_key_id", "k", "endpoint", "x", "client_cert", "c", "client_key", "k", "timeout", "soon"), "no number of seconds"},
 		{stanza("kmip", "kms_key_id", "k", "endpoint", "x", "client_cert", "/nosuch", "client_key", "k"), "no such file"},
 		{stanza("azurekeyvault", "key_name", "k"), "vault_name is missing"},
-		{stanza("azurekeyvault", "key_name", "k", "vault_name", "v", "environment", "moon"), "is not known"},
+		{stanza("azurekeyvault", "key_name", "k", "vault_name", "v", "environment", "moon"), "is none of AZUREPUBLICCLOUD"},
 	} {
 		_, err := Open(config.Seals{c.seal}, none, &hsm.Modules{})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret!") {
@@ -214,6 +214,33 @@ func TestAWS(t *testing.T) {
 	}
 	if got, err := s.Decrypt(t.Context(), sealed); err != nil || len(got) == 0 || s.(seal.Renewer).Current(sealed) {
 		t.Errorf("what another key encrypted: %q, %v", got, err)
+	}
+}
+
+// A cloud of Azure has its own domain of vaults, and its own authority that gives tokens.
+func TestAzureClouds(t *testing.T) {
+	t.Parallel()
+	host := func(name string) string {
+		return map[string]string{"AZURE_AUTHORITY_HOST": "https://login.example"}[name]
+	}
+	for _, c := range []struct {
+		members   []string
+		getenv    func(string) string
+		endpoint  string
+		authority string
+	}{
+		{nil, none, "https://v.vault.azure.net", "https://login.microsoftonline.com"},
+		{[]string{"environment", "AzureUSGovernmentCloud"}, none, "https://v.vault.usgovcloudapi.net", "https://login.microsoftonline.us"},
+		{[]string{"environment", "AZURECHINACLOUD"}, none, "https://v.vault.azure.cn", "https://login.chinacloudapi.cn"},
+		{[]string{"environment", "AZURECHINACLOUD"}, host, "https://v.vault.azure.cn", "https://login.example"},
+		{[]string{"environment", "AZURECHINACLOUD", "resource", "managedhsm.azure.cn"}, none, "https://v.managedhsm.azure.cn", "https://login.chinacloudapi.cn"},
+		{[]string{"environment", "moon", "resource", "vault.moon"}, host, "https://v.vault.moon", "https://login.example"},
+	} {
+		s := stanza("azurekeyvault", append(c.members, "key_name", "k", "vault_name", "v")...)
+		got, err := azureConfig(&options{stanza: &s, getenv: c.getenv})
+		if err != nil || got.Endpoint != c.endpoint || got.Authority != c.authority {
+			t.Errorf("%v: %q, %q, %v", c.members, got.Endpoint, got.Authority, err)
+		}
 	}
 }
 
