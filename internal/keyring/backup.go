@@ -293,7 +293,8 @@ func (v *Version) check() error {
 	switch {
 	case t == Hybrid && (curve == Ed25519) != (v.edPub != nil),
 		v.ed != nil && !bytes.Equal(v.ed[ed25519.SeedSize:], v.edPub),
-		v.ec != nil && (!v.ec.PublicKey.Equal(v.ecPub) || v.ecPub.Curve != curveOf(curve)),
+		v.ecPub != nil && v.ecPub.Curve != curveOf(curve),
+		v.ec != nil && !v.ec.PublicKey.Equal(v.ecPub),
 		v.rsa != nil && (!v.rsa.PublicKey.Equal(v.rsaPub) || v.rsa.Validate() != nil),
 		v.rsaPub != nil && checkBits(t, v.rsaPub.N.BitLen()) != nil,
 		v.kem != nil && !bytes.Equal(v.kem.PublicKey().Bytes(), v.m.Public):

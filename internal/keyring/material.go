@@ -179,6 +179,9 @@ func (v *Version) open() error {
 		if err := v.openLattice(); err != nil {
 			return err
 		}
+		if (len(v.m.Secret) == 0) != (len(v.m.SecondSecret) == 0) { // it signs with both, or not at all
+			return errMaterial
+		}
 		if v.spec.EC == Ed25519 {
 			return v.openEd(v.m.SecondSecret, v.m.SecondPublic)
 		}

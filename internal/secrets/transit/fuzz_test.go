@@ -88,6 +88,8 @@ func FuzzBackup(f *testing.F) {
 			refused(t, "read", err)
 			_, err = b.do(engine.OpUpdate, "hmac/fuzz", `{"input":""}`)
 			refused(t, "hmac", err)
+			_, err = b.do(engine.OpUpdate, "sign/fuzz", `{"input":""}`)
+			refused(t, "sign", err)
 		}
 	})
 }

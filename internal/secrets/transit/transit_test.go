@@ -509,6 +509,49 @@ func TestForgedBackup(t *testing.T) {
 	}
 }
 
+// A hybrid key has both secrets or neither, and its curve also where there is no secret.
+func TestForgedHybrid(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.must(engine.OpUpdate, "keys/hy", `{"exportable":true,"allow_plaintext_backup":true,"type":"hybrid","parameter_set":"44","hybrid_key_type_pqc":"ml-dsa","hybrid_key_type_ec":"ecdsa-p256"}`)
+	raw, err := base64.StdEncoding.DecodeString(str(b.must(engine.OpRead, "backup/hy", ""), "backup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, curve string
+		without     []string
+		good        bool
+	}{
+		{name: "public", curve: "ecdsa-p256", without: []string{"key", "key2"}, good: true},
+		{name: "no-second", curve: "ecdsa-p256", without: []string{"key2"}},
+		{name: "no-first", curve: "ecdsa-p256", without: []string{"key"}},
+		{name: "other-curve", curve: "ecdsa-p384", without: []string{"key", "key2"}},
+	} {
+		var backup map[string]any
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(string(raw), `"ec":"ecdsa-p256"`, `"ec":"`+c.curve+`"`)), &backup); err != nil {
+			t.Fatal(err)
+		}
+		version := backup["arca"].(map[string]any)["versions"].(map[string]any)["1"].(map[string]any)
+		for _, member := range c.without {
+			if version[member] == nil {
+				t.Fatalf("%s: there is no %s to leave out", c.name, member)
+			}
+			delete(version, member)
+		}
+		forged, err := json.Marshal(backup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.do(engine.OpUpdate, "restore/"+c.name, object(t, "backup", b64(string(forged)))); (err == nil) != c.good {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if got := b.text(engine.OpUpdate, "sign/public", object(t, "input", b64("text"))); got == "" || strings.HasPrefix(got, "internal") {
+		t.Errorf("a public key signs: %q", got)
+	}
+}
+
 // backupTypes are all types that can be made by name alone, with parameters where
 // they need some.
 func backupTypes() map[string]string {
