@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"arca/internal/kes/store"
 )
 
 // A Session is a token that a service gives for a time. It is got when first
 // needed, and replaced after half of its life; one that cannot be replaced is
-// used to its end.
+// used to its end. After a refusal nothing is asked for three seconds.
 type Session struct {
 	// Get returns a new token and how long it lives; 0 is for ever. old is the
 	// token before, or empty.
@@ -21,7 +23,13 @@ type Session struct {
 	renew time.Time // guarded by mu; when to replace it; zero is never
 	until time.Time // guarded by mu; when it ends; zero is never
 	got   time.Time // guarded by mu
+
+	failure error     // guarded by mu; the last refusal
+	again   time.Time // guarded by mu; until then that is the answer
 }
+
+// pause is how long a service that refused a token is left alone.
+const pause = 3 * time.Second
 
 // Token returns a token that is good.
 func (s *Session) Token(ctx context.Context) (string, error) {
@@ -31,16 +39,24 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 	if s.token != "" && (s.renew.IsZero() || now.Before(s.renew)) {
 		return s.token, nil
 	}
+	if now.Before(s.again) {
+		return "", s.failure
+	}
 	token, life, err := s.Get(ctx, s.token)
 	switch {
 	case err == nil && token == "":
 		err = errors.New("it gave no token")
 	case err != nil && s.token != "" && (s.until.IsZero() || now.Before(s.until)):
-		s.renew = now.Add(3 * time.Second) // not with every request
+		s.renew = now.Add(pause) // not with every request
 		return s.token, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("log in: %w", err)
+		err = fmt.Errorf("log in: %w", err)
+		// Not what only this caller has seen: it left, or its connection broke, and it retries.
+		if ctx.Err() == nil && !store.IsUnreachable(err) {
+			s.failure, s.again = err, now.Add(pause)
+		}
+		return "", err
 	}
 	s.token, s.got, s.renew, s.until = token, now, time.Time{}, time.Time{}
 	if life > 0 {
@@ -54,7 +70,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 func (s *Session) Drop() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.token == "" || time.Since(s.got) < 3*time.Second {
+	if s.token == "" || time.Since(s.got) < pause {
 		return false
 	}
 	s.token = ""

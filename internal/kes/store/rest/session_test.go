@@ -1,0 +1,59 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"arca/internal/kes/store"
+)
+
+// A service that refuses a token is asked every three seconds, not with every request.
+func TestRefusedLogin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		refusal := errors.New("refused")
+		said, asked := refusal, 0
+		s := &Session{Get: func(context.Context, string) (string, time.Duration, error) {
+			asked++
+			return "token", 0, said
+		}}
+		for range 5 {
+			if _, err := s.Token(t.Context()); !errors.Is(err, refusal) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times at once", asked)
+		}
+		said = nil
+		time.Sleep(pause)
+		if got, err := s.Token(t.Context()); got != "token" || err != nil {
+			t.Errorf("three seconds later: %q, %v", got, err)
+		}
+	})
+}
+
+// What is only one caller's misfortune keeps nobody from a token.
+func TestFailureOfOne(t *testing.T) {
+	t.Parallel()
+	said := error(nil)
+	s := &Session{Get: func(ctx context.Context, _ string) (string, time.Duration, error) {
+		return "token", 0, errors.Join(ctx.Err(), said)
+	}}
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := s.Token(left); !errors.Is(err, context.Canceled) {
+		t.Errorf("who has left gets %v", err)
+	}
+	said = &store.UnreachableError{Err: errors.New("gone")}
+	if _, err := s.Token(t.Context()); !store.IsUnreachable(err) {
+		t.Errorf("a connection that broke: %v", err)
+	}
+	said = nil
+	if got, err := s.Token(t.Context()); got != "token" || err != nil {
+		t.Errorf("the next one: %q, %v", got, err)
+	}
+}
