@@ -212,12 +212,14 @@ func (s *Store) openLog() error {
 	} else if err != nil {
 		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
 	}
-	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(filer{from, s.leave}))
+	files := &filer{SegmentFiler: from, stuck: s.leave}
+	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(files))
 	if err != nil {
 		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
 	}
 	s.logs, s.stable = newLogStore(w, true), w
-	s.logs.stuck, s.logs.applied = s.leave, func() uint64 { return s.position().index }
+	files.open.Store(true)
+	s.logs.lost, s.logs.stuck, s.logs.applied = files.err, s.leave, func() uint64 { return s.position().index }
 	s.closers = []io.Closer{w, meta} // the log does not close its own description
 	return nil
 }
@@ -343,6 +345,7 @@ type logStore struct {
 
 	cut     atomic.Bool   // its last entries were removed, and none has come in their place
 	applied func() uint64 // the newest entry that the state has; nil if it is not known
+	lost    func() error  // why it must take nothing more; nil if it is not known
 	stuck   func(error)   // is told when raft believes in entries that are not there, or the log takes nothing more; nil for nobody
 }
 
@@ -393,6 +396,11 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	if l.lost != nil {
+		if err := l.lost(); err != nil {
+			return err
+		}
+	}
 	err := l.LogStore.StoreLogs(logs)
 	if err != nil {
 		switch {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,43 +41,70 @@ func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is
 
 // A clean is a file of the log, which is written at its end only. What a write that failed has left behind that is taken away: the library would read it
 // behind the next entries, if these are shorter.
-type clean struct{ types.WritableFile }
+type clean struct {
+	types.WritableFile
+	last int64 // where the last write began
+}
 
 func cleaned(f types.WritableFile, err error) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clean{f}, nil
+	return &clean{WritableFile: f}, nil
 }
 
 // WriteAt implements io.WriterAt.
-func (c clean) WriteAt(b []byte, at int64) (int, error) {
+func (c *clean) WriteAt(b []byte, at int64) (int, error) {
+	c.last = at
 	n, err := c.WritableFile.WriteAt(b, at)
-	if cut, ok := c.WritableFile.(interface{ Truncate(size int64) error }); ok && err != nil {
-		err = errors.Join(err, cut.Truncate(at))
+	return n, c.cut(err)
+}
+
+// Sync implements types.WritableFile. The library writes once before each.
+func (c *clean) Sync() error { return c.cut(c.WritableFile.Sync()) }
+
+// cut takes the last write away after an error.
+func (c *clean) cut(err error) error {
+	if f, ok := c.WritableFile.(interface{ Truncate(size int64) error }); ok && err != nil {
+		return errors.Join(err, f.Truncate(c.last))
 	}
-	return n, err
+	return err
 }
 
 // A filer makes the log's segments. stuck is told when the log can take nothing more until it is opened again.
 type filer struct {
 	types.SegmentFiler
 	stuck func(error)
+	open  atomic.Bool           // the log is: until then errors are told by who opens it
+	lost  atomic.Pointer[error] // why a segment could not be begun
 }
 
-// Create implements types.SegmentFiler.
-func (f filer) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
+// Create implements types.SegmentFiler. The log's description has the segment by then, and may have lost the one that the library goes on to write.
+func (f *filer) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
 	w, err := f.SegmentFiler.Create(info)
+	if err != nil && f.open.Load() {
+		var why error = errs.New(errs.Unavailable, "the raft log takes nothing more, as its next segment could not be begun: %w", err)
+		f.lost.Store(&why)
+		f.stuck(why)
+	}
 	return f.tail(w, err)
 }
 
+// err is why the log must take nothing more; nil where it may.
+func (f *filer) err() error {
+	if why := f.lost.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
 // RecoverTail implements types.SegmentFiler.
-func (f filer) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
+func (f *filer) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
 	w, err := f.SegmentFiler.RecoverTail(info)
 	return f.tail(w, err)
 }
 
-func (f filer) tail(w types.SegmentWriter, err error) (types.SegmentWriter, error) {
+func (f *filer) tail(w types.SegmentWriter, err error) (types.SegmentWriter, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -19,10 +19,11 @@ import (
 // An ill file system fails as it is told to.
 type ill struct {
 	types.VFS
-	creates *atomic.Bool  // no file can be made
-	opened  *atomic.Int32 // how many files were opened to be written
-	bad     int32         // which of them cannot be read
-	half    *atomic.Bool  // the first half of what is written is, and then the disk is full
+	creates  *atomic.Bool  // no file can be made
+	opened   *atomic.Int32 // how many files were opened to be written
+	bad      int32         // which of them cannot be read
+	half     *atomic.Bool  // the first half of what is written is, and then the disk is full
+	unsynced *atomic.Bool  // what is written is not made durable
 }
 
 // Create implements types.VFS.
@@ -31,7 +32,7 @@ func (i ill) Create(dir, name string, size uint64) (types.WritableFile, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
 	}
 	f, err := i.VFS.Create(dir, name, size)
-	return illFile{f.(*fs.File), i.half}, err
+	return illFile{f.(*fs.File), i.half, i.unsynced}, err
 }
 
 // OpenWriter implements types.VFS.
@@ -50,7 +51,15 @@ func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
 
 type illFile struct {
 	*fs.File
-	half *atomic.Bool
+	half, unsynced *atomic.Bool
+}
+
+// Sync implements types.WritableFile.
+func (f illFile) Sync() error {
+	if f.unsynced.Load() {
+		return syscall.EIO
+	}
+	return f.File.Sync()
 }
 
 // WriteAt implements io.WriterAt.
@@ -63,7 +72,7 @@ func (f illFile) WriteAt(b []byte, at int64) (int, error) {
 }
 
 func newIll() ill {
-	return ill{VFS: fs.New(), creates: new(atomic.Bool), opened: new(atomic.Int32), bad: -1, half: new(atomic.Bool)}
+	return ill{VFS: fs.New(), creates: new(atomic.Bool), opened: new(atomic.Int32), bad: -1, half: new(atomic.Bool), unsynced: new(atomic.Bool)}
 }
 
 // A node whose log takes nothing more, since its next segment could not be begun, says so, and goes on when it is started again.
@@ -79,8 +88,33 @@ func TestSegmentNotBegun(t *testing.T) {
 	below.creates.Store(true)
 	fill(t, s, perSegment-1, perSegment)
 	next := &raft.Log{Index: perSegment + 1, Term: 1, Data: []byte{perSegment + 1}}
-	if err := s.logs.StoreLog(next); !errors.Is(err, types.ErrSealed) || s.Err() == nil {
+	if err := s.logs.StoreLog(next); err == nil || s.Err() == nil {
 		t.Errorf("got %v; the store says %v", err, s.Err())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	goesOn(t, dir, 0, perSegment)
+}
+
+// The end of the log is taken back, with a whole segment, and the next cannot be begun: nothing more is taken, as the library would write it where nobody
+// reads it again.
+func TestCutNotBegun(t *testing.T) {
+	t.Parallel()
+	below := newIll()
+	dir := t.TempDir()
+	s, err := Open(Config{Dir: dir, NodeID: "node1", segments: below})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, 0, perSegment+2)
+	below.creates.Store(true)
+	if err := s.logs.DeleteRange(perSegment+1, perSegment+2); err == nil {
+		t.Error("the end is taken back without a segment")
+	}
+	below.creates.Store(false)
+	if err := s.logs.StoreLog(&raft.Log{Index: perSegment + 3, Term: 1, Data: []byte{perSegment + 3}}); err == nil || s.Err() == nil {
+		t.Errorf("an entry: %v; the store says %v", err, s.Err())
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -178,40 +212,48 @@ func putBehind(t *testing.T, log string, what []byte) {
 	}
 }
 
-// Of a write that failed nothing is left behind the entries that come in its place.
+// Of a write that failed, or was not made durable, nothing is left behind the entries that come in its place.
 func TestWriteLeavesNothing(t *testing.T) {
 	t.Parallel()
-	below := newIll()
-	dir := t.TempDir()
-	s, err := Open(Config{Dir: dir, NodeID: "node1", segments: below})
-	if err != nil {
-		t.Fatal(err)
+	for name, fault := range map[string]func(i *ill) *atomic.Bool{
+		"half written": func(i *ill) *atomic.Bool { return i.half },
+		"not synced":   func(i *ill) *atomic.Bool { return i.unsynced },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			below := newIll()
+			dir := t.TempDir()
+			s, err := Open(Config{Dir: dir, NodeID: "node1", segments: below})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill(t, s, 0, 2)
+			fault(&below).Store(true)
+			frames := bytes.Repeat([]byte{1, 0, 0, 0, 8, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9}, 4096)
+			if err := s.logs.StoreLog(&raft.Log{Index: 3, Term: 1, Data: frames}); err == nil {
+				t.Fatal("the entry was taken")
+			}
+			fault(&below).Store(false)
+			if err := s.logs.StoreLog(&raft.Log{Index: 3, Term: 1, Data: []byte{3}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			files, err := filepath.Glob(filepath.Join(dir, walDir, "*.wal"))
+			if err != nil || len(files) != 1 {
+				t.Fatal(files, err)
+			}
+			raw, err := os.ReadFile(files[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(raw, frames[:64]) {
+				t.Error("the failed write is still there")
+			}
+			goesOn(t, dir, 0, 3)
+		})
 	}
-	fill(t, s, 0, 2)
-	below.half.Store(true)
-	frames := bytes.Repeat([]byte{1, 0, 0, 0, 8, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9}, 4096)
-	if err := s.logs.StoreLog(&raft.Log{Index: 3, Term: 1, Data: frames}); err == nil {
-		t.Fatal("half of an entry was taken")
-	}
-	below.half.Store(false)
-	if err := s.logs.StoreLog(&raft.Log{Index: 3, Term: 1, Data: []byte{3}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, walDir, "*.wal"))
-	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
-	}
-	raw, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Contains(raw, frames[:64]) {
-		t.Error("the failed write is still there")
-	}
-	goesOn(t, dir, 0, 3)
 }
 
 // Entries that are not applied were removed from an otherwise empty log: raft believes in them where none can come in their place.
