@@ -220,7 +220,7 @@ func (c *Cache) Create(ctx context.Context, name string, k *key.Key) error {
 			return store.ErrExists
 		}
 	}
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrExists) { // which may be another's, or this one, made by a call whose answer was lost
 		c.forgetAll(name)
 	}
 	return err

@@ -132,6 +132,37 @@ func TestCreatedAnew(t *testing.T) {
 	}
 }
 
+// A creation that finds the key of another server, or its own whose answer was lost, has what was cached of the name forgotten.
+func TestCreatedElsewhere(t *testing.T) {
+	t.Parallel()
+	s := &memory.Store{}
+	one, two := New(s, Expiry{}), New(s, Expiry{})
+	made := func(c *Cache) (*key.Key, error) {
+		k, err := key.New(key.AES256, time.Now(), "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k, c.Create(t.Context(), "k", k)
+	}
+	if _, err := made(one); err != nil {
+		t.Fatal(err)
+	}
+	get(t, two)
+	if err := one.Delete(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	want, err := made(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made(two); !errors.Is(err, store.ErrExists) {
+		t.Errorf("made anew: %v", err)
+	}
+	if got, err := two.Get(t.Context(), "k"); err != nil || !bytes.Equal(got.Encode(), want.Encode()) {
+		t.Errorf("the key of before is used: %v", err)
+	}
+}
+
 func TestFetchedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -63,9 +63,6 @@ var final = []pkcs11.Error{
 	pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
 }
 
-// badPIN are the refusals after which a PIN is not tried again.
-var badPIN = []pkcs11.Error{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED}
-
 // IsRefusal reports whether a token refuses what it was asked for, for good.
 func IsRefusal(err error) bool {
 	var code pkcs11.Error
@@ -122,8 +119,7 @@ func (m *Module) login(s pkcs11.SessionHandle, l Login) error {
 			err = m.ctx.Login(s, pkcs11.CKU_USER, l.PIN)
 		}
 	}
-	var code pkcs11.Error
-	if !errors.As(err, &code) || !slices.Contains(badPIN, code) {
+	if !errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) { // no others are counted, and a locked PIN may be right
 		return err
 	}
 	if len(m.refused) >= maxRefused {
@@ -132,7 +128,7 @@ func (m *Module) login(s pkcs11.SessionHandle, l Login) error {
 			break
 		}
 	}
-	m.refused[l] = errs.New(errs.Invalid, "the token refused the PIN, which is not tried again until arca is restarted or the PIN is changed: %w", code)
+	m.refused[l] = errs.New(errs.Invalid, "the token refused the PIN, which is not tried again until arca is restarted or configured with another: %w", err)
 	return m.refused[l]
 }
 

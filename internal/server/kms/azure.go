@@ -102,7 +102,7 @@ func (s *Services) openAzure(k *managed.Key) (engine.KMS, error) {
 	}
 	cfg := azure.Config{
 		Endpoint: base, TenantID: p["tenant_id"], ClientID: p["client_id"], ClientSecret: p["client_secret"],
-		Authority: s.getenv("AZURE_AUTHORITY_HOST"),
+		Authority: s.getenv("AZURE_AUTHORITY_HOST"), Domain: p["resource"],
 	}
 	if cfg.Authority == "" {
 		cfg.Authority = cloud.Authority

@@ -260,6 +260,7 @@ func azureConfig(o *options) (azure.Config, error) {
 		TenantID: o.or("tenant_id", "AZURE_TENANT_ID"), ClientID: o.or("client_id", "AZURE_CLIENT_ID"),
 		ClientSecret: o.or("client_secret", "AZURE_CLIENT_SECRET"), // without one: a workload's token, or the machine's identity
 		Authority:    cmp.Or(o.getenv("AZURE_AUTHORITY_HOST"), cloud.Authority),
+		Domain:       cmp.Or(resource, cloud.Domain),
 	}
 	if cfg.Endpoint, err = rest.Base(endpoint, "vault_name"); err != nil {
 		return azure.Config{}, err

@@ -32,6 +32,7 @@ type Config struct {
 	ManagedID                        string
 	Authority                        string // who gives tokens; empty: AZURE_AUTHORITY_HOST, or Microsoft's
 	Managed                          bool
+	Domain                           string // of the vaults, where Endpoint does not show it; empty: that of the public cloud
 }
 
 // A Store is a vault's secrets.

@@ -111,6 +111,9 @@ func TestStore(t *testing.T) {
 			t.Errorf("tokens for %s are for %s", endpoint, got)
 		}
 	}
+	if got := (&credentials{cfg: Config{Endpoint: url, Domain: "vault.azure.cn"}}).resource(); got != "https://vault.azure.cn" {
+		t.Errorf("tokens for a vault of China's cloud behind an address of its own are for %s", got)
+	}
 }
 
 // TestHostile stands the service's outages and lies.

@@ -25,14 +25,12 @@ type credentials struct {
 
 // resource is what tokens are for: the domain of the vault.
 func (c *credentials) resource() string {
-	u, err := url.Parse(c.cfg.Endpoint)
-	if err != nil {
-		return "https://vault.azure.net"
+	if u, err := url.Parse(c.cfg.Endpoint); err == nil {
+		if _, domain, ok := strings.Cut(u.Hostname(), "."); ok && (strings.HasPrefix(domain, "vault.") || strings.HasPrefix(domain, "managedhsm.")) {
+			return "https://" + domain
+		}
 	}
-	if _, domain, ok := strings.Cut(u.Hostname(), "."); ok && (strings.HasPrefix(domain, "vault.") || strings.HasPrefix(domain, "managedhsm.")) {
-		return "https://" + domain
-	}
-	return "https://vault.azure.net"
+	return "https://" + cmp.Or(c.cfg.Domain, "vault.azure.net")
 }
 
 // token gets an access token.
@@ -96,10 +94,10 @@ func (c *credentials) ask(r *http.Request) (string, time.Duration, error) {
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	if err != nil {
-		return "", 0, err
+		return "", 0, &store.UnreachableError{Err: err}
 	}
 	if answer.StatusCode != http.StatusOK {
-		return "", 0, fmt.Errorf("%s answered %s", r.URL.Host, answer.Status)
+		return "", 0, fmt.Errorf("%s: %w", r.URL.Host, &rest.StatusError{Code: answer.StatusCode})
 	}
 	var out struct {
 		AccessToken string      `json:"access_token"`

@@ -178,10 +178,10 @@ func (c *credentials) ask(r *http.Request) (string, time.Duration, error) {
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	if err != nil {
-		return "", 0, err
+		return "", 0, &store.UnreachableError{Err: err}
 	}
 	if answer.StatusCode != http.StatusOK {
-		return "", 0, fmt.Errorf("%s answered %s", r.URL.Host, answer.Status)
+		return "", 0, fmt.Errorf("%s: %w", r.URL.Host, &rest.StatusError{Code: answer.StatusCode})
 	}
 	var out struct {
 		AccessToken string `json:"access_token"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -47,14 +48,14 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 	case err == nil && token == "":
 		err = errors.New("it gave no token")
 	case err != nil && s.token != "" && (s.until.IsZero() || now.Before(s.until)):
-		s.renew = now.Add(pause) // not with every request
+		s.renew = time.Now().Add(pause) // not with every request
 		return s.token, nil
 	}
 	if err != nil {
 		err = fmt.Errorf("log in: %w", err)
-		// Not what only this caller has seen: it left, or its connection broke, and it retries.
-		if ctx.Err() == nil && !store.IsUnreachable(err) {
-			s.failure, s.again = err, now.Add(pause)
+		// Not what only this caller has seen, or what passes: it left, its connection broke, or the service is busy, and it retries.
+		if ctx.Err() == nil && !store.IsUnreachable(err) && !passes(err) {
+			s.failure, s.again = err, time.Now().Add(pause)
 		}
 		return "", err
 	}
@@ -63,6 +64,12 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 		s.renew, s.until = now.Add(life/2), now.Add(life)
 	}
 	return s.token, nil
+}
+
+// passes reports whether a service has answered that it cannot just now.
+func passes(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && (s.Code >= 500 || s.Code == http.StatusTooManyRequests)
 }
 
 // Drop forgets a token that was refused, unless it is quite new, and reports

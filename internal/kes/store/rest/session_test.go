@@ -10,7 +10,7 @@ import (
 	"arca/internal/kes/store"
 )
 
-// A service that refuses a token is asked every three seconds, not with every request.
+// A service that refuses a token is asked every three seconds, not with every request, however long it takes to refuse it.
 func TestRefusedLogin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -18,6 +18,7 @@ func TestRefusedLogin(t *testing.T) {
 		said, asked := refusal, 0
 		s := &Session{Get: func(context.Context, string) (string, time.Duration, error) {
 			asked++
+			time.Sleep(2 * pause)
 			return "token", 0, said
 		}}
 		for range 5 {
@@ -48,9 +49,10 @@ func TestFailureOfOne(t *testing.T) {
 	if _, err := s.Token(left); !errors.Is(err, context.Canceled) {
 		t.Errorf("who has left gets %v", err)
 	}
-	said = &store.UnreachableError{Err: errors.New("gone")}
-	if _, err := s.Token(t.Context()); !store.IsUnreachable(err) {
-		t.Errorf("a connection that broke: %v", err)
+	for _, said = range []error{&store.UnreachableError{Err: errors.New("gone")}, &StatusError{Code: 503}, &StatusError{Code: 429}} {
+		if _, err := s.Token(t.Context()); !errors.Is(err, said) {
+			t.Errorf("got %v for %v", err, said)
+		}
 	}
 	said = nil
 	if got, err := s.Token(t.Context()); got != "token" || err != nil {
