@@ -43,30 +43,34 @@ func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is
 // behind the next entries, if these are shorter.
 type clean struct {
 	types.WritableFile
-	last int64 // where the last write began
+	open int64 // where the write began that is not durable yet; -1 for none
 }
 
 func cleaned(f types.WritableFile, err error) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &clean{WritableFile: f}, nil
+	return &clean{f, -1}, nil
 }
 
 // WriteAt implements io.WriterAt.
 func (c *clean) WriteAt(b []byte, at int64) (int, error) {
-	c.last = at
+	c.open = at
 	n, err := c.WritableFile.WriteAt(b, at)
 	return n, c.cut(err)
 }
 
 // Sync implements types.WritableFile. The library writes once before each.
-func (c *clean) Sync() error { return c.cut(c.WritableFile.Sync()) }
+func (c *clean) Sync() error {
+	err := c.cut(c.WritableFile.Sync())
+	c.open = -1
+	return err
+}
 
-// cut takes the last write away after an error.
+// cut takes away, after an error, what was written and is not durable.
 func (c *clean) cut(err error) error {
-	if f, ok := c.WritableFile.(interface{ Truncate(size int64) error }); ok && err != nil {
-		return errors.Join(err, f.Truncate(c.last))
+	if f, ok := c.WritableFile.(interface{ Truncate(size int64) error }); ok && err != nil && c.open >= 0 {
+		return errors.Join(err, f.Truncate(c.open))
 	}
 	return err
 }

@@ -287,3 +287,30 @@ func TestCutOfAll(t *testing.T) {
 		})
 	}
 }
+
+// What is durable stays, whatever a later sync says.
+func TestSyncOfNothing(t *testing.T) {
+	t.Parallel()
+	below := newIll()
+	dir := t.TempDir()
+	f, err := segments{below}.Create(dir, "f", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("kept"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	below.unsynced.Store(true)
+	if err := f.Sync(); err == nil {
+		t.Error("synced")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "f")); string(got) != "kept" {
+		t.Errorf("left is %q, %v", got, err)
+	}
+}
