@@ -394,14 +394,22 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 // StoreLog implements raft.LogStore.
 func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
 
+// dead says why the log must take nothing more, if it must not.
+func (l *logStore) dead() error {
+	if l.lost == nil {
+		return nil
+	}
+	return l.lost()
+}
+
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
-	if l.lost != nil {
-		if err := l.lost(); err != nil {
-			return err
+	err := l.dead()
+	if err == nil {
+		if err = l.LogStore.StoreLogs(logs); err == nil {
+			err = l.dead() // since: then they may be where nobody reads them again
 		}
 	}
-	err := l.LogStore.StoreLogs(logs)
 	if err != nil {
 		switch {
 		case l.stuck == nil:

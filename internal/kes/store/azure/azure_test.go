@@ -111,8 +111,12 @@ func TestStore(t *testing.T) {
 			t.Errorf("tokens for %s are for %s", endpoint, got)
 		}
 	}
-	if got := (&credentials{cfg: Config{Endpoint: url, Domain: "vault.azure.cn"}}).resource(); got != "https://vault.azure.cn" {
-		t.Errorf("tokens for a vault of China's cloud behind an address of its own are for %s", got)
+	for domain, want := range map[string]string{
+		"vault.azure.cn": "https://vault.azure.cn", "https://vault.azure.cn/": "https://vault.azure.cn", "management.azure.com": "https://vault.azure.net",
+	} {
+		if got := (&credentials{cfg: Config{Endpoint: url, Domain: domain}}).resource(); got != want {
+			t.Errorf("tokens for a vault of %s behind an address of its own are for %s", domain, got)
+		}
 	}
 }
 

@@ -23,14 +23,19 @@ type credentials struct {
 	web *http.Client
 }
 
-// resource is what tokens are for: the domain of the vault.
+// resource is what tokens are for: the domain of the vault, and of no other service of Azure.
 func (c *credentials) resource() string {
+	domains := []string{strings.TrimSuffix(strings.TrimPrefix(c.cfg.Domain, "https://"), "/")}
 	if u, err := url.Parse(c.cfg.Endpoint); err == nil {
-		if _, domain, ok := strings.Cut(u.Hostname(), "."); ok && (strings.HasPrefix(domain, "vault.") || strings.HasPrefix(domain, "managedhsm.")) {
+		_, domain, _ := strings.Cut(u.Hostname(), ".")
+		domains = []string{domain, domains[0]}
+	}
+	for _, domain := range domains {
+		if strings.HasPrefix(domain, "vault.") || strings.HasPrefix(domain, "managedhsm.") {
 			return "https://" + domain
 		}
 	}
-	return "https://" + cmp.Or(c.cfg.Domain, "vault.azure.net")
+	return "https://vault.azure.net"
 }
 
 // token gets an access token.
@@ -97,7 +102,7 @@ func (c *credentials) ask(r *http.Request) (string, time.Duration, error) {
 		return "", 0, &store.UnreachableError{Err: err}
 	}
 	if answer.StatusCode != http.StatusOK {
-		return "", 0, fmt.Errorf("%s: %w", r.URL.Host, &rest.StatusError{Code: answer.StatusCode})
+		return "", 0, rest.LoginError(r.URL.Host, answer)
 	}
 	var out struct {
 		AccessToken string      `json:"access_token"`

@@ -66,6 +66,16 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 	return s.token, nil
 }
 
+// LoginError is the error of who gives tokens that has answered something else. Only what passes is told as a StatusError: the code of another says
+// nothing of the key for which the token was to be.
+func LoginError(host string, answer *http.Response) error {
+	err := &StatusError{Code: answer.StatusCode}
+	if passes(err) {
+		return fmt.Errorf("%s: %w", host, err)
+	}
+	return fmt.Errorf("%s answered %s", host, answer.Status)
+}
+
 // passes reports whether a service has answered that it cannot just now.
 func passes(err error) bool {
 	var s *StatusError

@@ -3,6 +3,8 @@ package rest
 import (
 	"context"
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +37,17 @@ func TestRefusedLogin(t *testing.T) {
 			t.Errorf("three seconds later: %q, %v", got, err)
 		}
 	})
+}
+
+// The code of a login that was refused is not taken for that of the service: it would say that there is no key.
+func TestLoginError(t *testing.T) {
+	t.Parallel()
+	for code, told := range map[int]bool{400: false, 401: false, 403: false, 404: false, 429: true, 500: true, 503: true} {
+		err := LoginError("login.example", &http.Response{StatusCode: code, Status: http.StatusText(code)})
+		if Is(err, code) != told || !strings.HasPrefix(err.Error(), "login.example") {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
 }
 
 // What is only one caller's misfortune keeps nobody from a token.
