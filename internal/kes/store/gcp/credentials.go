@@ -181,7 +181,7 @@ func (c *credentials) ask(r *http.Request) (string, time.Duration, error) {
 		return "", 0, &store.UnreachableError{Err: err}
 	}
 	if answer.StatusCode != http.StatusOK {
-		return "", 0, rest.LoginError(r.URL.Host, answer)
+		return "", 0, fmt.Errorf("%s: %w", r.URL.Host, &rest.StatusError{Code: answer.StatusCode})
 	}
 	var out struct {
 		AccessToken string `json:"access_token"`

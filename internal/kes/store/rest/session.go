@@ -52,7 +52,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 		return s.token, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("log in: %w", err)
+		err = loginError(err)
 		// Not what only this caller has seen, or what passes: it left, its connection broke, or the service is busy, and it retries.
 		if ctx.Err() == nil && !store.IsUnreachable(err) && !passes(err) {
 			s.failure, s.again = err, time.Now().Add(pause)
@@ -66,14 +66,13 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 	return s.token, nil
 }
 
-// LoginError is the error of who gives tokens that has answered something else. Only what passes is told as a StatusError: the code of another says
-// nothing of the key for which the token was to be.
-func LoginError(host string, answer *http.Response) error {
-	err := &StatusError{Code: answer.StatusCode}
-	if passes(err) {
-		return fmt.Errorf("%s: %w", host, err)
+// loginError is the error of a login. Only what passes is told as a StatusError: the code of another says nothing of the key for which the token was to be.
+func loginError(err error) error {
+	var s *StatusError
+	if errors.As(err, &s) && !passes(err) {
+		return errors.New("log in: " + err.Error())
 	}
-	return fmt.Errorf("%s answered %s", host, answer.Status)
+	return fmt.Errorf("log in: %w", err)
 }
 
 // passes reports whether a service has answered that it cannot just now.

@@ -3,7 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
-	"net/http"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,11 +40,13 @@ func TestRefusedLogin(t *testing.T) {
 }
 
 // The code of a login that was refused is not taken for that of the service: it would say that there is no key.
-func TestLoginError(t *testing.T) {
+func TestCodeOfRefusal(t *testing.T) {
 	t.Parallel()
 	for code, told := range map[int]bool{400: false, 401: false, 403: false, 404: false, 429: true, 500: true, 503: true} {
-		err := LoginError("login.example", &http.Response{StatusCode: code, Status: http.StatusText(code)})
-		if Is(err, code) != told || !strings.HasPrefix(err.Error(), "login.example") {
+		s := &Session{Get: func(context.Context, string) (string, time.Duration, error) {
+			return "", 0, fmt.Errorf("login.example: %w", &StatusError{Code: code})
+		}}
+		if _, err := s.Token(t.Context()); Is(err, code) != told || !strings.HasPrefix(err.Error(), "log in: login.example") {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
