@@ -20,3 +20,9 @@ func (s *Store) Elected() (leads bool, term uint64) {
 	term = r.raft.CurrentTerm()
 	return r.raft.State() == raft.Leader && r.raft.CurrentTerm() == term, term
 }
+
+// Stall has nobody notice that this node ceases to lead, as if what watches that were not run for a while, until resume is called.
+func (s *Store) Stall() (resume func()) {
+	s.mode.Lock()
+	return s.mode.Unlock
+}

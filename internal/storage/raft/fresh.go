@@ -174,6 +174,9 @@ func (s *Store) hold(ctx context.Context, r *running, l *leadership) error {
 		}
 		if left > 0 {
 			s.lease.mu.Unlock()
+			if r.raft.State() != raft.Leader || r.raft.CurrentTerm() != l.term { // this node itself may have voted for another since; l ends in a moment
+				return ErrNoLeader
+			}
 			return nil
 		}
 		if s.lease.more == nil {

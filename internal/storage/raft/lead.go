@@ -98,7 +98,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.clock = s.clock
 	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
 	r.inlet.done = r.done
-	r.inlet.intercept = func(call raft.RPC) bool { return s.intercept(r, call) }
+	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
 	r.inlet.handed, r.inlet.follows = s.lease.handedIn, s.follows
 	if err := s.mendLog(); err != nil {
 		return err

@@ -31,15 +31,20 @@ func (s *Store) vouched(m Mark) bool {
 	return r != nil && r.raft.CommitIndex() > d.index
 }
 
-// intercept keeps from raft what it would wrongly act on, and reports whether it did.
-func (s *Store) intercept(r *running, call raft.RPC) bool {
+// intercept keeps from raft what it would wrongly act on, and reports whether it did. What raft is to have is returned, as it can take it.
+func (s *Store) intercept(r *running, call raft.RPC) (on raft.RPC, kept bool) {
 	switch req := call.Command.(type) {
 	case *raft.AppendEntriesRequest:
-		return s.refuseOlder(r, call, req)
+		if s.refuseOlder(r, call, req) {
+			return call, true
+		}
+		call.Command = s.anchored(req)
+	case *raft.InstallSnapshotRequest:
+		return call, s.refuseLate(r, call, req)
 	case *raft.TimeoutNowRequest:
-		return refuseTransfer(r, call, req)
+		return call, refuseTransfer(r, call, req)
 	}
-	return false
+	return call, false
 }
 
 // refuseTransfer refuses to be elected at the word of a node that is not the leader of this node's term: who led before may

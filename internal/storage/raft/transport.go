@@ -32,11 +32,13 @@ type inlet struct {
 	done  chan struct{}
 	heard func(id raft.ServerID, term uint64, sent time.Duration, firm bool)
 	clock *clock.Clock
-	// intercept answers what raft must not hear, and reports whether it has.
-	intercept func(raft.RPC) bool
+	// intercept answers what raft must not hear, and reports whether it has; else it returns what raft is to hear.
+	intercept func(raft.RPC) (raft.RPC, bool)
 	handed    func() uint64 // the last term in which this node, as its leader, has told another to take over
 	follows   func() bool   // whether this node may not stand for election, for what it has promised to a leader
 	heir      atomic.Uint64 // the term in which this node may lead because the leader of the one before has told it to
+
+	watching sync.WaitGroup // for answers
 
 	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
 	deaf  bool         // raft has ended; guarded by beats
@@ -74,12 +76,27 @@ func newInlet(t Transport) *inlet {
 
 // run hands on what others say, until done is closed.
 func (in *inlet) run() {
+	defer in.watching.Wait()
 	from := in.Transport.Consumer()
+	installed := make(chan struct{}) // closed while raft is not about to install a snapshot
+	close(installed)
 	for {
 		select {
 		case call := <-from:
-			if in.intercept(call) {
+			if _, is := call.Command.(*raft.InstallSnapshotRequest); is {
+				select {
+				case <-installed: // what intercept looks at is as raft will find it
+				case <-in.done:
+					call.Respond(nil, raft.ErrTransportShutdown)
+					return
+				}
+			}
+			call, kept := in.intercept(call)
+			if kept {
 				continue
+			}
+			if _, is := call.Command.(*raft.InstallSnapshotRequest); is {
+				call, installed = in.watched(call)
 			}
 			call = named(call)
 			select {
@@ -92,6 +109,22 @@ func (in *inlet) run() {
 			return
 		}
 	}
+}
+
+// watched is a call whose answer is handed on, and answered is closed then.
+func (in *inlet) watched(call raft.RPC) (same raft.RPC, answered chan struct{}) {
+	to, answer := call.RespChan, make(chan raft.RPCResponse, 1)
+	call.RespChan, answered = answer, make(chan struct{})
+	in.watching.Go(func() {
+		defer close(answered)
+		select {
+		case a := <-answer:
+			to <- a
+		case <-in.done:
+			to <- raft.RPCResponse{Error: raft.ErrTransportShutdown}
+		}
+	})
+	return call, answered
 }
 
 // named has raft tell candidates apart by their ids. It does so by the addresses that they state: it votes for one although it hears a leader, if that

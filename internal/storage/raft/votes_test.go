@@ -238,3 +238,36 @@ func TestOneLeaderOfAnAddress(t *testing.T) {
 		})
 	}
 }
+
+// TestOwnVote has a leader vote for another, at the word of one that may be believed, before what watches over its leadership was run: it answers no read for
+// what others have promised, since its own vote was one of most.
+func TestOwnVote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		if _, err := increment(t.Context(), l.db); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := l.store.Fresh(t.Context()); err != nil { // others have just promised
+			t.Fatal(err)
+		}
+		to := c.members[slices.IndexFunc(c.members, func(m *member) bool { return m != l })]
+		_, term := l.store.Elected()
+		index, _ := l.store.Last()
+		resume := l.store.Stall()
+		defer resume()
+		vote := hraft.RequestVoteRequest{
+			RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(to.id), Addr: []byte(to.id)},
+			Term:      term + 1, LastLogIndex: index + 10, LastLogTerm: term, LeadershipTransfer: true,
+		}
+		var answer hraft.RequestVoteResponse
+		if err := to.transport.RequestVote(hraft.ServerID(l.id), hraft.ServerAddress(l.id), &vote, &answer); err != nil || !answer.Granted {
+			t.Fatalf("it did not vote: %v", err)
+		}
+		if l.freshSoon() {
+			t.Error("it answers a read as the leader although it has voted for another")
+		}
+	})
+}

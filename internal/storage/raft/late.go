@@ -1,0 +1,55 @@
+package raft
+
+import (
+	"errors"
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// What the state holds is committed: it is the same in the log of whoever leads now. Raft's library goes by the log alone, of which a snapshot
+// leaves nothing, and so does the wrong thing with some of what comes late, or again.
+
+// refuseLate answers a snapshot of which the state has everything: one that was under way for long, or sent again as its answer was lost. Raft would go
+// back to it, empty the log of what followed, and yet take the log's end for where it was: it would acknowledge what comes next and never be able to apply it.
+func (s *Store) refuseLate(r *running, call raft.RPC, req *raft.InstallSnapshotRequest) bool {
+	term := r.raft.CurrentTerm()
+	if req.Term != term || !s.holds(req.LastLogIndex, req.LastLogTerm) {
+		return false
+	}
+	if call.Reader != nil {
+		_, _ = io.Copy(io.Discard, call.Reader) // who sent it may have gone; its answer goes nowhere then
+	}
+	call.Respond(&raft.InstallSnapshotResponse{Term: term, Success: true}, nil)
+	return true
+}
+
+// holds reports whether the state is one after an entry: after that very one where that can be told. A state in doubt is no other's.
+func (s *Store) holds(index, term uint64) bool {
+	at, d := s.position(), s.doubted()
+	switch {
+	case index == at.index:
+		return term == at.term
+	case index > at.index, d != doubt{}:
+		return false
+	}
+	var log raft.Log
+	return s.logs.GetLog(index, &log) != nil || log.Term == term
+}
+
+// anchored has raft take entries that follow on the one that the state is after. Where the log begins behind that one raft knows it only as long as the log is empty:
+// entries whose acknowledgement was lost would be refused when they come again, for a snapshot to be sent, and then be refused again.
+func (s *Store) anchored(req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	at := s.position()
+	if req.PrevLogEntry == 0 || req.PrevLogEntry != at.index || req.PrevLogTerm != at.term {
+		return req
+	}
+	var log raft.Log
+	if last, err := s.logs.LastIndex(); err != nil || last <= at.index || !errors.Is(s.logs.GetLog(at.index, &log), raft.ErrLogNotFound) {
+		return req // raft can look itself
+	}
+	own := *req
+	own.PrevLogEntry, own.PrevLogTerm = 0, 0 // nothing to look up
+	own.LeaderCommitIndex = min(req.LeaderCommitIndex, at.index+uint64(len(req.Entries)))
+	return &own
+}

@@ -1,0 +1,161 @@
+package raft_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"arca/internal/storage/raft"
+)
+
+// A wire is a member's transport that keeps the snapshots which it sends to node3, and loses an answer to what follows them.
+type wire struct {
+	lagging
+
+	mu   sync.Mutex
+	sent []sentSnapshot
+	lose bool // the next answer to entries that are sent after a snapshot
+}
+
+type sentSnapshot struct {
+	args hraft.InstallSnapshotRequest
+	data []byte
+}
+
+// InstallSnapshot implements raft.Transport.
+func (w *wire) InstallSnapshot(
+	id hraft.ServerID, to hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader,
+) error {
+	all, err := io.ReadAll(data)
+	if err != nil {
+		return err
+	}
+	if id == "node3" {
+		w.mu.Lock()
+		w.sent = append(w.sent, sentSnapshot{*args, all})
+		w.mu.Unlock()
+	}
+	return w.lagging.InstallSnapshot(id, to, args, resp, bytes.NewReader(all))
+}
+
+// AppendEntries implements raft.Transport.
+func (w *wire) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	err := w.lagging.AppendEntries(id, to, args, resp)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil && id == "node3" && len(args.Entries) > 0 && len(w.sent) > 0 && w.lose {
+		w.lose = false
+		return errors.New("the answer is lost")
+	}
+	return err
+}
+
+func (w *wire) snapshots() []sentSnapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sent
+}
+
+// wired makes a cluster whose first node leads and sends by a wire, and a third member that is cut off until what it lacks is gone from the log.
+func wired(t *testing.T) (c *cluster, w *wire) {
+	cfg := raft.Config{TrailingLogs: 5, SnapshotThreshold: 10, SnapshotInterval: 10 * time.Millisecond}
+	c = &cluster{t: t}
+	for i, id := range []string{"node1", "node2", "node3"} {
+		m := newMember(t, id, cfg)
+		_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(id))
+		var by raft.Transport = lagging{m.transport, m}
+		if i == 0 {
+			w = &wire{lagging: lagging{m.transport, m}}
+			by = w
+		}
+		if err := m.store.Start(raft.StartOptions{Transport: by, Bootstrap: i == 0}); err != nil {
+			t.Fatal(err)
+		}
+		c.members = append(c.members, m)
+	}
+	c.connect(func(int, int) bool { return true })
+	l := c.leader()
+	for _, m := range c.members[1:] {
+		if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second)
+	c.connect(func(a, b int) bool { return a != 2 && b != 2 })
+	c.write(100)
+	return c, w
+}
+
+// write has the first node, which leads, write so often.
+func (c *cluster) write(n int) {
+	c.t.Helper()
+	for range n {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+		_, err := increment(ctx, c.members[0].db)
+		cancel()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestLateSnapshot has a snapshot come once more, long after it was sent: what was written since stays where it is.
+func TestLateSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := wired(t)
+		defer c.close()
+		c.connect(func(int, int) bool { return true })
+		time.Sleep(5 * time.Second)
+		sent := w.snapshots()
+		if len(sent) == 0 {
+			t.Fatal("no snapshot was sent: this shows nothing")
+		}
+		late := sent[len(sent)-1]
+		c.write(20)
+		before := c.members[2].store.Applied()
+		if before <= late.args.LastLogIndex {
+			t.Fatal("nothing came after the snapshot: this shows nothing")
+		}
+		err := c.members[0].transport.InstallSnapshot("node3", "node3", &late.args, &hraft.InstallSnapshotResponse{}, bytes.NewReader(late.data))
+		t.Log("it was answered:", err)
+		if now := c.members[2].store.Applied(); now < before {
+			t.Errorf("the state went back from entry %d to %d", before, now)
+		}
+		c.write(20)
+		c.check(140, 140)
+	})
+}
+
+// TestAnswerLostAfterSnapshot has the answer be lost to the first entries that follow a snapshot, while a third node is away: they are sent again, and taken.
+func TestAnswerLostAfterSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := wired(t)
+		defer c.close()
+		w.mu.Lock()
+		w.lose = true
+		before := len(w.sent)
+		w.mu.Unlock()
+		c.connect(func(a, b int) bool { return a != 1 && b != 1 })
+		c.write(20)
+		time.Sleep(5 * time.Second)
+		w.mu.Lock()
+		lost := !w.lose
+		w.mu.Unlock()
+		if !lost {
+			t.Fatal("no answer was lost: this shows nothing")
+		}
+		c.connect(func(int, int) bool { return true })
+		c.check(120, 120)
+		if n := len(w.snapshots()) - before; n > 2 {
+			t.Errorf("the state was sent %d times", n)
+		}
+	})
+}
