@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"arca/internal/errs"
@@ -63,18 +64,42 @@ const answersTimeout = 2 * time.Second
 
 // answersAt is the id of the unsealed node of this cluster that answers at an address, as its certificate says; "" where none does.
 func (n *Node) answersAt(ctx context.Context, to string) string {
+	id, _ := n.shownAt(ctx, to)
+	return id
+}
+
+// shownAt is the id and the mark of the unsealed node of this cluster that answers at an address.
+func (n *Node) shownAt(ctx context.Context, to string) (id, its string) {
 	r := n.running.Load()
 	if r == nil {
-		return ""
+		return "", ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, answersTimeout)
 	defer cancel()
 	c, err := r.web.dial(ctx, protoAsk, "", to)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	defer func() { _ = c.Close() }() // nothing was asked
-	return node(c.ConnectionState())
+	return node(c.ConnectionState()), mark(c.ConnectionState())
+}
+
+// double reports whether a member says at one address, as the process with a mark, that it is there, while another process with its id answers at the address
+// that it has. An id is one node's: as two, it would acknowledge by one what the other does not have, and vote twice.
+func (n *Node) double(ctx context.Context, id, says, its, has string) bool {
+	is, other := n.shownAt(ctx, has)
+	if is != id || other == its {
+		return false
+	}
+	n.mu.Lock()
+	told := n.doubles[id] == says
+	n.doubles[id] = says
+	n.mu.Unlock()
+	if !told {
+		n.log.Error("two nodes of this cluster have the same node_id: the one at the address that the cluster knows counts; stop the other, and give it another node_id and an empty folder",
+			"node", id, "known", has, "other", says)
+	}
+	return true
 }
 
 // justNow is how long a member that was heard is taken to be there: longer than two of its echoes are apart.
@@ -88,6 +113,8 @@ func (n *Node) Admit(ctx context.Context, id, clusterAddr string) error {
 	if err != nil {
 		return err
 	}
+	n.admitting.Lock() // two with the same id, or address, might both find it free
+	defer n.admitting.Unlock()
 	if id == n.cfg.NodeID {
 		return errs.New(errs.Conflict, "the node %q is the active one: give the new node another node_id", id)
 	}
@@ -103,6 +130,10 @@ func (n *Node) Admit(ctx context.Context, id, clusterAddr string) error {
 	if err := n.cfg.Store.Add(id, to); err != nil {
 		return err
 	}
+	n.mu.Lock()
+	maps.DeleteFunc(n.admitted, func(_ string, at time.Time) bool { return time.Since(at) > justNow })
+	n.admitted[id] = time.Now()
+	n.mu.Unlock()
 	n.log.Info("a node joins the cluster", "node", id, "address", to)
 	return nil
 }
@@ -124,6 +155,9 @@ func (n *Node) free(ctx context.Context, id, to string) error {
 		}
 		n.mu.Lock()
 		last := n.since // who was not heard has had no time for it before that
+		if at, ok := n.admitted[p.ID]; ok && at.After(last) {
+			last = at // nor has who was only just let in
+		}
 		if i, ok := n.known[p.ID]; ok {
 			last = i.Heard
 		}

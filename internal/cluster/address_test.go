@@ -3,7 +3,10 @@ package cluster
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,8 +63,17 @@ func (m *meeting) answer(id, address string) string {
 // echo has a member say where it is.
 func (m *meeting) echo(id, address string) {
 	m.t.Helper()
-	if _, err := m.heard(m.t.Context(), Info{ID: id, Address: address}); err != nil {
+	if _, err := m.heard(m.t.Context(), "", Info{ID: id, Address: address}); err != nil {
 		m.t.Errorf("%s at %s: %v", id, address, err)
+	}
+}
+
+// later is as if those who were let in had been so long ago.
+func (m *meeting) later() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.admitted {
+		m.admitted[id] = time.Now().Add(-justNow)
 	}
 }
 
@@ -194,13 +206,81 @@ func TestJoinRemovesNobodyThere(t *testing.T) {
 		t.Errorf("the same node joins anew: %v", err)
 	}
 	m.want("as before", "a", x, "quiet", "127.0.0.1:1")
+	m.later()
 	if err := m.Admit(t.Context(), "quiet", "https://127.0.0.1:2"); err != nil {
 		t.Errorf("a node that lost its folder joins at another address: %v", err)
 	}
+	m.later()
 	if err := m.Admit(t.Context(), "new", "https://127.0.0.1:2"); err != nil {
 		t.Errorf("a node joins at the address of one that is gone: %v", err)
 	}
 	m.want("after all", "a", x, "new", "127.0.0.1:2")
+}
+
+// TestOneIDTwice has a member say that it is elsewhere: it is believed, unless another process with its id answers where it was.
+func TestOneIDTwice(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, "b", "127.0.0.1:1")
+	x := m.answer("a", "")
+	if err := m.cfg.Store.Add("a", x); err != nil {
+		t.Fatal(err)
+	}
+	_, its := m.shownAt(t.Context(), x)
+	for range 2 {
+		if _, err := m.heard(t.Context(), "another", Info{ID: "a", Address: "a:2"}); !errs.Is(err, errs.Conflict) {
+			t.Errorf("two nodes with one id: %v", err)
+		}
+	}
+	m.want("while both are there", "a", x, "b", "127.0.0.1:1")
+	for _, c := range []struct{ id, its string }{{"a", its}, {"b", "another"}} { // it answers at both; nobody answers at the other's
+		if _, err := m.heard(t.Context(), c.its, Info{ID: c.id, Address: c.id + ":3"}); err != nil {
+			t.Errorf("%s has moved: %v", c.id, err)
+		}
+	}
+	m.want("after all", "a", "a:3", "b", "b:3")
+}
+
+// TestJoinTwice has nodes with the same id, or address, join one after the other and at the same time: the first is not removed before it can be there.
+func TestJoinTwice(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t)
+	m.mu.Lock()
+	m.since = time.Now().Add(-time.Minute)
+	m.mu.Unlock()
+	join := func(id, address string) error { return m.Admit(t.Context(), id, "https://"+address) }
+	if err := join("a", "127.0.0.1:1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][2]string{{"a", "127.0.0.1:2"}, {"b", "127.0.0.1:1"}} {
+		if err := join(c[0], c[1]); !errs.Is(err, errs.Conflict) {
+			t.Errorf("%s at %s: %v", c[0], c[1], err)
+		}
+	}
+	if err := join("a", "127.0.0.1:1"); err != nil {
+		t.Errorf("the same once more: %v", err)
+	}
+	m.want("after one", "a", "127.0.0.1:1")
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the look at it takes long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() }) // nothing was said
+	if err := m.cfg.Store.Add("c", silent.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	var in atomic.Int32
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if join("c", fmt.Sprint("127.0.0.1:", 3+i)) == nil {
+				in.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := in.Load(); n != 1 {
+		t.Errorf("%d nodes joined as one", n)
+	}
 }
 
 // TestProbeIsToldOfTheLeader has a node that hears of no leader ask one that does: it finds the leader at an address that it did not know.

@@ -169,6 +169,10 @@ func read(m message, out any) error {
 // serve answers the questions of one node.
 func (n *Node) serve(ctx context.Context, c net.Conn) {
 	defer func() { _ = c.Close() }() // it ends whatever happens
+	its := ""
+	if c, ok := c.(*conn); ok {
+		its = mark(c.ConnectionState())
+	}
 	var writing sync.Mutex
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -188,7 +192,7 @@ func (n *Node) serve(ctx context.Context, c net.Conn) {
 		}
 		work.Go(func() {
 			defer func() { <-places }()
-			out := n.answer(ctx, m)
+			out := n.answer(ctx, its, m)
 			writing.Lock()
 			defer writing.Unlock()
 			_ = c.SetWriteDeadline(time.Now().Add(dialTimeout)) // else the write fails anyway
@@ -199,7 +203,8 @@ func (n *Node) serve(ctx context.Context, c net.Conn) {
 	}
 }
 
-func (n *Node) answer(ctx context.Context, m message) message {
+// answer answers a question of the process with a mark.
+func (n *Node) answer(ctx context.Context, its string, m message) message {
 	ctx, cancel := context.WithTimeout(ctx, transportTimeout)
 	defer cancel()
 	var v any
@@ -214,7 +219,7 @@ func (n *Node) answer(ctx context.Context, m message) message {
 	case askEcho:
 		var in Info
 		if err = json.Unmarshal(m.body, &in); err == nil {
-			v, err = n.heard(ctx, in)
+			v, err = n.heard(ctx, its, in)
 		}
 	case askReport:
 		switch {

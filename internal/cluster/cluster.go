@@ -130,6 +130,11 @@ type Node struct {
 	since  time.Time       // when this node came to lead
 	traits map[string]Traits
 	parked map[string]string // addresses of members that they have not got yet, by id
+	// doubles are where others with the ids of members say that they are, and admitted is when members were let in by this node.
+	doubles  map[string]string
+	admitted map[string]time.Time
+
+	admitting sync.Mutex // held by Admit
 
 	pilot pilot
 
@@ -149,7 +154,8 @@ func New(cfg Config) *Node {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}, parked: map[string]string{}}
+	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}, parked: map[string]string{},
+		doubles: map[string]string{}, admitted: map[string]time.Time{}}
 	if n.part = cfg.Store; cfg.Shared != nil {
 		n.part = cfg.Shared
 	}
@@ -190,6 +196,8 @@ func (n *Node) led() {
 	n.since = time.Now().UTC()
 	clear(n.known)
 	clear(n.parked)
+	clear(n.doubles)
+	clear(n.admitted)
 }
 
 // Bootstrap makes this node a cluster of its own, and has it lead until Stop, without talking to anybody. It is for the
@@ -571,8 +579,8 @@ func (n *Node) echoOnce(r *running) bool {
 	return true
 }
 
-// heard takes another node's echo.
-func (n *Node) heard(ctx context.Context, in Info) (Info, error) {
+// heard takes the echo of another node, which is the process with a mark; "" if that is not known.
+func (n *Node) heard(ctx context.Context, its string, in Info) (Info, error) {
 	if !n.Leading() {
 		return Info{}, raft.ErrNoLeader
 	}
@@ -580,14 +588,18 @@ func (n *Node) heard(ctx context.Context, in Info) (Info, error) {
 	if n.cfg.Shared != nil {
 		return n.heardShared(in), nil
 	}
-	member, moved := false, false
+	member, has := false, ""
 	for _, p := range n.cfg.Store.Peers() {
 		if p.ID == in.ID {
-			member, moved = true, p.Address != in.Address
+			member, has = true, p.Address
 		}
 	}
-	if !member {
+	moved := has != in.Address
+	switch {
+	case !member:
 		return Info{}, errs.New(errs.Denied, "the node %q does not belong to the cluster any more", in.ID)
+	case moved && its != "" && n.double(ctx, in.ID, in.Address, its, has):
+		return Info{}, errs.New(errs.Conflict, "another node with the id %q answers at %q: stop this one, and give it another node_id and an empty folder", in.ID, has)
 	}
 	n.mu.Lock()
 	n.known[in.ID] = in
