@@ -137,5 +137,15 @@ func Unwrap(key Key, label string, wrapped []byte) ([]byte, error) {
 	return plain, nil
 }
 
+// Rewrap encrypts under another key what Wrap made under from. The error is ErrUnwrap as that of Unwrap.
+func Rewrap(from, to Key, label string, wrapped []byte) ([]byte, error) {
+	plain, err := Unwrap(from, label, wrapped)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	return Wrap(to, label, plain)
+}
+
 // ErrUnwrap says that a wrapped key cannot be opened with the key given.
 var ErrUnwrap error = errs.New(errs.Invalid, "cipher: message authentication failed")

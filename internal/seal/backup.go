@@ -36,7 +36,9 @@ func (m *Manager) saveBackup(ctx context.Context, u *unsealed, k *rekey, shares 
 	if err != nil {
 		return err
 	}
-	record, err := barrier.Wrap(u.root, backupLabel, text)
+	root := u.root.get()
+	defer root.Wipe()
+	record, err := barrier.Wrap(root, backupLabel, text)
 	if err != nil {
 		return err
 	}
@@ -50,6 +52,8 @@ func (m *Manager) RekeyBackup(ctx context.Context) (*Backup, error) {
 		return nil, err
 	}
 	defer m.end()
+	root := u.root.get()
+	defer root.Wipe()
 	b := &Backup{}
 	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
 		record, err := tx.Get(backupKey)
@@ -59,7 +63,7 @@ func (m *Manager) RekeyBackup(ctx context.Context) (*Backup, error) {
 		if err != nil {
 			return err
 		}
-		text, err := barrier.Unwrap(u.root, backupLabel, record)
+		text, err := barrier.Unwrap(root, backupLabel, record)
 		if err != nil {
 			return errs.New(errs.Failed, "the backed-up keys are damaged: %w", err)
 		}

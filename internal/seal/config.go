@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"arca/internal/barrier"
@@ -18,11 +19,14 @@ const (
 	configKey = barrier.ClearPrefix + "config" // its presence says: initialised
 	markKey   = barrier.ClearPrefix + "init"   // present while Init is under way
 	backupKey = barrier.ClearPrefix + "backup" // new shares of a rekey, encrypted to PGP keys
+
+	handoverKey = barrier.ClearPrefix + "handover" // new root keys, for nodes that have the one before
 )
 
 // Labels that wrapped keys are bound to.
 const (
 	rootLabel   = "arca root key"
+	priorLabel  = "arca root key before"
 	backupLabel = "arca rekey backup"
 )
 
@@ -30,6 +34,8 @@ const (
 	typeShamir    = "shamir"
 	configVersion = 1
 	wrapVersion   = 3 // with a seal-wrap key: releases that would lose it know no such version
+	// renewing is added where a sharing has a Prior, for the same reason.
+	renewing = 10
 )
 
 // config is the stored description of the seal. It holds no secret: the root
@@ -59,6 +65,9 @@ type sharing struct {
 	Threshold int    `json:"threshold"`
 	Root      []byte `json:"root"`           // barrier.Wrap(unseal key, rootLabel, root key)
 	Both      bool   `json:"both,omitempty"` // the seal-wrap key is in it, behind the root key
+	// Prior is the root key that the keyring is under, encrypted under the one in Root, which is to take its place. It is nil
+	// where that has happened, or there is but one.
+	Prior []byte `json:"prior,omitempty"`
 }
 
 type digest [sha256.Size]byte
@@ -87,12 +96,47 @@ func (c *config) enough() int {
 	return max(c.Threshold, c.Next.Threshold)
 }
 
-// promoted returns c with Next in the place of the other sharing.
-func (c *config) promoted() *config {
+// base is the version of c but for what renewing says.
+func (c *config) base() int {
+	if c.Version > renewing {
+		return c.Version - renewing
+	}
+	return c.Version
+}
+
+// mark gives c the version that keeps off releases which would lose something of it.
+func (c *config) mark() {
+	c.Version = c.base()
+	if slices.ContainsFunc(c.sharings(), func(s *sharing) bool { return s.Prior != nil }) {
+		c.Version += renewing
+	}
+}
+
+// beside returns c with next as the sharing that it goes over to.
+func (c *config) beside(next *sharing) *config {
+	p := *c
+	p.Next = next
+	p.mark()
+	return &p
+}
+
+// promoted returns c with Next in the place of the other sharing, and r done: without a renewal the root key stays, and
+// what the shares give goes on to lead to it.
+func (c *config) promoted(r renewal) (*config, error) {
 	p := *c
 	p.sharing, p.Next, p.Rekeyed = *c.Next, nil, now()
 	p.dropCarried()
-	return &p
+	if r.to != nil {
+		p.Prior = nil
+		if p.SealWrap != nil {
+			var err error
+			if p.SealWrap, err = barrier.Rewrap(r.from, r.to, wrapLabel, p.SealWrap); err != nil {
+				return nil, errs.New(errs.Failed, "the stored seal-wrap key is damaged: %w", err)
+			}
+		}
+	}
+	p.mark()
+	return &p, nil
 }
 
 func (c *config) cluster() Cluster { return Cluster{ID: c.ClusterID, Name: c.ClusterName} }
@@ -156,7 +200,7 @@ func decodeConfig(b []byte) (*config, error) {
 		return nil, errs.New(errs.Failed, "the seal configuration is damaged: %w", err)
 	}
 	switch {
-	case c.Version != configVersion && c.Version != wrapVersion:
+	case c.base() != configVersion && c.base() != wrapVersion:
 		return nil, errs.New(errs.Failed, "the seal configuration has version %d, which this release does not know", c.Version)
 	case (c.Type != typeShamir) != c.auto():
 		return nil, errs.New(errs.Failed, "the seal configuration is damaged: it has the type %q and %d wrapped keys", c.Type, len(c.Wrapped))
@@ -247,7 +291,7 @@ func (m *Manager) replaceConfigWith(ctx context.Context, old, next *config, more
 		case err != nil:
 			return err
 		case stored == nil || !bytes.Equal(stored.Root, old.Root),
-			stored.wrappings() != old.wrappings(), stored.Version != old.Version, !bytes.Equal(stored.SealWrap, old.SealWrap),
+			stored.wrappings() != old.wrappings(), stored.base() != old.base(), !bytes.Equal(stored.SealWrap, old.SealWrap),
 			old.Next != nil && stored.fingerprint() != old.fingerprint():
 			return errChanged
 		}

@@ -47,7 +47,7 @@ func (m *Manager) Invite() (Invitation, error) {
 	return inv, err
 }
 
-// Admit checks the proof of a node with what it says about itself, and returns what encrypts the reply to it. Who has listened can send a right proof
+// Admit checks the proof of a node with what it says about itself, and returns what encrypts the one reply to it. Who has listened can send a right proof
 // once more; so an invitation serves once, and only where it was made: no other node knows whether it has served.
 func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]byte, error), err error) {
 	u, err := m.active()
@@ -57,7 +57,8 @@ func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]
 	if err := m.invites.check(nonce); err != nil {
 		return nil, err
 	}
-	a := Applicant{root: u.root}
+	a := Applicant{root: u.root.get()}
+	defer a.root.Wipe()
 	want, err := a.Prove(nonce, self)
 	if err != nil {
 		return nil, err
@@ -65,14 +66,15 @@ func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]
 	if !hmac.Equal(want, proof) {
 		return nil, errProof
 	}
+	key, err := a.key(nonce, "reply")
+	if err != nil {
+		return nil, err
+	}
 	if err := m.invites.spend(nonce); err != nil {
+		key.Wipe()
 		return nil, err
 	}
 	return func(plain []byte) ([]byte, error) {
-		key, err := a.key(nonce, "reply")
-		if err != nil {
-			return nil, err
-		}
 		defer key.Wipe()
 		return barrier.Wrap(key, replyLabel, plain)
 	}, nil
@@ -142,7 +144,7 @@ func (v *invites) spend(nonce []byte) error {
 	return nil
 }
 
-var errProof = errs.New(errs.Denied, "the answer to the challenge is wrong: the node has no or other unseal keys")
+var errProof = errs.New(errs.Denied, "the answer to the challenge is wrong: the node has no or other unseal keys, or those from before a rekey: join again")
 
 // An Applicant has the root key, and proves it.
 type Applicant struct{ root barrier.Key }
@@ -183,7 +185,9 @@ func (m *Manager) Record() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.Record(u.root)
+	root := u.root.get()
+	defer root.Wipe()
+	return d.Record(root)
 }
 
 // joining is a cluster that this node will belong to when it is unsealed.

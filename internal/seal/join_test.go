@@ -27,7 +27,7 @@ func TestInvitationServesOnce(t *testing.T) {
 	}
 	self := []byte("new")
 	answer := func(nonce []byte) []byte {
-		proof, err := Applicant{u.root}.Prove(nonce, self)
+		proof, err := Applicant{u.root.get()}.Prove(nonce, self)
 		if err != nil {
 			t.Fatal(err)
 		}

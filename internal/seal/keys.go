@@ -35,7 +35,7 @@ func (m *Manager) Rotate(ctx context.Context) error {
 		return err
 	}
 	defer m.end()
-	return m.change(ctx, u.ring, u.root, func() (*barrier.Draft, error) { return u.ring.Grow(now()) })
+	return m.changeRing(ctx, u, func() (*barrier.Draft, error) { return u.ring.Grow(now()) })
 }
 
 // RotationChange says what of a Rotation to change; nil leaves it.
@@ -76,14 +76,26 @@ func (m *Manager) SetRotation(ctx context.Context, p RotationChange) error {
 	if p.Enabled != nil {
 		next.Disabled = !*p.Enabled
 	}
-	return m.change(ctx, u.ring, u.root, func() (*barrier.Draft, error) { return u.ring.Configure(next) })
+	return m.changeRing(ctx, u, func() (*barrier.Draft, error) { return u.ring.Configure(next) })
 }
 
-// change saves and installs what draft makes of the newest stored state of a keyring, which
-// is under key: a term that another node added is never lost. When the outcome of the write is
+// changeRing is change for the keyring that is under the root key.
+func (m *Manager) changeRing(ctx context.Context, u *unsealed, draft func() (*barrier.Draft, error)) error {
+	return m.change(ctx, u.ring, func(tx storage.Tx) (barrier.Key, error) {
+		root := u.root.get()
+		defer root.Wipe()
+		if err := m.loadRing(tx, u, root); err != nil {
+			return nil, err
+		}
+		return u.root.get(), nil // that of the rekey, where this node had not heard of one
+	}, draft)
+}
+
+// change saves and installs what draft makes of the newest stored state of a keyring, which load takes over, and of which
+// it gives the key: a term that another node added is never lost. When the outcome of the write is
 // not known the ring stays as it is; a key that nothing was encrypted with may
 // then be in the record, and is taken up later.
-func (m *Manager) change(ctx context.Context, ring *barrier.Keyring, key barrier.Key, draft func() (*barrier.Draft, error)) error {
+func (m *Manager) change(ctx context.Context, ring *barrier.Keyring, load func(storage.Tx) (barrier.Key, error), draft func() (*barrier.Draft, error)) error {
 	var d *barrier.Draft
 	drop := func() {
 		if d != nil {
@@ -93,17 +105,16 @@ func (m *Manager) change(ctx context.Context, ring *barrier.Keyring, key barrier
 	}
 	err := m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 		drop() // of a run before
-		record, err := tx.Get(ring.RecordKey())
+		key, err := load(tx)
+		defer key.Wipe()
 		if err != nil {
-			return err
-		}
-		if err := ring.Reload(record, key); err != nil {
 			return err
 		}
 		if d, err = draft(); err != nil {
 			return err
 		}
-		if record, err = d.Record(key); err != nil {
+		record, err := d.Record(key)
+		if err != nil {
 			return err
 		}
 		return tx.Put(ring.RecordKey(), record)
@@ -150,6 +161,7 @@ func (m *Manager) Run(ctx context.Context) {
 }
 
 func (m *Manager) upkeep(ctx context.Context) {
+	m.endHandovers(ctx)
 	u := m.state.Load().open
 	if u != nil && u.wrapDue() {
 		if err := m.growWrap(ctx, func(uint32) bool { return true }); err != nil {
@@ -176,7 +188,7 @@ func (m *Manager) saveCount(ctx context.Context, least uint64) {
 	u, err := m.beginOpen(ctx)
 	if err == nil {
 		if u.ring.Uncounted() >= least {
-			err = m.change(ctx, u.ring, u.root, u.ring.Same)
+			err = m.changeRing(ctx, u, u.ring.Same)
 		}
 		if err == nil && u.wrapUncounted() >= least {
 			err = m.changeWrap(ctx, u, (*barrier.Keyring).Same)

@@ -13,6 +13,7 @@ import (
 
 	"arca/internal/barrier"
 	"arca/internal/errs"
+	"arca/internal/storage"
 )
 
 // The seals are tended to on each open node: what is stored under each is decrypted now
@@ -79,39 +80,45 @@ func (m *Manager) hasten() {
 
 // tend looks after the seals once.
 func (m *Manager) tend(ctx context.Context) {
-	u, leads := m.glance(ctx) // waits until an unsealing under way is done
-	if u == nil {
-		return
-	}
-	defer func() {
-		if u != nil { // it was sealed meanwhile
-			u.root.Wipe()
-		}
-	}()
+	u, whole, leads := m.glance(ctx) // waits until an unsealing under way is done
+	defer func() { whole.Wipe() }()
 	again := func() bool {
-		u.root.Wipe()
-		u, leads = m.glance(ctx)
+		whole.Wipe()
+		u, whole, leads = m.glance(ctx)
 		return u != nil
 	}
-	if leads && u.settles() {
+	switch {
+	case u == nil:
+		return
+	case leads && u.settles():
 		m.settleRekey(ctx)
 		if !again() {
 			return
 		}
+	case !leads && m.cfg.Shared: // a database tells a standby of nothing
+		m.keepUp(ctx)
+		if !again() {
+			return
+		}
 	}
-	if m.tendWrap(ctx, u, leads) && !again() {
+	if m.tendWrap(ctx, u, whole, leads) && !again() {
 		return
 	}
+	m.tendSeals(ctx, u, whole, leads)
+}
+
+// tendSeals is tend for what the seals keep.
+func (m *Manager) tendSeals(ctx context.Context, u *unsealed, whole barrier.Key, leads bool) {
 	c := u.config
 	// A node of an old configuration, which leads again in the course of a migration, is
 	// not to undo that because it takes what another seal made for its own.
-	migrating := m.migrating(c) && !m.reconsider(ctx, c, same(u.root)) || leads && !m.recognises(ctx, c, u.root)
+	migrating := m.migrating(c) && !m.reconsider(ctx, c, same(whole)) || leads && !m.recognises(ctx, c, whole)
 	switch {
-	case !leads, c.hasWrap() && len(u.root) != wholeBytes: // the latter is not to lose the seal-wrap key
-		m.look(ctx, c, u.root)
+	case !leads, c.hasWrap() && len(whole) != wholeBytes: // the latter is not to lose the seal-wrap key
+		m.look(ctx, c, whole)
 		return
 	case migrating && u.crossing == nil:
-		m.look(ctx, c, u.root)
+		m.look(ctx, c, whole)
 		return
 	case migrating && u.crossing.from != c.seals():
 		m.cfg.Log.Warn("this node does not migrate the seal: another node has gone over to another one meanwhile", "from", u.crossing.from, "now", c.seals())
@@ -120,7 +127,7 @@ func (m *Manager) tend(ctx context.Context) {
 	case !migrating && !c.auto():
 		return
 	}
-	next, err := m.wrapped(ctx, c, u.root)
+	next, err := m.wrapped(ctx, c, whole)
 	if err != nil {
 		if ctx.Err() == nil && u.crossing != nil {
 			m.cfg.Log.Warn("the seal cannot be migrated yet", "error", err)
@@ -144,22 +151,20 @@ func (m *Manager) tend(ctx context.Context) {
 	}
 }
 
-// glance returns a copy of the open state, in which root is a whole key of its own: the
-// root key with the seal-wrap key behind it, if there is one. It is nil while sealed. And it
+// glance returns the open state, nil while sealed, with a copy of its whole key: the
+// root key with the seal-wrap key behind it, if there is one. And it
 // tells whether this node is the active one.
-func (m *Manager) glance(ctx context.Context) (u *unsealed, leads bool) {
+func (m *Manager) glance(ctx context.Context) (u *unsealed, whole barrier.Key, leads bool) {
 	if m.begin(ctx) != nil {
-		return nil, false
+		return nil, nil, false
 	}
 	defer m.end()
-	open := m.state.Load().open
-	if open == nil {
-		return nil, false
+	u = m.state.Load().open
+	if u == nil {
+		return nil, nil, false
 	}
-	cp := *open
-	cp.root = open.whole()
 	_, err := m.active()
-	return &cp, err == nil
+	return u, u.whole(), err == nil
 }
 
 // recognises reports whether the root key is under a configured seal: by its name, or as
@@ -343,7 +348,16 @@ func (m *Manager) save(ctx context.Context, c, next *config) error {
 // takeStored takes over what is stored after a write that failed: perhaps that is what
 // was to be written all the same, or another node was faster.
 func (m *Manager) takeStored(ctx context.Context, u *unsealed) {
-	if stored, err := m.readStored(ctx); err == nil && stored != nil && !stored.equal(u.config) {
+	var stored *config
+	root := u.root.get()
+	defer root.Wipe()
+	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+		if stored, err = readConfig(tx); err != nil {
+			return err
+		}
+		return m.loadRing(tx, u, root)
+	})
+	if err == nil && stored != nil && !stored.equal(u.config) {
 		m.set(u, func(u *unsealed) { u.take(stored) })
 	}
 }

@@ -170,7 +170,8 @@ func (m *Manager) UpdateRekey(ctx context.Context, share barrier.Key, nonce stri
 	}
 	next := *k
 	next.round = r
-	by, more, err := r.authorise(u)
+	found, more, err := r.authorise(u)
+	defer found.wipe()
 	if more {
 		m.set(u, func(u *unsealed) { u.rekey = &next })
 		return nil, nil
@@ -182,7 +183,11 @@ func (m *Manager) UpdateRekey(ctx context.Context, share barrier.Key, nonce stri
 		m.cfg.Log.Warn("rekey: the shares given do not fit")
 		return nil, errs.New(errs.Invalid, "unseal key verification failed: %w", err)
 	}
-	if u.settles() || by == u.config.Next { // first, as a failure below gives up what Next is
+	if found.by == u.config.Next {
+		m.set(u, func(u *unsealed) { u.rekey = &next; u.settleOn(found.by, found.fresh) })
+		u = m.state.Load().open
+	}
+	if u.settles() { // first, as a failure below gives up what Next is
 		if err := m.promoteOpen(ctx, u); err != nil {
 			return nil, err
 		}
@@ -231,12 +236,17 @@ func (m *Manager) finishRekey(ctx context.Context, u *unsealed, k *rekey) (*Reke
 		return res, nil
 	}
 	defer kek.Wipe()
-	c, err := m.goOver(ctx, u, k, kek)
+	r := u.renew()
+	defer r.wipe()
+	c, err := m.goOver(ctx, u, k, kek, r)
 	if err != nil {
 		m.set(u, func(u *unsealed) { u.take(c); u.rekey = k })
 		return nil, err
 	}
-	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, c.Next.digest() })
+	m.set(u, func(u *unsealed) {
+		u.config, u.rekey = c, nil
+		u.settleOn(c.Next, r.to)
+	})
 	if c.Next != nil {
 		res.Warning = warnBoth
 		return res, nil
@@ -267,14 +277,20 @@ func (m *Manager) settleRekey(ctx context.Context) {
 func (m *Manager) promoteOpen(ctx context.Context, u *unsealed) error {
 	c := u.config
 	if c.Next != nil {
-		c = c.promoted()
-		if err := m.replaceConfig(ctx, u.config, c); err != nil {
+		r := u.settling()
+		defer r.wipe()
+		var err error
+		if c, err = c.promoted(r); err != nil {
+			return err
+		}
+		if err := m.replaceConfigWith(ctx, u.config, c, r.put); err != nil {
 			stored, readErr := m.readStored(ctx)
 			if readErr != nil || stored == nil || !bytes.Equal(stored.Root, c.Root) {
 				return err
 			}
 			c = stored // a write whose outcome was not known had succeeded
 		}
+		u.renewed(r)
 		m.cfg.Log.Info("rekeyed", "shares", c.Shares, "threshold", c.Threshold)
 	}
 	m.set(u, func(u *unsealed) { u.take(c) })
@@ -282,34 +298,37 @@ func (m *Manager) promoteOpen(ctx context.Context, u *unsealed) error {
 }
 
 // goOver makes the shares of kek the valid ones, in two writes. After the
-// first, the old shares and the new are good; when its outcome is not known,
-// the caller learns of a failure and keeps the old shares. After the second,
+// first, the old shares and the new are good, and the root key is the one before; when its outcome is not known,
+// the caller learns of a failure and keeps the old shares. After the second, which does r,
 // only the new are; when it fails or its outcome is not known, the caller gets the
 // new shares, which are good either way, and it is repeated in the background. So no
 // failure of the store leaves us with shares that nobody has.
 //
 // It returns the configuration in force, also with an error.
-func (m *Manager) goOver(ctx context.Context, u *unsealed, k *rekey, kek barrier.Key) (*config, error) {
-	next, err := u.shared(k.params, kek)
+func (m *Manager) goOver(ctx context.Context, u *unsealed, k *rekey, kek barrier.Key, r renewal) (*config, error) {
+	next, err := u.shared(k.params, kek, r)
 	if err != nil {
 		return u.config, err
 	}
-	both := *u.config
-	both.Next = next
-	if err := m.replaceConfig(ctx, u.config, &both); err != nil {
+	both := u.config.beside(next)
+	promoted, err := both.promoted(r)
+	if err != nil {
+		return u.config, err
+	}
+	if err := m.replaceConfig(ctx, u.config, both); err != nil {
 		return u.config, err
 	}
 	if err := ctx.Err(); err != nil {
-		return &both, errs.New(errs.Unavailable, "nobody waits for the key shares: %w", err)
+		return both, errs.New(errs.Unavailable, "nobody waits for the key shares: %w", err)
 	}
-	promoted := both.promoted()
-	err = m.replaceConfig(context.WithoutCancel(ctx), &both, promoted) // the new shares are told in any case
+	err = m.replaceConfigWith(context.WithoutCancel(ctx), both, promoted, r.put) // the new shares are told in any case
 	switch {
 	case err == nil:
+		u.renewed(r)
 		return promoted, nil
 	case errors.Is(err, errChanged):
-		return &both, err
+		return both, err
 	}
 	m.cfg.Log.Error("rekey: the old shares are still valid, too, until the storage takes what ends that", "error", err)
-	return &both, nil
+	return both, nil
 }

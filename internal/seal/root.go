@@ -176,7 +176,8 @@ func (m *Manager) updateRoot(ctx context.Context, share barrier.Key, nonce strin
 	}
 	next := *a
 	next.round = r
-	by, more, err := r.authorise(u)
+	found, more, err := r.authorise(u)
+	defer found.wipe()
 	if more {
 		m.set(u, func(u *unsealed) { u.attempt = &next })
 		return st, nil, nil
@@ -190,8 +191,8 @@ func (m *Manager) updateRoot(ctx context.Context, share barrier.Key, nonce strin
 	}
 	m.set(u, func(u *unsealed) {
 		u.attempt = nil
-		if by == u.config.Next {
-			u.settle = by.digest()
+		if found.by == u.config.Next {
+			u.settleOn(found.by, found.fresh)
 		}
 	})
 	m.hasten()

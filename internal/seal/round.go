@@ -118,45 +118,73 @@ func (r *round) combine() (barrier.Key, error) {
 	return k, nil
 }
 
-// wholeKey decrypts c's root key, and the seal-wrap key behind it where that is under
-// them, with the shares collected, by whichever of its sharings fits. It says which; the
-// caller owns the key.
-func (r *round) wholeKey(c *config) (whole barrier.Key, by *sharing, err error) {
+// A find is what shares give.
+type find struct {
+	by *sharing
+	// whole is the root key that the keyring is under, with the seal-wrap key behind it where that is known.
+	whole barrier.Key
+	// fresh is the root key that is to take the place of that; nil for none.
+	fresh barrier.Key
+}
+
+func (f *find) wipe() {
+	f.whole.Wipe()
+	f.fresh.Wipe()
+}
+
+// find decrypts c's root key, and the seal-wrap key behind it where that is under
+// them, with the shares collected, by whichever of its sharings fits. The
+// caller owns the keys.
+func (r *round) find(c *config) (f find, err error) {
 	err = barrier.ErrUnwrap
 	for _, s := range c.sharings() {
 		if s.Threshold != r.count() {
 			continue
 		}
-		if whole, err = r.unwrap(s); err == nil {
-			return c.complete(whole), s, nil
+		if f, err = r.unwrap(s); err == nil {
+			f.whole = c.complete(f.whole)
+			return f, nil
 		}
 	}
-	return nil, nil, err
+	return find{}, err
 }
 
-func (r *round) unwrap(s *sharing) (barrier.Key, error) {
+func (r *round) unwrap(s *sharing) (find, error) {
 	kek, err := r.combine()
 	if err != nil {
-		return nil, err
+		return find{}, err
 	}
 	defer kek.Wipe()
-	return barrier.Unwrap(kek, rootLabel, s.Root)
+	whole, err := barrier.Unwrap(kek, rootLabel, s.Root)
+	if err != nil || s.Prior == nil {
+		return find{by: s, whole: whole}, err
+	}
+	defer clear(whole)
+	fresh, wrap := split(whole)
+	prior, err := barrier.Unwrap(fresh, priorLabel, s.Prior)
+	if err != nil {
+		return find{}, err
+	}
+	defer clear(prior)
+	return find{by: s, whole: slices.Concat(prior, wrap), fresh: slices.Clone(fresh)}, nil
 }
 
-// authorise reports whether the shares collected are those of the open state, and which
-// sharing's. Until enough were given that no sharing needs more, more says that this is
+// authorise reports whether the shares collected are those of the open state, and what they give; the caller owns that.
+// Until enough were given that no sharing needs more, more says that this is
 // not known yet.
-func (r *round) authorise(u *unsealed) (by *sharing, more bool, err error) {
-	whole, by, err := r.wholeKey(u.config)
+func (r *round) authorise(u *unsealed) (f find, more bool, err error) {
+	f, err = r.find(u.config)
 	if err != nil {
-		return nil, r.count() < u.config.enough(), err
+		return find{}, r.count() < u.config.enough(), err
 	}
-	defer whole.Wipe()
-	root, _ := split(whole)
-	if subtle.ConstantTimeCompare(root, u.root) != 1 {
-		return nil, false, barrier.ErrUnwrap
+	given, _ := split(f.whole)
+	root := u.root.get()
+	defer root.Wipe()
+	if subtle.ConstantTimeCompare(given, root) != 1 {
+		f.wipe()
+		return find{}, false, barrier.ErrUnwrap
 	}
-	return by, false, nil
+	return f, false, nil
 }
 
 // add checks a further share of an operation on an open node and returns the

@@ -4,8 +4,8 @@
 // shamir); that decrypts the root key; that decrypts the keyring (package
 // barrier), which encrypts everything else. Beside the root key goes the seal-wrap
 // key, which decrypts the keyring for values that are wrapped (wrap.go). The
-// ciphertexts lie in the clear area of the store, so new shares mean one new wrapping of the root key
-// and no other write.
+// ciphertexts lie in the clear area of the store. New unseal keys come with a new root key (renew.go); new recovery
+// keys are one new wrapping of the root key and no other write.
 //
 // A Manager is made once. It initialises the store, unseals it, and while it
 // is open changes shares (rekey), makes root tokens (generate-root) and
@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,8 +114,9 @@ type state struct {
 // unsealed is what an open manager owns.
 type unsealed struct {
 	config  *config
-	root    barrier.Key
-	wrap    *wrapKey // the same in all copies
+	root    *heldKey // the same in all copies, as wrap
+	wrap    *heldKey
+	plain   bool // values are not wrapped when they are written
 	ring    *barrier.Keyring
 	rekey   *rekey   // nil when none is under way
 	attempt *attempt // of generate-root; nil when none is under way
@@ -124,15 +126,27 @@ type unsealed struct {
 	// the others. It is zero for none. Another Next, of a later rekey, it says nothing of:
 	// the shares of that one may have been told to nobody.
 	settle digest
+	// fresh is the root key that comes with those shares; nil where that stays, and where nothing settles.
+	fresh barrier.Key
 }
 
 // settles reports whether the shares of config.Next are to take the place of the others.
 func (u *unsealed) settles() bool { return u.config.Next != nil && u.settle == u.config.Next.digest() }
 
+// settleOn has s, nil for none, take the place of the other sharing, with a copy of fresh as the root key.
+func (u *unsealed) settleOn(s *sharing, fresh barrier.Key) {
+	if s == nil {
+		fresh = nil
+	}
+	fresh = slices.Clone(fresh)
+	u.fresh.Wipe()
+	u.settle, u.fresh = s.digest(), fresh
+}
+
 // take takes c over.
 func (u *unsealed) take(c *config) {
 	if u.config = c; !u.settles() {
-		u.settle = digest{}
+		u.settleOn(nil, nil)
 	}
 	if u.ring != nil {
 		u.ring.SetWrapping(u.wraps(c))
@@ -144,8 +158,9 @@ func (u *unsealed) wipe() {
 	if u.ring != nil {
 		u.ring.Wipe()
 	}
-	u.root.Wipe()
+	u.root.set(nil)
 	u.wrap.set(nil)
+	u.fresh.Wipe()
 	u.rekey.wipe()
 	u.attempt.wipe()
 }
@@ -309,7 +324,7 @@ func (m *Manager) shut() {
 }
 
 // Reload takes over what another node saved: the keyring's new terms, and the
-// counts of shares after a rekey. Call it when the commit feed shows a change
+// root key and the counts of shares after a rekey. Call it when the commit feed shows a change
 // under barrier.ClearPrefix, and before this node becomes active.
 func (m *Manager) Reload(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
@@ -321,15 +336,13 @@ func (m *Manager) Reload(ctx context.Context) error {
 		return ErrSealed
 	}
 	var c *config
+	root := u.root.get()
+	defer root.Wipe()
 	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
 		if c, err = readConfig(tx); err != nil {
 			return err
 		}
-		record, err := tx.Get(barrier.RecordKey)
-		if err != nil {
-			return err
-		}
-		if err := u.ring.Reload(record, u.root); err != nil {
+		if err := m.loadRing(tx, u, root); err != nil {
 			return err
 		}
 		return m.loadWrap(tx, c, u)
@@ -370,17 +383,15 @@ func (m *Manager) Refresh(ctx context.Context) error {
 // reloadRing takes over the stored terms. It is an error when the store was migrated, and all is done: before, nobody writes,
 // and what is read is as it was.
 func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
+	root := u.root.get()
+	defer root.Wipe()
 	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
 		var gone *MigratedError
 		c, err := readConfig(tx)
 		if errors.As(err, &gone) && gone.Done {
 			return err
 		}
-		record, err := tx.Get(barrier.RecordKey)
-		if err != nil {
-			return err
-		}
-		if err := u.ring.Reload(record, u.root); err != nil || c == nil {
+		if err := m.loadRing(tx, u, root); err != nil || c == nil {
 			return err
 		}
 		return m.loadWrap(tx, c, u)

@@ -46,7 +46,7 @@ func TestSettlesOnlyWhatWasTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	wipeAll(shares)
-	wrapped, err := barrier.Wrap(kek, rootLabel, u.root)
+	wrapped, err := barrier.Wrap(kek, rootLabel, u.root.get())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,9 @@
 package seal
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -101,7 +103,8 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 	kept = true
 	r = r.with(share)
 	m.state.Store(&state{round: r})
-	whole, by, err := r.wholeKey(c)
+	found, err := r.find(c)
+	defer found.fresh.Wipe()
 	if err != nil && r.count() < c.enough() {
 		return nil
 	}
@@ -111,9 +114,9 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 		m.cfg.Log.Warn("unseal: the shares given do not fit")
 		return errs.New(errs.Invalid, "invalid key: %w", err)
 	}
-	how := opening{}
-	if by == c.Next {
-		how.settle = by.digest()
+	whole, how := found.whole, opening{}
+	if found.by == c.Next {
+		how.settle, how.fresh = found.by, found.fresh
 	}
 	if f.Migrate || m.Auto() {
 		how.crossing = &crossing{from: c.seals()}
@@ -127,8 +130,8 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 			}
 		}
 	default:
-		if how.settle != (digest{}) {
-			c = m.promote(ctx, c)
+		if how.settle != nil {
+			c, whole = m.promote(ctx, c, found)
 		}
 		if how.crossing != nil && !f.Recovery {
 			c, err = m.migrate(ctx, c, whole)
@@ -145,37 +148,51 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 // opening says what the shares have authorised besides.
 type opening struct {
 	crossing *crossing
-	settle   digest // of the Next whose shares were used; zero for none
+	settle   *sharing    // the Next whose shares were used; nil for none
+	fresh    barrier.Key // the root key that comes with them, where that is another; the caller's
 }
 
 // promote ends a rekey that a failure cut short, now that its shares proved to
-// be in hand. If that cannot be written now, both sets of shares stay good.
-func (m *Manager) promote(ctx context.Context, c *config) *config {
-	p := c.promoted()
-	if err := m.replaceConfig(ctx, c, p); err != nil {
-		m.cfg.Log.Warn("the shares before the last rekey stay valid", "error", err)
-		return c
+// be in hand. If that cannot be written now, both sets of shares stay good. It gives the whole key that opens the store then, in
+// the place of that of found.
+func (m *Manager) promote(ctx context.Context, c *config, found find) (*config, barrier.Key) {
+	r := renewalOf(c, found)
+	defer r.wipe()
+	p, err := c.promoted(r)
+	if err == nil {
+		err = m.replaceConfigWith(ctx, c, p, r.put)
 	}
-	return p
+	if err != nil {
+		m.cfg.Log.Warn("the shares before the last rekey stay valid", "error", err)
+		return c, found.whole
+	}
+	if r.to == nil {
+		return p, found.whole
+	}
+	_, wrap := split(found.whole)
+	whole := slices.Concat(r.to, wrap)
+	found.whole.Wipe()
+	return p, whole
 }
 
 // open goes from the root key, with the seal-wrap key behind it or without, to the open
 // state, and hands over to the core. It owns whole.
 func (m *Manager) open(ctx context.Context, c *config, whole barrier.Key, how opening) error {
+	defer whole.Wipe()
 	root, wrap := split(whole)
 	if root == nil {
-		whole.Wipe()
 		return errs.New(errs.Failed, "what the shares or the seal give is no root key of this release")
 	}
 	if wrap != nil && !c.hasWrap() { // else values would be written without the seal's layer
-		whole.Wipe()
 		return errs.New(errs.Failed, "the seal configuration was altered: it does not tell of the seal-wrap key that there is")
 	}
-	u := &unsealed{root: root, wrap: newWrapKey(wrap, m.cfg.DisableSealWrap), crossing: how.crossing, settle: how.settle}
-	wrap.Wipe() // it has a copy
+	u := &unsealed{config: c, root: hold(root), wrap: hold(wrap), plain: m.cfg.DisableSealWrap, crossing: how.crossing}
+	u.settleOn(how.settle, how.fresh)
 	record, err := m.record(ctx, root)
 	if err == nil {
-		u.ring, err = barrier.OpenKeyring(record, root)
+		if u.ring, err = barrier.OpenKeyring(record, root); err != nil && m.isReplaced(ctx, c) {
+			err = errReplaced
+		}
 	}
 	if err == nil {
 		u.take(c)
@@ -197,6 +214,14 @@ func (m *Manager) open(ctx context.Context, c *config, whole barrier.Key, how op
 	}
 	// What others saved meanwhile was not taken over yet.
 	return m.reloadRing(ctx, m.state.Load().open)
+}
+
+var errReplaced error = errs.New(errs.Invalid, "invalid key: the keys were replaced meanwhile: give the new ones")
+
+// isReplaced reports whether another node has stored other keys than c's.
+func (m *Manager) isReplaced(ctx context.Context, c *config) bool {
+	stored, err := m.readStored(ctx)
+	return err == nil && stored != nil && !bytes.Equal(stored.Root, c.Root)
 }
 
 // record reads the keyring; a node that joins a cluster is told it.

@@ -197,7 +197,7 @@ func TestSecretsAreWiped(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := n.state.Load().open
-	root, otp := u.root, u.attempt.otp
+	root, otp := u.root.key, u.attempt.otp
 	n.Seal()
 	gone("a share given to a rekey", given)
 	gone("the root key", root)

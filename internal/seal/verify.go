@@ -114,20 +114,27 @@ func (k *rekey) verify(share barrier.Key, nonce string) (*round, error) {
 // operators have both sets in hand, whatever becomes of it.
 func (m *Manager) acceptRekey(ctx context.Context, u *unsealed, kek barrier.Key) error {
 	k := u.rekey
-	next, err := u.shared(k.params, kek)
+	r := u.renew()
+	defer r.wipe()
+	next, err := u.shared(k.params, kek, r)
 	if err != nil {
 		return err
 	}
-	both := *u.config
-	both.Next = next
-	c := both.promoted()
-	if err := m.replaceConfig(ctx, u.config, c); err != nil {
+	c, err := u.config.beside(next).promoted(r)
+	if err != nil {
+		return err
+	}
+	if err := m.replaceConfigWith(ctx, u.config, c, r.put); err != nil {
 		m.setProof(u, nil, k.proof.nonce)
 		m.takeStored(ctx, m.state.Load().open)
 		return err
 	}
 	k.wipe()
-	m.set(u, func(u *unsealed) { u.config, u.rekey, u.settle = c, nil, digest{} })
+	u.renewed(r)
+	m.set(u, func(u *unsealed) {
+		u.config, u.rekey = c, nil
+		u.settleOn(nil, nil)
+	})
 	m.cfg.Log.Info("rekeyed", "shares", c.Shares, "threshold", c.Threshold)
 	return nil
 }

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"slices"
 	"sync"
@@ -52,7 +53,7 @@ func (c *config) complete(whole barrier.Key) barrier.Key {
 }
 
 // hasWrap reports whether the store has a seal-wrap key.
-func (c *config) hasWrap() bool { return c.Version == wrapVersion }
+func (c *config) hasWrap() bool { return c.base() == wrapVersion }
 
 // carried reports whether all that opens the store gives the seal-wrap key, too.
 func (c *config) carried() bool {
@@ -67,21 +68,18 @@ func (c *config) dropCarried() {
 	}
 }
 
-// A wrapKey is the seal-wrap key of an open node. It is safe for concurrent use. A nil wrapKey has none, and takes none.
-type wrapKey struct {
-	disabled bool // values are not wrapped when they are written
-
+// A heldKey is a key of an open node: its root key, or its seal-wrap key. It is safe for concurrent use. A nil heldKey has
+// none, and takes none.
+type heldKey struct {
 	mu  sync.Mutex
 	key barrier.Key // nil where it is not known; guarded by mu
 }
 
-// newWrapKey keeps key, which stays the caller's.
-func newWrapKey(key barrier.Key, disabled bool) *wrapKey {
-	return &wrapKey{key: slices.Clone(key), disabled: disabled}
-}
+// hold keeps a copy of key, which stays the caller's.
+func hold(key barrier.Key) *heldKey { return &heldKey{key: slices.Clone(key)} }
 
 // get returns a copy, nil where it is not known.
-func (k *wrapKey) get() barrier.Key {
+func (k *heldKey) get() barrier.Key {
 	if k == nil {
 		return nil
 	}
@@ -91,7 +89,7 @@ func (k *wrapKey) get() barrier.Key {
 }
 
 // set keeps a copy of key; nil forgets what is there.
-func (k *wrapKey) set(key barrier.Key) {
+func (k *heldKey) set(key barrier.Key) {
 	if k == nil {
 		return
 	}
@@ -101,30 +99,56 @@ func (k *wrapKey) set(key barrier.Key) {
 	k.key = slices.Clone(key)
 }
 
+// replace keeps a copy of key where old is what is there.
+func (k *heldKey) replace(old, key barrier.Key) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if subtle.ConstantTimeCompare(k.key, old) == 1 {
+		k.key.Wipe()
+		k.key = slices.Clone(key)
+	}
+}
+
 // whole returns a copy of the root key with the seal-wrap key behind it.
 func (u *unsealed) whole() barrier.Key {
+	root := u.root.get()
+	defer root.Wipe()
+	return u.behind(root)
+}
+
+// behind returns a copy of root with the seal-wrap key behind it, where that is known.
+func (u *unsealed) behind(root barrier.Key) barrier.Key {
 	wrap := u.wrap.get()
 	defer wrap.Wipe()
 	whole := make(barrier.Key, 0, wholeBytes)
-	return append(append(whole, u.root...), wrap...)
+	return append(append(whole, root...), wrap...)
 }
 
-// shared is the whole key under new shares. Where the store has a seal-wrap key that this node does not know it is an error.
-func (u *unsealed) shared(p RekeyParams, kek barrier.Key) (*sharing, error) {
+// shared is the whole key under new shares, with the root key that r goes over to. Where the store has a seal-wrap key that
+// this node does not know it is an error.
+func (u *unsealed) shared(p RekeyParams, kek barrier.Key, r renewal) (*sharing, error) {
 	whole := u.whole()
+	if r.to != nil {
+		whole.Wipe()
+		whole = u.behind(r.to)
+	}
 	defer whole.Wipe()
 	both := len(whole) == wholeBytes
 	if !both && u.config.hasWrap() && u.config.SealWrap == nil {
 		return nil, barrier.ErrNoWrapKey
 	}
 	root, err := barrier.Wrap(kek, rootLabel, whole)
-	return &sharing{Shares: p.Shares, Threshold: p.Threshold, Root: root, Both: both}, err
+	if err != nil {
+		return nil, err
+	}
+	prior, err := r.prior()
+	return &sharing{Shares: p.Shares, Threshold: p.Threshold, Root: root, Both: both, Prior: prior}, err
 }
 
 // wraps reports whether values that ask for it are wrapped: not with a Shamir seal, as in Vault. Where they were, a store
 // that is restored from before there was a key changes nothing in that: they are refused until there is one.
 func (u *unsealed) wraps(c *config) bool {
-	return c != nil && (c.hasWrap() || u.ring.Wrapping()) && c.auto() && u.wrap != nil && !u.wrap.disabled
+	return c != nil && (c.hasWrap() || u.ring.Wrapping()) && c.auto() && u.wrap != nil && !u.plain
 }
 
 // loadWrap takes over the stored seal-wrap keyring, and the key where that is at hand. A store of which the key is not at
@@ -184,7 +208,9 @@ func (u *unsealed) openWrap(c *config, record []byte, key barrier.Key) *barrier.
 	if ring, err := barrier.OpenWrapKeyring(record, key); err == nil {
 		return ring
 	}
-	under, err := barrier.Unwrap(u.root, wrapLabel, c.SealWrap)
+	root := u.root.get()
+	defer root.Wipe()
+	under, err := barrier.Unwrap(root, wrapLabel, c.SealWrap)
 	if err != nil {
 		return nil
 	}
@@ -198,11 +224,11 @@ func (u *unsealed) openWrap(c *config, record []byte, key barrier.Key) *barrier.
 }
 
 // tendWrap gets the seal-wrap key where this node lacks it, and makes one where the store does and a mount wants it. It
-// reports whether there is one now that was not before.
-func (m *Manager) tendWrap(ctx context.Context, u *unsealed, leads bool) bool {
+// reports whether there is one now that was not before. whole is what the node knows.
+func (m *Manager) tendWrap(ctx context.Context, u *unsealed, whole barrier.Key, leads bool) bool {
 	c := u.config
 	switch {
-	case c.hasWrap() && len(u.root) != wholeBytes:
+	case c.hasWrap() && len(whole) != wholeBytes:
 		return m.takeWrap(ctx, u) || m.askWrap(ctx, u)
 	case c.hasWrap():
 		return u.ring.WrapRing() == nil && m.Reload(ctx) == nil // it had joined a cluster before the store was here
@@ -261,7 +287,9 @@ func (m *Manager) givesWrap(ctx context.Context, u *unsealed, w *Wrapper, e *wra
 	whole, err := w.Sealer.Decrypt(ctx, e.Root)
 	defer clear(whole)
 	_, wrap := split(whole)
-	if err != nil || wrap == nil || !same(u.root[:barrier.KeyBytes])(whole) {
+	root := u.root.get()
+	defer root.Wipe()
+	if err != nil || wrap == nil || !same(root)(whole) {
 		return false
 	}
 	ring, err := barrier.OpenWrapKeyring(record, wrap)
@@ -320,7 +348,10 @@ func (m *Manager) makeWrap(ctx context.Context) error {
 	}
 	next := *u.config
 	next.Version = wrapVersion
-	if next.SealWrap, err = barrier.Wrap(u.root, wrapLabel, key); err != nil {
+	next.mark()
+	root := u.root.get()
+	defer root.Wipe()
+	if next.SealWrap, err = barrier.Wrap(root, wrapLabel, key); err != nil {
 		return err
 	}
 	err = m.replaceConfigWith(ctx, u.config, &next, func(tx storage.Tx) error { return saveRing(tx, ring, key) })
@@ -392,7 +423,14 @@ func (m *Manager) changeWrap(ctx context.Context, u *unsealed, draft func(*barri
 	if ring == nil || key == nil {
 		return barrier.ErrNoWrapKey
 	}
-	return m.change(ctx, ring, key, func() (*barrier.Draft, error) { return draft(ring) })
+	load := func(tx storage.Tx) (barrier.Key, error) {
+		record, err := tx.Get(barrier.WrapRecordKey)
+		if err != nil {
+			return nil, err
+		}
+		return slices.Clone(key), ring.Reload(record, key)
+	}
+	return m.change(ctx, ring, load, func() (*barrier.Draft, error) { return draft(ring) })
 }
 
 func (u *unsealed) wrapDue() bool {

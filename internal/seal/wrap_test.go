@@ -122,7 +122,7 @@ func TestSealWrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone, err := barrier.OpenKeyring(record, u.root)
+	alone, err := barrier.OpenKeyring(record, u.root.get())
 	if err != nil {
 		t.Fatal(err)
 	}
