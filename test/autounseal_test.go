@@ -5,10 +5,9 @@ import (
 	"testing"
 )
 
-// Three nodes with a seal that opens by itself: nobody gives a key, not at the first
-// start, nor when one joins, nor when all are started again. S3-31, S3-33
-func TestClusterUnsealsByItself(t *testing.T) {
-	t.Parallel()
+// newAutoTrio forms a cluster of three with a seal that opens by itself; keys is its one recovery key.
+func newAutoTrio(t *testing.T) *trio {
+	t.Helper()
 	c := &trio{t: t}
 	for _, name := range []string{"node1", "node2", "node3"} {
 		n := raftNode(t, name)
@@ -22,9 +21,10 @@ func TestClusterUnsealsByItself(t *testing.T) {
 		t.Errorf("unseal keys: %v", keys)
 	}
 	first.root, _ = ini["root_token"].(string)
+	first.keys = []string{ini["recovery_keys"].([]any)[0].(string)}
 	for _, n := range c.nodes[1:] {
 		n.start()
-		n.root = first.root
+		n.root, n.keys = first.root, first.keys
 		if out := n.vault("operator", "raft", "join", strings.TrimSuffix(first.url, "/v1/")); !strings.Contains(out, "true") {
 			t.Fatalf("join: %s", out)
 		}
@@ -33,6 +33,14 @@ func TestClusterUnsealsByItself(t *testing.T) {
 	for _, n := range c.nodes {
 		await(t, "a node that opens by itself", func() bool { return n.get("sys/seal-status").body["sealed"] == false })
 	}
+	return c
+}
+
+// Three nodes with a seal that opens by itself: nobody gives a key, not at the first
+// start, nor when one joins, nor when all are started again. S3-31, S3-33
+func TestClusterUnsealsByItself(t *testing.T) {
+	t.Parallel()
+	c := newAutoTrio(t)
 	c.leader().must("POST", "sys/mounts/kv", map[string]any{"type": "kv"})
 	c.leader().must("POST", "kv/a", map[string]any{"b": "c"})
 	for _, n := range c.nodes {

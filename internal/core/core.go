@@ -469,6 +469,7 @@ func (c *Core) shut(only *Active) error {
 	err := c.leave(a) // the requests inside may read: what others write is still told
 	c.told.Store(nil)
 	if c.cfg.Cluster != nil {
+		c.awaitRestored()
 		c.cfg.Cluster.Stop()
 	}
 	c.seal.Seal() // wipes the keys

@@ -143,6 +143,29 @@ func (c *Core) await(past []*lead) {
 	}
 }
 
+// restoredTime is how long a node that leaves waits until a snapshot that was restored is the cluster's.
+const restoredTime = 5 * time.Second
+
+// awaitRestored has a restore come to its end. One of before a rekey, or of another cluster, has all nodes leave, as their keys do not
+// fit it: if they left at once, no majority would have taken it.
+func (c *Core) awaitRestored() {
+	store := c.cfg.Cluster.Store()
+	if store == nil {
+		return
+	}
+	over := time.NewTimer(restoredTime)
+	defer over.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for store.Restored() {
+		select {
+		case <-tick.C:
+		case <-over.C:
+			return
+		}
+	}
+}
+
 // applied takes what the active node wrote into the state of this one.
 func (c *Core) applied(ch storage.Change) error {
 	sealChanged := false

@@ -387,7 +387,8 @@ func TestAutoJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = two.Join(t.Context(), inv.Config, func(_ context.Context, a Applicant) ([]byte, error) {
+	look := func(context.Context) ([]byte, error) { return inv.Config, nil }
+	err = two.Join(t.Context(), Inviter{Look: look, Join: func(_ context.Context, a Applicant) ([]byte, error) {
 		proof, err := a.Prove(inv.Nonce, []byte("two"))
 		if err != nil {
 			return nil, err
@@ -396,7 +397,7 @@ func TestAutoJoin(t *testing.T) {
 			return nil, err
 		}
 		return one.Record()
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,13 +192,24 @@ func (m *Manager) Record() ([]byte, error) {
 
 // joining is a cluster that this node will belong to when it is unsealed.
 type joining struct {
+	Inviter
 	config *config
-	join   func(ctx context.Context, a Applicant) (record []byte, err error)
 }
 
-// Join has an empty node unsealed with the shares of another cluster, as config describes them. When they are given, join
-// answers the challenge, and returns the keyring of that cluster.
-func (m *Manager) Join(ctx context.Context, conf []byte, join func(ctx context.Context, a Applicant) (record []byte, err error)) error {
+// An Inviter asks the cluster that a node is about to join.
+type Inviter struct {
+	// Look gives the seal's configuration, as an Invitation has it.
+	Look func(ctx context.Context) (conf []byte, err error)
+	// Join answers the challenge, and returns the keyring.
+	Join func(ctx context.Context, a Applicant) (record []byte, err error)
+}
+
+// Join has an empty node unsealed with the shares of another cluster.
+func (m *Manager) Join(ctx context.Context, by Inviter) error {
+	conf, err := by.Look(ctx)
+	if err != nil {
+		return err
+	}
 	c, err := decodeConfig(conf)
 	if err != nil {
 		return err
@@ -210,6 +221,32 @@ func (m *Manager) Join(ctx context.Context, conf []byte, join func(ctx context.C
 	if stored, err := m.readStored(ctx); err != nil || stored != nil {
 		return err
 	}
-	m.joining.Store(&joining{c, join})
+	m.joining.Store(&joining{by, c})
 	return nil
+}
+
+// Joining reports whether this node is empty and about to join a cluster.
+func (m *Manager) Joining() bool { return m.joining.Load() != nil }
+
+const lookTime = 5 * time.Second
+
+// lookAgain has a node that is about to join a cluster know the seal's configuration of now: there may have been a rekey since
+// it was invited.
+func (m *Manager) lookAgain(ctx context.Context) {
+	j := m.joining.Load()
+	if j == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	conf, err := j.Look(ctx)
+	var c *config
+	if err == nil {
+		c, err = decodeConfig(conf)
+	}
+	if err != nil {
+		m.cfg.Log.Warn("ask the cluster for its seal's configuration again", "error", err)
+		return
+	}
+	m.joining.Store(&joining{j.Inviter, c})
 }

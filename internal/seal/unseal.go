@@ -76,6 +76,9 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 	if s.open != nil {
 		return nil
 	}
+	if s.round == nil {
+		m.lookAgain(ctx)
+	}
 	c, err := m.readConfig(ctx)
 	switch {
 	case err != nil:
@@ -231,7 +234,7 @@ func (m *Manager) record(ctx context.Context, root barrier.Key) (record []byte, 
 		return nil, err
 	}
 	if j := m.joining.Load(); j != nil && stored == nil {
-		return j.join(ctx, Applicant{root})
+		return j.Join(ctx, Applicant{root})
 	}
 	err = m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
 		if record, err = tx.Get(barrier.RecordKey); err != nil {

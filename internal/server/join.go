@@ -221,24 +221,32 @@ func (n *node) joinAt(ctx context.Context, req *core.JoinRequest) error {
 	defer h.close()
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	var first challenge
-	if err := h.ask(ctx, "challenge", map[string]string{"server_id": n.nodeID}, &first); err != nil {
-		return err
-	}
 	nonVoter := req.NonVoter
-	if nonVoter {
-		n.cluster.WantNoVote()
-	}
-	return n.core.SealManager().Join(ctx, first.SealConfig, func(ctx context.Context, a seal.Applicant) ([]byte, error) {
-		defer h.close()
-		return n.answer(ctx, h, a, nonVoter)
+	return n.core.SealManager().Join(ctx, seal.Inviter{
+		Look: func(ctx context.Context) ([]byte, error) {
+			defer h.close()
+			c, err := n.challenge(ctx, h)
+			if err == nil && nonVoter {
+				n.cluster.WantNoVote()
+			}
+			return c.SealConfig, err
+		},
+		Join: func(ctx context.Context, a seal.Applicant) ([]byte, error) {
+			defer h.close()
+			return n.answer(ctx, h, a, nonVoter)
+		},
 	})
+}
+
+func (n *node) challenge(ctx context.Context, h *host) (c challenge, err error) {
+	err = h.ask(ctx, "challenge", map[string]string{"server_id": n.nodeID}, &c)
+	return c, err
 }
 
 // answer proves that this node has the keys of the cluster, and is let in.
 func (n *node) answer(ctx context.Context, h *host, a seal.Applicant, nonVoter bool) ([]byte, error) {
-	var c challenge // a fresh one: the shares may have taken their time
-	if err := h.ask(ctx, "challenge", map[string]string{"server_id": n.nodeID}, &c); err != nil {
+	c, err := n.challenge(ctx, h) // a fresh one: the shares may have taken their time
+	if err != nil {
 		return nil, err
 	}
 	nonce, err := base64.StdEncoding.DecodeString(c.Challenge)

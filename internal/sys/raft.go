@@ -113,7 +113,7 @@ func (e *Engine) joinRaft(ctx context.Context, _ *engine.Call, in members) (*eng
 	if err != nil {
 		return nil, err
 	}
-	if initialised {
+	if initialised && !e.seal.Joining() {
 		return plain(joined) // this node belongs to a cluster already
 	}
 	switch {

@@ -82,7 +82,8 @@ func (n *raftNode) join(first *raftNode, share barrier.Key) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	err = n.core.SealManager().Join(ctx, inv.Config, func(_ context.Context, a seal.Applicant) ([]byte, error) {
+	look := func(context.Context) ([]byte, error) { return inv.Config, nil }
+	err = n.core.SealManager().Join(ctx, seal.Inviter{Look: look, Join: func(_ context.Context, a seal.Applicant) ([]byte, error) {
 		self := cluster.Introduction(n.id, n.url, false)
 		proof, err := a.Prove(inv.Nonce, self)
 		if err != nil {
@@ -107,7 +108,7 @@ func (n *raftNode) join(first *raftNode, share barrier.Key) {
 			return nil, err
 		}
 		return a.Read(inv.Nonce, sealed)
-	})
+	}})
 	if err != nil {
 		n.t.Fatal(err)
 	}
