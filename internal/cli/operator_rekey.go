@@ -56,8 +56,9 @@ func rekeyCommand() command {
 		// rotate-keys is OpenBao's name for it, which the notice of init uses.
 		name: "operator rekey", aliases: []string{"operator rotate-keys"}, usage: "[options] [KEY]",
 		shared: withHTTP | withFormat, summary: "Make new unseal keys",
-		about: `Replaces the unseal keys, or with -target=recovery the recovery keys. One person
-starts, then holders of the present keys give theirs, with the operation's nonce.
+		about: `Replaces the unseal keys, and with them the root key, or with -target=recovery the
+recovery keys. One person starts, then holders of the present keys give theirs, with
+the operation's nonce. Backups of before are opened by the keys of before.
 
     $ vault operator rekey -init -key-shares=5 -key-threshold=3
     $ vault operator rekey -nonce=NONCE
