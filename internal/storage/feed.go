@@ -117,6 +117,9 @@ func (w *watcher) filter(c *commit) Change {
 	ch := Change{Seq: c.seq}
 	for i := range c.writes {
 		if key := c.writes[i].key; strings.HasPrefix(key, w.prefix) {
+			if ch.Keys == nil {
+				ch.Keys = make([]string, 0, len(c.writes)-i)
+			}
 			ch.Keys = append(ch.Keys, key)
 		}
 	}

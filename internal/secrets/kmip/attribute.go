@@ -246,18 +246,36 @@ const (
 	maxTemplates      = 16 // named in one request
 )
 
-// An attribute is one instance. Value is encoded under the tag Attribute Value.
+// An attribute is one instance.
 type attribute struct {
 	Name  string `json:"n"`
 	Index int32  `json:"i,omitempty"`
+	// Value is encoded under the tag Attribute Value; nil for one that was not read from the store.
 	Value []byte `json:"v"`
 
 	decoded *ttlv.Node // of Value; shared, not to be changed
 }
 
 func newAttribute(name string, value *ttlv.Node) attribute {
-	n := value.Retag(ttlv.TagAttributeValue)
-	return attribute{Name: name, Value: n.Encode(), decoded: n}
+	if value.Tag != ttlv.TagAttributeValue {
+		value = value.Retag(ttlv.TagAttributeValue)
+	}
+	return attribute{Name: name, decoded: value}
+}
+
+// size is how many bytes the value has, encoded.
+func (a *attribute) size() int {
+	if a.Value != nil {
+		return len(a.Value)
+	}
+	return a.decoded.Size()
+}
+
+func (a *attribute) appendValue(dst []byte) []byte {
+	if a.Value != nil {
+		return append(dst, a.Value...)
+	}
+	return a.decoded.Append(dst)
 }
 
 func (a *attribute) node() *ttlv.Node {
@@ -294,7 +312,10 @@ func (b *batch) parseAttribute(n *ttlv.Node) (g given, err error) {
 	if name == nil || name.Type != ttlv.TextString || len(name.Bytes) == 0 || len(name.Bytes) > maxNameBytes {
 		return g, missing("Attribute Name")
 	}
-	k, ok := kindOfName(name.Text())
+	k, ok := kindsByName[string(name.Bytes)] // makes no string, as most are there
+	if !ok {
+		k, ok = kindOfName(name.Text())
+	}
 	if !ok || !k.known(b.v) {
 		return g, invalid("the attribute %q is not supported", name.Text())
 	}
@@ -317,35 +338,37 @@ func (g *given) check() error {
 	if g.typ != 0 && g.value.Type != g.typ {
 		return invalid("the value of %s has the wrong type", g.name)
 	}
-	if len(g.value.Encode()) > maxAttributeBytes {
+	if g.value.Size() > maxAttributeBytes {
 		return invalid("the value of %s is too large", g.name)
 	}
-	need := func(tag ttlv.Tag, types ...ttlv.Type) error {
-		p := g.value.Get(tag)
-		if p == nil || !slices.Contains(types, p.Type) {
+	need := func(tag ttlv.Tag, typ ttlv.Type) error {
+		if p := g.value.Get(tag); p == nil || p.Type != typ {
 			return invalid("%s needs %s", g.name, tag)
 		}
 		return nil
 	}
-	var parts map[ttlv.Tag]ttlv.Type
-	switch g.name {
-	case attrName:
-		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagNameValue: ttlv.TextString, ttlv.TagNameType: ttlv.Enumeration}
-	case attrLink:
-		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagLinkType: ttlv.Enumeration, ttlv.TagLinkedObjectIdentifier: ttlv.TextString}
-	case attrAppInfo:
-		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagApplicationNamespace: ttlv.TextString}
-	case attrLimits:
-		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagUsageLimitsTotal: ttlv.LongInteger, ttlv.TagUsageLimitsUnit: ttlv.Enumeration}
-	case attrRotateName:
-		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagRotateNameValue: ttlv.TextString, ttlv.TagRotateNameType: ttlv.Enumeration}
-	case attrAlternative:
-		parts = map[ttlv.Tag]ttlv.Type{ttlv.TagAlternativeNameValue: ttlv.TextString, ttlv.TagAlternativeNameType: ttlv.Enumeration}
-	}
-	for tag, typ := range parts {
-		if err := need(tag, typ); err != nil {
+	named := func(value, typ ttlv.Tag) error {
+		if err := need(value, ttlv.TextString); err != nil {
 			return err
 		}
+		return need(typ, ttlv.Enumeration)
+	}
+	switch g.name {
+	case attrName:
+		return named(ttlv.TagNameValue, ttlv.TagNameType)
+	case attrLink:
+		return named(ttlv.TagLinkedObjectIdentifier, ttlv.TagLinkType)
+	case attrAppInfo:
+		return need(ttlv.TagApplicationNamespace, ttlv.TextString)
+	case attrLimits:
+		if err := need(ttlv.TagUsageLimitsTotal, ttlv.LongInteger); err != nil {
+			return err
+		}
+		return need(ttlv.TagUsageLimitsUnit, ttlv.Enumeration)
+	case attrRotateName:
+		return named(ttlv.TagRotateNameValue, ttlv.TagRotateNameType)
+	case attrAlternative:
+		return named(ttlv.TagAlternativeNameValue, ttlv.TagAlternativeNameType)
 	}
 	return nil
 }
@@ -359,7 +382,15 @@ func (b *batch) template(n *ttlv.Node) (out []given, err error) {
 	if n.Type != ttlv.Structure {
 		return nil, invalid("%s is no structure", n.Tag)
 	}
-	for _, a := range n.All(ttlv.TagAttribute) {
+	own := make([]given, 0, min(len(n.Children), maxAttributes))
+	names := 0
+	for _, a := range n.Children {
+		if a.Tag == ttlv.TagName {
+			names++
+		}
+		if a.Tag != ttlv.TagAttribute {
+			continue
+		}
 		g, err := b.parseAttribute(a)
 		if err != nil {
 			return nil, err
@@ -367,15 +398,15 @@ func (b *batch) template(n *ttlv.Node) (out []given, err error) {
 		if g.value == nil {
 			return nil, invalid("%s has no value", g.name)
 		}
-		out = append(out, g)
+		own = append(own, g)
 	}
-	if len(out) > maxAttributes {
+	switch {
+	case len(own) > maxAttributes:
 		return nil, invalid("there are more than %d attributes", maxAttributes)
-	}
-	own := out
-	out = nil
-	if len(n.All(ttlv.TagName)) > maxTemplates {
+	case names > maxTemplates:
 		return nil, invalid("more than %d templates are named", maxTemplates)
+	case names == 0:
+		return own, nil
 	}
 	for _, name := range n.All(ttlv.TagName) {
 		o, err := b.named(name.Get(ttlv.TagNameValue).Text())
@@ -404,8 +435,12 @@ func (b *batch) template(n *ttlv.Node) (out []given, err error) {
 // for others.
 const templateIndex = 1 << 20
 
+// ownAttributes is about how many attributes the server itself gives an object.
+const ownAttributes = 12
+
 // attrsOf makes instances of what a client gave, with indices.
 func attrsOf(list []given) (out []attribute, err error) {
+	out = make([]attribute, 0, len(list)+ownAttributes)
 	for _, g := range list {
 		if g.rights&atMake == 0 {
 			return nil, denied("%s cannot be given", g.name)

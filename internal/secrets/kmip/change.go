@@ -124,7 +124,7 @@ func (b *batch) changed(o, c *object, a attribute) (*ttlv.Node, error) {
 	if err := b.constrained(c, o); err != nil {
 		return nil, err
 	}
-	if err := tooMany(c); err != nil && (len(c.Attrs) > len(o.Attrs) || len(a.Value) > 1<<10) { // less may always be
+	if err := tooMany(c); err != nil && (len(c.Attrs) > len(o.Attrs) || a.size() > 1<<10) { // less may always be
 		return nil, err
 	}
 	if err := b.save(o, c); err != nil {

@@ -240,7 +240,7 @@ func (v *server) tell(ctx context.Context, host engine.Host) {
 		}
 		raw, err := json.Marshal(some)
 		if err == nil {
-			_, err = host.Handle(ctx, &engine.Request{ID: newRequestID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + seenPath, Raw: raw})
+			_, err = host.Handle(ctx, &engine.Request{ID: newUUID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + seenPath, Raw: raw})
 		}
 		if err != nil {
 			v.seen.giveBack(some)

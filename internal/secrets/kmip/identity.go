@@ -77,7 +77,7 @@ func (e *Engine) whose(tx storage.Tx, certs []*x509.Certificate, s *subject, now
 	if scopeName == "" || roleName == "" {
 		return identity{}, errStranger
 	}
-	named, err := get[scope](tx, scopeKey(scopeName))
+	named, err := scopeOf(tx, scopeName)
 	if errors.Is(err, errNotFound) {
 		return identity{}, errStranger
 	}

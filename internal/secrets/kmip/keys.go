@@ -34,19 +34,34 @@ func fits(key crypto.PublicKey) error {
 	return nil
 }
 
+// lengthsOf are how many bits a key of an algorithm may have; nil for one with keys of any length.
+func lengthsOf(alg uint32) []int64 {
+	switch alg {
+	case ttlv.CryptographicAlgorithmAES, ttlv.CryptographicAlgorithmCamellia:
+		return []int64{128, 192, 256}
+	case ttlv.CryptographicAlgorithmDES3:
+		return []int64{112, 128, 168, 192}
+	case ttlv.CryptographicAlgorithmDES:
+		return []int64{56, 64}
+	case ttlv.CryptographicAlgorithmChaCha20, ttlv.CryptographicAlgorithmChaCha20Poly1305:
+		return []int64{256}
+	case ttlv.CryptographicAlgorithmSKIPJACK:
+		return []int64{80}
+	case ttlv.CryptographicAlgorithmSEED, ttlv.CryptographicAlgorithmIDEA:
+		return []int64{128}
+	}
+	return nil
+}
+
 // newSymmetric makes the material of a key.
 func newSymmetric(alg uint32, bits int64) ([]byte, error) {
-	lengths := map[uint32][]int64{
-		ttlv.CryptographicAlgorithmAES: {128, 192, 256}, ttlv.CryptographicAlgorithmDES3: {112, 128, 168, 192}, ttlv.CryptographicAlgorithmDES: {56, 64},
-		ttlv.CryptographicAlgorithmChaCha20: {256}, ttlv.CryptographicAlgorithmChaCha20Poly1305: {256}, ttlv.CryptographicAlgorithmSKIPJACK: {80},
-		ttlv.CryptographicAlgorithmCamellia: {128, 192, 256}, ttlv.CryptographicAlgorithmSEED: {128}, ttlv.CryptographicAlgorithmIDEA: {128},
-	}[alg]
-	switch {
-	case slices.Contains([]uint32{
-		ttlv.CryptographicAlgorithmRSA, ttlv.CryptographicAlgorithmDSA, ttlv.CryptographicAlgorithmECDSA, ttlv.CryptographicAlgorithmEC,
-		ttlv.CryptographicAlgorithmDH, ttlv.CryptographicAlgorithmECDH,
-	}, alg):
+	switch alg {
+	case ttlv.CryptographicAlgorithmRSA, ttlv.CryptographicAlgorithmDSA, ttlv.CryptographicAlgorithmECDSA, ttlv.CryptographicAlgorithmEC,
+		ttlv.CryptographicAlgorithmDH, ttlv.CryptographicAlgorithmECDH:
 		return nil, invalid("keys of this algorithm come in pairs")
+	}
+	lengths := lengthsOf(alg)
+	switch {
 	case lengths != nil && !slices.Contains(lengths, bits), bits < 8 || bits > maxKeyBits:
 		return nil, invalid("%s %d is not possible for this algorithm", attrLength, bits)
 	case lengths == nil && bits%8 != 0:

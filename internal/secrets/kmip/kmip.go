@@ -24,8 +24,8 @@
 //	o/<scope id>/<hash of id>    what is known of an object; m/… its material
 //	u/<scope id>/<hash of id>    when an object was used last, and by whom
 //	t/<scope id>/<order>/<hash>  objects in the order of creation
-//	i/<scope id>/<hash>/<order>/<hash>   objects by the value of an attribute
-//	n/<scope id>/<hash>          whose a name is, for who looks for it
+//	i/<scope id>/<hash>/<order>  objects by the value of an attribute; names where older versions of arca made the scope
+//	n/<scope id>/<hash>          whose a name is; see names.go
 package kmip
 
 import (
@@ -54,6 +54,7 @@ type Engine struct {
 	fields  map[uint32][]ttlv.Tag // of the payloads of operations
 	clear   []string              // see clearParams; it is only read
 	quirks  map[string]*quirks    // of clients, by name
+	scopes  *storage.Shared[*scope]
 	roles   *storage.Shared[*role]
 	creds   *storage.Shared[*credential]
 	objects *storage.Shared[*object]
@@ -84,6 +85,7 @@ func New() *Engine {
 		texts:   sync.OnceValue(ttlv.NewTexts),
 		streams: &streams{all: map[string]*stream{}},
 		turns:   &turns{all: map[string]string{}},
+		scopes:  storage.NewShared(1<<20, decodeScope),
 		roles:   storage.NewShared(1<<20, decoded[role]),
 		creds:   storage.NewShared(4<<20, decoded[credential]),
 		objects: storage.NewShared(16<<20, decodeObject),
@@ -157,6 +159,7 @@ func (e *Engine) Routes() []engine.Route {
 		engine.Write(seenPath, e.keepSeen, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which clients have come.")),
 		engine.Write(usedPath, e.keepUsed, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep which objects were used.")),
 		engine.Write(hookPath, e.moveMark, engine.ForRunner, engine.NoParamWarn, engine.Help("Keep what webhooks were told.")),
+		engine.Write(namesPath, e.noteNames, engine.ForRunner, engine.NoParamWarn, engine.Help("Note the names of objects that older versions have made.")),
 		engine.Write(tidyPath, e.tidy, engine.ForRunner, engine.Help("Forget what is over.")),
 	}
 }

@@ -17,8 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"arca/internal/bounded"
 	"arca/internal/engine"
 	"arca/internal/errs"
@@ -125,6 +123,7 @@ func (s *servers) run(ctx context.Context, host engine.Host) {
 					defer func() { <-busy }()
 					s.tell(ctx, host, false)
 					s.tidyAll(ctx, host)
+					s.noteAll(ctx, host)
 					s.count(ctx, host, time.Now())
 				})
 			default: // the last one goes on
@@ -292,6 +291,7 @@ type server struct {
 	traces     traces
 	limits     throttle
 	hooks      hookTurns
+	noted      bool // who tidies has found no names to note
 	work       sync.WaitGroup
 
 	mu        sync.Mutex
@@ -608,7 +608,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	now := time.Now()
 	defer func() {
 		if r := recover(); r != nil { // a mistake of ours must not end the others' connections
-			id := uuid.NewString()
+			id := newUUID()
 			v.host.Log().Error("a request ended in a panic", "id", id, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			answer, goOn = failure(version{1, 0}, ttlv.ResultReasonGeneralFailure, "the server could not answer; its log has the request "+id, now), false
 		}
@@ -627,7 +627,7 @@ func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.Add
 	}
 	m.from, m.who = conn.subject, conn.who
 	req := &engine.Request{
-		ID: newRequestID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.protocol, Payload: m, Raw: raw,
+		ID: newUUID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.protocol, Payload: m, Raw: raw,
 		Remote: remote, TLS: state, ClearParams: v.engine.clear,
 	}
 	m.limited = !v.limits.take(v.ratesOf(conn, at), conn.limited, conn.serial, len(m.items), now)

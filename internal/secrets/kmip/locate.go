@@ -52,14 +52,14 @@ func (b *batch) fill(pg *page, q *query) error {
 			continue
 		}
 		if c.name == attrName {
-			o, err := b.byName(c)
+			o, sure, err := b.byName(v)
 			if err != nil {
 				return err
 			}
-			if o != nil {
-				if b.matches(o, *q) {
-					pg.add(o)
-				}
+			if o != nil && b.matches(o, *q) {
+				pg.add(o)
+			}
+			if o != nil || sure {
 				return nil
 			}
 		}

@@ -48,7 +48,7 @@ func (o *object) open() bool {
 }
 
 func (o *object) encodeMaterial(n *ttlv.Node) []byte {
-	out := n.Append([]byte{materialVersion, byte(o.Type), materialClosed})
+	out := n.Append(append(make([]byte, 0, materialHeader+n.Size()), materialVersion, byte(o.Type), materialClosed))
 	o.mark(out)
 	return out
 }

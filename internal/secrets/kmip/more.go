@@ -156,7 +156,7 @@ func (b *batch) pkcs11(p *ttlv.Node) (*ttlv.Node, error) {
 	out := response(ttlv.Enum(ttlv.TagPKCS_11Function, fn))
 	switch fn {
 	case ttlv.PKCS_11FunctionC_Initialize:
-		out.Add(ttlv.Bytes(ttlv.TagCorrelationValue, []byte(newRequestID())))
+		out.Add(ttlv.Bytes(ttlv.TagCorrelationValue, []byte(newUUID())))
 	case ttlv.PKCS_11FunctionC_GetInfo:
 		if p.Get(ttlv.TagCorrelationValue) == nil {
 			return nil, newer(missing("Correlation Value"), ttlv.ResultReasonInvalidCorrelationValue)

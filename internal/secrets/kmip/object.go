@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"arca/internal/storage"
 	"arca/internal/ttlv"
 )
@@ -26,6 +24,8 @@ type object struct {
 	Erase  int64       `json:"er,omitempty"` // when a destroyed object's material is erased, in seconds
 	Forget int64       `json:"fo,omitempty"` // ... and all else
 	Next   int32       `json:"x,omitempty"`  // the highest index that was ever given, so that none comes again
+
+	digest string // of the identifier, of an object that was just made: see hash
 }
 
 // hashed names parts, each with its length before it.
@@ -53,7 +53,13 @@ func orderDir(scope string) string          { return "t/" + scope + "/" }
 func valueDir(scope, value string) string   { return "i/" + scope + "/" + value + "/" }
 func nameKey(scope, value string) string    { return nameDir + scope + "/" + value }
 
-func (o *object) hash() string { return hashed(o.ID) }
+// hash is by what the object is kept.
+func (o *object) hash() string {
+	if o.digest != "" {
+		return o.digest
+	}
+	return hashed(o.ID)
+}
 
 func (o *object) clone() *object {
 	c := *o
@@ -263,7 +269,8 @@ func (b *batch) save(old, o *object) error {
 		}
 	}
 	hash := o.hash()
-	have, want := map[string]bool{}, o.indexed()
+	var have map[string]bool
+	want := o.indexed()
 	if old != nil {
 		have = old.indexed()
 	} else if err := b.tx.Put(orderDir(b.scope)+o.Order, []byte(hash)); err != nil {
@@ -294,63 +301,25 @@ func (b *batch) save(old, o *object) error {
 	return b.tx.Put(objectKey(b.scope, hash), o.encode())
 }
 
-// index notes that an object has a value. Of a name it notes besides whose it is, so that Locate
-// finds it by one read and opens no iterator, which costs more the more there is in the store.
+// index notes that an object has a value, by which it is found.
 func (b *batch) index(value string, name bool, order, hash string) error {
 	if name {
-		if err := b.tx.Put(nameKey(b.scope, value), []byte(hash)); err != nil {
-			return err
-		}
+		return b.nameIt(value, order, hash)
 	}
 	return b.tx.Put(valueDir(b.scope, value)+order, []byte(hash))
 }
 
-// unindex undoes index. The name may be another object's by now.
+// unindex undoes index.
 func (b *batch) unindex(value string, name bool, o *object) error {
 	if name {
-		key := nameKey(b.scope, value)
-		whose, err := b.tx.Get(key)
-		if err == nil && string(whose) == o.hash() {
-			err = b.tx.Delete(key)
-		}
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return err
-		}
+		return b.unname(value, o)
 	}
 	return b.tx.Delete(valueDir(b.scope, value) + o.Order)
-}
-
-// byName is the object that is noted for a name and has it, nil for none: then the index decides. Objects of
-// before, and those to which a version of before has given their names, are not noted.
-func (b *batch) byName(g *given) (*object, error) {
-	whose, err := b.tx.Get(nameKey(b.scope, indexOf(g.name, g.value)))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	o, err := b.load(string(whose))
-	if errors.Is(err, storage.ErrNotFound) || err == nil && (o.destroyed() || !b.meets(o, g)) {
-		return nil, nil
-	}
-	return o, err
 }
 
 // load reads an object by the hash of its id.
 func (b *batch) load(hash string) (*object, error) {
 	return b.e.objects.Get(b.tx, objectKey(b.scope, hash))
-}
-
-// named finds the object with a name, nil for none.
-func (b *batch) named(name string) (*object, error) {
-	for kv, err := range b.tx.Scan(valueDir(b.scope, hashed(attrName, name)), "") {
-		if err != nil {
-			return nil, err
-		}
-		return b.load(string(kv.Value))
-	}
-	return nil, nil
 }
 
 // byID finds the object that a payload names, or that of the placeholder. It is
@@ -406,13 +375,13 @@ func (b *batch) make(typ uint32, attrs []attribute, material *ttlv.Node, more fu
 // nothing: an item of a batch that fails must leave nothing behind. from is the
 // object whose names it takes over, nil for none.
 func (b *batch) prepare(typ uint32, attrs []attribute, more func(o *object) error, from *object) (*object, error) {
-	o := &object{ID: uuid.NewString(), Type: typ, Attrs: attrs}
-	if b.importing != "" {
-		o.ID = b.importing
-		if b.replacing != nil {
-			from = b.replacing
-		}
+	o := &object{ID: b.importing, Type: typ, Attrs: attrs}
+	if b.importing == "" {
+		o.ID = newUUID()
+	} else if b.replacing != nil {
+		from = b.replacing
 	}
+	o.digest = hashed(o.ID)
 	b.made++
 	o.Order = fmt.Sprintf("%016x%04x%s", b.now.UnixNano(), b.made, o.hash()[:8]) // as made, also within one batch
 	if b.importing == "" || !o.has(attrInitial) {
@@ -475,7 +444,9 @@ func (b *batch) remove(o *object) error {
 }
 
 // formatted notes in which format an object is kept, which KMIP 2 shows.
-func (*batch) formatted(o *object, format uint32) { o.set(attrFormat, ttlv.Enum(0, format)) }
+func (*batch) formatted(o *object, format uint32) {
+	o.set(attrFormat, ttlv.Enum(ttlv.TagAttributeValue, format))
+}
 
 // tooMany bounds what a client makes of an object. The server's own links come
 // beside that.
@@ -485,7 +456,7 @@ func tooMany(o *object) error {
 	}
 	size := 0
 	for i := range o.Attrs {
-		if size += len(o.Attrs[i].Name) + len(o.Attrs[i].Value); size > maxObjectBytes {
+		if size += len(o.Attrs[i].Name) + o.Attrs[i].size(); size > maxObjectBytes {
 			return invalid("the attributes of an object take at most %d bytes", maxObjectBytes)
 		}
 	}
@@ -495,18 +466,19 @@ func tooMany(o *object) error {
 // complete sets what the server knows and checks the order of dates.
 func (b *batch) complete(o *object) error {
 	if !o.has(attrFresh) {
-		o.set(attrFresh, ttlv.Bool(0, true))
+		o.set(attrFresh, ttlv.Bool(ttlv.TagAttributeValue, true))
 	}
 	if o.Type != ttlv.ObjectTypeTemplate {
-		for name, def := range map[string]bool{attrSensitive: false, attrExtractable: true} {
-			if !o.has(name) {
-				o.set(name, ttlv.Bool(0, def))
-			}
+		if !o.has(attrSensitive) {
+			o.set(attrSensitive, ttlv.Bool(ttlv.TagAttributeValue, false))
 		}
-		o.set(attrAlways, ttlv.Bool(0, o.truth(attrSensitive)))
-		o.set(attrNever, ttlv.Bool(0, !o.truth(attrExtractable)))
+		if !o.has(attrExtractable) {
+			o.set(attrExtractable, ttlv.Bool(ttlv.TagAttributeValue, true))
+		}
+		o.set(attrAlways, ttlv.Bool(ttlv.TagAttributeValue, o.truth(attrSensitive)))
+		o.set(attrNever, ttlv.Bool(ttlv.TagAttributeValue, !o.truth(attrExtractable)))
 		if !o.has(attrLease) {
-			o.set(attrLease, ttlv.Seconds(0, leaseSeconds))
+			o.set(attrLease, ttlv.Seconds(ttlv.TagAttributeValue, leaseSeconds))
 		}
 	}
 	if n := o.get(attrLimits); n != nil { // the count begins at the total

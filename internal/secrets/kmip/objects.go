@@ -24,7 +24,7 @@ type objectIn struct {
 
 // asOperator is a batch that serves one request of the API, in KMIP 2's terms.
 func (e *Engine) asOperator(ctx context.Context, call *engine.Call, name string) (*batch, error) {
-	s, err := get[scope](call.Tx, scopeKey(name))
+	s, err := scopeOf(call.Tx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (b *batch) restore(p *ttlv.Node) (*ttlv.Node, error) {
 	return response(idNode(o)), b.save(o, c)
 }
 
-// settings are those of the scope; none for one that is gone.
+// settings are those of the scope, which are shared: change a copy. One that is gone has none.
 func (b *batch) settings() (*scope, error) {
 	if b.within != nil {
 		return b.within, nil
@@ -226,7 +226,7 @@ func (b *batch) settings() (*scope, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.within, err = get[scope](b.tx, scopeKey(name))
+	b.within, err = b.e.scopes.Get(b.tx, scopeKey(name))
 	return b.within, err
 }
 

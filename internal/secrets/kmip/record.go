@@ -15,8 +15,8 @@ import (
 
 const maxRecorded = 100 // identifiers and results of one message
 
-// newRequestID is uuid.NewString, but that its random bytes are not made room for each time.
-func newRequestID() string {
+// newUUID is uuid.NewString, but that its random bytes are not made room for each time.
+func newUUID() string {
 	var u uuid.UUID
 	_, _ = rand.Read(u[:]) // never fails
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80

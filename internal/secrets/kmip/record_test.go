@@ -47,7 +47,7 @@ func TestReplySize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &batch{call: &engine.Call{Request: &engine.Request{ID: newRequestID()}}, now: time.Now()}
+	b := &batch{call: &engine.Call{Request: &engine.Request{ID: newUUID()}}, now: time.Now()}
 	for _, m := range []*message{{version: version{1, 0}}, {version: version{1, 4}, correlation: "theirs"}} {
 		replies := []reply{it.done(nil), it.done(ttlv.Struct(ttlv.TagResponsePayload, encoded)), it.failed(fail(ttlv.ResultReasonItemNotFound, "there is none")), pending}
 		raw := b.response(m, replies)

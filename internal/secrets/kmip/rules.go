@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"slices"
 
-	"arca/internal/storage"
 	"arca/internal/ttlv"
 )
 
@@ -276,13 +275,13 @@ func (b *batch) lay(change func(s *scope)) error {
 	if err != nil {
 		return err
 	}
-	s, err := get[scope](b.tx, scopeKey(name))
+	s, err := scopeOf(b.tx, name)
 	if err != nil {
 		return err
 	}
 	change(s)
 	b.within = s
-	return storage.PutJSON(b.tx, scopeKey(name), s)
+	return putScope(b.tx, name, s)
 }
 
 // setDefaults replaces the defaults of the scope; without any, there are none from now on.

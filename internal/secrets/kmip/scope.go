@@ -28,6 +28,10 @@ type scope struct {
 	// Defaults and Constraints are what clients have laid down for new objects: TTLV, in base64.
 	Defaults    string `json:"defaults,omitempty"`
 	Constraints string `json:"constraints,omitempty"`
+	// Unnoted says that names of objects made before version 2 may not be noted yet; those up to a
+	// key of the order of creation are. See names.go.
+	Unnoted bool   `json:"unnoted,omitempty"`
+	UpTo    string `json:"up_to,omitempty"`
 }
 
 // A role is what its certificates may do.
@@ -106,7 +110,7 @@ func (e *Engine) listScopes(_ context.Context, call *engine.Call, in engine.Pagi
 }
 
 func (e *Engine) readScope(_ context.Context, call *engine.Call, in scopeIn) (*engine.Response, error) {
-	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	s, err := scopeOf(call.Tx, in.Scope)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +170,7 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeI
 	if in.Retention != nil && (*in.Retention < 0 || *in.Retention > caLife) {
 		return nil, errs.New(errs.Invalid, "retention must be at most ten years")
 	}
-	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	s, err := scopeOf(call.Tx, in.Scope)
 	if err == nil {
 		before := *s
 		param.Take(&s.Retention, in.Retention)
@@ -180,7 +184,7 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeI
 		if *s == before {
 			return nil, nil
 		}
-		return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), s)
+		return nil, putScope(call.Tx, in.Scope, s)
 	}
 	if !errors.Is(err, errNotFound) {
 		return nil, err
@@ -192,10 +196,10 @@ func (e *Engine) writeScope(_ context.Context, call *engine.Call, in writeScopeI
 	if err := call.Tx.Put(scopeIDKey(id), []byte(in.Scope)); err != nil {
 		return nil, err
 	}
-	made := scope{Version: 1, ID: id}
+	made := &scope{Version: scopeVersion, ID: id}
 	param.Take(&made.Retention, in.Retention)
 	param.Take(&made.Frozen, in.Frozen)
-	return nil, storage.PutJSON(call.Tx, scopeKey(in.Scope), made)
+	return nil, putScope(call.Tx, in.Scope, made)
 }
 
 type deleteScopeIn struct {
@@ -204,7 +208,7 @@ type deleteScopeIn struct {
 }
 
 func (e *Engine) deleteScope(_ context.Context, call *engine.Call, in deleteScopeIn) (*engine.Response, error) {
-	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	s, err := scopeOf(call.Tx, in.Scope)
 	if errors.Is(err, errNotFound) {
 		return nil, nil
 	}
@@ -251,7 +255,7 @@ func (e *Engine) listRoles(_ context.Context, call *engine.Call, in struct {
 	engine.Paging
 },
 ) (*engine.Response, error) {
-	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	s, err := scopeOf(call.Tx, in.Scope)
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +313,7 @@ func (e *Engine) writeRole(_ context.Context, call *engine.Call, in writeRoleIn)
 	if err := e.checkName("role", in.Role); err != nil {
 		return nil, err
 	}
-	s, err := get[scope](call.Tx, scopeKey(in.Scope))
+	s, err := scopeOf(call.Tx, in.Scope)
 	if err != nil {
 		return nil, err
 	}
@@ -426,7 +430,7 @@ func (r *role) may(op string) bool {
 }
 
 func (e *Engine) findRole(tx storage.Tx, in roleIn) (*scope, *role, error) {
-	s, err := get[scope](tx, scopeKey(in.Scope))
+	s, err := scopeOf(tx, in.Scope)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -29,7 +29,7 @@ func tagFor(name string) ttlv.Tag {
 func (o *object) encode() []byte {
 	size := 64 + len(o.ID) + len(o.Order)
 	for i := range o.Attrs {
-		size += 12 + len(o.Attrs[i].Name) + len(o.Attrs[i].Value)
+		size += 12 + len(o.Attrs[i].Name) + o.Attrs[i].size()
 	}
 	out := append(make([]byte, 0, size), objectVersion)
 	text := func(s string) { out = append(binary.AppendUvarint(out, uint64(len(s))), s...) }
@@ -48,7 +48,7 @@ func (o *object) encode() []byte {
 			text(a.Name)
 		}
 		out = binary.AppendVarint(out, int64(a.Index))
-		out = append(binary.AppendUvarint(out, uint64(len(a.Value))), a.Value...)
+		out = a.appendValue(binary.AppendUvarint(out, uint64(a.size())))
 	}
 	return out
 }

@@ -23,6 +23,7 @@ func exampleObject() *object {
 	}
 	for i := range o.Attrs {
 		o.Attrs[i].Index = int32(i * i)
+		o.Attrs[i].Value = o.Attrs[i].appendValue(nil) // as in one that was read
 	}
 	o.Attrs[0].Index = templateIndex + 3
 	return o

@@ -138,7 +138,7 @@ func (s *servers) tidyAll(ctx context.Context, host engine.Host) {
 				return err
 			})
 			if err == nil && n > 0 {
-				_, err = host.Handle(ctx, &engine.Request{ID: newRequestID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + tidyPath})
+				_, err = host.Handle(ctx, &engine.Request{ID: newUUID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + tidyPath})
 			}
 			if err != nil && ctx.Err() == nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.NotActive) {
 				host.Log().Error("forget what is over", "mount", at.NamespacePath+at.Mount.Path, "error", err)

@@ -171,7 +171,7 @@ func (v *server) tellUses(ctx context.Context, host engine.Host, stops bool) {
 		}
 		raw, err := json.Marshal(some)
 		if err == nil {
-			_, err = host.Handle(ctx, &engine.Request{ID: newRequestID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + usedPath, Raw: raw})
+			_, err = host.Handle(ctx, &engine.Request{ID: newUUID(), Op: engine.OpUpdate, Namespace: at.NamespacePath, Path: at.Mount.Path + usedPath, Raw: raw})
 		}
 		if err != nil {
 			if ctx.Err() == nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.NotActive) {

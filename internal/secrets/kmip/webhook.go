@@ -508,7 +508,7 @@ func (c *hookCall) round(ctx context.Context, before time.Duration) (more bool, 
 func (c *hookCall) note(ctx context.Context, before time.Duration, after string) error {
 	raw, err := json.Marshal(hookMove{hookKey(c.address, before), after})
 	if err == nil {
-		_, err = c.host.Handle(ctx, &engine.Request{ID: newRequestID(), Op: engine.OpUpdate, Namespace: c.at.NamespacePath, Path: c.at.Mount.Path + hookPath, Raw: raw})
+		_, err = c.host.Handle(ctx, &engine.Request{ID: newUUID(), Op: engine.OpUpdate, Namespace: c.at.NamespacePath, Path: c.at.Mount.Path + hookPath, Raw: raw})
 	}
 	return err
 }
