@@ -1,9 +1,12 @@
 package kmip
 
 import (
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Bounds on connections, where the configuration says nothing else.
@@ -13,7 +16,45 @@ const (
 	maxOfAddress    = 2_500 // of one client's address; of IPv6, of its network /64
 	maxHandshakes   = 512   // under way at a time, of a mount
 	maxHandshakesBy = 64    // ... of one address
+
+	smallMessage = 64 << 10 // bytes, up to which a message is served whatever else is
+	largeAtOnce  = 4        // messages of more bytes
 )
+
+// turn waits until a message of some bytes may be taken apart and served; over must be called after
+// that. Taken apart, a message takes up to five times its bytes: of large ones that are there, all but
+// a few wait. ok is false when too much time has passed, or the server ends.
+func (v *server) turn(size int) (over func(), ok bool) {
+	if size <= smallMessage {
+		return func() {}, true
+	}
+	patience := time.NewTimer(messageTime)
+	defer patience.Stop()
+	select {
+	case v.large <- struct{}{}:
+		return func() { <-v.large }, true
+	case <-patience.C:
+	case <-v.ctx.Done():
+	}
+	return nil, false
+}
+
+// guarded serves a connection, which a panic ends: a mistake of ours must not end the others'.
+func (v *server) guarded(serve func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			v.panicked(r)
+		}
+	}()
+	serve()
+}
+
+// panicked logs a panic, and returns by what it is found in the log.
+func (v *server) panicked(r any) (id string) {
+	id = newUUID()
+	v.host.Log().Error("a request ended in a panic", "id", id, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	return id
+}
 
 // addressOf is what the bound by address counts by.
 func addressOf(a netip.AddrPort) string {

@@ -134,8 +134,13 @@ func (w *webConn) one(begun bool) bool {
 	return answer != nil && w.write(200, "OK", kind, answer, goOn) && goOn
 }
 
-// answer serves a message in one of the encodings.
+// answer serves a message in one of the encodings; out is nil where there is nothing to say.
 func (w *webConn) answer(kind string, body []byte) (out []byte, goOn bool) {
+	over, ok := w.v.turn(len(body))
+	if !ok {
+		return nil, false
+	}
+	defer over()
 	if kind == typeTTLV {
 		if len(body) < ttlv.HeaderBytes {
 			body = make([]byte, ttlv.HeaderBytes)

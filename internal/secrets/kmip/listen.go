@@ -7,11 +7,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,7 +39,8 @@ type servers struct {
 	meters *meters
 	census census
 	// Of messages by the API:
-	limits  throttle // of mounts that do not listen
+	limits  throttle      // of mounts that do not listen
+	large   chan struct{} // see server.large
 	decided decided
 	hooking *bounded.Places // where webhooks are asked, by id of the mount
 	hookFor time.Duration   // for all of a request to one
@@ -58,7 +57,7 @@ type servers struct {
 
 func newServers(e *Engine) *servers {
 	return &servers{
-		engine: e, meters: &meters{}, hooking: bounded.NewPlaces(hooksOfMount, hooksAtOnce), hookFor: hookTime, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
+		large: make(chan struct{}, largeAtOnce), engine: e, meters: &meters{}, hooking: bounded.NewPlaces(hooksOfMount, hooksAtOnce), hookFor: hookTime, syncs: make(chan chan struct{}), pokes: make(chan struct{}, 1), byMount: map[string]*server{}, begun: make(chan struct{}),
 	}
 }
 
@@ -263,7 +262,7 @@ func (s *servers) of(mount string, host engine.Host) *server {
 	v := s.byMount[mount]
 	if v == nil {
 		v = &server{
-			host: host, engine: s.engine, meters: s.meters, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]*opened{},
+			large: s.large, host: host, engine: s.engine, meters: s.meters, poke: s.poke, gate: newGate(), recheck: make(chan struct{}, 1), sockets: map[string]*opened{},
 			conns: map[*connection]struct{}{}, byAddress: map[string]int{}, byRole: map[string]int{},
 		}
 		v.ctx, v.cancel = context.WithCancel(context.Background())
@@ -291,7 +290,8 @@ type server struct {
 	traces     traces
 	limits     throttle
 	hooks      hookTurns
-	noted      bool // who tidies has found no names to note
+	large      chan struct{} // holds one for each large message that is served, of all mounts
+	noted      bool          // who tidies has found no names to note
 	work       sync.WaitGroup
 
 	mu        sync.Mutex
@@ -491,7 +491,7 @@ func (v *server) accept(l *opened) {
 					return
 				}
 			}
-			v.serve(conn, c, now.tls)
+			v.guarded(func() { v.serve(conn, c, now.tls) })
 		})
 	}
 }
@@ -587,7 +587,12 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 			}
 			return
 		}
+		over, ok := v.turn(len(message))
+		if !ok {
+			return
+		}
 		answer, goOn := v.answer(message, &state, remote, conn)
+		over()
 		if answer == nil || !in.write(answer) || !goOn {
 			return
 		}
@@ -607,10 +612,8 @@ func (v *server) write(c net.Conn, answer []byte) bool {
 func (v *server) answer(raw []byte, state *tls.ConnectionState, remote netip.AddrPort, conn *connection) (answer []byte, goOn bool) {
 	now := time.Now()
 	defer func() {
-		if r := recover(); r != nil { // a mistake of ours must not end the others' connections
-			id := newUUID()
-			v.host.Log().Error("a request ended in a panic", "id", id, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			answer, goOn = failure(version{1, 0}, ttlv.ResultReasonGeneralFailure, "the server could not answer; its log has the request "+id, now), false
+		if r := recover(); r != nil {
+			answer, goOn = failure(version{1, 0}, ttlv.ResultReasonGeneralFailure, "the server could not answer; its log has the request "+v.panicked(r), now), false
 		}
 	}()
 	at := v.at.Load()

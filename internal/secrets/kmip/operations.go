@@ -97,7 +97,7 @@ func enum(n *ttlv.Node, tag ttlv.Tag) (uint32, error) {
 	if c == nil {
 		return 0, nil
 	}
-	if c.Type != ttlv.Enumeration {
+	if c.Type != ttlv.Enumeration || c.Int == 0 { // none has a value 0
 		return 0, invalid("%s is an enumeration", tag)
 	}
 	return uint32(c.Int), nil
