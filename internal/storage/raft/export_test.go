@@ -26,3 +26,15 @@ func (s *Store) Stall() (resume func()) {
 	s.mode.Lock()
 	return s.mode.Unlock
 }
+
+// Forget has the log of a node that is stopped begin with an entry that is not the one behind the state.
+func (s *Store) Forget(state, first uint64) error {
+	begin, err := s.logs.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if err := s.logs.DeleteRange(begin, state); err != nil {
+		return err
+	}
+	return s.logs.StoreLog(&raft.Log{Index: first, Term: 9, Type: raft.LogNoop})
+}

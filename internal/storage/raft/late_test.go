@@ -12,6 +12,7 @@ import (
 
 	hraft "github.com/hashicorp/raft"
 
+	"arca/internal/errs"
 	"arca/internal/storage/raft"
 )
 
@@ -156,6 +157,32 @@ func TestAnswerLostAfterSnapshot(t *testing.T) {
 		c.check(120, 120)
 		if n := len(w.snapshots()) - before; n > 2 {
 			t.Errorf("the state was sent %d times", n)
+		}
+	})
+}
+
+// TestGapBehindState has a log lack what follows the state: the node says so, and the process goes on.
+func TestGapBehindState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMember(t, "one", raft.Config{})
+		defer m.close()
+		m.start(true)
+		for !m.leads.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		for range 5 {
+			if _, err := increment(t.Context(), m.db); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.store.Stop()
+		at := m.store.Applied()
+		if err := m.store.Forget(at, at+3); err != nil {
+			t.Fatal(err)
+		}
+		_, transport := hraft.NewInmemTransport("one")
+		if err := m.store.Start(raft.StartOptions{Transport: transport}); !errs.Is(err, errs.Failed) {
+			t.Errorf("it started: %v", err)
 		}
 	})
 }

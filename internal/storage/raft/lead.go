@@ -216,7 +216,7 @@ func (s *Store) alone(r *running) bool {
 }
 
 // mendLog removes a log that ends before the state, or contradicts it: a crash came between a snapshot and the end of the
-// log that it replaces.
+// log that it replaces. One that begins behind the state, and not with the entry after it, cannot be mended: raft would end the process.
 func (s *Store) mendLog() error {
 	first, err := s.logs.FirstIndex()
 	if err != nil {
@@ -227,6 +227,10 @@ func (s *Store) mendLog() error {
 		return errs.New(errs.Unavailable, "read the raft log: %w", err)
 	}
 	at := s.position()
+	if last > 0 && first > at.index+1 {
+		return errs.New(errs.Failed, "the raft log begins with entry %d, and the state ends with entry %d: what lies between is lost here; remove the node from the cluster "+
+			"(operator raft remove-peer), empty its storage folder, and join it anew", first, at.index)
+	}
 	if last == 0 || at.index == 0 || at.index < first {
 		return nil
 	}
