@@ -205,17 +205,29 @@ func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err := f.broken.get(); err != nil {
 		return nil, err
 	}
-	return own{f.Store}, nil
+	return &own{s: f.Store, of: f.state.Load()}, nil
 }
 
-// own is the snapshot that raft takes to shorten its log: all that it needs is that the state is on the disk.
-type own struct{ s *Store }
+// own is the snapshot that raft takes to shorten its log: all that it needs is that the state is on the disk. From Persist to Release no other
+// state takes the place of this one: raft would go on from where this one ended.
+type own struct {
+	s    *Store
+	of   *state
+	held bool // the Store's shortening
+}
+
+var errReplaced = errs.New(errs.Conflict, "raft: another state has taken the place of the one behind which the log was to be shortened")
 
 // Persist implements raft.FSMSnapshot.
-func (o own) Persist(to raft.SnapshotSink) error {
+func (o *own) Persist(to raft.SnapshotSink) error {
 	in, ok := to.(*incoming)
 	if !ok {
 		return errs.New(errs.Internal, "raft: a snapshot for another store")
+	}
+	o.s.shortening.Lock()
+	o.held = true
+	if o.s.state.Load() != o.of {
+		return errors.Join(errReplaced, to.Cancel())
 	}
 	err := o.s.settle(in.at)
 	if err != nil {
@@ -224,8 +236,13 @@ func (o own) Persist(to raft.SnapshotSink) error {
 	return to.Close()
 }
 
-// Release implements raft.FSMSnapshot.
-func (own) Release() {}
+// Release implements raft.FSMSnapshot. Raft calls it when it has taken note of the snapshot, or has not.
+func (o *own) Release() {
+	if o.held {
+		o.held = false
+		o.s.shortening.Unlock()
+	}
+}
 
 // settle makes the state durable up to at. What lies between the state and at are raft's own entries, that leave no trace
 // in it.
@@ -262,6 +279,8 @@ func (f fsm) Restore(from io.ReadCloser) error {
 	if err := f.broken.get(); err != nil {
 		return err
 	}
+	f.shortening.Lock()
+	defer f.shortening.Unlock()
 	f.mode.Lock()
 	defer f.mode.Unlock()
 	f.followLocked()

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/errs"
@@ -81,17 +84,22 @@ func wired(t *testing.T) (c *cluster, w *wire) {
 		}
 		c.members = append(c.members, m)
 	}
+	c.gather()
+	c.connect(func(a, b int) bool { return a != 2 && b != 2 })
+	c.write(100)
+	return c, w
+}
+
+// gather has the first node lead, and all others be members with votes.
+func (c *cluster) gather() {
 	c.connect(func(int, int) bool { return true })
 	l := c.leader()
 	for _, m := range c.members[1:] {
 		if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 	}
 	time.Sleep(time.Second)
-	c.connect(func(a, b int) bool { return a != 2 && b != 2 })
-	c.write(100)
-	return c, w
 }
 
 // write has the first node, which leads, write so often.
@@ -184,5 +192,73 @@ func TestGapBehindState(t *testing.T) {
 		if err := m.store.Start(raft.StartOptions{Transport: transport}); !errs.Is(err, errs.Failed) {
 			t.Errorf("it started: %v", err)
 		}
+	})
+}
+
+// A slowFS takes its time to read a snapshot that was uploaded.
+type slowFS struct {
+	vfs.FS
+	reads time.Duration
+}
+
+// Open implements vfs.FS.
+func (s slowFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := s.FS.Open(name, opts...)
+	if err == nil && strings.Contains(name, "upload") {
+		return slowFile{f, s.reads}, nil
+	}
+	return f, err
+}
+
+type slowFile struct {
+	vfs.File
+	reads time.Duration
+}
+
+// Read implements io.Reader.
+func (f slowFile) Read(p []byte) (int, error) {
+	time.Sleep(f.reads)
+	return f.File.Read(p)
+}
+
+// TestShortenedDuringRestore has raft be about to shorten the log while a snapshot is restored: it goes on from the restored state.
+func TestShortenedDuringRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t}
+		defer c.close()
+		for i := range 3 {
+			m := newMember(t, fmt.Sprint("node", i), raft.Config{}.WithFS(slowFS{vfs.NewMem(), time.Second}))
+			m.start(i == 0)
+			c.members = append(c.members, m)
+		}
+		c.gather()
+		l := c.members[0]
+		c.write(20)
+		var file bytes.Buffer
+		if err := l.store.WriteArchive(&file, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+			t.Fatal(err)
+		}
+		archive, err := l.store.ReadArchive(&file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.write(5)
+		var shortened hraft.SnapshotFuture
+		var both sync.WaitGroup
+		both.Go(func() {
+			time.Sleep(time.Second / 2)
+			shortened = l.store.Raft().Snapshot()
+			t.Log("shorten the log:", shortened.Error())
+		})
+		if err := l.store.Restore(archive); err != nil {
+			t.Error(err)
+		}
+		both.Wait()
+		if err := archive.Close(); err != nil {
+			t.Error(err)
+		}
+		c.leader()
+		c.write(5)
+		c.check(25, 25)
 	})
 }

@@ -116,7 +116,8 @@ type Store struct {
 	mode    sync.Mutex
 	leading atomic.Pointer[leadership] // nil while following
 
-	writing sync.Mutex // held while state, at and peers change together
+	writing    sync.Mutex // held while state, at and peers change together
+	shortening sync.Mutex // held while raft takes note of how far the state is durable, and while another takes its place; taken before mode
 
 	mu       sync.Mutex
 	at       position
