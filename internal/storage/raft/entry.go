@@ -29,7 +29,7 @@ type proposal struct {
 const (
 	entryVersion    = 1
 	entryHeader     = 1 + 3*8
-	maxEntryBytes   = 60 << 20 // below what raft-wal takes
+	maxEntryBytes   = 60 << 20 // what one entry of the log may take in memory
 	errEntryTooLong = "one write has %d bytes, and the raft log takes at most %d in one entry"
 )
 

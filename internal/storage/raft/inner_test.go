@@ -333,38 +333,6 @@ func TestFreshAfterSettle(t *testing.T) {
 	}
 }
 
-// TestLogCutShort opens a log again whose last entries were taken back, as those that a leader had not brought to most nodes: what stands before
-// them can be read.
-func TestLogCutShort(t *testing.T) {
-	t.Parallel()
-	cfg := Config{Dir: t.TempDir(), NodeID: "node1"}
-	const kept, all = 7, 10
-	for round := range uint64(3) {
-		s, err := Open(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := uint64(1); i <= round*kept; i++ {
-			var log raft.Log
-			if err := s.logs.GetLog(i, &log); err != nil || log.Index != i {
-				t.Fatalf("round %d: entry %d: %v", round, i, err)
-			}
-		}
-		first := round*kept + 1
-		for i := first; i < first+all; i++ {
-			if err := s.logs.StoreLog(&raft.Log{Index: i, Term: 1, Data: []byte{byte(i)}}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.logs.DeleteRange(first+kept, first+all-1); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestDoubt opens a store again that has restored a snapshot: it knows that it does not know whether others have, until something is written.
 func TestDoubt(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,7 @@
 // Package raft is the replicated storage.Backend: every Apply is one entry of a log that hashicorp/raft keeps the same on
 // all nodes, and is acknowledged when most of them have it on their disks.
 //
-// The log (raft-wal) is the only thing that is synced. The state machine is an unsynced Pebble store: the position in the
+// The log (package wal) is the only thing that is synced. The state machine is an unsynced Pebble store: the position in the
 // log is written with each batch, so that after a crash the state is that after some entry, and the log is replayed from
 // there. It is its own snapshot: the log is shortened once the state is on the disk, and a node that is too far behind
 // gets the files of a checkpoint.
@@ -21,22 +21,17 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/metadb"
-	"github.com/hashicorp/raft-wal/segment"
-	"github.com/hashicorp/raft-wal/types"
 
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/clock"
+	"arca/internal/storage/raft/wal"
 )
 
 // Config of a Store.
@@ -54,8 +49,7 @@ type Config struct {
 
 	Clock *clock.Clock // by which leases are measured; nil is the machine's
 
-	fs       vfs.FS    // instead of the memory, for tests of what a disk does
-	segments types.VFS // instead of the file system below the log, likewise
+	fs vfs.FS // instead of the memory or the operating system's, for tests of what a disk does
 }
 
 // Timers, at a multiplier of 1.
@@ -79,7 +73,6 @@ const (
 	defaultThreshold = 8192
 	defaultInterval  = 2 * time.Minute
 	maxAppend        = 64
-	segmentBytes     = 16 << 20
 	enqueueTimeout   = time.Second
 )
 
@@ -168,10 +161,11 @@ func Open(cfg Config) (*Store, error) {
 	s.by = binary.BigEndian.Uint64(by[:])
 	if cfg.Memory {
 		s.fs, s.cfg.Dir = vfs.NewMem(), "arca"
-		if cfg.fs != nil {
-			s.fs = cfg.fs
-		}
-	} else if cfg.Dir == "" {
+	}
+	if cfg.fs != nil {
+		s.fs = cfg.fs
+	}
+	if s.cfg.Dir == "" {
 		return nil, errs.New(errs.Invalid, "raft storage needs a path to a folder")
 	}
 	if err := s.openState(); err != nil {
@@ -193,35 +187,22 @@ func setDefault(v *uint64, d uint64) {
 
 // openLog opens the log after the state, whose lock keeps other processes away.
 func (s *Store) openLog() error {
-	if s.cfg.Memory {
-		mem := raft.NewInmemStore()
-		s.logs, s.stable = newLogStore(mem, false), mem
-		return nil
+	dir := s.fs.PathJoin(s.cfg.Dir, walDir)
+	if !s.cfg.Memory {
+		if err := s.importLog(dir); err != nil {
+			return err
+		}
 	}
-	dir := filepath.Join(s.cfg.Dir, walDir)
-	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
-		return errs.New(errs.Unavailable, "create the folder of the raft log %q: %w", dir, err)
-	}
-	meta := &metadb.BoltMetaDB{}
-	below := s.cfg.segments
-	if below == nil {
-		below = fs.New()
-	}
-	from := segment.NewFiler(dir, segments{below})
-	if err := finishSegment(dir, meta, from, below); isFull(err) { // the log can be read, and says at the first entry if it takes none
-		s.log.Warn("a full disk: the raft log could not be put in order, which is done at the next start", "error", err)
-	} else if err != nil {
-		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
-	}
-	files := &filer{SegmentFiler: from, stuck: s.leave}
-	w, err := wal.Open(dir, wal.WithLogger(NewLogger(s.log)), wal.WithSegmentSize(segmentBytes), wal.WithMetaStore(meta), wal.WithSegmentFiler(files))
+	log, err := wal.Open(wal.Config{FS: s.fs, Dir: dir, Log: s.log, Lost: s.leave})
 	if err != nil {
-		return errors.Join(errs.New(errs.Unavailable, "open the raft log %q: %w", dir, err), meta.Close())
+		return err
 	}
-	s.logs, s.stable = newLogStore(w, true), w
-	files.open.Store(true)
-	s.logs.lost, s.logs.stuck, s.logs.applied = files.err, s.leave, func() uint64 { return s.position().index }
-	s.closers = []io.Closer{w, meta} // the log does not close its own description
+	votes, err := wal.OpenVotes(s.fs, dir, log.Fresh())
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
+	s.logs, s.stable = &logStore{Log: log, applied: func() uint64 { return s.position().index }}, votes
+	s.closers = []io.Closer{log, votes}
 	return nil
 }
 
@@ -247,6 +228,7 @@ func (e events) peers() {
 // Close stops the store and closes it. Snapshots and iterators must be closed before.
 func (s *Store) Close() error {
 	s.Stop()
+	s.snaps.discard()
 	var err error
 	for _, c := range s.closers {
 		err = errors.Join(err, c.Close())
@@ -336,18 +318,13 @@ func (s *Store) HasPeers() bool {
 
 // A logStore tells when entries have come, and has the newest in memory: they are read soon, to be sent and to be applied.
 type logStore struct {
-	raft.LogStore
-	monotonic bool
+	*wal.Log
+	applied func() uint64 // the newest entry that the state has
 
 	mu     sync.Mutex
 	stored chan struct{} // closed when entries have come; nil if nobody waits
 	recent []*raft.Log   // one after the other
 	bytes  int           // of recent
-
-	cut     atomic.Bool   // its last entries were removed, and none has come in their place
-	applied func() uint64 // the newest entry that the state has; nil if it is not known
-	lost    func() error  // why it must take nothing more; nil if it is not known
-	stuck   func(error)   // is told when raft believes in entries that are not there, or the log takes nothing more; nil for nobody
 }
 
 // Bounds of what a logStore has in memory.
@@ -355,13 +332,6 @@ const (
 	recentEntries = 512
 	recentBytes   = 2 << 20
 )
-
-func newLogStore(to raft.LogStore, monotonic bool) *logStore {
-	return &logStore{LogStore: to, monotonic: monotonic}
-}
-
-// IsMonotonic implements raft.MonotonicLogStore.
-func (l *logStore) IsMonotonic() bool { return l.monotonic }
 
 // GetLog implements raft.LogStore.
 func (l *logStore) GetLog(index uint64, log *raft.Log) error {
@@ -374,54 +344,29 @@ func (l *logStore) GetLog(index uint64, log *raft.Log) error {
 		}
 	}
 	l.mu.Unlock()
-	return l.LogStore.GetLog(index, log)
+	return l.Log.GetLog(index, log)
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. Entries that the state has not are removed because a leader has others in their place: should these not be
+// stored, raft goes on believing in the old ones, which must be there then.
 func (l *logStore) DeleteRange(first, last uint64) error {
 	l.mu.Lock()
 	l.recent, l.bytes = nil, 0
 	l.mu.Unlock()
-	begin, err := l.FirstIndex()
-	if err == nil {
-		err = l.LogStore.DeleteRange(first, last)
+	if first > l.applied() {
+		return l.Truncate(first)
 	}
-	if err == nil && (first > begin || l.applied != nil && first > l.applied()) { // else it is the beginning, which the state has
-		l.cut.Store(true)
-	}
-	return err
+	return l.Log.DeleteRange(first, last)
 }
 
 // StoreLog implements raft.LogStore.
 func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
 
-// dead says why the log must take nothing more, if it must not.
-func (l *logStore) dead() error {
-	if l.lost == nil {
-		return nil
-	}
-	return l.lost()
-}
-
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
-	err := l.dead()
-	if err == nil {
-		if err = l.LogStore.StoreLogs(logs); err == nil {
-			err = l.dead() // since: then they may be where nobody reads them again
-		}
-	}
-	if err != nil {
-		switch {
-		case l.stuck == nil:
-		case l.cut.Load():
-			l.stuck(errs.New(errs.Unavailable, "the raft log could not be written where its end was removed: %w", err))
-		case errors.Is(err, types.ErrSealed): // the next segment could not be begun, and is not tried again
-			l.stuck(errs.New(errs.Unavailable, "the raft log takes nothing more, as its next segment could not be begun (see its error in the log): %w", err))
-		}
+	if err := l.Log.StoreLogs(logs); err != nil {
 		return err
 	}
-	l.cut.Store(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, log := range logs {

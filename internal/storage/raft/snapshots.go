@@ -173,16 +173,27 @@ func (in *incoming) Close() error {
 	sn := in.store.snaps
 	sn.mu.Lock()
 	defer sn.mu.Unlock()
-	if sn.received != nil {
-		sn.received.discard() // its place is needed
-		sn.received = nil
-	}
+	sn.discardLocked() // its place is needed
 	r, err := in.open()
 	if err != nil {
 		return errors.Join(err, in.store.fs.RemoveAll(in.dir()))
 	}
 	sn.received = r
 	return nil
+}
+
+// discard closes a snapshot that was received and has not become the state.
+func (sn *snapshots) discard() {
+	sn.mu.Lock()
+	defer sn.mu.Unlock()
+	sn.discardLocked()
+}
+
+func (sn *snapshots) discardLocked() {
+	if sn.received != nil {
+		sn.received.discard()
+		sn.received = nil
+	}
 }
 
 // open opens what was received as the next state.

@@ -54,7 +54,7 @@ const (
 	currentName = "current"
 	incomingDir = "incoming"
 	outgoingDir = "outgoing-"
-	walDir      = "log"
+	walDir      = "wal"
 )
 
 const writeCategory = vfs.WriteCategoryUnspecified

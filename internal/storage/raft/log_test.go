@@ -1,0 +1,213 @@
+package raft
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/hashicorp/raft"
+	old "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
+)
+
+func entryOf(index, term uint64) *raft.Log {
+	return &raft.Log{Index: index, Term: term, Data: bytes.Repeat([]byte{byte(index), byte(term)}, 1000)}
+}
+
+func wantEntries(t *testing.T, s *Store, first uint64, terms ...uint64) {
+	t.Helper()
+	if n, err := s.logs.FirstIndex(); err != nil || n != first {
+		t.Errorf("the log begins with entry %d, %v", n, err)
+	}
+	if n, err := s.logs.LastIndex(); err != nil || n != first+uint64(len(terms))-1 {
+		t.Errorf("the log leads up to entry %d, %v", n, err)
+	}
+	for i, term := range terms {
+		want := entryOf(first+uint64(i), term)
+		var got raft.Log
+		if err := s.logs.GetLog(want.Index, &got); err != nil || got.Index != want.Index || got.Term != term || !bytes.Equal(got.Data, want.Data) {
+			t.Errorf("entry %d is of term %d, %v", got.Index, got.Term, err)
+		}
+	}
+}
+
+// oldLog makes a log as versions of before had it, which begins with entry 3.
+func oldLog(t *testing.T, dir string, last uint64) {
+	t.Helper()
+	path := filepath.Join(dir, oldLogDir)
+	if err := vfs.Default.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	meta := &metadb.BoltMetaDB{}
+	w, err := old.Open(path, old.WithMetaStore(meta), old.WithSegmentSize(64<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(1); i <= last; i++ {
+		if err := w.StoreLog(entryOf(i, 7)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.DeleteRange(1, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.SetUint64([]byte("CurrentTerm"), 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Set([]byte("LastVoteCand"), []byte("node2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := meta.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestImportLog takes over the log of a version of before: as a whole, or, where there is no room, later.
+func TestImportLog(t *testing.T) {
+	t.Parallel()
+	const last = 1500
+	dir := t.TempDir()
+	oldLog(t, dir, last)
+	var full atomic.Bool
+	writes := 0
+	cfg := Config{Dir: dir, NodeID: "node1", fs: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && strings.Contains(op.Path, walDir) && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpRemoveAll {
+			if writes++; writes > 8 {
+				return syscall.ENOSPC
+			}
+		}
+		return nil
+	}))}
+	full.Store(true)
+	if s, err := Open(cfg); err == nil {
+		t.Fatal("taken over without room")
+	} else if s != nil || !errs.Is(err, errs.Unavailable) {
+		t.Error(err)
+	}
+	full.Store(false)
+	for range 2 { // and once more, from where it was taken to
+		s, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		terms := bytes.Repeat([]byte{7}, last-2)
+		want := make([]uint64, len(terms))
+		for i := range want {
+			want[i] = 7
+		}
+		wantEntries(t, s, 3, want...)
+		if term, err := s.stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 7 {
+			t.Errorf("the term is %d, %v", term, err)
+		}
+		if vote, err := s.stable.Get([]byte("LastVoteCand")); err != nil || string(vote) != "node2" {
+			t.Errorf("the vote was for %q, %v", vote, err)
+		}
+		if _, err := vfs.Default.Stat(filepath.Join(dir, oldLogDir)); err == nil {
+			t.Error("the old log is still there")
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCutFails has a leader's entries not be stored in the place of others: these are still there, as raft believes, or the node leaves the cluster.
+func TestCutFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first, applied uint64
+		fails          int32 // how many writes
+		left           bool
+	}{
+		"undone":                 {4, 3, 1, false},
+		"undone, of all":         {1, 0, 1, false},
+		"another segment begins": {4, 3, 2, false},
+		"nothing can be written": {4, 3, 1000, true},
+		"nothing, of all":        {1, 0, 1000, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ill atomic.Int32
+			cfg := Config{Dir: t.TempDir(), NodeID: "node1", fs: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind == errorfs.OpFileWriteAt && strings.Contains(op.Path, walDir) && ill.Add(-1) >= 0 {
+					return syscall.EIO
+				}
+				return nil
+			}))}
+			s, err := Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range uint64(5) {
+				if err := s.logs.StoreLog(entryOf(i+1, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.logs.applied = func() uint64 { return c.applied }
+			ill.Store(c.fails)
+			if err := s.logs.DeleteRange(c.first, 5); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.logs.StoreLog(entryOf(c.first, 2)); err == nil {
+				t.Fatal("an entry is stored that cannot be written")
+			}
+			if left := s.Err() != nil; left != c.left {
+				t.Errorf("the node has left: %v", s.Err())
+			}
+			wantEntries(t, s, 1, 1, 1, 1, 1, 1)
+			ill.Store(0)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = Open(cfg); err != nil {
+				t.Fatal(err)
+			}
+			wantEntries(t, s, 1, 1, 1, 1, 1, 1)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestEntriesMissing starts a node whose log begins behind what the state has.
+func TestEntriesMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openAlone(t, dir, false)
+	for i := range 3 {
+		if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: fmt.Sprint(i), Value: []byte("v")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Stop()
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.logs.Log.DeleteRange(1, last); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.logs.StoreLog(entryOf(last+5, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_, transport := raft.NewInmemTransport("node1")
+	if err := s.Start(StartOptions{Transport: transport}); !errs.Is(err, errs.Failed) {
+		t.Errorf("it starts: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,199 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+)
+
+// Votes is a raft.StableStore: the node's term and vote. It is a file of two places, which are written in turns, each with all values: what a
+// crash has torn is not the one that was there before. The file never grows, so that a full disk keeps no node from voting. It is safe for
+// concurrent use.
+type Votes struct {
+	file vfs.File
+
+	mu     sync.Mutex
+	values map[string][]byte
+	number uint64 // of the newest place
+	closed bool
+}
+
+var _ raft.StableStore = (*Votes)(nil)
+
+const (
+	votesName = "votes"
+	// A place has a checksum (4), the length of its values (4), its number (8), and its values: the lengths of a key and a value (2 each), and both.
+	placeBytes = 4096
+	placeHead  = 16
+)
+
+// OpenVotes opens the votes in a folder. Where there are none they are made, if fresh says that the node has never voted: one that has forgotten its
+// vote could give another.
+func OpenVotes(fs vfs.FS, dir string, fresh bool) (*Votes, error) {
+	path := fs.PathJoin(dir, votesName)
+	if _, err := fs.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if !fresh {
+			return nil, errs.New(errs.Invalid, "the file %q is not there, in which the node has its votes: give it back, or remove the node's folder and let it join anew", path)
+		}
+		if err := makeVotes(fs, dir, path); err != nil {
+			return nil, errs.New(errs.Unavailable, "make %q: %w", path, err)
+		}
+	}
+	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "open %q: %w", path, err)
+	}
+	v := &Votes{file: f}
+	if err = v.load(path); err == nil {
+		// A process that was killed may have left what it had not synced: raft goes by it from now on.
+		if err = f.Sync(); err != nil {
+			err = errs.New(errs.Unavailable, "sync %q: %w", path, err)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return v, nil
+}
+
+func makeVotes(fs vfs.FS, dir, path string) error {
+	f, err := fs.Create(path+".tmp", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(encodePlace(1, nil), make([]byte, placeBytes)...))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	return syncDir(fs, dir)
+}
+
+func (v *Votes) load(path string) error {
+	b := make([]byte, 2*placeBytes)
+	if _, err := v.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return errs.New(errs.Unavailable, "read %q: %w", path, err)
+	}
+	for place := range 2 {
+		number, values, is := decodePlace(b[place*placeBytes:][:placeBytes])
+		if is && number > v.number && place == placeOf(number) {
+			v.number, v.values = number, values
+		}
+	}
+	if v.number == 0 {
+		return errs.New(errs.Invalid, "the file %q is damaged, in which the node has its votes: remove the node's folder and let it join anew", path)
+	}
+	return nil
+}
+
+// placeOf is where the values of a number are.
+func placeOf(number uint64) int { return int((number - 1) % 2) }
+
+// encodePlace returns a whole place; nil where the values do not fit.
+func encodePlace(number uint64, values map[string][]byte) []byte {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 8, placeBytes), number)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if len(b)+4+len(key)+len(values[key]) > placeBytes {
+			return nil
+		}
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(key)))
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(values[key])))
+		b = append(append(b, key...), values[key]...)
+	}
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-placeHead))
+	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+	return b[:placeBytes]
+}
+
+// decodePlace returns false where b holds no place.
+func decodePlace(b []byte) (number uint64, values map[string][]byte, is bool) {
+	length := int64(binary.LittleEndian.Uint32(b[4:]))
+	if length > placeBytes-placeHead || crc32.Checksum(b[4:placeHead+length], castagnoli) != binary.LittleEndian.Uint32(b) {
+		return 0, nil, false
+	}
+	values = map[string][]byte{}
+	rest := b[placeHead : placeHead+length]
+	for len(rest) > 0 {
+		if len(rest) < 4 {
+			return 0, nil, false
+		}
+		k, n := int(binary.LittleEndian.Uint16(rest)), int(binary.LittleEndian.Uint16(rest[2:]))
+		if rest = rest[4:]; k+n > len(rest) {
+			return 0, nil, false
+		}
+		values[string(rest[:k])] = rest[k : k+n : k+n]
+		rest = rest[k+n:]
+	}
+	return binary.LittleEndian.Uint64(b[8:]), values, true
+}
+
+// Set implements raft.StableStore: the value is durable then. Where it fails the old one is there still, until the process ends.
+func (v *Votes) Set(key, value []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return errClosed
+	}
+	values := maps.Clone(v.values)
+	values[string(key)] = slices.Clone(value)
+	b := encodePlace(v.number+1, values)
+	if b == nil {
+		return errs.New(errs.TooLarge, "raft's votes do not fit into %d bytes", placeBytes)
+	}
+	_, err := v.file.WriteAt(b, int64(placeOf(v.number+1))*placeBytes)
+	if err == nil {
+		err = v.file.SyncData()
+	}
+	if err != nil {
+		return errs.New(errs.Unavailable, "write the node's vote: %w", err)
+	}
+	v.number, v.values = v.number+1, values
+	return nil
+}
+
+// Get implements raft.StableStore: nil where there is no value.
+func (v *Votes) Get(key []byte) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.values[string(key)]), nil
+}
+
+// SetUint64 implements raft.StableStore.
+func (v *Votes) SetUint64(key []byte, value uint64) error {
+	return v.Set(key, binary.LittleEndian.AppendUint64(nil, value))
+}
+
+// GetUint64 implements raft.StableStore: 0 where there is no value.
+func (v *Votes) GetUint64(key []byte) (uint64, error) {
+	b, err := v.Get(key)
+	if err != nil || len(b) == 0 {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, errs.New(errs.Internal, "raft's value %q is no number", key)
+	}
+	return binary.LittleEndian.Uint64(b), nil
+}
+
+// Close closes the file, after which nothing can be set.
+func (v *Votes) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	return v.file.Close()
+}

@@ -1,0 +1,121 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"arca/internal/errs"
+)
+
+// TestVotes sets values through faults of the disk and crashes: what was acknowledged is there, or what was set after it.
+func TestVotes(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		disk, rate := vfs.NewCrashableMem(), 0
+		open := func() *Votes {
+			v, err := OpenVotes(faulty{disk, rng, &rate}, "", seed%2 == 0)
+			if err != nil && rate > 0 {
+				rate = 0
+				v, err = OpenVotes(faulty{disk, rng, &rate}, "", true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		if _, err := OpenVotes(disk, "", false); !errs.Is(err, errs.Invalid) {
+			t.Fatalf("a vote that is not there: %v", err)
+		}
+		if _, err := OpenVotes(disk, "", true); err != nil {
+			t.Fatal(err)
+		}
+		v := open()
+		want, tried := map[string][]byte{}, map[string][][]byte{}
+		for i := range 100 {
+			switch rng.IntN(10) {
+			case 0:
+				disk = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng})
+				v = open()
+			case 1:
+				v = open()
+			case 2:
+				rate = []int{0, 300}[rng.IntN(2)]
+			default:
+				key, value := fmt.Sprint("key", rng.IntN(3)), fmt.Append(nil, i)
+				if err := v.Set([]byte(key), value); err != nil {
+					tried[key] = append(tried[key], value)
+				} else {
+					want[key], tried = value, map[string][][]byte{}
+				}
+			}
+			for key := range want {
+				got, err := v.Get([]byte(key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, want[key]) {
+					known := false
+					for _, some := range tried[key] {
+						known = known || bytes.Equal(got, some)
+					}
+					if !known {
+						t.Fatalf("seed %d: %s is %q, and not %q", seed, key, got, want[key])
+					}
+					want[key] = got // from now on
+				}
+			}
+		}
+	}
+}
+
+// TestVotesDamaged opens votes of which one place is damaged, and both.
+func TestVotesDamaged(t *testing.T) {
+	t.Parallel()
+	fs, cfg, _ := sample(t)
+	path := fs.PathJoin(cfg.Dir, votesName)
+	good := content(t, fs, path)
+	bad := bytes.Clone(good)
+	bad[20] ^= 1
+	bad[placeBytes+20] ^= 1
+	put(t, fs, path, bad)
+	if _, err := OpenVotes(fs, cfg.Dir, true); !errs.Is(err, errs.Invalid) {
+		t.Errorf("both places: %v", err)
+	}
+	put(t, fs, path, good[:placeBytes])
+	v, err := OpenVotes(fs, cfg.Dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if term, err := v.GetUint64([]byte("CurrentTerm")); err != nil || term != 2 {
+		t.Errorf("the term is %d, %v", term, err)
+	}
+	if err := errors.Join(v.Close(), v.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Set([]byte("k"), nil); err == nil {
+		t.Error("a value is set in votes that are closed")
+	}
+}
+
+func TestVotesFull(t *testing.T) {
+	t.Parallel()
+	v, err := OpenVotes(vfs.NewMem(), "", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Set([]byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Set([]byte("long"), make([]byte, placeBytes)); !errs.Is(err, errs.TooLarge) {
+		t.Errorf("too long a value: %v", err)
+	}
+	if got, err := v.Get([]byte("k")); err != nil || string(got) != "v" {
+		t.Errorf("k is %q, %v", got, err)
+	}
+}
