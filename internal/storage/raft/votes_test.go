@@ -271,3 +271,45 @@ func TestOwnVote(t *testing.T) {
 		}
 	})
 }
+
+// TestVoteHalfNoted has a node fail to note all of a vote: whom it voted for in the term before gets no vote for that, and not without a look at its log.
+func TestVoteHalfNoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, raft.Config{})
+		defer c.close()
+		voter := newMember(t, "voter", raft.Config{})
+		full := voter.store.LimitNotes(2) // the next term, and half of a vote
+		voter.start(false)
+		c.members = append(c.members, voter)
+		c.connect(func(int, int) bool { return true })
+		l := c.leader()
+		if err := errors.Join(l.store.Add(voter.id, voter.id), l.store.Promote(voter.id)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		_, term := l.store.Elected()
+		c.connect(func(a, b int) bool { return a != 2 && b != 2 })
+		index, _ := voter.store.Last()
+		vote := func(from *member, term, index, logTerm uint64) bool {
+			from.transport.Connect("voter", voter.transport)
+			req := hraft.RequestVoteRequest{
+				RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(from.id), Addr: []byte(from.id)},
+				Term:      term, LastLogIndex: index, LastLogTerm: logTerm, LeadershipTransfer: true,
+			}
+			var answer hraft.RequestVoteResponse
+			err := from.transport.RequestVote("voter", "voter", &req, &answer)
+			return err == nil && answer.Granted
+		}
+		a, b := c.members[0], c.members[1]
+		if !vote(a, term+1, index, term) {
+			t.Fatal("no vote for the first: this shows nothing")
+		}
+		full()
+		if vote(b, term+2, index, term) {
+			t.Fatal("a vote that cannot be noted: this shows nothing")
+		}
+		if vote(a, term+2, 0, 0) {
+			t.Error("it voted for one whose log is empty")
+		}
+	})
+}
