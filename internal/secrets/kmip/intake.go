@@ -41,6 +41,7 @@ func (in *intake) header() []byte {
 		return nil
 	}
 	n := copy(in.had, in.had[in.used:]) // of the next one
+	clear(in.had[n:])                   // of the last, which may have had a key
 	in.had, in.used, in.begun = in.had[:n], 0, false
 	if cap(in.had) > maxIntake && n <= intakeBytes {
 		in.had = append(make([]byte, 0, intakeBytes), in.had...)
@@ -91,7 +92,9 @@ func (in *intake) fill(n int) bool {
 			in.begun, in.waits = true, false
 		}
 		if len(in.had) == cap(in.had) {
-			in.had = append(make([]byte, 0, min(n, 2*len(in.had))), in.had...)
+			old := in.had
+			in.had = append(make([]byte, 0, min(n, 2*len(old))), old...)
+			clear(old)
 		}
 		if !in.more() {
 			return false
@@ -117,6 +120,12 @@ func (in *intake) write(answer []byte) bool {
 	}
 	_, err := in.c.Write(answer)
 	return err == nil
+}
+
+// reply is write, after which nothing of the answer is left: it may have had a key.
+func (in *intake) reply(answer []byte) bool {
+	defer clear(answer)
+	return in.write(answer)
 }
 
 // patience is the time that a connection's messages have to be answered, one after the other: one

@@ -74,6 +74,29 @@ func TestIntake(t *testing.T) {
 	}
 }
 
+// What was received and what was answered is not left in memory: it may have been a key.
+func TestIntakeForgets(t *testing.T) {
+	t.Parallel()
+	m := requestOf(intakeBytes)
+	in := newIntake(&pieces{left: [][]byte{m, m[:20]}}, time.Now().Add(time.Hour))
+	small := in.had[:1:intakeBytes]
+	in.header()
+	got, _ := in.message(1 << 20)
+	if !bytes.Equal(got, m) {
+		t.Fatal("another message")
+	}
+	answer := bytes.Clone(m)
+	if !in.reply(answer) || !bytes.Equal(in.c.(*pieces).sent.Bytes(), m) {
+		t.Error("another answer")
+	}
+	in.header() // of the next one, of which some has come
+	for what, b := range map[string][]byte{"the answer": answer, "the buffer": in.had[:cap(in.had)][20:], "the buffer before it grew": small[:intakeBytes]} {
+		if bytes.Contains(b, []byte{7}) {
+			t.Errorf("%s has what was sent", what)
+		}
+	}
+}
+
 // What is announced costs nothing before it comes, and what is no message is answered.
 func TestIntakeAnnounced(t *testing.T) {
 	t.Parallel()

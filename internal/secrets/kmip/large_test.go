@@ -14,9 +14,9 @@ import (
 	"arca/internal/ttlv"
 )
 
-// BenchmarkLarge is Get and Locate by name in a scope that grows: with a thousand
+// BenchmarkLarge is Get, Locate by name and Create in a scope that grows: with a thousand
 // objects, and with as many as ARCA_KMIP_OBJECTS says: any of them, and a thousand that are
-// in use, spread over all.
+// in use, spread over all. What Create makes comes on top.
 func BenchmarkLarge(b *testing.B) {
 	most, err := strconv.Atoi(os.Getenv("ARCA_KMIP_OBJECTS"))
 	if err != nil {
@@ -33,6 +33,7 @@ func BenchmarkLarge(b *testing.B) {
 	cert, _ := certificate(b, s, "kmip", "finance", "accounting", all)
 	c := dial(b, address, settings(b, s, "kmip", cert))
 	var ids []string
+	made := 0
 	grow := func(to int) {
 		began, from := time.Now(), len(ids)
 		for len(ids) < to {
@@ -64,6 +65,10 @@ func BenchmarkLarge(b *testing.B) {
 			}{
 				{"Get", func(i int) []byte { return c.message(nil, op(ttlv.OperationGet, uid(ids[i]))) }},
 				{"Locate by name", func(i int) []byte { return c.message(nil, op(ttlv.OperationLocate, name(fmt.Sprint("key-", i)))) }},
+				{"Create", func(int) []byte {
+					made++
+					return c.message(nil, op(ttlv.OperationCreate, aes(12, name(fmt.Sprint("more-", made)))...))
+				}},
 			} {
 				b.Run(fmt.Sprintf("%d of %d/%s", in.used, in.size, ask.name), func(b *testing.B) {
 					began := cpu()

@@ -593,7 +593,7 @@ func (v *server) serve(conn *connection, raw net.Conn, settings *tls.Config) {
 		}
 		answer, goOn := v.answer(message, &state, remote, conn)
 		over()
-		if answer == nil || !in.write(answer) || !goOn {
+		if answer == nil || !in.reply(answer) || !goOn {
 			return
 		}
 	}
