@@ -1,8 +1,6 @@
 package raft
 
 import (
-	"errors"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
@@ -39,40 +37,4 @@ func (s *Store) Forget(state, first uint64) error {
 		return err
 	}
 	return s.logs.StoreLog(&raft.Log{Index: first, Term: 9, Type: raft.LogNoop})
-}
-
-// LimitNotes has a store that is not started be able to write so many things about itself after on was called, as on a disk that fills up.
-func (s *Store) LimitNotes(n int) (on func()) {
-	l := &limited{StableStore: s.stable, left: -1}
-	s.stable = l
-	return func() { l.left = n }
-}
-
-type limited struct {
-	raft.StableStore
-	left int // below 0 for any number
-}
-
-var errNoRoom = errors.New("no room")
-
-func (l *limited) take() bool {
-	if l.left == 0 {
-		return false
-	}
-	l.left--
-	return true
-}
-
-func (l *limited) Set(key, v []byte) error {
-	if !l.take() {
-		return errNoRoom
-	}
-	return l.StableStore.Set(key, v)
-}
-
-func (l *limited) SetUint64(key []byte, v uint64) error {
-	if !l.take() {
-		return errNoRoom
-	}
-	return l.StableStore.SetUint64(key, v)
 }

@@ -116,7 +116,7 @@ func (s *Store) Start(o StartOptions) error {
 		}
 	}
 	var err error
-	if r.raft, err = raft.NewRaft(conf, fsm{s}, s.logs, &ballot{StableStore: s.stable}, s.snaps, r.inlet); err != nil {
+	if r.raft, err = raft.NewRaft(conf, fsm{s}, s.logs, s.stable, s.snaps, r.inlet); err != nil {
 		return errs.New(errs.Unavailable, "start raft: %w", err)
 	}
 	s.running.Store(r)

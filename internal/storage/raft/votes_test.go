@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/storage/raft"
@@ -272,13 +277,25 @@ func TestOwnVote(t *testing.T) {
 	})
 }
 
-// TestVoteHalfNoted has a node fail to note all of a vote: whom it voted for in the term before gets no vote for that, and not without a look at its log.
+// TestVoteHalfNoted has a node fail to note a vote, or all of it: whom it voted for in the term before gets no vote for that, and not without a look at its log.
 func TestVoteHalfNoted(t *testing.T) {
+	for left := 1; left < 3; left++ { // the next term, and perhaps half of a vote
+		t.Run(fmt.Sprint(left), func(t *testing.T) { testVoteHalfNoted(t, left) })
+	}
+}
+
+func testVoteHalfNoted(t *testing.T, left int) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 2, raft.Config{})
 		defer c.close()
-		voter := newMember(t, "voter", raft.Config{})
-		full := voter.store.LimitNotes(2) // the next term, and half of a vote
+		var notes atomic.Int32 // that can be written
+		notes.Store(1000)
+		voter := newMember(t, "voter", raft.Config{}.WithFS(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpFileWriteAt && strings.HasSuffix(op.Path, "/votes") && notes.Add(-1) < 0 {
+				return syscall.EIO
+			}
+			return nil
+		}))))
 		voter.start(false)
 		c.members = append(c.members, voter)
 		c.connect(func(int, int) bool { return true })
@@ -304,9 +321,12 @@ func TestVoteHalfNoted(t *testing.T) {
 		if !vote(a, term+1, index, term) {
 			t.Fatal("no vote for the first: this shows nothing")
 		}
-		full()
+		notes.Store(int32(left))
 		if vote(b, term+2, index, term) {
-			t.Fatal("a vote that cannot be noted: this shows nothing")
+			if left == 1 {
+				t.Fatal("a vote that cannot be noted: this shows nothing")
+			}
+			return // there is no half of it
 		}
 		if vote(a, term+2, 0, 0) {
 			t.Error("it voted for one whose log is empty")

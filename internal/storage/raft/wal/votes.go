@@ -19,14 +19,24 @@ import (
 // Votes is a raft.StableStore: the node's term and vote. It is a file of two places, which are written in turns, each with all values: what a
 // crash has torn is not the one that was there before. The file never grows, so that a full disk keeps no node from voting. It is safe for
 // concurrent use.
+//
+// Raft sets the term of a vote, and then to whom it was given. If only the first were written, who had the vote before would have that of the later term, too,
+// and raft would not look at its log. So the term waits for the other, and both are written at once.
 type Votes struct {
 	file vfs.File
 
 	mu     sync.Mutex
 	values map[string][]byte
 	number uint64 // of the newest place
+	term   []byte // of a vote of which the candidate is not known yet
 	closed bool
 }
+
+// Keys of raft's for its last vote.
+const (
+	voteTerm      = "LastVoteTerm"
+	voteCandidate = "LastVoteCand"
+)
 
 var _ raft.StableStore = (*Votes)(nil)
 
@@ -139,15 +149,23 @@ func decodePlace(b []byte) (number uint64, values map[string][]byte, is bool) {
 	return binary.LittleEndian.Uint64(b[8:]), values, true
 }
 
-// Set implements raft.StableStore: the value is durable then. Where it fails the old one is there still, until the process ends.
+// Set implements raft.StableStore: the value is durable then, but for the term of a vote, which waits for the candidate. Where it fails the old one is there
+// still, until the process ends.
 func (v *Votes) Set(key, value []byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.closed {
 		return errClosed
 	}
+	if string(key) == voteTerm {
+		v.term = slices.Clone(value)
+		return nil
+	}
 	values := maps.Clone(v.values)
 	values[string(key)] = slices.Clone(value)
+	if string(key) == voteCandidate && v.term != nil {
+		values[voteTerm], v.term = v.term, nil
+	}
 	b := encodePlace(v.number+1, values)
 	if b == nil {
 		return errs.New(errs.TooLarge, "raft's votes do not fit into %d bytes", placeBytes)

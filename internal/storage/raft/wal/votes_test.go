@@ -103,6 +103,35 @@ func TestVotesDamaged(t *testing.T) {
 	}
 }
 
+// TestVoteAtOnce has a write fail: of a vote there is never the term alone.
+func TestVoteAtOnce(t *testing.T) {
+	t.Parallel()
+	disk, rate, rng := vfs.NewMem(), 0, rand.New(rand.NewPCG(1, 3))
+	v, err := OpenVotes(faulty{disk, rng, &rate}, "", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for term := range uint64(100) {
+		rate = []int{0, 500}[term%2]
+		_ = v.SetUint64([]byte(voteTerm), term)                            // it says so below
+		_ = v.Set([]byte(voteCandidate), fmt.Appendf(nil, "node%d", term)) // likewise
+		for _, get := range []func() (*Votes, error){func() (*Votes, error) { return v, nil }, func() (*Votes, error) { return OpenVotes(disk, "", false) }} {
+			w, err := get()
+			if err != nil {
+				t.Fatal(err)
+			}
+			noted, err := w.GetUint64([]byte(voteTerm))
+			to, err2 := w.Get([]byte(voteCandidate))
+			if err := errors.Join(err, err2); err != nil || string(to) != fmt.Sprint("node", noted) {
+				t.Fatalf("in term %d the vote is of term %d, for %s, %v", term, noted, to, err)
+			}
+			if rate == 0 && noted != term {
+				t.Fatalf("the vote of term %d is not noted", term)
+			}
+		}
+	}
+}
+
 func TestVotesFull(t *testing.T) {
 	t.Parallel()
 	v, err := OpenVotes(vfs.NewMem(), "", true)
