@@ -235,7 +235,7 @@ func (n *Node) decode(b []byte, at, limit int) (inside, next int, err error) {
 		return 0, 0, bad("%s is longer than what it lies in", n.Tag)
 	}
 	next = inside + padded
-	return inside, next, n.value(b[inside:inside+length], length)
+	return inside, next, n.value(b[inside:inside+length:inside+length], length) // who appends to it writes into nothing else
 }
 
 func (n *Node) value(v []byte, length int) error {

@@ -144,6 +144,15 @@ func TestRoom(t *testing.T) {
 	if v := n.Get(TagBatchItem).Get(TagOperation); v.Int != int64(OperationCreate) || len(n.Children) != 2 {
 		t.Error("a neighbour has changed")
 	}
+	two, err := Decode(Struct(TagRequestMessage, Bytes(TagData, []byte("12345678")), Int(TagBatchCount, 1)).Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := two.Encode()
+	_ = append(two.Get(TagData).Bytes, encoded...)
+	if !bytes.Equal(two.Encode(), encoded) || cap(two.Get(TagData).Bytes) != 8 {
+		t.Error("what is appended to a byte string writes into its neighbour")
+	}
 	if got, err := Decode(n.Encode()); err != nil || got.Get(TagRequestHeader).Get(TagBatchCount).Int != 8 {
 		t.Errorf("what was added is not there: %v", err)
 	}
