@@ -32,6 +32,8 @@ type member struct {
 	leads     atomic.Bool
 	lag       atomic.Int64 // for how long others' answers are under way
 	busy      atomic.Bool  // others answer its heartbeats only
+	late      atomic.Bool  // some of what it sends comes late: see delaying
+	underway  sync.WaitGroup
 }
 
 // A lagging transport has answers come late.
@@ -74,12 +76,13 @@ func newMember(t *testing.T, id string, cfg raft.Config) *member {
 
 func (m *member) start(bootstrap bool) {
 	_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(m.id))
-	if err := m.store.Start(raft.StartOptions{Transport: lagging{m.transport, m}, Bootstrap: bootstrap}); err != nil {
+	if err := m.store.Start(raft.StartOptions{Transport: delaying{lagging{m.transport, m}}, Bootstrap: bootstrap}); err != nil {
 		m.t.Fatal(err)
 	}
 }
 
 func (m *member) close() {
+	m.underway.Wait()
 	m.store.Stop()
 	if err := m.db.Close(); err != nil {
 		m.t.Error(err)
@@ -256,7 +259,7 @@ func TestRestoreIsSoon(t *testing.T) {
 	})
 }
 
-// TestCluster cuts nodes off, hands leadership over, and lets clients write and read through all nodes meanwhile: no write
+// TestCluster cuts nodes off, has messages come late, hands leadership over, and lets clients write and read through all nodes meanwhile: no write
 // that was acknowledged is lost, none is done twice, and no read, at whichever node, misses one that was acknowledged
 // before it began. ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
 func TestCluster(t *testing.T) {
@@ -287,6 +290,7 @@ func torment(t *testing.T, seed uint64) {
 	}
 	var work sync.WaitGroup
 	for _, m := range c.members {
+		m.late.Store(rnd.IntN(2) == 0)
 		for range 2 {
 			work.Go(func() {
 				for ctx.Err() == nil {
@@ -324,6 +328,8 @@ func torment(t *testing.T, seed uint64) {
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 		switch rnd.IntN(6) {
 		case 5:
+			m := c.members[rnd.IntN(3)]
+			m.late.Store(!m.late.Load())
 			c.members[rnd.IntN(3)].lag.Store(int64(rnd.IntN(450)) * int64(time.Millisecond))
 		case 0:
 			c.connect(func(int, int) bool { return true })
@@ -346,6 +352,8 @@ func torment(t *testing.T, seed uint64) {
 	c.connect(func(int, int) bool { return true })
 	for _, m := range c.members {
 		m.lag.Store(0)
+		m.late.Store(false)
+		m.underway.Wait() // a late message may have an election held
 	}
 	// Who was cut off in the middle of an election may be of a later term, which ends that of the leader once more.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
