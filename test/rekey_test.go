@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"arca/internal/arcatest/database"
 )
 
 // begin starts a rekey to one share, and gives its nonce.
@@ -141,6 +143,29 @@ func TestRekeyInCluster(t *testing.T) {
 			t.Errorf("a key from after the snapshot: %d", a.code)
 		}
 	}
+}
+
+// Nodes that share a database are told of nothing while they wait: they find the new root key when they take over.
+func TestRekeyOfPair(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, postgresStanza(database.NewPostgres(t).NewDatabase(), "  ha_enabled = \"true\"\n"))
+	active, standby := p.active()
+	active.must("POST", "sys/mounts/kv", map[string]any{"type": "kv"})
+	old := active.keys[0]
+	active.must("PUT", "sys/rotate", nil)
+	fresh := active.rekey("rekey", active.rekey("rekey", old, false), true)
+	active.must("PUT", "sys/rotate", nil)
+	active.must("PUT", "kv/a", map[string]any{"v": "1"})
+	active.kill()
+	active.client.CloseIdleConnections()
+	standby.shows("kv/a", "1")
+	standby.must("PUT", "kv/b", map[string]any{"v": "2"})
+	active.keys, standby.keys = []string{fresh}, []string{fresh}
+	active.start()
+	active.refusesKey(old)
+	active.unseal()
+	standby.vault("operator", "step-down")
+	active.shows("kv/b", "2")
 }
 
 // With a seal that opens by itself a rekey is one of recovery keys: the root key stays, and all nodes open by themselves.

@@ -336,8 +336,9 @@ var (
 // unpinned is the backend for the store of the seal: reads see the newest state
 // and hold no snapshot. That store is written a few times in a server's life,
 // and a snapshot held as long would keep every value that is overwritten behind
-// the barrier meanwhile. The seal's manager writes one operation after another
-// and its reads look at one record, so that nothing is torn.
+// the barrier meanwhile. The seal's manager writes one operation after another. On another node
+// a commit may come between two reads of a view: what does not fit together then is refused, and
+// read again when the node is told of the commit.
 type unpinned struct{ storage.Backend }
 
 // ApplyShow implements storage.Shower.

@@ -59,6 +59,9 @@ func (m *Manager) Admit(nonce, proof, self []byte) (reply func(plain []byte) ([]
 	}
 	a := Applicant{root: u.root.get()}
 	defer a.root.Wipe()
+	if len(a.root) == 0 {
+		return nil, ErrSealed
+	}
 	want, err := a.Prove(nonce, self)
 	if err != nil {
 		return nil, err

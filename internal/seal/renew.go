@@ -141,28 +141,34 @@ func handoverKeyOf(ring *barrier.Keyring, root barrier.Key) (barrier.Key, error)
 	return hkdf.Key(sha256.New, root, salt, handoverLabel, barrier.KeyBytes)
 }
 
-// readHandovers reads those that are to be kept, the oldest first, and reports whether something else is stored.
-func readHandovers(tx storage.Tx) (list []handover, over bool, err error) {
+// handovers are those that are stored, the oldest first.
+type handovers []handover
+
+func readHandovers(tx storage.Tx) (list handovers, err error) {
 	b, err := tx.Get(handoverKey)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if json.Unmarshal(b, &list) != nil {
-		return nil, true, nil
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, errs.New(errs.Failed, "what tells of a new root key is damaged: %w", err)
 	}
-	stored := len(list)
-	list = slices.DeleteFunc(list, func(h handover) bool { return now().Sub(h.At).Abs() >= handoverTime })
-	return list, len(list) < stored, nil
+	return list, nil
 }
 
-func putHandovers(tx storage.Tx, list []handover) error {
-	if len(list) == 0 {
+// over reports whether the time of h has ended, by the clock of this node: what is stored is used in any case, as a clock may be wrong.
+func (h handover) over() bool { return now().Sub(h.At).Abs() >= handoverTime }
+
+// rest are those whose time has not ended.
+func (l handovers) rest() handovers { return slices.DeleteFunc(slices.Clone(l), handover.over) }
+
+func (l handovers) put(tx storage.Tx) error {
+	if len(l) == 0 {
 		return tx.Delete(handoverKey)
 	}
-	b, err := json.Marshal(list)
+	b, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
@@ -185,17 +191,17 @@ func (r renewal) handOver(tx storage.Tx, record []byte) error {
 	if err != nil {
 		return err
 	}
-	list, _, err := readHandovers(tx)
-	if err != nil {
+	list, err := readHandovers(tx)
+	if err != nil && !errs.Is(err, errs.Failed) { // one that is damaged is of no use
 		return err
 	}
-	list = append(list, handover{At: now(), Root: sealed})
-	return putHandovers(tx, list[max(0, len(list)-maxHandovers):])
+	list = append(list.rest(), handover{At: now(), Root: sealed})
+	return list[max(0, len(list)-maxHandovers):].put(tx)
 }
 
 // handedOver gives the newest root key that the stored handovers lead to from root, nil where they lead to none.
 func (u *unsealed) handedOver(tx storage.Tx, root barrier.Key) (barrier.Key, error) {
-	list, _, err := readHandovers(tx)
+	list, err := readHandovers(tx)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +253,7 @@ func (m *Manager) loadRing(tx storage.Tx, u *unsealed, root barrier.Key) error {
 // keepUp has a standby take over what the active node has stored of the keys.
 func (m *Manager) keepUp(ctx context.Context) {
 	err := m.Reload(ctx)
-	passes := err == nil || ctx.Err() != nil || errors.Is(err, ErrSealed) || errs.Is(err, errs.Unavailable) || storage.IsNotFound(err)
+	passes := err == nil || ctx.Err() != nil || errors.Is(err, ErrSealed) || errs.Is(err, errs.Unavailable) || errs.Is(err, errs.NotActive) || storage.IsNotFound(err)
 	if !passes {
 		m.cfg.Log.Warn("take over the keys that another node has stored", "error", err)
 	}
@@ -255,18 +261,18 @@ func (m *Manager) keepUp(ctx context.Context) {
 
 // endHandovers deletes the handovers whose time is over.
 func (m *Manager) endHandovers(ctx context.Context) {
-	over := false
+	var list handovers
 	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
-		_, over, err = readHandovers(tx)
+		list, err = readHandovers(tx)
 		return err
 	})
-	if err == nil && over {
+	if err == nil && slices.ContainsFunc(list, handover.over) {
 		err = m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
-			list, _, err := readHandovers(tx)
+			list, err := readHandovers(tx)
 			if err != nil {
 				return err
 			}
-			return putHandovers(tx, list)
+			return list.rest().put(tx)
 		})
 	}
 	if err != nil && ctx.Err() == nil {
