@@ -514,12 +514,15 @@ func (n *Node) peersChanged() {
 const (
 	echoEvery = 3 * time.Second
 	echoSoon  = 100 * time.Millisecond
+	echoNew   = 250 * time.Millisecond // by a node that has no vote yet, in its first time: it gets one for what it tells
+	newFor    = 15 * time.Second
 )
 
 func (n *Node) echo(r *running) {
 	t := time.NewTimer(0)
 	defer t.Stop()
-	probed := time.Now() // when others were asked last, or a leader was there
+	began := time.Now()
+	probed := began // when others were asked last, or a leader was there
 	for {
 		select {
 		case <-r.ctx.Done():
@@ -536,6 +539,9 @@ func (n *Node) echo(r *running) {
 		case n.echoOnce(r):
 			probed = time.Now()
 			n.expelled.Store(false)
+			if time.Since(began) < newFor && !n.votes() {
+				wait = echoNew
+			}
 		default:
 			wait = echoSoon // there will be a leader soon
 			if n.cfg.Store != nil && time.Since(probed) > probeEvery {
@@ -548,6 +554,14 @@ func (n *Node) echo(r *running) {
 		}
 		t.Reset(wait)
 	}
+}
+
+// votes reports whether this node has a vote, or there are none to have.
+func (n *Node) votes() bool {
+	if n.cfg.Store == nil {
+		return true
+	}
+	return slices.ContainsFunc(n.cfg.Store.Peers(), func(p raft.Peer) bool { return p.ID == n.cfg.NodeID && p.Voter })
 }
 
 func (n *Node) echoOnce(r *running) bool {
@@ -602,9 +616,13 @@ func (n *Node) heard(ctx context.Context, its string, in Info) (Info, error) {
 		return Info{}, errs.New(errs.Conflict, "another node with the id %q answers at %q: stop this one, and give it another node_id and an empty folder", in.ID, has)
 	}
 	n.mu.Lock()
+	_, was := n.known[in.ID]
 	n.known[in.ID] = in
 	n.traits[in.ID] = in.traits()
 	n.mu.Unlock()
+	if index, _ := n.cfg.Store.Last(); !was && in.LastIndex < index {
+		n.cfg.Store.Nudge() // it was not there when it was let in
+	}
 	if moved {
 		if err := n.relocate(ctx, in.ID, in.Address); err != nil {
 			return Info{}, err

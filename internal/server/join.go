@@ -26,6 +26,7 @@ import (
 
 const (
 	joinTimeout  = 30 * time.Second
+	firstPause   = 250 * time.Millisecond // until a cluster is asked again; doubled up to joinPause
 	joinPause    = 2 * time.Second
 	joinIdle     = 10 * time.Second // of a connection
 	maxJoinBytes = 4 << 20
@@ -141,7 +142,7 @@ func (n *node) joinAgain(ctx context.Context, reqs []core.JoinRequest) {
 	said := map[string]string{}
 	t := time.NewTimer(0)
 	defer t.Stop()
-	for {
+	for pause := firstPause; ; pause = min(2*pause, joinPause) {
 		select {
 		case <-ctx.Done():
 			return
@@ -165,7 +166,7 @@ func (n *node) joinAgain(ctx context.Context, reqs []core.JoinRequest) {
 				log.Warn("join a cluster", "address", to, "error", err)
 			}
 		}
-		t.Reset(joinPause)
+		t.Reset(pause)
 	}
 }
 

@@ -163,6 +163,14 @@ func (s *Store) Remove(id string) error {
 	return nil
 }
 
+// Nudge has this node, if it leads, send to all members now what they lack. To one that did not answer raft sends again only when there is something new,
+// or after seconds.
+func (s *Store) Nudge() {
+	if r := s.running.Load(); r != nil && s.Leading() {
+		r.raft.Barrier(enqueueTimeout) // nobody waits for it
+	}
+}
+
 func explain(err error) error {
 	switch {
 	case err == nil:

@@ -333,3 +333,31 @@ func testVoteHalfNoted(t *testing.T, left int) {
 		}
 	})
 }
+
+// TestNudge lets a node in that cannot be reached yet: once it can, and the leader was told so, it has all at once.
+func TestNudge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, raft.Config{})
+		defer c.close()
+		late := newMember(t, "late", raft.Config{})
+		late.start(false)
+		c.members = append(c.members, late)
+		c.connect(func(from, to int) bool { return from != 2 && to != 2 })
+		l := c.leader()
+		if err := l.store.Add(late.id, late.id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		c.connect(func(int, int) bool { return true })
+		time.Sleep(500 * time.Millisecond)
+		if index, _ := late.store.Last(); index != 0 {
+			t.Fatalf("it has %d entries already: this shows nothing", index)
+		}
+		l.store.Nudge()
+		time.Sleep(100 * time.Millisecond)
+		want, _ := l.store.Last()
+		if index, _ := late.store.Last(); index != want {
+			t.Errorf("it has %d entries of %d", index, want)
+		}
+	})
+}
