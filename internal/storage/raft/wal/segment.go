@@ -35,6 +35,7 @@ type segment struct {
 	end    int64 // behind what counts
 	index  int64 // where the frame is that holds the offsets; 0 for none
 	closed bool  // it takes nothing more
+	last   int64 // where the newest write began that was found when the segment was opened; 0 for none
 
 	reset   bool     // all entries of segments before it are removed
 	base    uint64   // its first entry
@@ -235,8 +236,35 @@ func (s *segment) scan(size int64) (at int64, err error) {
 		if err := s.apply(f, at); err != nil {
 			return at, err
 		}
-		at = f.next(at)
+		at, s.last = f.next(at), int64(f.start)
 	}
+}
+
+// settle makes durable what recover has found: entries will be acknowledged that come behind it. A sync alone would not do. After one that failed, systems
+// hold what is in their memory for what is on the disk, and processes that come later read that. So the newest write, the only one of which it is not
+// known whether it is on the disk, is written again; and behind it that there is no frame.
+func (s *segment) settle() error {
+	size, err := s.size()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, writeBytes)
+	for at := max(s.last, headerBytes); err == nil && at < s.end; at += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), s.end-at)]
+		if err = s.readAt(buf, at); err == nil {
+			_, err = s.file.WriteAt(buf, at)
+		}
+	}
+	if behind := min(frameBytes, size-s.end); err == nil && behind > 0 { // what is there already needs no room
+		_, err = s.file.WriteAt(make([]byte, behind), s.end)
+	}
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil {
+		return errs.New(errs.Unavailable, "sync segment %s, the newest: %w", name(s.id), err)
+	}
+	return nil
 }
 
 // A frame of a segment.

@@ -65,10 +65,8 @@ func OpenVotes(fs vfs.FS, dir string, fresh bool) (*Votes, error) {
 	}
 	v := &Votes{file: f}
 	if err = v.load(path); err == nil {
-		// A process that was killed may have left what it had not synced: raft goes by it from now on.
-		if err = f.Sync(); err != nil {
-			err = errs.New(errs.Unavailable, "sync %q: %w", path, err)
-		}
+		// A process that was killed may have left what is not on the disk: raft goes by it from now on. It is written again, as segment.settle says.
+		err = v.write(v.number, v.values)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -166,18 +164,26 @@ func (v *Votes) Set(key, value []byte) error {
 	if string(key) == voteCandidate && v.term != nil {
 		values[voteTerm], v.term = v.term, nil
 	}
-	b := encodePlace(v.number+1, values)
+	if err := v.write(v.number+1, values); err != nil {
+		return err
+	}
+	v.number, v.values = v.number+1, values
+	return nil
+}
+
+// write writes a place, durably.
+func (v *Votes) write(number uint64, values map[string][]byte) error {
+	b := encodePlace(number, values)
 	if b == nil {
 		return errs.New(errs.TooLarge, "raft's votes do not fit into %d bytes", placeBytes)
 	}
-	_, err := v.file.WriteAt(b, int64(placeOf(v.number+1))*placeBytes)
+	_, err := v.file.WriteAt(b, int64(placeOf(number))*placeBytes)
 	if err == nil {
 		err = v.file.SyncData()
 	}
 	if err != nil {
 		return errs.New(errs.Unavailable, "write the node's vote: %w", err)
 	}
-	v.number, v.values = v.number+1, values
 	return nil
 }
 

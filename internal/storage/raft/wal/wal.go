@@ -8,9 +8,9 @@
 //     Only where it cannot be undone that entries were removed, the Log takes nothing more until it is opened again (Config.Lost).
 //   - Entries that cannot be read as they were written are an error, never another entry or none.
 //
-// The Log is made of segments, files that are only written at their ends (see segment). No file is ever changed otherwise, and none is needed to
-// remove the end of the log: the entries that come in its place say so, in the same write. So there is no moment in which raft believes in entries
-// that are not there.
+// The Log is made of segments, files that are only written at their ends (see segment). No file is ever changed otherwise, but that the newest write
+// is written once more when the log is opened (see segment.settle); and none is needed to remove the end of the log: the entries that come in its place
+// say so, in the same write. So there is no moment in which raft believes in entries that are not there.
 package wal
 
 import (
@@ -118,9 +118,8 @@ func (l *Log) load() error {
 	if len(l.segments) == 0 {
 		return nil
 	}
-	// What a process that was killed had written, and not synced, is taken: entries will be acknowledged that come behind it.
-	if err := l.tail().file.Sync(); err != nil {
-		return errs.New(errs.Unavailable, "sync the newest segment: %w", err)
+	if err := l.tail().settle(); err != nil {
+		return err
 	}
 	return l.syncDir()
 }

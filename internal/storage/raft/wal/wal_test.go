@@ -110,6 +110,7 @@ type model struct {
 	rng  *rand.Rand
 	disk *vfs.MemFS
 	rate int
+	wrap func(vfs.FS) vfs.FS // of the disk, instead of faulty; nil for none
 	cfg  Config
 	log  *Log
 	lost bool
@@ -122,6 +123,7 @@ type model struct {
 	failed  []attempt // since the last entries were acknowledged
 	term    uint64
 	ops     []string
+	crashed func() bool // whether all fails, as wrap wants it; nil for never
 }
 
 // An attempt to store entries failed.
@@ -155,9 +157,15 @@ func (m *model) did(format string, args ...any) { m.ops = append(m.ops, fmt.Spri
 // open opens the log, which a fault may keep from.
 func (m *model) open() {
 	m.cfg.FS = faulty{m.disk, m.rng, &m.rate}
+	if m.wrap != nil {
+		m.cfg.FS = m.wrap(m.disk)
+	}
 	m.lost = false
 	log, err := Open(m.cfg)
 	for err != nil {
+		if m.down() {
+			return // with the log that is closed
+		}
 		if m.rate == 0 {
 			m.fatal("open: %v", err)
 		}
@@ -167,6 +175,8 @@ func (m *model) open() {
 	}
 	m.log = log
 }
+
+func (m *model) down() bool { return m.crashed != nil && m.crashed() }
 
 func (m *model) end() uint64 {
 	switch {
@@ -204,7 +214,7 @@ func (m *model) store() {
 	err := m.log.StoreLogs(logs)
 	m.did("store %d to %d: %v", from, from+uint64(len(logs))-1, err)
 	if err != nil {
-		if m.rate == 0 && !m.lost {
+		if m.rate == 0 && !m.lost && !m.down() {
 			m.fatal("store: %v", err)
 		}
 		m.failed = append(m.failed, attempt{logs, m.hidden > 0, m.lost, m.emptied})
@@ -225,6 +235,29 @@ func (m *model) store() {
 		m.entries[l.Index] = l
 	}
 	m.next, m.hidden, m.emptied, m.failed = from+uint64(len(logs)), 0, false, nil
+}
+
+// cut removes the entries from one on.
+func (m *model) cut(from uint64) {
+	m.term++
+	m.did("truncate %d", from)
+	if err := m.log.Truncate(from); err != nil {
+		m.fatal("%v", err)
+	}
+	m.hidden = from
+}
+
+// remove removes the entries up to one.
+func (m *model) remove(to uint64) {
+	m.did("delete up to %d", to)
+	if err := m.log.DeleteRange(m.first, to); err != nil {
+		m.fatal("%v", err)
+	}
+	if to+1 == m.end() && m.hidden == 0 {
+		m.emptied = true
+	} else {
+		m.first = to + 1
+	}
 }
 
 // check reads all.
@@ -276,8 +309,9 @@ func (m *model) reopen(crash int) {
 	if err := m.log.Close(); err != nil && m.rate == 0 {
 		m.fatal("close: %v", err)
 	}
-	m.open()
-	m.settle()
+	if m.open(); !m.down() {
+		m.settle()
+	}
 }
 
 // settle looks at what is there after the log was opened again, takes it over into the model, and fails where that may not be.
@@ -346,30 +380,18 @@ func (m *model) step() {
 		m.store()
 	case k < 12 && m.first < m.end():
 		from := m.first + m.rng.Uint64N(m.end()-m.first)
-		m.term++
 		if from == m.first {
-			m.did("truncate %d", from)
-			if err := m.log.Truncate(from); err != nil {
-				m.fatal("%v", err)
-			}
+			m.cut(from)
 		} else {
+			m.term++
 			m.did("delete %d to the end", from)
 			if err := m.log.DeleteRange(from, m.end()-1); err != nil {
 				m.fatal("%v", err)
 			}
+			m.hidden = from
 		}
-		m.hidden = from
 	case k < 15 && m.first < m.end():
-		to := m.first + m.rng.Uint64N(m.end()-m.first)
-		m.did("delete up to %d", to)
-		if err := m.log.DeleteRange(m.first, to); err != nil {
-			m.fatal("%v", err)
-		}
-		if to+1 == m.end() && m.hidden == 0 {
-			m.emptied = true
-		} else {
-			m.first = to + 1
-		}
+		m.remove(m.first + m.rng.Uint64N(m.end()-m.first))
 	case k == 15:
 		m.reopen(-1)
 	case k == 16:
