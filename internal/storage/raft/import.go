@@ -16,8 +16,11 @@ import (
 // oldLogDir is where versions of before had the log, by hashicorp/raft-wal.
 const oldLogDir = "log"
 
+// termKey is of the value in which raft keeps the term that it is in.
+const termKey = "CurrentTerm"
+
 // raftKeys are the values that raft keeps beside its log.
-var raftKeys = [...]string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"}
+var raftKeys = [...]string{termKey, "LastVoteTerm", "LastVoteCand"}
 
 // importLog takes over the log of a version of before into dir, which is there then as a whole or not at all.
 func (s *Store) importLog(dir string) error {

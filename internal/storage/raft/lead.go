@@ -12,6 +12,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/storage/raft/wal"
 )
 
 // running is a Store's part in the cluster.
@@ -104,6 +105,9 @@ func (s *Store) Start(o StartOptions) error {
 		return err
 	}
 	if err := s.recover(r.inlet); err != nil {
+		return err
+	}
+	if err := s.checkLog(); err != nil {
 		return err
 	}
 	s.outlive()
@@ -228,8 +232,7 @@ func (s *Store) mendLog() error {
 	}
 	at := s.position()
 	if last > 0 && first > at.index+1 {
-		return errs.New(errs.Failed, "the raft log begins with entry %d, and the state ends with entry %d: what lies between is lost here; remove the node from the cluster "+
-			"(operator raft remove-peer), empty its storage folder, and join it anew", first, at.index)
+		return errs.New(errs.Failed, "the raft log begins with entry %d, and the state ends with entry %d: what lies between is lost here. %s", first, at.index, wal.Advice)
 	}
 	if last == 0 || at.index == 0 || at.index < first {
 		return nil
@@ -246,6 +249,32 @@ func (s *Store) mendLog() error {
 	s.log.Warn("the raft log is older than the state and is begun anew", "state", at.index, "log", last)
 	if err := s.logs.DeleteRange(first, last); err != nil {
 		return errs.New(errs.Unavailable, "begin the raft log anew: %w", err)
+	}
+	return nil
+}
+
+// checkLog reads the entries that the state has not: raft would end the process if one could not be read. And it refuses votes from before the newest of
+// them: raft notes a term before it takes an entry of it, so the file of the votes is an older one, and what the node voted since it could vote again.
+func (s *Store) checkLog() error {
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the raft log: %w", err)
+	}
+	at := s.position()
+	newest := at.term
+	for i := at.index + 1; i <= last; i++ {
+		var log raft.Log
+		if err := s.logs.GetLog(i, &log); err != nil {
+			return errs.New(errs.KindOf(err), "read entry %d of the raft log: %w", i, err)
+		}
+		newest = max(newest, log.Term)
+	}
+	term, err := s.stable.GetUint64([]byte(termKey))
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the raft term: %w", err)
+	}
+	if term < newest {
+		return errs.New(errs.Failed, "the node has entries of term %d, and votes of term %d: these are from an earlier time. %s", newest, term, wal.Advice)
 	}
 	return nil
 }

@@ -2,7 +2,9 @@ package raft
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -205,6 +207,99 @@ func TestEntriesMissing(t *testing.T) {
 	}
 	_, transport := raft.NewInmemTransport("node1")
 	if err := s.Start(StartOptions{Transport: transport}); !errs.Is(err, errs.Failed) {
+		t.Errorf("it starts: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tryStart opens and starts a node whose disk is not as it was, and closes it.
+func tryStart(t *testing.T, dir string) error {
+	t.Helper()
+	s, err := Open(Config{Dir: dir, NodeID: "node1"})
+	if err != nil {
+		return err
+	}
+	_, transport := raft.NewInmemTransport("node1")
+	return errors.Join(s.Start(StartOptions{Transport: transport}), s.Close())
+}
+
+// TestVotesOfBefore starts a node with votes that are older than its log.
+func TestVotesOfBefore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, walDir, "votes")
+	s, err := Open(Config{Dir: dir, NodeID: "node1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = openAlone(t, dir, false)
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Close(), os.WriteFile(path, before, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryStart(t, dir); !errs.Is(err, errs.Failed) {
+		t.Errorf("it starts: %v", err)
+	}
+}
+
+// TestLogLost opens a node whose log and votes are gone: it has voted, and goes on only if the operator says who the cluster is.
+func TestLogLost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openAlone(t, dir, false)
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	at := s.position()
+	if err := errors.Join(s.Close(), os.RemoveAll(filepath.Join(dir, walDir))); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryStart(t, dir); !errs.Is(err, errs.Invalid) {
+		t.Errorf("it starts: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, peersFile), []byte(`[{"id": "node1", "address": "node1"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openAlone(t, dir, true)
+	if term := s.running.Load().raft.CurrentTerm(); term <= at.term {
+		t.Errorf("it leads in term %d, and has entries of term %d", term, at.term)
+	}
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "b", Value: []byte("v")}}); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEntryUnreadable starts a node with an entry that cannot be read, and that the state has not: it says so, and ends no process.
+func TestEntryUnreadable(t *testing.T) {
+	t.Parallel()
+	var ill atomic.Bool
+	s, err := Open(Config{Dir: t.TempDir(), NodeID: "node1", fs: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if ill.Load() && op.Kind == errorfs.OpFileReadAt && op.Offset < 1000 && strings.Contains(op.Path, walDir) { // of two entries, the first
+			return syscall.EIO
+		}
+		return nil
+	}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.logs.StoreLog(entryOf(1, 1)), s.logs.StoreLog(entryOf(2, 1)), s.stable.SetUint64([]byte(termKey), 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.logs.recent = nil
+	ill.Store(true)
+	_, transport := raft.NewInmemTransport("node1")
+	if err := s.Start(StartOptions{Transport: transport}); !errors.Is(err, syscall.EIO) {
 		t.Errorf("it starts: %v", err)
 	}
 	if err := s.Close(); err != nil {

@@ -293,6 +293,9 @@ func (s *Store) takeOver(who raft.Configuration) error {
 		}
 		at.index, at.term = log.Index, log.Term
 	}
+	if err := s.reachTerm(at.term); err != nil {
+		return err
+	}
 	at.batch = s.position().batch
 	p := peers{at.index, who}
 	s.writing.Lock()
@@ -307,6 +310,18 @@ func (s *Store) takeOver(who raft.Configuration) error {
 	}
 	if err := s.logs.DeleteRange(first, last); err != nil {
 		return errs.New(errs.Unavailable, "begin the raft log anew: %w", err)
+	}
+	return nil
+}
+
+// reachTerm has raft begin in a term no earlier than one of which there are entries: it has forgotten its own where the votes were lost.
+func (s *Store) reachTerm(least uint64) error {
+	term, err := s.stable.GetUint64([]byte(termKey))
+	if err == nil && term < least {
+		err = s.stable.SetUint64([]byte(termKey), least)
+	}
+	if err != nil {
+		return errs.New(errs.Unavailable, "note the raft term: %w", err)
 	}
 	return nil
 }

@@ -197,7 +197,9 @@ func (s *Store) openLog() error {
 	if err != nil {
 		return err
 	}
-	votes, err := wal.OpenVotes(s.fs, dir, log.Fresh())
+	// Votes that are lost count no more where the operator says who the cluster is now.
+	_, anew, err := s.left()
+	votes, err := wal.OpenVotes(s.fs, dir, err == nil && anew || log.Fresh() && s.position().index == 0)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}

@@ -164,7 +164,7 @@ func openSegment(fs vfs.FS, path string, id uint64) (*segment, error) {
 }
 
 func (s *segment) damaged(at int64, what string) error {
-	return errs.New(errs.Invalid, "segment %s is damaged at byte %d: %s. Give the node the file from a backup of the same moment, or remove the node's folder and let it join anew", name(s.id), at, what)
+	return errs.New(errs.Invalid, "segment %s is damaged at byte %d: %s. %s", name(s.id), at, what, Advice)
 }
 
 func (s *segment) size() (int64, error) {

@@ -53,7 +53,7 @@ func OpenVotes(fs vfs.FS, dir string, fresh bool) (*Votes, error) {
 	path := fs.PathJoin(dir, votesName)
 	if _, err := fs.Stat(path); errors.Is(err, os.ErrNotExist) {
 		if !fresh {
-			return nil, errs.New(errs.Invalid, "the file %q is not there, in which the node has its votes: give it back, or remove the node's folder and let it join anew", path)
+			return nil, errs.New(errs.Invalid, "the file %q is not there, in which the node has its votes. %s", path, Advice)
 		}
 		if err := makeVotes(fs, dir, path); err != nil {
 			return nil, errs.New(errs.Unavailable, "make %q: %w", path, err)
@@ -101,7 +101,7 @@ func (v *Votes) load(path string) error {
 		}
 	}
 	if v.number == 0 {
-		return errs.New(errs.Invalid, "the file %q is damaged, in which the node has its votes: remove the node's folder and let it join anew", path)
+		return errs.New(errs.Invalid, "the file %q is damaged, in which the node has its votes. %s", path, Advice)
 	}
 	return nil
 }

@@ -43,6 +43,10 @@ type Config struct {
 
 const defaultSegment = 16 << 20
 
+// Advice says what an operator can do about a log or votes that a node must not go by.
+const Advice = "Where the cluster goes on without this node, remove it (operator raft remove-peer), empty its storage folder and join it anew; " +
+	"where it does not, see \"When the log of a raft node is damaged\" in docs/storage.md"
+
 // A Log is a raft.LogStore. It is safe for concurrent use.
 type Log struct {
 	cfg Config
