@@ -2,7 +2,6 @@ package wal
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 	"testing"
 
@@ -359,6 +358,6 @@ func TestVoteForgotten(t *testing.T) {
 		}
 	}
 	if got[0] != got[1] {
-		t.Error(fmt.Sprintf("the term was %d, and after the power cut it is %d", got[0], got[1]))
+		t.Errorf("the term was %d, and after the power cut it is %d", got[0], got[1])
 	}
 }
