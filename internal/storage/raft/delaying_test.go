@@ -22,7 +22,7 @@ func (d delaying) late(oneOf int, send func()) bool {
 	}
 	by := rand.N(4 * time.Second)
 	d.m.underway.Go(func() {
-		time.Sleep(by)
+		<-time.After(by) // of the bubble that the test runs in
 		send()
 	})
 	return true
