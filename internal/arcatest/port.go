@@ -12,7 +12,7 @@ import (
 
 // The ports of [FreePort] are below those that the system gives to who asks for
 // any, so that no other test, which listens at port 0, gets one before it is used.
-const lowPort, highPort, portBlock = 20_000, 32_000, 400
+const lowPort, highPort, portBlock = 20_000, 32_000, 800
 
 // ports are those of this process: a block that is its own for as long as it
 // runs, since it listens at the first of them, so that neither two tests of one
