@@ -154,8 +154,10 @@ func New(cfg Config) *Node {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}, parked: map[string]string{},
-		doubles: map[string]string{}, admitted: map[string]time.Time{}}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}, parked: map[string]string{},
+		doubles: map[string]string{}, admitted: map[string]time.Time{},
+	}
 	if n.part = cfg.Store; cfg.Shared != nil {
 		n.part = cfg.Shared
 	}
