@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -251,4 +252,43 @@ func TestRekeyKilled(t *testing.T) {
 		n.shows("kv/a", "1")
 	}
 	t.Logf("rekeys that went %v", went)
+}
+
+// A node that joins after a rekey is sent the log from its beginning, in parts: the keyring of before, which is under a root key
+// that the node has never had, is not the end of it.
+func TestJoinAfterRekey(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	leader := c.leader()
+	leader.must("POST", "sys/mounts/kv", map[string]any{"type": "kv"})
+	write := func() {
+		for range 200 {
+			leader.must("PUT", "kv/a", map[string]any{"v": "1"})
+		}
+	}
+	write()
+	fresh := leader.keys[0]
+	for _, verify := range []bool{false, true} {
+		fresh = leader.rekey("rekey", fresh, verify)
+		leader.must("PUT", "sys/rotate", nil)
+		write()
+	}
+	leader.must("PUT", "kv/a", map[string]any{"v": "2"})
+	late := raftNode(t, "node4")
+	late.root, late.keys = leader.root, []string{fresh}
+	late.start()
+	late.vault("operator", "raft", "join", strings.TrimSuffix(leader.url, "/v1/"))
+	late.unseal()
+	late.shows("kv/a", "2")
+	for i := range 30 { // it would be sealed in the background
+		value := fmt.Sprint("again", i)
+		leader.must("PUT", "kv/a", map[string]any{"v": value})
+		late.shows("kv/a", value)
+	}
+	late.kill()
+	late.client.CloseIdleConnections()
+	late.start()
+	late.refusesKey(leader.keys[0])
+	late.unseal()
+	late.shows("kv/a", "again29")
 }

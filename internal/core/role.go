@@ -113,6 +113,10 @@ func (c *Core) leads() {
 	if a == nil || a.ctx.Err() != nil || c.leftBehind(a) {
 		return
 	}
+	if err := c.seal.Arrived(a.ctx); err != nil {
+		c.unreadable(a, err)
+		return
+	}
 	a.DB.Lead()
 	a.steer()
 	a.begin()
@@ -185,18 +189,24 @@ func (c *Core) applied(ch storage.Change) error {
 			return err // the database went away again; it is tried anew
 		}
 		if err != nil {
-			c.log.Error("the keyring cannot be read any more: this node is sealed", "error", err)
-			go func() {
-				if err := c.shut(a); err != nil {
-					c.log.Error("seal", "error", err)
-				}
-			}()
+			c.unreadable(a, err)
 		}
 	}
 	if err := a.DB.Applied(ch); !errors.Is(err, storage.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// unreadable seals this node. It serves no request from now on, and does not become the active one: with keys of before a rekey it would take the shares of before.
+func (c *Core) unreadable(a *Active, why error) {
+	c.log.Error("the keyring cannot be read any more: this node is sealed", "error", why)
+	a.cancel()
+	go func() { // it waits for what calls this
+		if err := c.shut(a); err != nil {
+			c.log.Error("seal", "error", err)
+		}
+	}()
 }
 
 // fresh returns when the node's state is one that may be shown: on the active node when it is certain that it still is

@@ -345,12 +345,17 @@ func (m *Manager) save(ctx context.Context, c, next *config) error {
 	return nil
 }
 
+// takeTime bounds how long it is tried to see what is stored.
+const takeTime = 10 * time.Second
+
 // takeStored takes over what is stored after a write that failed: perhaps that is what
 // was to be written all the same, or another node was faster.
 func (m *Manager) takeStored(ctx context.Context, u *unsealed) {
 	var stored *config
 	root := u.root.get()
 	defer root.Wipe()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTime) // whoever asked may have gone
+	defer cancel()
 	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
 		if stored, err = readConfig(tx); err != nil {
 			return err

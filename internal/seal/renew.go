@@ -231,12 +231,18 @@ func (m *Manager) loadRing(tx storage.Tx, u *unsealed, root barrier.Key) error {
 		return err
 	}
 	err = u.ring.Reload(record, root)
+	if err == nil {
+		m.arriving.Store(false)
+	}
 	if err == nil || errors.Is(err, barrier.ErrSealed) {
 		return err
 	}
 	next, failed := u.handedOver(tx, root)
 	if failed != nil {
 		return failed
+	}
+	if next == nil && m.arriving.Load() {
+		return errArriving
 	}
 	if next == nil {
 		return err
@@ -245,10 +251,14 @@ func (m *Manager) loadRing(tx storage.Tx, u *unsealed, root barrier.Key) error {
 	if err := u.ring.Reload(record, next); err != nil {
 		return err
 	}
+	m.arriving.Store(false)
 	u.root.replace(root, next)
 	m.cfg.Log.Info("a rekey has made a new root key")
 	return nil
 }
+
+// errArriving says that the keyring is one of before a rekey, as the store has not come as far as that.
+var errArriving error = errs.New(errs.Unavailable, "the store of the cluster that this node has joined is not here yet")
 
 // keepUp has a standby take over what the active node has stored of the keys.
 func (m *Manager) keepUp(ctx context.Context) {

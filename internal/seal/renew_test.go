@@ -482,3 +482,84 @@ func TestConcurrentRekey(t *testing.T) {
 	two.lead(t, one)
 	grants(t, two, keys)
 }
+
+// copyKeys brings what a store has of the keys into another one, as a raft log does for a node that has joined.
+func copyKeys(t *testing.T, from, to *node) {
+	t.Helper()
+	for _, key := range []string{configKey, barrier.RecordKey, handoverKey} {
+		value, err := from.backend.Get(t.Context(), key)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := to.raw.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(key, value) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A node that joins after a rekey is sent the store of before it first: that is no end of its keys, unless the store has come or the node leads.
+func TestStoreOfBeforeArrives(t *testing.T) {
+	t.Parallel()
+	for _, leads := range []bool{false, true} {
+		ctx := t.Context()
+		n, old := openNode(t, newStore(t), 1, 1)
+		before := newNode(t, newStore(t))
+		copyKeys(t, n, before)
+		fresh := mustRekey(t, n, RekeyParams{Shares: 1, Threshold: 1}, old)
+		late := newNode(t, shared{newStore(t)})
+		late.standby = true
+		if err := late.Join(ctx, Inviter{
+			Look: func(context.Context) ([]byte, error) { inv, err := n.Invite(); return inv.Config, err },
+			Join: func(context.Context, Applicant) ([]byte, error) { return n.Record() },
+		}); err != nil {
+			t.Fatal(err)
+		}
+		unsealWith(t, late, fresh...)
+		copyKeys(t, before, late)
+		if err := errors.Join(late.Refresh(ctx), late.Reload(ctx)); err != nil {
+			t.Fatalf("the store of before: %v", err)
+		}
+		if leads {
+			if err := late.Arrived(ctx); err == nil {
+				t.Error("it may lead with a store of before")
+			}
+			continue
+		}
+		copyKeys(t, n, late)
+		if err := errors.Join(late.Refresh(ctx), late.Reload(ctx)); err != nil {
+			t.Fatalf("the store of now: %v", err)
+		}
+		copyKeys(t, before, late)
+		if err := late.Refresh(ctx); err == nil {
+			t.Error("the store goes back, and the node does not notice")
+		}
+	}
+}
+
+// A rekey, or the making of a root token, that shares have authorised which another node has replaced since is over.
+func TestCeremonyOverAfterRekey(t *testing.T) {
+	t.Parallel()
+	a, b, old := openTwo(t, newStore(t), 2, 2)
+	res, err := rekeyWith(a, RekeyParams{Shares: 1, Threshold: 1, Verify: true}, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.StartRoot(t.Context(), "", ""); err != nil {
+		t.Fatal(err)
+	}
+	b.lead(t, a)
+	mustRekey(t, b, RekeyParams{Shares: 1, Threshold: 1}, old)
+	a.lead(t, b)
+	if _, err := a.VerifyRekey(t.Context(), clone(res.Shares[0]), res.VerificationNonce); !errs.Is(err, errs.Invalid) {
+		t.Errorf("verified: %v", err)
+	}
+	if st, err := a.RekeyStatus(); err != nil || st.Started {
+		t.Errorf("the rekey is %+v, %v", st, err)
+	}
+	if st, err := a.RootStatus(); err != nil || st.Started {
+		t.Errorf("the root token's making is %+v, %v", st, err)
+	}
+}

@@ -22,6 +22,7 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -92,11 +93,14 @@ type Manager struct {
 	cfg     Config
 	state   atomic.Pointer[state]   // never nil
 	joining atomic.Pointer[joining] // nil unless this node is empty and about to join a cluster
-	turn    chan struct{}           // holds one value while an operation runs; only it may swap state
-	ill     illnesses
-	kick    chan struct{} // tells Watch to look now
-	invites invites       // of nodes that join
-	loading sync.Mutex    // held while the seal-wrap keyring is loaded
+	// arriving is set while the store of a cluster that this node has joined comes by itself, from its beginning: until it has the keyring
+	// under the root key that the node was let in with, it may be as before a rekey.
+	arriving atomic.Bool
+	turn     chan struct{} // holds one value while an operation runs; only it may swap state
+	ill      illnesses
+	kick     chan struct{} // tells Watch to look now
+	invites  invites       // of nodes that join
+	loading  sync.Mutex    // held while the seal-wrap keyring is loaded
 	// wanted says that a mount has seal_wrap; renew is when the seals were last asked to
 	// encrypt anew what they keep (Unix ns). Of this process.
 	wanted atomic.Bool
@@ -161,8 +165,14 @@ func (u *unsealed) wipe() {
 	u.root.set(nil)
 	u.wrap.set(nil)
 	u.fresh.Wipe()
+	u.dropCeremonies()
+}
+
+// dropCeremonies ends a rekey and a making of a root token that are under way.
+func (u *unsealed) dropCeremonies() {
 	u.rekey.wipe()
 	u.attempt.wipe()
+	u.rekey, u.attempt = nil, nil
 }
 
 // New makes a sealed manager. It starts nothing.
@@ -347,6 +357,9 @@ func (m *Manager) Reload(ctx context.Context) error {
 		}
 		return m.loadWrap(tx, c, u)
 	})
+	if errors.Is(err, errArriving) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -354,7 +367,12 @@ func (m *Manager) Reload(ctx context.Context) error {
 		return ErrNotInitialised
 	}
 	if !c.equal(u.config) { // else what works with it goes on
-		m.set(u, func(u *unsealed) { u.take(c) })
+		m.set(u, func(u *unsealed) {
+			if !bytes.Equal(c.Root, u.config.Root) { // by shares that count no more
+				u.dropCeremonies()
+			}
+			u.take(c)
+		})
 		m.hasten() // to look at what the seals have now
 	}
 	return nil
@@ -385,7 +403,7 @@ func (m *Manager) Refresh(ctx context.Context) error {
 func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 	root := u.root.get()
 	defer root.Wipe()
-	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
 		var gone *MigratedError
 		c, err := readConfig(tx)
 		if errors.As(err, &gone) && gone.Done {
@@ -396,6 +414,19 @@ func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 		}
 		return m.loadWrap(tx, c, u)
 	})
+	if errors.Is(err, errArriving) {
+		return nil
+	}
+	return err
+}
+
+// Arrived has the store of a cluster that this node has joined be there: what cannot be read of it is an error from now on.
+func (m *Manager) Arrived(ctx context.Context) error {
+	u := m.state.Load().open
+	if !m.arriving.Swap(false) || u == nil {
+		return nil
+	}
+	return m.reloadRing(ctx, u)
 }
 
 func now() time.Time { return time.Now().UTC() }

@@ -209,6 +209,7 @@ func (m *Manager) open(ctx context.Context, c *config, whole barrier.Key, how op
 		return err
 	}
 	m.opened.Store(true)
+	m.arriving.Store(m.joining.Load() != nil)
 	m.state.Store(&state{open: u})
 	m.cfg.Log.Info("unsealed")
 	if m.joining.Swap(nil) != nil {
