@@ -121,6 +121,9 @@ func (n *Node) Admit(ctx context.Context, id, clusterAddr string) error {
 	if err := n.free(ctx, id, to); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil { // nobody was asked who is there, perhaps
+		return errs.New(errs.Unavailable, "the node %q was not let in: %w", id, err)
+	}
 	if err := n.cfg.Store.Remove(id); err != nil {
 		return err
 	}

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -280,6 +282,26 @@ func TestJoinTwice(t *testing.T) {
 	all.Wait()
 	if n := in.Load(); n != 1 {
 		t.Errorf("%d nodes joined as one", n)
+	}
+}
+
+// TestJoinGivenUp has a node that joins go away: nobody was asked who is there, and nobody loses a place for it.
+func TestJoinGivenUp(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t, "a", "127.0.0.1:1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Admit(ctx, "a", "https://127.0.0.1:1"); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("let in: %v", err)
+	}
+	if !slices.ContainsFunc(m.cfg.Store.Peers(), func(p raft.Peer) bool { return p.ID == "a" }) {
+		t.Error("the member is gone")
+	}
+	m.mu.Lock()
+	_, admitted := m.admitted["a"]
+	m.mu.Unlock()
+	if admitted {
+		t.Error("it was let in anew")
 	}
 }
 

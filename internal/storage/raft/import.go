@@ -22,32 +22,81 @@ const termKey = "CurrentTerm"
 // raftKeys are the values that raft keeps beside its log.
 var raftKeys = [...]string{termKey, "LastVoteTerm", "LastVoteCand"}
 
-// importLog takes over the log of a version of before into dir, which is there then as a whole or not at all.
+// importLog takes over the log of a version of before into dir, which is there then as a whole or not at all. It leaves a file where that version had its
+// log: started again, it would find none, and begin one with neither entries nor votes.
 func (s *Store) importLog(dir string) error {
 	from := filepath.Join(s.cfg.Dir, oldLogDir)
-	if _, err := os.Stat(from); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	_, err := os.Stat(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		temp := dir + ".tmp"
-		if err = s.fs.RemoveAll(temp); err == nil {
-			err = s.copyLog(from, temp)
-		}
-		if err == nil {
-			err = s.fs.Rename(temp, dir)
-		}
-	}
+	err := s.takeOverLog(from, dir)
 	if err == nil {
 		err = syncDir(s.fs, s.cfg.Dir)
 	}
 	if err == nil {
-		err = s.fs.RemoveAll(from)
+		err = s.fs.RemoveAll(from + takenSuffix)
 	}
-	if err != nil {
+	if err != nil && errs.KindOf(err) == errs.Internal {
 		return errs.New(errs.Unavailable, "take over the raft log %q: %w", from, err)
 	}
-	return nil
+	return err
+}
+
+// takenSuffix is behind the name of an old log from when its copy is durable until that is in its place.
+const takenSuffix = ".taken"
+
+func (s *Store) takeOverLog(from, dir string) error {
+	is := func(path string) (folder, there bool) {
+		info, err := os.Stat(path)
+		return err == nil && info.IsDir(), !errors.Is(err, os.ErrNotExist)
+	}
+	folder, there := is(from)
+	_, done := is(dir)
+	_, taken := is(from + takenSuffix)
+	temp := dir + ".tmp"
+	switch {
+	case folder && (done || taken):
+		return errs.New(errs.Failed, "an older version of arca has run in %q since this one took its raft log over: it had neither the entries nor the votes of before, and what it wrote is not in this log. %s", s.cfg.Dir, wal.Advice)
+	case folder:
+		if err := s.copyAnew(from, temp); err != nil {
+			return err
+		}
+		if err := s.fs.Rename(from, from+takenSuffix); err != nil {
+			return err
+		}
+		there = false
+	case taken && !done: // a crash came between
+		if err := s.copyAnew(from+takenSuffix, temp); err != nil {
+			return err
+		}
+	}
+	if !there {
+		if err := s.leaveWord(from); err != nil {
+			return err
+		}
+	}
+	if done || !folder && !taken {
+		return nil
+	}
+	return s.fs.Rename(temp, dir)
+}
+
+// leaveWord leaves a file in the place of an old log, durably.
+func (s *Store) leaveWord(path string) error {
+	f, err := s.fs.Create(path, writeCategory)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte("The raft log of this node is in the folder wal. Versions of arca that had it here cannot read it, and must not run on this folder.\n"))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = syncDir(s.fs, s.cfg.Dir)
+	}
+	return err
+}
+
+// copyAnew is copyLog, also where a copy was begun before.
+func (s *Store) copyAnew(from, to string) error {
+	if err := s.fs.RemoveAll(to); err != nil {
+		return err
+	}
+	return s.copyLog(from, to)
 }
 
 // copyLog copies votes and entries into a new log in the folder to.

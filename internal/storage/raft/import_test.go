@@ -5,14 +5,20 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	old "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+
+	"arca/internal/errs"
 )
 
 // A watched file system calls synced after a file was synced.
@@ -168,5 +174,85 @@ func TestImportIll(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestImportInterrupted has the take-over fail at each change to the disk, as a crash does: the next start has all.
+func TestImportInterrupted(t *testing.T) {
+	t.Parallel()
+	for at, through := 1, false; !through; at++ {
+		dir := t.TempDir()
+		oldLog(t, dir, 20)
+		changes := 0
+		cfg := Config{Dir: dir, NodeID: "node1"}
+		ill := cfg
+		ill.fs = errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			own := strings.HasPrefix(op.Path, filepath.Join(dir, walDir)) || strings.HasPrefix(op.Path, filepath.Join(dir, oldLogDir)) || op.Path == dir
+			if !own || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+				return nil
+			}
+			if changes++; changes >= at {
+				return syscall.EIO
+			}
+			return nil
+		}))
+		s, err := Open(ill)
+		if through = err == nil; through {
+			if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+		}
+		if s, err = Open(cfg); err != nil {
+			t.Fatalf("after a failure at %d: %v", at, err)
+		}
+		want := make([]uint64, 18)
+		for i := range want {
+			want[i] = 7
+		}
+		wantEntries(t, s, 3, want...)
+		if term, err := s.stable.GetUint64([]byte(termKey)); err != nil || term != 7 {
+			t.Errorf("after a failure at %d the term is %d, %v", at, term, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if at > 200 {
+			t.Fatal("it never comes through")
+		}
+	}
+}
+
+// TestOlderVersionKeptOut has an older version be started on the folder of a node: it finds no place for its log. Where it did all the same, the node is refused.
+func TestOlderVersionKeptOut(t *testing.T) {
+	t.Parallel()
+	for _, imported := range []bool{false, true} {
+		dir := t.TempDir()
+		if imported {
+			oldLog(t, dir, 20)
+		}
+		cfg := Config{Dir: dir, NodeID: "node1"}
+		for range 2 {
+			s, err := Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join(dir, oldLogDir)
+		if err := vfs.Default.MkdirAll(path, 0o700); err == nil {
+			t.Error("an older version has a place for its log")
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		oldLog(t, dir, 5)
+		if _, err := Open(cfg); !errs.Is(err, errs.Failed) {
+			t.Errorf("after an older version has run: %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(path, "wal-meta.db")); err != nil {
+			t.Errorf("what it wrote is gone: %v", err)
+		}
 	}
 }

@@ -17,10 +17,12 @@ func (s *Store) refuseLate(r *running, call raft.RPC, req *raft.InstallSnapshotR
 	if req.Term != term || !s.holds(req.LastLogIndex, req.LastLogTerm) {
 		return false
 	}
-	if call.Reader != nil {
-		_, _ = io.Copy(io.Discard, call.Reader) // who sent it may have gone; its answer goes nowhere then
-	}
-	call.Respond(&raft.InstallSnapshotResponse{Term: term, Success: true}, nil)
+	go func() { // beside what others say; ends with the connection, which the transport closes
+		if call.Reader != nil {
+			_, _ = io.Copy(io.Discard, call.Reader) // who sent it may have gone; its answer goes nowhere then
+		}
+		call.Respond(&raft.InstallSnapshotResponse{Term: term, Success: true}, nil)
+	}()
 	return true
 }
 

@@ -116,8 +116,8 @@ func TestImportLog(t *testing.T) {
 		if vote, err := s.stable.Get([]byte("LastVoteCand")); err != nil || string(vote) != "node2" {
 			t.Errorf("the vote was for %q, %v", vote, err)
 		}
-		if _, err := vfs.Default.Stat(filepath.Join(dir, oldLogDir)); err == nil {
-			t.Error("the old log is still there")
+		if info, err := vfs.Default.Stat(filepath.Join(dir, oldLogDir)); err != nil || info.IsDir() {
+			t.Errorf("in the place of the old log is %v, %v", info, err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

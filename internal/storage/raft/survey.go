@@ -18,8 +18,8 @@ type Survey struct {
 	Peers       []Peer // the newest configuration that the node knows of, committed or not, as raft itself takes it
 }
 
-// OpenSurvey opens the folder of a node whose server does not run, and surveys it. The Store is to be closed. Unlike Open it makes nothing: where
-// there is no store the error is of the kind Invalid, and where a server runs Unavailable.
+// OpenSurvey opens the folder of a node whose server does not run, and surveys it. The Store is to be closed. Unlike Open it makes no store: where
+// there is none the error is of the kind Invalid, and where a server runs Unavailable. What Open mends and takes over it does, too.
 func OpenSurvey(dir, id string, log *slog.Logger) (*Store, Survey, error) {
 	switch name, err := currentState(vfs.Default, dir); {
 	case err != nil:

@@ -292,3 +292,23 @@ func FuzzVotes(f *testing.F) {
 		}
 	})
 }
+
+// TestSegmentBack gives a log back the segment that was missing in its midst: nothing was removed meanwhile, as nothing was stored.
+func TestSegmentBack(t *testing.T) {
+	t.Parallel()
+	fs, cfg, want := sample(t)
+	path := fs.PathJoin(cfg.Dir, name(2))
+	b := content(t, fs, path)
+	if err := fs.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, fs, path, b)
+	tryDamaged(t, cfg, want, 0, "none", 0)
+}

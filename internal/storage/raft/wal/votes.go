@@ -68,6 +68,11 @@ func OpenVotes(fs vfs.FS, dir string, fresh bool) (*Votes, error) {
 		// A process that was killed may have left what is not on the disk: raft goes by it from now on. It is written again, as segment.settle says.
 		err = v.write(v.number, v.values)
 	}
+	if err == nil {
+		if err = syncDir(fs, dir); err != nil { // nor may its name be
+			err = errs.New(errs.Unavailable, "sync the folder of %q: %w", path, err)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

@@ -63,6 +63,8 @@ type Log struct {
 	emptied  bool         // all entries are, and the next one may have any index
 	closed   bool
 	lost     error // why it takes nothing more
+
+	stale []uint64 // segments that had been removed, or are there beside a gap; guarded by writing
 }
 
 var (
@@ -128,7 +130,8 @@ func (l *Log) load() error {
 	return l.syncDir()
 }
 
-// list returns the ids of the segments: the newest, and those before it without a gap. What is older had been removed before a crash, and is again.
+// list returns the ids of the segments: the newest, and those before it without a gap. What is older had been removed before a crash, and is again when
+// entries are stored: if it is a segment of between that is missing, the log is refused before that, and nobody is to lose what could be put together.
 func (l *Log) list() ([]uint64, error) {
 	names, err := l.cfg.FS.List(l.cfg.Dir)
 	if err != nil {
@@ -149,11 +152,7 @@ func (l *Log) list() ([]uint64, error) {
 		if ids[i-1]+1 == ids[i] {
 			continue
 		}
-		for _, id := range ids[:i] {
-			if err := l.cfg.FS.Remove(l.path(id)); err != nil {
-				return nil, errs.New(errs.Unavailable, "remove a segment that is not needed: %w", err)
-			}
-		}
+		l.stale = ids[:i]
 		return ids[i:], nil
 	}
 	return ids, nil
@@ -303,7 +302,18 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 	unneeded := l.drop()
 	l.mu.Unlock()
 	l.remove(unneeded)
+	l.removeStale()
 	return nil
+}
+
+// removeStale removes what list has left. The caller holds writing.
+func (l *Log) removeStale() {
+	for _, id := range l.stale {
+		if err := l.cfg.FS.Remove(l.path(id)); err != nil {
+			l.log.Warn("remove a segment of the raft log", "segment", name(id), "error", err)
+		}
+	}
+	l.stale = nil
 }
 
 // A plan is what is written at once.
