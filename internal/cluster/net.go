@@ -24,7 +24,6 @@ const (
 const (
 	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 5 * time.Second
-	maxHandshakes    = 64
 	transportTimeout = 10 * time.Second
 	transportPool    = 3
 )
@@ -36,7 +35,7 @@ type web struct {
 	address   string // of this node, as others dial it
 	listeners []net.Listener
 	streams   map[string]*stream
-	shaking   chan struct{}
+	greetings greetings
 	work      sync.WaitGroup
 
 	mu    sync.Mutex
@@ -47,8 +46,7 @@ type web struct {
 // openWeb listens at the addresses.
 func openWeb(p *pass, address string, bind []string, log *slog.Logger) (*web, error) {
 	w := &web{
-		pass: p, log: log, address: address, shaking: make(chan struct{}, maxHandshakes), conns: map[net.Conn]struct{}{},
-		streams: map[string]*stream{},
+		pass: p, log: log, address: address, conns: map[net.Conn]struct{}{}, streams: map[string]*stream{},
 	}
 	for _, proto := range []string{protoRaft, protoAsk, protoHTTP} {
 		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan net.Conn), done: make(chan struct{})}
@@ -94,27 +92,25 @@ func (w *web) accept(l net.Listener) {
 			time.Sleep(100 * time.Millisecond) // out of descriptors, for one
 			continue
 		}
-		select {
-		case w.shaking <- struct{}{}:
-			w.work.Go(func() {
-				defer func() { <-w.shaking }()
-				w.greet(c)
-			})
-		default: // somebody opens connections and says nothing
-			_ = c.Close() // nothing was said yet
+		if out := w.greetings.begin(c); out != nil {
+			_ = out.Close() // its greet ends, and drops it
 		}
+		w.work.Go(func() { w.greet(c) })
 	}
 }
 
 // greet finds out who calls, and hands the connection to who is called.
 func (w *web) greet(raw net.Conn) {
 	if !w.track(raw) {
+		w.greetings.end(raw)
 		return
 	}
 	c := tls.Server(raw, w.pass.server())
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
+	err := c.HandshakeContext(ctx)
+	w.greetings.end(raw)
+	if err != nil {
 		w.log.Debug("a connection to the cluster's address was refused", "from", raw.RemoteAddr().String(), "error", err)
 		w.drop(raw)
 		return
