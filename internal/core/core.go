@@ -167,6 +167,7 @@ func New(cfg Config) (*Core, error) {
 		OTPLength:   len(rootTokenPrefix) + rootTokenLength,
 		Wrappers:    cfg.Seals,
 		Standby:     c.Standby,
+		Unreadable:  c.keysUnreadable,
 		Founding:    c.founding,
 		Shared:      cfg.Cluster != nil,
 

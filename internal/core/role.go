@@ -114,7 +114,12 @@ func (c *Core) leads() {
 		return
 	}
 	if err := c.seal.Arrived(a.ctx); err != nil {
-		c.unreadable(a, err)
+		if errs.Is(err, errs.Failed) || storage.IsNotFound(err) {
+			c.unreadable(a, err)
+			return
+		}
+		c.log.Warn("the keys cannot be read now: this node does not become the active one yet", "error", err)
+		a.Go(func(ctx context.Context) { c.settleLeft(ctx, a, false) })
 		return
 	}
 	a.DB.Lead()
@@ -196,6 +201,13 @@ func (c *Core) applied(ch storage.Change) error {
 		return err
 	}
 	return nil
+}
+
+// keysUnreadable is unreadable for what the seal's manager finds on a standby.
+func (c *Core) keysUnreadable(why error) {
+	if a := c.told.Load(); a != nil && !a.Leads() {
+		c.unreadable(a, why)
+	}
 }
 
 // unreadable seals this node. It serves no request from now on, and does not become the active one: with keys of before a rekey it would take the shares of before.

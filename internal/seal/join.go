@@ -197,6 +197,7 @@ func (m *Manager) Record() ([]byte, error) {
 type joining struct {
 	Inviter
 	config *config
+	looked time.Time // when the cluster was asked for config again; zero for never
 }
 
 // An Inviter asks the cluster that a node is about to join.
@@ -213,7 +214,7 @@ func (m *Manager) Join(ctx context.Context, by Inviter) error {
 	if err != nil {
 		return err
 	}
-	c, err := decodeConfig(conf)
+	c, err := decodeInvited(conf)
 	if err != nil {
 		return err
 	}
@@ -224,32 +225,59 @@ func (m *Manager) Join(ctx context.Context, by Inviter) error {
 	if stored, err := m.readStored(ctx); err != nil || stored != nil {
 		return err
 	}
-	m.joining.Store(&joining{by, c})
+	m.joining.Store(&joining{Inviter: by, config: c})
 	return nil
 }
 
 // Joining reports whether this node is empty and about to join a cluster.
 func (m *Manager) Joining() bool { return m.joining.Load() != nil }
 
-const lookTime = 5 * time.Second
+// decodeInvited is decodeConfig for what a cluster tells, which may be anybody.
+func decodeInvited(b []byte) (*config, error) {
+	c, err := decodeConfig(b)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.sharings() {
+		if err := checkCounts(s.Shares, s.Threshold); err != nil { // shares are kept until there are as many
+			return nil, errs.New(errs.Failed, "the cluster tells of a seal that there is not: %w", err)
+		}
+	}
+	return c, nil
+}
+
+const (
+	lookTime  = 5 * time.Second // that the cluster has to answer
+	lookEvery = 5 * time.Second // that it is asked at most, as everybody may give a share
+)
 
 // lookAgain has a node that is about to join a cluster know the seal's configuration of now: there may have been a rekey since
-// it was invited.
+// it was invited. Nothing is held meanwhile but what others wait for who give a first share, too.
 func (m *Manager) lookAgain(ctx context.Context) {
+	if s := m.state.Load(); s.open != nil || s.round != nil || m.joining.Load() == nil {
+		return
+	}
+	select {
+	case m.looking <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-m.looking }()
 	j := m.joining.Load()
-	if j == nil {
+	if j == nil || !j.looked.IsZero() && time.Since(j.looked) < lookEvery {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
+	next := *j
 	conf, err := j.Look(ctx)
-	var c *config
 	if err == nil {
-		c, err = decodeConfig(conf)
+		next.config, err = decodeInvited(conf)
 	}
 	if err != nil {
+		next.config = j.config
 		m.cfg.Log.Warn("ask the cluster for its seal's configuration again", "error", err)
-		return
 	}
-	m.joining.Store(&joining{j.Inviter, c})
+	next.looked = time.Now()
+	m.joining.CompareAndSwap(j, &next) // else it was told to join another one meanwhile
 }

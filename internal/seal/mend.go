@@ -55,16 +55,24 @@ func (c *config) names() string {
 	return strings.Join(out, ", ")
 }
 
+// behindRetry is when it is tried again to read what another node has stored.
+const behindRetry = 5 * time.Second
+
 // Watch tends to the seals until ctx ends. Every open node runs it.
 func (m *Manager) Watch(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
 		m.tend(ctx)
+		var soon <-chan time.Time
+		if m.behind() {
+			soon = time.After(behindRetry)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-soon:
 		case <-m.kick:
 		}
 	}
@@ -90,6 +98,13 @@ func (m *Manager) tend(ctx context.Context) {
 	switch {
 	case u == nil:
 		return
+	case leads && m.behind():
+		m.keepUp(ctx)
+		if !again() {
+			return
+		}
+	}
+	switch {
 	case leads && u.settles():
 		m.settleRekey(ctx)
 		if !again() {

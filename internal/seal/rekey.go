@@ -255,7 +255,9 @@ func (m *Manager) finishRekey(ctx context.Context, u *unsealed, k *rekey) (*Reke
 	return res, nil
 }
 
-const warnBoth = "the storage failed: the new key shares are valid, but so are still those before; this is ended by itself as soon as the storage allows it"
+const warnBoth = "the storage failed before the rekey was complete: the new key shares are valid, but the old ones are still valid, too. " +
+	"This server makes the old ones invalid as soon as it can write again. If it is restarted or sealed, or another node takes over before that, they are valid until the new ones were used on the active node " +
+	"(to unseal it, to generate a root token, or to rekey). Until then keep the old ones as safe as the new"
 
 // settleRekey puts the new shares, which were told or used, in the place of the others.
 func (m *Manager) settleRekey(ctx context.Context) {

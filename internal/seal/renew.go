@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"arca/internal/barrier"
@@ -31,7 +32,8 @@ import (
 //
 // Open nodes learn of it by a handover, which is made in the same commit: the new root key, under a key that the root key
 // before and the secret of the keyring give together. Whoever has old shares, and what the store told of its seal before, has
-// not got the second. A handover is deleted after an hour: who was away for longer needs the new shares.
+// not got the second. A handover is deleted when the active node has known of it for an hour: who was away for longer needs the new
+// shares.
 
 const (
 	handoverPurpose = "rekey handover"
@@ -127,7 +129,7 @@ func (r renewal) putBackup(tx storage.Tx) error {
 
 // A handover tells a root key to nodes that have the one before.
 type handover struct {
-	At   time.Time `json:"at"`
+	At   time.Time `json:"at"`   // by the clock of the node that made it: nothing is decided by that
 	Root []byte    `json:"root"` // under handoverKeyOf the one before
 }
 
@@ -158,11 +160,32 @@ func readHandovers(tx storage.Tx) (list handovers, err error) {
 	return list, nil
 }
 
-// over reports whether the time of h has ended, by the clock of this node: what is stored is used in any case, as a clock may be wrong.
-func (h handover) over() bool { return now().Sub(h.At).Abs() >= handoverTime }
+// ages are since when this process has known of the stored handovers. The clock of the node that made one may be wrong, and a node that comes
+// to lead with another time is not to delete it before others have found it.
+type ages struct {
+	mu    sync.Mutex
+	since map[digest]time.Time
+}
 
-// rest are those whose time has not ended.
-func (l handovers) rest() handovers { return slices.DeleteFunc(slices.Clone(l), handover.over) }
+// rest are those of l whose time has not ended.
+func (a *ages) rest(l handovers) (rest handovers) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	since := map[digest]time.Time{}
+	for _, h := range l {
+		d := digest(sha256.Sum256(h.Root))
+		at, known := a.since[d]
+		if !known {
+			at = time.Now()
+		}
+		since[d] = at
+		if time.Since(at) < handoverTime {
+			rest = append(rest, h)
+		}
+	}
+	a.since = since
+	return rest
+}
 
 func (l handovers) put(tx storage.Tx) error {
 	if len(l) == 0 {
@@ -195,16 +218,12 @@ func (r renewal) handOver(tx storage.Tx, record []byte) error {
 	if err != nil && !errs.Is(err, errs.Failed) { // one that is damaged is of no use
 		return err
 	}
-	list = append(list.rest(), handover{At: now(), Root: sealed})
+	list = append(list, handover{At: now(), Root: sealed})
 	return list[max(0, len(list)-maxHandovers):].put(tx)
 }
 
-// handedOver gives the newest root key that the stored handovers lead to from root, nil where they lead to none.
-func (u *unsealed) handedOver(tx storage.Tx, root barrier.Key) (barrier.Key, error) {
-	list, err := readHandovers(tx)
-	if err != nil {
-		return nil, err
-	}
+// handedOver gives the newest root key that handovers lead to from root, nil where they lead to none.
+func (u *unsealed) handedOver(list handovers, root barrier.Key) (barrier.Key, error) {
 	var newest barrier.Key
 	for _, h := range list {
 		key, err := handoverKeyOf(u.ring, root)
@@ -237,7 +256,12 @@ func (m *Manager) loadRing(tx storage.Tx, u *unsealed, root barrier.Key) error {
 	if err == nil || errors.Is(err, barrier.ErrSealed) {
 		return err
 	}
-	next, failed := u.handedOver(tx, root)
+	list, failed := readHandovers(tx)
+	if failed != nil {
+		return failed
+	}
+	m.ages.rest(list) // whatever a clock says, all are used
+	next, failed := u.handedOver(list, root)
 	if failed != nil {
 		return failed
 	}
@@ -260,12 +284,20 @@ func (m *Manager) loadRing(tx storage.Tx, u *unsealed, root barrier.Key) error {
 // errArriving says that the keyring is one of before a rekey, as the store has not come as far as that.
 var errArriving error = errs.New(errs.Unavailable, "the store of the cluster that this node has joined is not here yet")
 
-// keepUp has a standby take over what the active node has stored of the keys.
+// keepUp takes over what another node has stored of the keys.
 func (m *Manager) keepUp(ctx context.Context) {
 	err := m.Reload(ctx)
 	passes := err == nil || ctx.Err() != nil || errors.Is(err, ErrSealed) || errs.Is(err, errs.Unavailable) || errs.Is(err, errs.NotActive) || storage.IsNotFound(err)
-	if !passes {
-		m.cfg.Log.Warn("take over the keys that another node has stored", "error", err)
+	if passes {
+		return
+	}
+	m.cfg.Log.Warn("take over the keys that another node has stored", "error", err)
+	u := m.state.Load().open
+	if _, err := m.active(); u == nil || !errors.Is(err, ErrStandby) || m.cfg.Unreadable == nil {
+		return
+	}
+	if err := m.reloadRing(ctx, u); errs.Is(err, errs.Failed) { // it is the keyring, and not the rest
+		m.cfg.Unreadable(err)
 	}
 }
 
@@ -276,13 +308,13 @@ func (m *Manager) endHandovers(ctx context.Context) {
 		list, err = readHandovers(tx)
 		return err
 	})
-	if err == nil && slices.ContainsFunc(list, handover.over) {
+	if err == nil && len(m.ages.rest(list)) < len(list) {
 		err = m.cfg.Raw.Update(ctx, func(tx storage.Tx) error {
 			list, err := readHandovers(tx)
 			if err != nil {
 				return err
 			}
-			return list.rest().put(tx)
+			return m.ages.rest(list).put(tx)
 		})
 	}
 	if err != nil && ctx.Err() == nil {

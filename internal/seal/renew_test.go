@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"arca/internal/barrier"
@@ -162,34 +164,53 @@ func TestStandbyTakesOverAfterRekey(t *testing.T) {
 	}
 }
 
-// A handover is gone after an hour: a node that comes later does not get the new root key.
+// A handover is gone after an hour of whoever is the active node, by its own clock: a node that comes later does not get the new root key.
 func TestHandoverEnds(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	one, two, keys := openTwo(t, newStore(t), 1, 1)
-	fresh := mustRekey(t, one, RekeyParams{Shares: 1, Threshold: 1}, keys)
-	one.upkeep(ctx)
-	if _, err := one.backend.Get(ctx, handoverKey); err != nil {
-		t.Errorf("it has just been made: %v", err)
+	for _, wrong := range []time.Duration{0, 30 * 24 * time.Hour, -30 * 24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) { handoverEnds(t, wrong) })
 	}
+}
+
+// handoverEnds has the node that makes the handover have a wrong clock.
+func handoverEnds(t *testing.T, wrong time.Duration) {
+	ctx, b := t.Context(), newStore(t)
+	one, two, keys := openTwo(t, b, 1, 1)
+	next := newNode(t, shared{b})
+	next.standby = true
+	unsealWith(t, next, keys...)
+	fresh := mustRekey(t, one, RekeyParams{Shares: 1, Threshold: 1}, keys)
 	err := one.raw.Update(ctx, func(tx storage.Tx) error {
 		list, err := readHandovers(tx)
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
-		list[0].At = list[0].At.Add(-handoverTime)
+		list[0].At = list[0].At.Add(wrong)
 		return list.put(tx)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	one.upkeep(ctx)
+	is := func(n *node, want bool) {
+		t.Helper()
+		n.upkeep(ctx)
+		if _, err := b.Get(ctx, handoverKey); (err == nil) != want {
+			t.Errorf("the handover: %v", err)
+		}
+	}
+	is(one, true)
+	time.Sleep(handoverTime - time.Second)
+	is(one, true)
+	next.lead(t, one)
+	next.ages = ages{} // it has not looked before
+	is(next, true)
+	time.Sleep(handoverTime - time.Second)
+	is(next, true)
+	time.Sleep(time.Second)
+	is(next, false)
 	before := rootOf(two)
 	if err := two.Refresh(ctx); !errs.Is(err, errs.Failed) || !reflect.DeepEqual(rootOf(two), before) {
 		t.Errorf("%v", err)
-	}
-	if _, err := one.backend.Get(ctx, handoverKey); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("it is still stored: %v", err)
 	}
 	two.Seal()
 	unsealWith(t, two, fresh...)
@@ -209,13 +230,17 @@ func TestHandoverNeedsBoth(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = n.raw.View(ctx, func(tx storage.Tx) error {
-		if next, err := u.handedOver(tx, before); err != nil || !reflect.DeepEqual(next, rootOf(n)) {
+		list, err := readHandovers(tx)
+		if err != nil {
+			return err
+		}
+		if next, err := u.handedOver(list, before); err != nil || !reflect.DeepEqual(next, rootOf(n)) {
 			t.Errorf("to a node that has both: %v", err)
 		}
-		if next, err := u.handedOver(tx, barrier.NewKey()); err != nil || next != nil {
+		if next, err := u.handedOver(list, barrier.NewKey()); err != nil || next != nil {
 			t.Errorf("without the root key: %v", err)
 		}
-		if next, err := (&unsealed{ring: other}).handedOver(tx, before); err != nil || next != nil {
+		if next, err := (&unsealed{ring: other}).handedOver(list, before); err != nil || next != nil {
 			t.Errorf("without the keyring: %v", err)
 		}
 		return nil
@@ -561,5 +586,106 @@ func TestCeremonyOverAfterRekey(t *testing.T) {
 	}
 	if st, err := a.RootStatus(); err != nil || st.Started {
 		t.Errorf("the root token's making is %+v, %v", st, err)
+	}
+}
+
+// silent is a store that does not give one entry for a while.
+type silent struct {
+	storage.Backend
+	key  string
+	fail *atomic.Bool
+}
+
+func (s silent) Snapshot(context.Context) (storage.Snapshot, error) { return silentReader{s}, nil }
+
+func (s silent) Get(ctx context.Context, key string) ([]byte, error) {
+	if key == s.key && s.fail.Load() {
+		return nil, errs.New(errs.Unavailable, "it does not answer")
+	}
+	return s.Backend.Get(ctx, key)
+}
+
+type silentReader struct{ silent }
+
+func (silentReader) Close() error { return nil }
+
+// Recovery keys that another node has replaced authorise nothing on one that could not read of it, which goes on to try.
+func TestReplacedKeysDoNotCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, k, b := t.Context(), newSealed(7), newStore(t)
+		var fail atomic.Bool
+		one := configured(t, newNode(t, shared{b}), named("a", k))
+		two := configured(t, newNode(t, silent{b, configKey, &fail}), named("a", k))
+		one.cfg.Shared, two.cfg.Shared, two.standby = true, true, true
+		old := mustInit(t, one, 1, 1).Shares
+		mustOpen(t, one)
+		mustOpen(t, two)
+		fresh := mustRekey(t, one, RekeyParams{Shares: 2, Threshold: 2}, old)
+		fail.Store(true)
+		if err := two.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // what is taken over in the background
+		one.standby, two.standby = true, false
+		if err := two.Arrived(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := two.StartRoot(ctx, "", ""); !errs.Is(err, errs.Unavailable) {
+			t.Errorf("what counts is not known: %v", err)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go two.Watch(ctx)
+		time.Sleep(behindRetry / 2)
+		fail.Store(false)
+		time.Sleep(behindRetry)
+		if st, err := two.Status(ctx); err != nil || st.N != 2 {
+			t.Errorf("not read again: %+v, %v", st, err)
+		}
+		st, err := two.StartRoot(ctx, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := two.UpdateRoot(ctx, clone(old[0]), st.Nonce); err != nil || st.Complete {
+			t.Errorf("by the old keys: %+v, %v", st, err)
+		}
+		if err := two.CancelRoot(ctx); err != nil {
+			t.Fatal(err)
+		}
+		grants(t, two, fresh)
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// A node that is opened while a rekey comes and its handover goes has keys of before: it does not lead, and is not left open.
+func TestKeysOfBeforeDoNotLead(t *testing.T) {
+	t.Parallel()
+	ctx, b := t.Context(), newStore(t)
+	one, two := newNode(t, shared{b}), newNode(t, shared{b})
+	one.cfg.Shared, two.cfg.Shared, two.standby = true, true, true
+	old := mustInit(t, one, 1, 1).Shares
+	unsealWith(t, one, old...)
+	opened := two.cfg.Opened
+	two.cfg.Opened = func(ctx context.Context, ring *barrier.Keyring, c Cluster) error {
+		mustRekey(t, one, RekeyParams{Shares: 1, Threshold: 1}, old)
+		err := one.raw.Update(ctx, func(tx storage.Tx) error { return tx.Delete(handoverKey) })
+		return errors.Join(err, two.Refresh(ctx), opened(ctx, ring, c))
+	}
+	var why error
+	two.cfg.Unreadable = func(err error) { why = err }
+	if _, err := two.Unseal(ctx, clone(old[0]), false); err == nil {
+		t.Error("the keys do not fit, and nobody is told")
+	}
+	if err := two.Arrived(ctx); !errs.Is(err, errs.Failed) {
+		t.Errorf("it may lead: %v", err)
+	}
+	if two.tend(ctx); why == nil {
+		t.Error("it stays open")
+	}
+	why = nil
+	if one.tend(ctx); why != nil {
+		t.Error(why)
 	}
 }

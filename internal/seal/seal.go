@@ -68,6 +68,8 @@ type Config struct {
 	// Wrappers are the seals that open by themselves, the one to ask first in
 	// front. With none that is enabled the seal is Shamir's.
 	Wrappers []Wrapper
+	// Unreadable, if set, is told that the keys of a standby do not open what is stored. It must not wait for the manager.
+	Unreadable func(why error)
 	// Founding, if set, makes the store ready for its first content, and gives what ends that.
 	Founding func(ctx context.Context) (done func(), err error)
 	// Standby, if set, reports that another node is active: rekey and
@@ -96,11 +98,16 @@ type Manager struct {
 	// arriving is set while the store of a cluster that this node has joined comes by itself, from its beginning: until it has the keyring
 	// under the root key that the node was let in with, it may be as before a rekey.
 	arriving atomic.Bool
+	looking  chan struct{} // holds one value while the cluster that is to be joined is asked for its seal
 	turn     chan struct{} // holds one value while an operation runs; only it may swap state
 	ill      illnesses
 	kick     chan struct{} // tells Watch to look now
 	invites  invites       // of nodes that join
-	loading  sync.Mutex    // held while the seal-wrap keyring is loaded
+	ages     ages          // of handovers
+	// heard counts what was told of changes by other nodes, and loaded is how many of them Reload has taken over: shares
+	// count by the configuration that is in hand, and so not before it has.
+	heard, loaded atomic.Uint64
+	loading       sync.Mutex // held while the seal-wrap keyring is loaded
 	// wanted says that a mount has seal_wrap; renew is when the seals were last asked to
 	// encrypt anew what they keep (Unix ns). Of this process.
 	wanted atomic.Bool
@@ -192,7 +199,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{cfg: cfg, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), looking: make(chan struct{}, 1)}
 	m.state.Store(&state{})
 	m.invites.init()
 	return m, nil
@@ -216,12 +223,21 @@ func (m *Manager) beginOpen(ctx context.Context) (*unsealed, error) {
 		return nil, err
 	}
 	u, err := m.active()
+	if err == nil && m.behind() {
+		if err = m.reload(ctx); err != nil {
+			err = errs.New(errs.KindOf(err), "read the seal's configuration, which another node may have changed: %w", err)
+		}
+		u = m.state.Load().open
+	}
 	if err != nil {
 		m.end()
 		return nil, err
 	}
 	return u, nil
 }
+
+// behind reports whether another node may have stored another configuration than the one in hand.
+func (m *Manager) behind() bool { return m.heard.Load() != m.loaded.Load() }
 
 // active returns the open state of an active node.
 func (m *Manager) active() (*unsealed, error) {
@@ -341,10 +357,16 @@ func (m *Manager) Reload(ctx context.Context) error {
 		return err
 	}
 	defer m.end()
+	return m.reload(ctx)
+}
+
+// reload is Reload within an operation.
+func (m *Manager) reload(ctx context.Context) error {
 	u := m.state.Load().open
 	if u == nil {
 		return ErrSealed
 	}
+	heard := m.heard.Load()
 	var c *config
 	root := u.root.get()
 	defer root.Wipe()
@@ -366,6 +388,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if c == nil {
 		return ErrNotInitialised
 	}
+	m.loaded.Store(heard)
 	if !c.equal(u.config) { // else what works with it goes on
 		m.set(u, func(u *unsealed) {
 			if !bytes.Equal(c.Root, u.config.Root) { // by shares that count no more
@@ -379,8 +402,10 @@ func (m *Manager) Reload(ctx context.Context) error {
 }
 
 // Refresh takes over the keyring's terms that another node saved, at once: before anything that is encrypted with them is
-// read. While sealed it does nothing. The rest of what another node may have changed is taken over in the background.
+// read. While sealed it does nothing. The rest of what another node may have changed is taken over in the background: if that fails
+// Watch goes on with it, and operations by shares do it first.
 func (m *Manager) Refresh(ctx context.Context) error {
+	m.heard.Add(1)
 	u := m.state.Load().open
 	if u == nil {
 		return nil
@@ -392,6 +417,7 @@ func (m *Manager) Refresh(ctx context.Context) error {
 			defer cancel()
 			if err := m.Reload(ctx); err != nil && !errors.Is(err, ErrSealed) {
 				m.cfg.Log.Warn("take over the seal's configuration", "error", err)
+				m.hasten()
 			}
 		}()
 	}
@@ -420,10 +446,13 @@ func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 	return err
 }
 
-// Arrived has the store of a cluster that this node has joined be there: what cannot be read of it is an error from now on.
+// Arrived takes over what is stored of the keys by a node that is about to become the active one: the store of a cluster that it has joined
+// is here, too. What cannot be read is an error. Operations by shares read the rest first.
 func (m *Manager) Arrived(ctx context.Context) error {
+	m.heard.Add(1)
+	m.arriving.Store(false)
 	u := m.state.Load().open
-	if !m.arriving.Swap(false) || u == nil {
+	if u == nil {
 		return nil
 	}
 	return m.reloadRing(ctx, u)

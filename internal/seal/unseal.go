@@ -68,6 +68,9 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 			share.Wipe()
 		}
 	}()
+	if checkShare(share) == nil {
+		m.lookAgain(ctx)
+	}
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
@@ -75,9 +78,6 @@ func (m *Manager) unseal(ctx context.Context, share barrier.Key, f UnsealFor) er
 	s := m.state.Load()
 	if s.open != nil {
 		return nil
-	}
-	if s.round == nil {
-		m.lookAgain(ctx)
 	}
 	c, err := m.readConfig(ctx)
 	switch {
