@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/storage"
@@ -26,6 +27,7 @@ import (
 type member struct {
 	t         *testing.T
 	id        string
+	cfg       raft.Config
 	store     *raft.Store
 	db        *storage.DB
 	transport *hraft.InmemTransport
@@ -54,10 +56,15 @@ func (l lagging) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *
 
 func newMember(t *testing.T, id string, cfg raft.Config) *member {
 	cfg.NodeID, cfg.Memory = id, true
-	m := &member{t: t, id: id}
+	m := &member{t: t, id: id, cfg: cfg}
+	m.open()
+	return m
+}
+
+func (m *member) open() {
 	var err error
-	if m.store, err = raft.Open(cfg); err != nil {
-		t.Fatal(err)
+	if m.store, err = raft.Open(m.cfg); err != nil {
+		m.t.Fatal(err)
 	}
 	m.db = storage.Open(m.store, storage.Config{})
 	m.db.Follow()
@@ -71,7 +78,14 @@ func newMember(t *testing.T, id string, cfg raft.Config) *member {
 			return nil
 		},
 	})
-	return m
+}
+
+// restart ends a member, and starts it again, as newCluster has made it: with what is on its disk.
+func (m *member) restart() {
+	m.close()
+	m.leads.Store(false)
+	m.open()
+	m.start(false)
 }
 
 func (m *member) start(bootstrap bool) {
@@ -101,7 +115,7 @@ type cluster struct {
 func newCluster(t *testing.T, n int, cfg raft.Config) *cluster {
 	c := &cluster{t: t}
 	for i := range n {
-		m := newMember(t, fmt.Sprint("node", i+1), cfg)
+		m := newMember(t, fmt.Sprint("node", i+1), cfg.WithFS(vfs.NewMem()))
 		m.start(i == 0)
 		c.members = append(c.members, m)
 	}

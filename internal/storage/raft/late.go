@@ -40,14 +40,16 @@ func (s *Store) holds(index, term uint64) bool {
 }
 
 // anchored has raft take entries that follow on the one that the state is after. Where the log begins behind that one raft knows it only as long as the log is empty:
-// entries whose acknowledgement was lost would be refused when they come again, for a snapshot to be sent, and then be refused again.
+// entries whose acknowledgement was lost would be refused when they come again, for a snapshot to be sent, and then be refused again. So would all be where raft
+// believes that it has another log (see given).
 func (s *Store) anchored(req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
 	at := s.position()
 	if req.PrevLogEntry == 0 || req.PrevLogEntry != at.index || req.PrevLogTerm != at.term {
 		return req
 	}
 	var log raft.Log
-	if last, err := s.logs.LastIndex(); err != nil || last <= at.index || !errors.Is(s.logs.GetLog(at.index, &log), raft.ErrLogNotFound) {
+	last, err := s.logs.LastIndex()
+	if err != nil || last <= at.index && s.logs.believed.Load() == 0 || !errors.Is(s.logs.GetLog(at.index, &log), raft.ErrLogNotFound) {
 		return req // raft can look itself
 	}
 	own := *req

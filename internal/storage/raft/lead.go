@@ -110,6 +110,7 @@ func (s *Store) Start(o StartOptions) error {
 	if err := s.checkLog(); err != nil {
 		return err
 	}
+	s.logs.believed.Store(0) // raft looks anew
 	s.outlive()
 	if o.Bootstrap {
 		err := raft.BootstrapCluster(conf, s.logs, s.stable, s.snaps, r.inlet, raft.Configuration{Servers: []raft.Server{{
@@ -136,14 +137,14 @@ func (s *Store) Start(o StartOptions) error {
 	return nil
 }
 
-// follows reports whether this node hears a leader, and has promised it not to have another elected.
+// follows reports whether this node hears a leader, and has promised it not to have another elected; or has less than raft believes (see given).
 func (s *Store) follows() bool {
 	r := s.running.Load()
 	if r == nil {
 		return false
 	}
 	_, leader := r.raft.LeaderWithID()
-	return leader != "" && time.Since(r.raft.LastContact()) < heartbeatTime
+	return s.logs.believed.Load() > 0 || leader != "" && time.Since(r.raft.LastContact()) < heartbeatTime
 }
 
 // outlive waits until no leader can rest on what this node promised before it was started: by this process or another.
@@ -231,13 +232,14 @@ func (s *Store) mendLog() error {
 		return errs.New(errs.Unavailable, "read the raft log: %w", err)
 	}
 	at := s.position()
-	if last > 0 && first > at.index+1 {
+	behind := last > 0 && first > at.index+1
+	if behind && !s.isFormer(last) {
 		return errs.New(errs.Failed, "the raft log begins with entry %d, and the state ends with entry %d: what lies between is lost here. %s", first, at.index, wal.Advice)
 	}
-	if last == 0 || at.index == 0 || at.index < first {
+	if last == 0 || at.index == 0 || at.index < first && !behind {
 		return nil
 	}
-	if at.index <= last {
+	if at.index <= last && !behind {
 		var log raft.Log
 		if err := s.logs.GetLog(at.index, &log); err != nil {
 			return errs.New(errs.Unavailable, "read entry %d of the raft log: %w", at.index, err)
@@ -246,7 +248,7 @@ func (s *Store) mendLog() error {
 			return nil
 		}
 	}
-	s.log.Warn("the raft log is older than the state and is begun anew", "state", at.index, "log", last)
+	s.log.Warn("the raft log is not the one that the state goes on with, and is begun anew", "state", at.index, "log", last)
 	if err := s.logs.DeleteRange(first, last); err != nil {
 		return errs.New(errs.Unavailable, "begin the raft log anew: %w", err)
 	}

@@ -306,3 +306,48 @@ func TestEntryUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestFormerLog starts nodes whose log begins behind what the state has: it is taken for one of before only where the state says so.
+func TestFormerLog(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		noted former
+		gone  bool
+	}{
+		"noted":                   {former{3, 6}, true},
+		"not noted":               {former{}, false},
+		"it has more by now":      {former{3, 5}, false},
+		"the state was elsewhere": {former{2, 6}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fs := vfs.NewMem()
+			open := func() *Store {
+				s, err := Open(Config{Memory: true, NodeID: "node1", fs: fs})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			s := open()
+			err := s.state.Load().Replay(storage.Batch{position{3, 2, 3}.op(), c.noted.op()}, true)
+			if err := errors.Join(err, s.stable.SetUint64([]byte(termKey), 2), s.logs.StoreLog(entryOf(5, 1)), s.logs.StoreLog(entryOf(6, 1)), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			s = open()
+			if v, err := s.survey(); (err == nil) != c.gone || c.gone && (v.Index != 3 || v.Term != 2) {
+				t.Errorf("surveyed: %+v, %v", v, err)
+			}
+			_, transport := raft.NewInmemTransport("node1")
+			if err := s.Start(StartOptions{Transport: transport}); (err == nil) != c.gone || err != nil && !errs.Is(err, errs.Failed) {
+				t.Errorf("started: %v", err)
+			}
+			if last, err := s.logs.LastIndex(); err != nil || (last == 0) != c.gone {
+				t.Errorf("its log leads up to entry %d, %v", last, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

@@ -19,6 +19,7 @@ const (
 	positionKey = "\x00raft/position"
 	peersKey    = "\x00raft/peers"
 	doubtKey    = "\x00raft/restored"
+	formerKey   = "\x00raft/former"
 )
 
 // A position is the last entry that is in the state, and the last one that was a batch and not void.
@@ -93,6 +94,34 @@ func readDoubt(store *pebble.Store, at position) (doubt, error) {
 		return doubt{}, nil
 	}
 	return d, nil
+}
+
+// A former log is one of which a state has taken the place that ends before the log's first entry: the log followed on a state in doubt, with which the cluster does not
+// go on. It is removed with the first entry that comes in its place, and until then the node tells by this that no entry is missing before it. The zero one is none.
+type former struct{ index, last uint64 } // the state's position, and the log's end
+
+func (l former) op() storage.Op {
+	b := binary.BigEndian.AppendUint64(nil, l.index)
+	return storage.Op{Kind: storage.Put, Key: formerKey, Value: binary.BigEndian.AppendUint64(b, l.last)}
+}
+
+// readFormer reads whether the log that is beside a state is a former one.
+func readFormer(store *pebble.Store) (former, error) {
+	value, err := store.Get(context.Background(), formerKey)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return former{}, nil
+	case err != nil:
+		return former{}, err
+	case len(value) != 16:
+		return former{}, errPosition
+	}
+	return former{binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])}, nil
+}
+
+// isFormer reports whether the log, which begins behind the state, is a former one. The caller holds no lock: the node takes no part.
+func (s *Store) isFormer(last uint64) bool {
+	return s.former != former{} && s.former.index == s.position().index && last <= s.former.last
 }
 
 var errPosition = errs.New(errs.Failed, "the raft state does not say to which entry of the log it belongs: it is damaged; restore a snapshot")

@@ -102,6 +102,7 @@ type Store struct {
 	snaps   *snapshots
 	silent  time.Time // since when this node answers no other, where it does not; guarded by starts
 	broken  failure
+	former  former // as it was when the store was opened
 
 	on Events // set before Start
 
@@ -323,6 +324,10 @@ type logStore struct {
 	*wal.Log
 	applied func() uint64 // the newest entry that the state has
 
+	// believed is up to where raft believes that the log leads, although a state has taken its place that ends before, or there; 0 where raft
+	// is right. See Store.given.
+	believed atomic.Uint64
+
 	mu     sync.Mutex
 	stored chan struct{} // closed when entries have come; nil if nobody waits
 	recent []*raft.Log   // one after the other
@@ -346,7 +351,17 @@ func (l *logStore) GetLog(index uint64, log *raft.Log) error {
 		}
 	}
 	l.mu.Unlock()
-	return l.Log.GetLog(index, log)
+	err := l.Log.GetLog(index, log)
+	if errors.Is(err, raft.ErrLogNotFound) && l.gone(index) {
+		*log = raft.Log{Index: index} // of no term: whatever a leader has is another entry, which comes in its place
+		return nil
+	}
+	return err
+}
+
+// gone reports whether raft believes in an entry whose log a state has taken the place of.
+func (l *logStore) gone(index uint64) bool {
+	return index <= l.believed.Load() && index > l.applied()
 }
 
 // DeleteRange implements raft.LogStore. Entries that the state has not are removed because a leader has others in their place: should these not be
@@ -369,6 +384,7 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := l.Log.StoreLogs(logs); err != nil {
 		return err
 	}
+	l.believed.Store(0) // raft goes by these
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, log := range logs {
@@ -429,10 +445,14 @@ func (s *Store) Last() (index, term uint64) {
 	}
 	index = r.raft.LastIndex()
 	var log raft.Log
-	if err := s.logs.GetLog(index, &log); err == nil {
-		return index, log.Term
+	at := s.position()
+	switch err := s.logs.GetLog(index, &log); {
+	case err != nil:
+		return index, at.term
+	case log.Term == 0: // it is gone
+		return at.index, at.term
 	}
-	return index, s.position().term
+	return index, log.Term
 }
 
 // contextErr gives the end of a context a kind.

@@ -38,23 +38,27 @@ func (s *Store) intercept(r *running, call raft.RPC) (on raft.RPC, kept bool) {
 		if s.refuseOlder(r, call, req) {
 			return call, true
 		}
+		if s.logs.gone(req.PrevLogEntry) {
+			call.Respond(&raft.AppendEntriesResponse{Term: r.raft.CurrentTerm(), LastLog: s.position().index, NoRetryBackoff: true}, nil)
+			return call, true
+		}
 		call.Command = s.anchored(req)
 	case *raft.InstallSnapshotRequest:
 		return call, s.refuseLate(r, call, req)
 	case *raft.TimeoutNowRequest:
-		return call, refuseTransfer(r, call, req)
+		return call, s.refuseTransfer(r, call, req)
 	}
 	return call, false
 }
 
 // refuseTransfer refuses to be elected at the word of a node that is not the leader of this node's term: who led before may
 // have sent it long ago. An election by transfer is the one for which voters break the promise that the leader of now rests its lease on.
-func refuseTransfer(r *running, call raft.RPC, req *raft.TimeoutNowRequest) bool {
+func (s *Store) refuseTransfer(r *running, call raft.RPC, req *raft.TimeoutNowRequest) bool {
 	term := r.raft.CurrentTerm() // first: the leader is not of an earlier one
 	_, leader := r.raft.LeaderWithID()
 	handed, told := handedIn(req)
-	if leader == "" || leader != raft.ServerID(req.ID) || told && handed != term {
-		call.Respond(nil, errors.New("this node follows another leader, or none, or one of another term: it does not take over"))
+	if leader == "" || leader != raft.ServerID(req.ID) || told && handed != term || s.logs.believed.Load() > 0 {
+		call.Respond(nil, errors.New("this node follows another leader, or none, or one of another term, or lacks what that one has: it does not take over"))
 		return true
 	}
 	r.inlet.heir.Store(term + 1)
@@ -83,11 +87,19 @@ func (s *Store) refuseOlder(r *running, call raft.RPC, req *raft.AppendEntriesRe
 	return true
 }
 
-// given looks at a state that has taken the place of one in doubt. Raft cannot go on behind a state that ends before what it last had in its
-// log, until it is started again.
+// given looks at a state that has taken the place of another, in a log that raft empties next. Raft's library goes on believing in the end of that log where the state
+// ends before it: it would refuse what follows on the state, as it looks for the entry before that, be sent the state again, and so on. So it is told that the entries in which
+// it believes are others than a leader's, until it has some of these. By what it believes it votes meanwhile, as it did before it got the state: nothing that was
+// acknowledged rests on the state alone. But it must not stand for election, as it has not what it would say that it has.
+//
+// In the place of a state in doubt that would not be safe: who believes in entries behind that state could be one of most, for a leader that has them.
 func (s *Store) given(before doubt, at position) {
 	r := s.running.Load()
-	if before == (doubt{}) || r == nil || at.index > r.raft.LastIndex() || at.index == before.index && at.term == before.term {
+	if r == nil || at.index > r.raft.LastIndex() || before != (doubt{}) && at.index == before.index && at.term == before.term {
+		return
+	}
+	if before == (doubt{}) {
+		s.logs.believed.Store(r.raft.LastIndex())
 		return
 	}
 	s.leave(errs.New(errs.Unavailable, "a snapshot was restored on this node, but the cluster goes on without it; the node has the cluster's state again: start arca again"))

@@ -219,6 +219,7 @@ func (in *incoming) open() (*received, error) {
 			in.at.batch = in.at.index // a snapshot that somebody has brought; entries under way know nothing of it
 			ops = storage.Batch{in.at.op(), in.peers.op(), doubt{in.at.index, in.at.term}.op()}
 		}
+		ops = append(ops, s.formerLog(in.at)...)
 		err = st.Replay(ops, true)
 	}
 	var unsure doubt
@@ -229,6 +230,15 @@ func (in *incoming) open() (*received, error) {
 		return nil, errors.Join(err, st.release())
 	}
 	return &received{id: in.id, at: in.at, peers: in.peers, doubt: unsure, size: in.size, state: st}, nil
+}
+
+// formerLog notes, in a state that is to take the place of the present one, that the log begins behind it.
+func (s *Store) formerLog(at position) storage.Batch {
+	first, err := s.logs.FirstIndex()
+	if last, err2 := s.logs.LastIndex(); err == nil && err2 == nil && first > at.index+1 {
+		return storage.Batch{former{at.index, last}.op()}
+	}
+	return storage.Batch{{Kind: storage.Delete, Key: formerKey}} // who sent the state may have had one
 }
 
 // A received is a snapshot that can become the state.

@@ -162,6 +162,9 @@ func (s *Store) openState() error {
 	if s.at, s.peers, err = readPosition(st.Store); err == nil {
 		s.doubt, err = readDoubt(st.Store, s.at)
 	}
+	if err == nil {
+		s.former, err = readFormer(st.Store)
+	}
 	return err
 }
 

@@ -78,6 +78,9 @@ func (s *Store) newest() (index, term uint64, err error) {
 	}
 	var log raft.Log
 	first, err := s.logs.FirstIndex()
+	if err == nil && first > at.index+1 && s.isFormer(last) {
+		return at.index, at.term, nil
+	}
 	if err == nil && at.index >= first && at.index > 0 {
 		if err = s.logs.GetLog(at.index, &log); err == nil && log.Term != at.term {
 			return at.index, at.term, nil

@@ -197,7 +197,7 @@ func (in *inlet) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *r
 	return in.Transport.RequestPreVote(id, to, args, resp)
 }
 
-var errFollows = errs.New(errs.NotActive, "this node hears a leader: it does not stand for election")
+var errFollows = errs.New(errs.NotActive, "this node hears a leader, or lacks what one has: it does not stand for election")
 
 // isHeartbeat reports whether a node may answer while its raft does something else, as raft's transports have it: even while it
 // votes for another.
