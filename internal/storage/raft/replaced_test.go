@@ -14,13 +14,16 @@ import (
 // TestSnapshotBesideLongerLog has a leader that was cut off come back with entries that nobody else has, beyond the snapshot that it is sent: an operator's, or
 // the state of who leads now, whose log begins behind where theirs part. It follows again, and votes and leads as before.
 func TestSnapshotBesideLongerLog(t *testing.T) {
+	short := raft.Config{TrailingLogs: 5, SnapshotThreshold: 10, SnapshotInterval: 10 * time.Millisecond}
 	for name, test := range map[string]struct {
 		cfg     raft.Config
 		restore bool
 		writes  int // by the next leader
+		further int // and before it is sent another snapshot, with nothing that follows on the first
 	}{
-		"a snapshot was restored": {raft.Config{}, true, 0},
-		"the log was shortened":   {raft.Config{TrailingLogs: 5, SnapshotThreshold: 10, SnapshotInterval: 10 * time.Millisecond}, false, 60},
+		"a snapshot was restored":      {raft.Config{}, true, 0, 0},
+		"the log was shortened":        {short, false, 60, 0},
+		"and again, beyond the longer": {short, false, 60, 300},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -78,17 +81,29 @@ func TestSnapshotBesideLongerLog(t *testing.T) {
 				if at, _ := l.store.Last(); at >= longer {
 					t.Errorf("it still has the log up to %d", at)
 				}
-				grow(c.leader(), 1)
-				c.check(want+1, want+1)
+				if test.further > 0 {
+					c.connect(func(from, to int) bool { return from != out && to != out })
+					grow(c.leader(), test.further)
+					c.connect(func(int, int) bool { return true })
+					time.Sleep(10 * time.Second)
+					want += test.further
+				} else {
+					grow(c.leader(), 1)
+					want++
+				}
+				c.check(want, want)
 				if err := l.store.Err(); err != nil {
 					t.Error(err)
 				}
-				for l != c.leader() {
-					_ = c.leader().store.StepDown(l.id) // it may have been handed on since
-					time.Sleep(time.Second)
+				if err := c.leader().store.StepDown(l.id); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Second)
+				if c.leader() != l {
+					t.Fatal("it does not lead")
 				}
 				grow(l, 1)
-				c.check(want+2, want+2)
+				c.check(want+1, want+1)
 			})
 		})
 	}

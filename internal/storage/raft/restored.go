@@ -95,11 +95,15 @@ func (s *Store) refuseOlder(r *running, call raft.RPC, req *raft.AppendEntriesRe
 // In the place of a state in doubt that would not be safe: who believes in entries behind that state could be one of most, for a leader that has them.
 func (s *Store) given(before doubt, at position) {
 	r := s.running.Load()
-	if r == nil || at.index > r.raft.LastIndex() || before != (doubt{}) && at.index == before.index && at.term == before.term {
+	if r == nil || before != (doubt{}) && at.index == before.index && at.term == before.term {
 		return
 	}
-	if before == (doubt{}) {
-		s.logs.believed.Store(r.raft.LastIndex())
+	switch last := r.raft.LastIndex(); {
+	case at.index > last:
+		s.logs.believed.Store(0)
+		return
+	case before == (doubt{}):
+		s.logs.believed.Store(last)
 		return
 	}
 	s.leave(errs.New(errs.Unavailable, "a snapshot was restored on this node, but the cluster goes on without it; the node has the cluster's state again: start arca again"))
