@@ -47,7 +47,7 @@ func (n *node) openRaft() error {
 	if _, err := os.Stat(filepath.Join(dir, "data", "arca.storage")); err == nil {
 		return errs.New(errs.Invalid, "%s: the folder %q was written by a version of arca from before it had raft; start that one and copy the secrets", s.Pos, dir)
 	}
-	cfg := raft.Config{Dir: dir, NodeID: n.nodeID, Log: n.log.Named("raft")}
+	cfg := raft.Config{Dir: dir, NodeID: n.nodeID, Log: n.log.Named("raft"), Exit: n.exit}
 	o := raftOptions{s: s}
 	cfg.Multiplier = int(o.number("performance_multiplier", 10))
 	cfg.TrailingLogs = uint64(o.number("trailing_logs", 1<<40))

@@ -80,6 +80,12 @@ func (n *node) run(ctx context.Context, signals <-chan os.Signal) int {
 	return code
 }
 
+// exit ends the process at once, when it cannot go on. The log has said why.
+func (n *node) exit() {
+	n.closeLog()
+	os.Exit(1)
+}
+
 // signal acts on a signal and reports whether the server goes on.
 func (n *node) signal(s os.Signal) bool {
 	switch s {

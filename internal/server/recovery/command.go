@@ -179,7 +179,7 @@ func (c *command) open(ctx context.Context, dir string) (Survivor, func() error,
 	if err != nil {
 		return s, nil, errs.New(errs.KindOf(err), "%q: %w (is its server still running?)", dir, err)
 	}
-	s.Index, s.Term, s.Applied, s.Restored, s.Peers = v.Index, v.Term, v.Applied, v.Restored, v.Peers
+	s.Index, s.Term, s.Applied, s.Voteless, s.Restored, s.Peers = v.Index, v.Term, v.Applied, v.Voteless, v.Restored, v.Peers
 	identity, left, err := seal.IdentifyLeft(ctx, store) // one that is marked can be given back, when it is alone
 	if err != nil {
 		return s, nil, errors.Join(errs.New(errs.KindOf(err), "%q: %w", dir, err), store.Close())

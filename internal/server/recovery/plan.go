@@ -17,6 +17,7 @@ type Survivor struct {
 	Index     uint64 `json:"last_index"`
 	Term      uint64 `json:"last_term"`
 	Applied   uint64 `json:"applied_index"`
+	Voteless  bool   `json:"voteless,omitempty"` // its votes are lost, or from an earlier time: it cannot be started among others
 	Restored  bool   `json:"restored,omitempty"` // its state is a restored snapshot, of which it does not know whether the cluster has taken it
 	ClusterID string `json:"cluster_id,omitempty"`
 	Migrated  string `json:"migrated_to,omitempty"` // the type of the storage that it was migrated to, as far as its state shows
@@ -136,7 +137,8 @@ func (p *Plan) count(r *request, members []raft.Peer) error {
 	known := map[string]bool{}
 	for _, m := range members {
 		known[m.ID] = true
-		here := slices.ContainsFunc(r.survivors, func(s Survivor) bool { return s.ID == m.ID })
+		at := slices.IndexFunc(r.survivors, func(s Survivor) bool { return s.ID == m.ID })
+		here := at >= 0
 		gone := slices.Contains(r.lost, m.ID)
 		if m.Voter {
 			voters++
@@ -144,7 +146,7 @@ func (p *Plan) count(r *request, members []raft.Peer) error {
 		switch {
 		case here && gone:
 			return errs.New(errs.Invalid, "the node %q is named as lost and as a survivor", m.ID)
-		case here && m.Voter:
+		case here && m.Voter && !r.survivors[at].Voteless:
 			present++
 		case !here && !gone:
 			open = append(open, m.ID)
@@ -234,6 +236,9 @@ func (p *Plan) text() string {
 	marked := false
 	for _, s := range p.Survivors {
 		state := s.State
+		if s.Voteless {
+			state += ", without its votes"
+		}
 		if s.Restored {
 			state += ", with a restored snapshot"
 		}

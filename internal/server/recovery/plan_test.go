@@ -52,6 +52,8 @@ func TestPlan(t *testing.T) {
 		{"lost and here", request{survivors: one, lost: []string{"a", "b", "c"}, keep: "a"}, "named as lost and as a survivor", ""},
 		{"keep a stranger", request{survivors: one, lost: []string{"b", "c"}, keep: "x"}, "none of the survivors", ""},
 		{"majority", request{survivors: []Survivor{node("a", 3, 90, stopped, three), node("b", 3, 90, "sealed", nil)}, lost: []string{"c"}, keep: "a"}, "start and unseal them", ""},
+		{"no majority without votes", request{survivors: with(node("b", 3, 90, stopped, three), func(s *Survivor) { s.Voteless = true }), lost: []string{"c"}, keep: "a"}, "", "a"},
+		{"alone, without votes", request{survivors: with(node("b", 3, 95, stopped, three), func(s *Survivor) { s.Voteless = true }), lost: []string{"c"}, keep: "b"}, "", "b"},
 		{"a vote that does not count", request{survivors: []Survivor{node("a", 3, 90, stopped, members("a", "-b", "c")), node("b", 3, 90, "sealed", nil)}, lost: []string{"c"}, keep: "a"}, "", "a"},
 		{"not the freshest", request{survivors: two, lost: []string{"c", "d", "e"}, keep: "a"}, `"b" up to entry 95`, ""},
 		{"not the freshest, accepted", request{survivors: two, lost: []string{"c", "d", "e"}, keep: "a", accept: true}, "", "a"},

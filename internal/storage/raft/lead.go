@@ -121,7 +121,7 @@ func (s *Store) Start(o StartOptions) error {
 		}
 	}
 	var err error
-	if r.raft, err = raft.NewRaft(conf, fsm{s}, s.logs, s.stable, s.snaps, r.inlet); err != nil {
+	if r.raft, err = raft.NewRaft(conf, fsm{s}, s.logs, noted{s.stable, s}, s.snaps, r.inlet); err != nil {
 		return errs.New(errs.Unavailable, "start raft: %w", err)
 	}
 	s.running.Store(r)
@@ -276,9 +276,14 @@ func (s *Store) checkLog() error {
 		return errs.New(errs.Unavailable, "read the raft term: %w", err)
 	}
 	if term < newest {
-		return errs.New(errs.Failed, "the node has entries of term %d, and votes of term %d: these are from an earlier time. %s", newest, term, wal.Advice)
+		return errOldVotes(newest, term)
 	}
-	return nil
+	// Raft notes its term when it is started, and ends the process where it cannot.
+	return s.stable.SetUint64([]byte(termKey), term)
+}
+
+func errOldVotes(newest, term uint64) error {
+	return errs.New(errs.Failed, "the node has entries of term %d, and votes of term %d: these are from an earlier time. %s", newest, term, wal.Advice)
 }
 
 // Stop leaves: the node neither votes nor leads any more. It can still be read.

@@ -19,6 +19,7 @@ import (
 
 	"arca/internal/errs"
 	"arca/internal/storage"
+	"arca/internal/storage/raft/wal"
 )
 
 func entryOf(index, term uint64) *raft.Log {
@@ -248,6 +249,26 @@ func TestVotesOfBefore(t *testing.T) {
 	if err := tryStart(t, dir); !errs.Is(err, errs.Failed) {
 		t.Errorf("it starts: %v", err)
 	}
+	s, v, err := OpenSurvey(dir, "node1", nil)
+	if err != nil || !v.Voteless {
+		t.Errorf("surveyed: %+v, %v", v, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	two := `[{"id": "node1", "address": "node1"}, {"id": "node2", "address": "node2"}]`
+	if err := os.WriteFile(filepath.Join(dir, peersFile), []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryStart(t, dir); !errs.Is(err, errs.Invalid) {
+		t.Errorf("it starts beside another: %v", err)
+	}
+	if err := WritePeers(dir, Peer{ID: "node1", Address: "node1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := openAlone(t, dir, true).Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestLogLost opens a node whose log and votes are gone: it has voted, and goes on only if the operator says who the cluster is.
@@ -277,6 +298,74 @@ func TestLogLost(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestVotesLost opens a node whose votes are damaged or lost: it begins with new ones only where it is to be the cluster alone, and it can be looked at.
+func TestVotesLost(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(path string) error{
+		"lost":    os.Remove,
+		"damaged": func(path string) error { return os.WriteFile(path, make([]byte, 8192), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s := openAlone(t, dir, false)
+			if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("v")}}); err != nil {
+				t.Fatal(err)
+			}
+			last, term := s.Last()
+			path, peers := filepath.Join(dir, walDir, "votes"), filepath.Join(dir, peersFile)
+			if err := errors.Join(s.Close(), damage(path)); err != nil {
+				t.Fatal(err)
+			}
+			before, there := os.ReadFile(path)
+			s, v, err := OpenSurvey(dir, "node1", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Index != last || v.Term != term || !v.Voteless || len(v.Peers) != 1 {
+				t.Errorf("it is surveyed as %+v; its log leads up to entry %d of term %d", v, last, term)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for text, want := range map[string]string{
+				"": wal.Advice,
+				`[{"id": "node1", "address": "node1"}, {"id": "node2", "address": "node2"}]`: "only alone",
+				`[{"id": "node2", "address": "node2"}]`:                                      "does not list this node",
+			} {
+				if text != "" {
+					if err := os.WriteFile(peers, []byte(text), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := tryStart(t, dir); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
+					t.Errorf("with %q: it starts, or does not say %q: %v", text, want, err)
+				}
+				_ = os.Remove(peers) // it may not be there
+			}
+			if now, err := os.ReadFile(path); !bytes.Equal(now, before) || (err == nil) != (there == nil) {
+				t.Error("the votes are others after that")
+			}
+			if err := WritePeers(dir, Peer{ID: "node1", Address: "node1"}); err != nil {
+				t.Fatal(err)
+			}
+			s = openAlone(t, dir, true)
+			if now := s.running.Load().raft.CurrentTerm(); now <= term {
+				t.Errorf("it leads in term %d, and has entries of term %d", now, term)
+			}
+			if _, err := s.Get(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if kept, err := os.ReadFile(path + ".lost"); there == nil && (err != nil || !bytes.Equal(kept, before)) {
+				t.Errorf("the damaged votes are not kept: %v", err)
+			}
+		})
 	}
 }
 

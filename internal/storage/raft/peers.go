@@ -271,6 +271,9 @@ func (s *Store) recover(t raft.Transport) error {
 }
 
 func (s *Store) takeOver(who raft.Configuration) error {
+	if err := s.reachTerm(len(who.Servers) == 1); err != nil {
+		return err
+	}
 	last, err := s.logs.LastIndex()
 	if err != nil {
 		return errs.New(errs.Unavailable, "read the raft log: %w", err)
@@ -293,9 +296,6 @@ func (s *Store) takeOver(who raft.Configuration) error {
 		}
 		at.index, at.term = log.Index, log.Term
 	}
-	if err := s.reachTerm(at.term); err != nil {
-		return err
-	}
 	at.batch = s.position().batch
 	p := peers{at.index, who}
 	s.writing.Lock()
@@ -314,9 +314,17 @@ func (s *Store) takeOver(who raft.Configuration) error {
 	return nil
 }
 
-// reachTerm has raft begin in a term no earlier than one of which there are entries: it has forgotten its own where the votes were lost.
-func (s *Store) reachTerm(least uint64) error {
+// reachTerm has raft begin in a term no earlier than one of which there are entries: it has forgotten its own where the votes were lost, or are from an earlier
+// time. Such a node can only be the cluster alone: see withoutVotes.
+func (s *Store) reachTerm(alone bool) error {
+	_, least, err := s.newest()
+	if err != nil {
+		return err
+	}
 	term, err := s.stable.GetUint64([]byte(termKey))
+	if err == nil && term < least && !alone {
+		return errs.New(errs.Invalid, notAlone, peersFile, errOldVotes(least, term))
+	}
 	if err == nil && term < least {
 		err = s.stable.SetUint64([]byte(termKey), least)
 	}

@@ -49,7 +49,11 @@ type Config struct {
 
 	Clock *clock.Clock // by which leases are measured; nil is the machine's
 
-	fs vfs.FS // instead of the memory or the operating system's, for tests of what a disk does
+	// Exit ends the process, when the log has said why: raft cannot go on, and its library would end it by a panic. It does not return; nil leaves it to the library.
+	Exit func()
+
+	survey bool   // only look: where the votes are lost there are none
+	fs     vfs.FS // instead of the memory or the operating system's, for tests of what a disk does
 }
 
 // Timers, at a multiplier of 1.
@@ -96,7 +100,7 @@ type Store struct {
 	clock  *clock.Clock
 	state  atomic.Pointer[state]
 	logs   *logStore
-	stable raft.StableStore
+	stable *wal.Votes // nil where they are lost, of a store that is surveyed
 
 	closers []io.Closer
 	snaps   *snapshots
@@ -198,16 +202,41 @@ func (s *Store) openLog() error {
 	if err != nil {
 		return err
 	}
-	// Votes that are lost count no more where the operator says who the cluster is now.
-	_, anew, err := s.left()
-	votes, err := wal.OpenVotes(s.fs, dir, err == nil && anew || log.Fresh() && s.position().index == 0)
+	votes, err := wal.OpenVotes(s.fs, dir, log.Fresh() && s.position().index == 0)
+	if errs.Is(err, errs.Invalid) {
+		votes, err = s.withoutVotes(dir, err)
+	}
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	s.logs, s.stable = &logStore{Log: log, applied: func() uint64 { return s.position().index }}, votes
-	s.closers = []io.Closer{log, votes}
+	s.logs = &logStore{Log: log, applied: func() uint64 { return s.position().index }, failed: s.unreadable}
+	s.closers = []io.Closer{log}
+	if votes != nil {
+		s.stable, s.closers = votes, append(s.closers, votes)
+	}
 	return nil
 }
+
+// withoutVotes has a node begin votes anew whose votes are lost, for a reason, where the operator says that it is the cluster alone: nobody can count then on whom it voted
+// for. Among others it could vote twice in a term, and two leaders have other entries in the same places.
+func (s *Store) withoutVotes(dir string, why error) (*wal.Votes, error) {
+	if s.cfg.survey {
+		return nil, nil
+	}
+	who, is, err := s.left()
+	switch {
+	case err != nil:
+		return nil, errors.Join(why, err)
+	case !is:
+		return nil, why
+	case len(who.Servers) > 1:
+		return nil, errs.New(errs.Invalid, notAlone, peersFile, why)
+	}
+	s.log.Warn("the node's votes are lost: as it is to be the cluster alone, it begins with new ones", "error", why)
+	return wal.RenewVotes(s.fs, dir)
+}
+
+const notAlone = "%q lists other nodes, too: without its votes this one can be the cluster only alone, to which the others are joined anew: %w"
 
 // Bind says whom to tell. It must be called once, before Start.
 func (s *Store) Bind(on Events) { s.on = on }
@@ -323,6 +352,7 @@ func (s *Store) HasPeers() bool {
 type logStore struct {
 	*wal.Log
 	applied func() uint64 // the newest entry that the state has
+	failed  func(index uint64, why error)
 
 	// believed is up to where raft believes that the log leads, although a state has taken its place that ends before, or there; 0 where raft
 	// is right. See Store.given.
@@ -355,6 +385,9 @@ func (l *logStore) GetLog(index uint64, log *raft.Log) error {
 	if errors.Is(err, raft.ErrLogNotFound) && l.gone(index) {
 		*log = raft.Log{Index: index} // of no term: whatever a leader has is another entry, which comes in its place
 		return nil
+	}
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		l.failed(index, err)
 	}
 	return err
 }

@@ -14,12 +14,13 @@ import (
 type Survey struct {
 	Index, Term uint64 // the newest entry, of the log or of the state
 	Applied     uint64 // the entry that the state is after: at most Index
+	Voteless    bool   // its votes are lost, damaged or from an earlier time: it can only go on as the whole cluster
 	Restored    bool   // the state is a snapshot that was restored, of which the node does not know whether the cluster has taken it
 	Peers       []Peer // the newest configuration that the node knows of, committed or not, as raft itself takes it
 }
 
 // OpenSurvey opens the folder of a node whose server does not run, and surveys it. The Store is to be closed. Unlike Open it makes no store: where
-// there is none the error is of the kind Invalid, and where a server runs Unavailable. What Open mends and takes over it does, too.
+// there is none the error is of the kind Invalid, and where a server runs Unavailable; and it looks at a node, too, whose votes are lost. What Open mends and takes over it does, too.
 func OpenSurvey(dir, id string, log *slog.Logger) (*Store, Survey, error) {
 	switch name, err := currentState(vfs.Default, dir); {
 	case err != nil:
@@ -27,7 +28,7 @@ func OpenSurvey(dir, id string, log *slog.Logger) (*Store, Survey, error) {
 	case name == "":
 		return nil, Survey{}, errs.New(errs.Invalid, "the folder %q holds no raft storage", dir)
 	}
-	s, err := Open(Config{Dir: dir, NodeID: id, Log: log})
+	s, err := Open(Config{Dir: dir, NodeID: id, Log: log, survey: true})
 	if err != nil {
 		return nil, Survey{}, err
 	}
@@ -40,10 +41,17 @@ func OpenSurvey(dir, id string, log *slog.Logger) (*Store, Survey, error) {
 
 func (s *Store) survey() (Survey, error) {
 	at := s.position()
-	v := Survey{Applied: at.index, Restored: s.Restored()}
+	v := Survey{Applied: at.index, Restored: s.Restored(), Voteless: s.stable == nil}
 	var err error
 	if v.Index, v.Term, err = s.newest(); err != nil {
 		return v, err
+	}
+	if s.stable != nil {
+		term, err := s.stable.GetUint64([]byte(termKey))
+		if err != nil {
+			return v, err
+		}
+		v.Voteless = term < v.Term
 	}
 	s.mu.Lock()
 	conf := s.peers.conf

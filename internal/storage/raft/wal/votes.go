@@ -79,6 +79,19 @@ func OpenVotes(fs vfs.FS, dir string, fresh bool) (*Votes, error) {
 	return v, nil
 }
 
+// RenewVotes makes the votes in a folder anew, of a node whose old ones count no more. A file that was there is kept beside the new one.
+func RenewVotes(fs vfs.FS, dir string) (*Votes, error) {
+	path := fs.PathJoin(dir, votesName)
+	err := fs.Rename(path, path+".lost")
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = makeVotes(fs, dir, path)
+	}
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "make %q: %w", path, err)
+	}
+	return OpenVotes(fs, dir, false)
+}
+
 func makeVotes(fs vfs.FS, dir, path string) error {
 	f, err := fs.Create(path+".tmp", vfs.WriteCategoryUnspecified)
 	if err != nil {
