@@ -301,6 +301,42 @@ func TestLogLost(t *testing.T) {
 	}
 }
 
+// TestCurrentLost opens a folder that does not say any more which state is the present one: none is removed.
+func TestCurrentLost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openAlone(t, dir, false)
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "a", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, currentName)
+	name, err := os.ReadFile(path)
+	if err := errors.Join(err, s.Close(), os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryStart(t, dir); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), stateDirs+"1") {
+		t.Errorf("it starts: %v", err)
+	}
+	if err := os.WriteFile(path, name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = openAlone(t, dir, true)
+	if _, err := s.Get(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A crash before the first state is named leaves no log.
+	early := t.TempDir()
+	if err := os.Mkdir(filepath.Join(early, stateDirs+"1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryStart(t, early); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestVotesLost opens a node whose votes are damaged or lost: it begins with new ones only where it is to be the cluster alone, and it can be looked at.
 func TestVotesLost(t *testing.T) {
 	t.Parallel()

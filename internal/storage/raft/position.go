@@ -11,6 +11,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
+	"arca/internal/storage/raft/wal"
 )
 
 // Keys of the state that are the store's own. They are written with the batch that they belong to, so that the state is
@@ -124,7 +125,7 @@ func (s *Store) isFormer(last uint64) bool {
 	return s.former != former{} && s.former.index == s.position().index && last <= s.former.last
 }
 
-var errPosition = errs.New(errs.Failed, "the raft state does not say to which entry of the log it belongs: it is damaged; restore a snapshot")
+var errPosition = errs.New(errs.Failed, "the raft state does not say to which entry of the log it belongs: it is damaged. %s", wal.Advice)
 
 // decodeConfiguration is raft.DecodeConfiguration without its panic.
 func decodeConfiguration(data []byte) (conf raft.Configuration, err error) {

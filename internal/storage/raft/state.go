@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"arca/internal/errs"
 	"arca/internal/storage"
 	"arca/internal/storage/pebble"
+	"arca/internal/storage/raft/wal"
 )
 
 // A state is the state machine: a Pebble store in a folder of its own. A snapshot that is installed becomes the next state
@@ -142,10 +144,15 @@ func (s *Store) openState() error {
 	if err != nil {
 		return err
 	}
+	isNew := name == ""
+	if isNew {
+		if err := neverBegun(fs, dir); err != nil {
+			return err
+		}
+	}
 	if err := tidy(fs, dir, name); err != nil {
 		return errs.New(errs.Unavailable, "clear the storage folder %q: %w", dir, err)
 	}
-	isNew := name == ""
 	if isNew {
 		name = stateDirs + "1"
 	}
@@ -165,7 +172,25 @@ func (s *Store) openState() error {
 	if err == nil {
 		s.former, err = readFormer(st.Store)
 	}
-	return err
+	if err != nil {
+		return errors.Join(err, st.release())
+	}
+	return nil
+}
+
+// neverBegun refuses a folder that has states, and no file that says which is the present one, but where a crash came before the first was named: there is no log then.
+// They would be removed, as what a crash has left, by a file that is lost.
+func neverBegun(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return errs.New(errs.Unavailable, "read the storage folder %q: %w", dir, err)
+	}
+	states := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return number(name) == 0 })
+	if len(states) == 0 || !slices.Contains(names, walDir) && !slices.Contains(names, oldLogDir) {
+		return nil
+	}
+	return errs.New(errs.Invalid, "the file %q is not in the storage folder %q, which names the folder of the state; there is %s. If that is one folder, write its name into the file. Else: %s",
+		currentName, dir, strings.Join(states, ", "), wal.Advice)
 }
 
 func (s *Store) openStateIn(dir string) (*state, error) {

@@ -165,7 +165,7 @@ func (l *Log) join(s *segment, oldest bool) error {
 		return nil
 	}
 	if s.header.next != l.next || !s.reset && s.base > l.next {
-		return errs.New(errs.Invalid, "segment %s is damaged, or the one before it: its first entry is %d, the log leads up to %d", name(s.id), s.base, l.next-1)
+		return errs.New(errs.Invalid, "segment %s is damaged, or the one before it: its first entry is %d, the log leads up to %d. %s", name(s.id), s.base, l.next-1, Advice)
 	}
 	from := s.base
 	if s.reset || s.base < l.first { // what was before that is removed already
