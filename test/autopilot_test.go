@@ -168,3 +168,18 @@ func (n *node) refuses(want string) {
 		n.t.Errorf("ended with %d, without %q:\n%s", code, want, p.output())
 	}
 }
+
+// TestLastJoinCounts tells an empty node to join without a vote, as anybody may, and then to join with one.
+func TestLastJoinCounts(t *testing.T) {
+	t.Parallel()
+	first, second := raftNode(t, "node1"), raftNode(t, "node2")
+	first.start()
+	first.initialise()
+	second.start()
+	second.keys, second.root = first.keys, first.root
+	to := strings.TrimSuffix(first.url, "/v1/")
+	second.vault("operator", "raft", "join", "-non-voter", to)
+	second.vault("operator", "raft", "join", to)
+	second.unseal()
+	(&trio{t: t, nodes: []*node{first, second}}).await(2)
+}

@@ -361,8 +361,8 @@ func (n *Node) stop() {
 // Store is the raft log below; nil on a database.
 func (n *Node) Store() *raft.Store { return n.cfg.Store }
 
-// WantNoVote has this node hold the data without a vote.
-func (n *Node) WantNoVote() { n.noVote.Store(true) }
+// WantNoVote has this node hold the data without a vote, or not, where its Config does not say that.
+func (n *Node) WantNoVote(is bool) { n.noVote.Store(is) }
 
 // Removed reports whether this node was taken out of the cluster: the leader has said so, or nobody leads this node, and the last that it heard of
 // is a cluster without it. That it is still led says nothing: a leader that could not reach it when it was removed goes on for half a minute.

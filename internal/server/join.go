@@ -30,6 +30,7 @@ const (
 	joinPause    = 2 * time.Second
 	joinIdle     = 10 * time.Second // of a connection
 	maxJoinBytes = 4 << 20
+	maxJoinText  = 1 << 10 // of what a cluster gives as its reason
 )
 
 // A host is a node of a cluster that this one wants to join.
@@ -93,7 +94,8 @@ func (h *host) ask(ctx context.Context, what string, in, out any) error {
 		Errors []string        `json:"errors"`
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil || res.StatusCode != http.StatusOK || answer.Data == nil {
-		return errs.New(errs.Failed, "%s answers %d to the wish to join: %s", h.url, res.StatusCode, strings.Join(answer.Errors, "; "))
+		why := strings.Join(answer.Errors, "; ")
+		return errs.New(errs.Failed, "%s answers %d to the wish to join: %s", h.url, res.StatusCode, why[:min(len(why), maxJoinText)])
 	}
 	return json.Unmarshal(answer.Data, out)
 }
@@ -227,13 +229,11 @@ func (n *node) joinAt(ctx context.Context, req *core.JoinRequest) error {
 		Look: func(ctx context.Context) ([]byte, error) {
 			defer h.close()
 			c, err := n.challenge(ctx, h)
-			if err == nil && nonVoter {
-				n.cluster.WantNoVote()
-			}
 			return c.SealConfig, err
 		},
 		Join: func(ctx context.Context, a seal.Applicant) ([]byte, error) {
 			defer h.close()
+			n.cluster.WantNoVote(nonVoter) // not before: anybody may have an empty node ask a cluster
 			return n.answer(ctx, h, a, nonVoter)
 		},
 	})

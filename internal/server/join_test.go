@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"arca/internal/core"
@@ -55,5 +56,24 @@ func TestHostEndsConnections(t *testing.T) {
 		}
 		h.close()
 		<-closed
+	}
+}
+
+// TestReasonIsBounded has who is asked give a reason of a megabyte.
+func TestReasonIsBounded(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"errors":["no ` + strings.Repeat("x", 1<<20) + `"]}`))
+	}))
+	defer s.Close()
+	h, err := newHost(&core.JoinRequest{Address: s.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	err = h.ask(t.Context(), "challenge", nil, &challenge{})
+	if err == nil || !strings.Contains(err.Error(), "403 to the wish to join: no x") || len(err.Error()) > 2*maxJoinText {
+		t.Errorf("%.200s", err)
 	}
 }
