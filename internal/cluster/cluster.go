@@ -115,6 +115,8 @@ type Node struct {
 	noVote  atomic.Bool
 	// expelled: the leader has said that this node does not belong any more.
 	expelled atomic.Bool
+	looking  atomic.Bool // whether the leader's process is there, in parted
+	hostname string
 	kick     chan struct{} // the leader has changed
 
 	lines sync.Mutex
@@ -158,6 +160,7 @@ func New(cfg Config) *Node {
 		cfg: cfg, log: cfg.Log, kick: make(chan struct{}, 1), known: map[string]Info{}, traits: map[string]Traits{}, parked: map[string]string{},
 		doubles: map[string]string{}, admitted: map[string]time.Time{},
 	}
+	n.hostname, _ = os.Hostname() // empty where it cannot be had
 	if n.part = cfg.Store; cfg.Shared != nil {
 		n.part = cfg.Shared
 	}
@@ -304,6 +307,7 @@ func (n *Node) startPart(ctx context.Context, w *web) error {
 	if n.cfg.Shared != nil {
 		return n.startShared(ctx)
 	}
+	w.streams[protoRaft].parted = n.parted
 	return n.cfg.Store.Start(raft.StartOptions{Transport: newCarrier(w, n.log)})
 }
 
@@ -436,9 +440,8 @@ func (n *Node) Leading() bool { return n.part.Leading() }
 // Self is what this node says about itself.
 func (n *Node) Self() Info {
 	index, term := n.part.Last()
-	host, _ := os.Hostname() // empty where it cannot be had
 	i := Info{
-		ID: n.cfg.NodeID, APIAddr: n.cfg.APIAddr, ClusterAddr: n.cfg.ClusterAddr, Address: n.cfg.Address, Hostname: host,
+		ID: n.cfg.NodeID, APIAddr: n.cfg.APIAddr, ClusterAddr: n.cfg.ClusterAddr, Address: n.cfg.Address, Hostname: n.hostname,
 		Version: n.cfg.Version, UpgradeVersion: n.cfg.UpgradeVersion, Zone: n.cfg.Zone, NonVoter: n.cfg.NonVoter || n.noVote.Load(),
 		LastIndex: index, LastTerm: term,
 	}

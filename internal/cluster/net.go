@@ -41,6 +41,9 @@ type web struct {
 	mu    sync.Mutex
 	over  bool
 	conns map[net.Conn]struct{}
+
+	ctx    context.Context //nolint:containedctx // of the web's time
+	cancel context.CancelFunc
 }
 
 // openWeb listens at the addresses.
@@ -48,8 +51,9 @@ func openWeb(p *pass, address string, bind []string, log *slog.Logger) (*web, er
 	w := &web{
 		pass: p, log: log, address: address, conns: map[net.Conn]struct{}{}, streams: map[string]*stream{},
 	}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
 	for _, proto := range []string{protoRaft, protoAsk, protoHTTP} {
-		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan net.Conn), done: make(chan struct{})}
+		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan *conn), done: make(chan struct{})}
 	}
 	for _, b := range bind {
 		l, err := net.Listen("tcp", b)
@@ -68,6 +72,7 @@ func openWeb(p *pass, address string, bind []string, log *slog.Logger) (*web, er
 func (w *web) close() {
 	w.mu.Lock()
 	w.over = true
+	w.cancel()
 	for c := range w.conns {
 		_ = c.Close() // it ends whatever happens
 	}
@@ -139,6 +144,15 @@ func (w *web) track(c net.Conn) bool {
 	return true
 }
 
+// beside runs something that the web waits for, unless it ends already.
+func (w *web) beside(do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		w.work.Go(do)
+	}
+}
+
 func (w *web) drop(c net.Conn) {
 	w.mu.Lock()
 	delete(w.conns, c)
@@ -182,9 +196,12 @@ func (c *conn) Close() error {
 type stream struct {
 	web   *web
 	proto string
-	conns chan net.Conn
+	conns chan *conn
 	once  sync.Once
 	done  chan struct{}
+
+	// parted is told whose connection has ended, on a goroutine that the web waits for; nil for nobody. It is set before Accept.
+	parted func(ctx context.Context, id string)
 }
 
 var _ raft.StreamLayer = (*stream)(nil)
@@ -193,7 +210,14 @@ var _ raft.StreamLayer = (*stream)(nil)
 func (s *stream) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.conns:
-		return c, nil
+		if s.parted == nil {
+			return c, nil
+		}
+		id := node(c.ConnectionState())
+		return &conn{c.Conn, func() {
+			c.drop()
+			s.web.beside(func() { s.parted(s.web.ctx, id) })
+		}}, nil
 	case <-s.done:
 		return nil, net.ErrClosed
 	}

@@ -340,7 +340,13 @@ func torment(t *testing.T, seed uint64) {
 	}
 	for range 12 {
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
-		switch rnd.IntN(6) {
+		switch rnd.IntN(7) {
+		case 6: // whoever leads is taken for gone
+			for _, m := range c.members {
+				if id, _ := m.store.Leader(); rnd.IntN(4) > 0 {
+					m.underway.Go(func() { m.store.Gone(id) })
+				}
+			}
 		case 5:
 			m := c.members[rnd.IntN(3)]
 			m.late.Store(!m.late.Load())

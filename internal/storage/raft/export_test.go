@@ -21,6 +21,9 @@ func (s *Store) Elected() (leads bool, term uint64) {
 	return r.raft.State() == raft.Leader && r.raft.CurrentTerm() == term, term
 }
 
+// Hurried reports whether this node takes the leader for gone.
+func (s *Store) Hurried() bool { return s.running.Load().hurried.Load() }
+
 // Stall has nobody notice that this node ceases to lead, as if what watches that were not run for a while, until resume is called.
 func (s *Store) Stall() (resume func()) {
 	s.mode.Lock()

@@ -14,7 +14,7 @@ import (
 
 // A lease is the time for which no other node can lead: until it ends the leader's state is the newest there is.
 //
-// A voter that acknowledges an append grants no other node a vote for heartbeatTime after; so the lease runs for leaseTime
+// A voter that acknowledges an append grants no other node a vote for goneTime after; so the lease runs for leaseTime
 // from the moment at which an append was sent that most voters have acknowledged, each its newest. When the answer comes
 // does not count. (raft.VerifyLeader would not do: it takes an answer for one to its question that was sent before.) Nor do
 // answers to heartbeats: a node gives them while it is about to vote for another.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ type running struct {
 	done   chan struct{} // closed when this node leaves
 	asks   asks
 	work   sync.WaitGroup
+
+	pacing  sync.Mutex
+	hurried atomic.Bool // the pace is goneTime; set with pacing held
 }
 
 // A leadership is the time in which this node may write: it has applied all that was committed before.
@@ -99,6 +103,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.clock = s.clock
 	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
 	r.inlet.done = r.done
+	r.inlet.beaten = func() { s.calm(r) }
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
 	r.inlet.handed, r.inlet.follows = s.lease.handedIn, s.follows
 	if err := s.mendLog(); err != nil {
@@ -166,10 +171,58 @@ func (s *Store) promised() bool {
 // pace sets after how much silence this node, should it follow, would elect another leader; it sends heartbeats ten to five
 // times in that time. A leader's own patience is of no use to it, and may be longer: so it sends fewer.
 func (s *Store) pace(r *running, d time.Duration) {
+	r.pacing.Lock()
+	defer r.pacing.Unlock()
+	s.paceLocked(r, d)
+}
+
+// paceLocked is pace for who holds pacing.
+func (s *Store) paceLocked(r *running, d time.Duration) {
+	r.hurried.Store(d == goneTime)
 	c := r.raft.ReloadableConfig()
 	c.HeartbeatTimeout, c.ElectionTimeout = d*time.Duration(s.cfg.Multiplier), d*time.Duration(s.cfg.Multiplier)
 	if err := r.raft.ReloadConfig(c); err != nil {
 		s.log.Warn("set the pace of heartbeats", "error", err)
+	}
+}
+
+// Gone says that the process of a node has ended, for all that can be seen from here. Should it lead, this node has another elected as soon as its own promise
+// to the leader allows, and raft, which need not wait by chance for as long again. It returns when that is so, or the leader was heard again.
+func (s *Store) Gone(id string) {
+	r := s.running.Load()
+	if r == nil {
+		return
+	}
+	last := r.raft.LastContact()
+	if is, _ := s.Leader(); is != id || id == s.cfg.NodeID || r.hurried.Load() {
+		return
+	}
+	wait := time.Until(last.Add(goneTime*time.Duration(s.cfg.Multiplier))) + rand.N(goneSpread) //nolint:gosec // spreads elections
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.done:
+		return
+	}
+	r.pacing.Lock()
+	defer r.pacing.Unlock()
+	if is, _ := s.Leader(); is != id || !r.raft.LastContact().Equal(last) {
+		return
+	}
+	s.log.Warn("the process of the active node has ended: another is elected", "node", id)
+	s.paceLocked(r, goneTime)
+}
+
+// calm ends what Gone has begun: there is a leader.
+func (s *Store) calm(r *running) {
+	if !r.hurried.Load() {
+		return
+	}
+	r.pacing.Lock()
+	defer r.pacing.Unlock()
+	if r.hurried.Load() { // and this node does not lead
+		s.paceLocked(r, heartbeatTime)
 	}
 }
 

@@ -58,17 +58,21 @@ type Config struct {
 
 // Timers, at a multiplier of 1.
 const (
-	heartbeatTime = 650 * time.Millisecond // without a word from the leader, after which another is elected: once to twice
-	stepDownTime  = 650 * time.Millisecond // without most voters, after which a leader gives up
+	heartbeatTime = 900 * time.Millisecond // without a word from the leader, after which another is elected: once to twice
+	stepDownTime  = 850 * time.Millisecond // without most voters, after which a leader gives up
+	// goneTime is heartbeatTime where the leader's process has ended, for all that can be seen: once, not to twice. Raft
+	// has none that is less than stepDownTime. goneSpread is by how much voters differ then, so that not all stand at once.
+	goneTime   = stepDownTime
+	goneSpread = 150 * time.Millisecond
 	// beatTime is how often a leader is heard.
-	beatTime = 290 * time.Millisecond
+	beatTime = 400 * time.Millisecond
 	// leaderTime, over ten to five, is when raft itself would have the leader be heard: after beatTime. Its half is the longest
 	// pause between attempts to reach a node that does not answer.
-	leaderTime = 3000 * time.Millisecond
+	leaderTime = 4000 * time.Millisecond
 	// commitTime is when followers hear at the latest what is committed. Reads do not wait for it: see Await.
 	commitTime = 2 * time.Second
 	// leaseTime is how long after most voters have answered no other leader can exist, whatever the others' multipliers
-	// are: they grant no vote for heartbeatTime. The difference is for clocks that do not run alike.
+	// are: they grant no vote for goneTime at least. The difference is for clocks that do not run alike.
 	leaseTime = 350 * time.Millisecond
 )
 

@@ -35,6 +35,7 @@ func (s *Store) vouched(m Mark) bool {
 func (s *Store) intercept(r *running, call raft.RPC) (on raft.RPC, kept bool) {
 	switch req := call.Command.(type) {
 	case *raft.AppendEntriesRequest:
+		s.calm(r)
 		if s.refuseOlder(r, call, req) {
 			return call, true
 		}

@@ -35,6 +35,7 @@ type inlet struct {
 	// intercept answers what raft must not hear, and reports whether it has; else it returns what raft is to hear.
 	intercept func(raft.RPC) (raft.RPC, bool)
 	handed    func() uint64 // the last term in which this node, as its leader, has told another to take over
+	beaten    func()        // told of each heartbeat, before raft is
 	follows   func() bool   // whether this node may not stand for election, for what it has promised to a leader
 	heir      atomic.Uint64 // the term in which this node may lead because the leader of the one before has told it to
 
@@ -58,6 +59,7 @@ func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
 			call.Respond(nil, raft.ErrTransportShutdown)
 			return
 		}
+		in.beaten()
 		handle(call)
 	})
 }
