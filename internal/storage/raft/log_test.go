@@ -50,6 +50,9 @@ func oldLog(t *testing.T, dir string, last uint64) {
 	if err := vfs.Default.MkdirAll(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := setCurrent(vfs.Default, dir, stateDirs+"1"); err != nil { // as it was before there was a log
+		t.Fatal(err)
+	}
 	meta := &metadb.BoltMetaDB{}
 	w, err := old.Open(path, old.WithMetaStore(meta), old.WithSegmentSize(64<<10))
 	if err != nil {
