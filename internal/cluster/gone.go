@@ -16,7 +16,7 @@ func (n *Node) parted(ctx context.Context, id string) {
 	if n.looking.CompareAndSwap(false, true) {
 		defer n.looking.Store(false)
 		if n.ended(ctx, id) {
-			n.cfg.Store.Gone(id)
+			n.cfg.Store.Gone(id, func() bool { return n.ended(ctx, id) })
 		}
 	}
 }

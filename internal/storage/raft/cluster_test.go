@@ -344,7 +344,7 @@ func torment(t *testing.T, seed uint64) {
 		case 6: // whoever leads is taken for gone
 			for _, m := range c.members {
 				if id, _ := m.store.Leader(); rnd.IntN(4) > 0 {
-					m.underway.Go(func() { m.store.Gone(id) })
+					m.underway.Go(func() { m.store.Gone(id, func() bool { return true }) })
 				}
 			}
 		case 5:

@@ -187,15 +187,29 @@ func (s *Store) paceLocked(r *running, d time.Duration) {
 }
 
 // Gone says that the process of a node has ended, for all that can be seen from here. Should it lead, this node has another elected as soon as its own promise
-// to the leader allows, and raft, which need not wait by chance for as long again. It returns when that is so, or the leader was heard again.
-func (s *Store) Gone(id string) {
+// to the leader allows, and raft, which need not wait by chance for as long again. Where the leader was heard meanwhile, ended looks again: what came before the end
+// may have been heard late, from behind a slow disk. It returns when all that is over.
+func (s *Store) Gone(id string, ended func() bool) {
 	r := s.running.Load()
 	if r == nil {
 		return
 	}
+	for range goneLooks {
+		if !s.impatient(r, id) || !ended() {
+			return
+		}
+	}
+}
+
+// goneLooks is how often Gone takes a leader for gone that is heard then: one that can be dialled by nobody here is heard as before.
+const goneLooks = 3
+
+// impatient waits as long as this node's promise to a leader lasts that is gone, and has another elected then. It reports whether the leader was heard meanwhile,
+// so that it did not.
+func (s *Store) impatient(r *running, id string) (heard bool) {
 	last := r.raft.LastContact()
 	if is, _ := s.Leader(); is != id || id == s.cfg.NodeID || r.hurried.Load() {
-		return
+		return false
 	}
 	wait := time.Until(last.Add(goneTime*time.Duration(s.cfg.Multiplier))) + rand.N(goneSpread) //nolint:gosec // spreads elections
 	t := time.NewTimer(wait)
@@ -203,15 +217,19 @@ func (s *Store) Gone(id string) {
 	select {
 	case <-t.C:
 	case <-r.done:
-		return
+		return false
 	}
 	r.pacing.Lock()
 	defer r.pacing.Unlock()
-	if is, _ := s.Leader(); is != id || !r.raft.LastContact().Equal(last) {
-		return
+	if is, _ := s.Leader(); is != id {
+		return false
+	}
+	if !r.raft.LastContact().Equal(last) {
+		return true
 	}
 	s.log.Warn("the process of the active node has ended: another is elected", "node", id)
 	s.paceLocked(r, goneTime)
+	return false
 }
 
 // calm ends what Gone has begun: there is a leader.
