@@ -340,7 +340,7 @@ func torment(t *testing.T, seed uint64) {
 	}
 	for range 12 {
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
-		switch rnd.IntN(7) {
+		switch rnd.IntN(8) {
 		case 6: // whoever leads is taken for gone
 			for _, m := range c.members {
 				if id, _ := m.store.Leader(); rnd.IntN(4) > 0 {
@@ -367,6 +367,15 @@ func torment(t *testing.T, seed uint64) {
 			}
 		case 4:
 			c.connect(func(int, int) bool { return false })
+		case 7: // who leads is cut off, and has entries then that nobody else gets
+			for out, m := range c.members {
+				if m.leads.Load() {
+					c.connect(func(i, j int) bool { return i != out && j != out })
+					for range rnd.IntN(2000) {
+						m.store.Raft().Barrier(0)
+					}
+				}
+			}
 		}
 	}
 	c.connect(func(int, int) bool { return true })
