@@ -3,8 +3,8 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"arca/internal/engine"
@@ -86,23 +86,36 @@ func (d *door) pass(w http.ResponseWriter, answer *http.Response) {
 		h[name] = values
 	}
 	d.head(w, answer.StatusCode)
-	if answer.ContentLength >= 0 {
-		_, _ = io.Copy(w, answer.Body) // either side may be gone
-		return
+	var flush func() error
+	if answer.ContentLength < 0 {
+		control := http.NewResponseController(w)
+		_ = control.SetWriteDeadline(time.Time{}) // not every writer has one
+		flush = control.Flush
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Time{}) // not every writer has one
-	buf := make([]byte, 32<<10)
+	buf := passed.Get().(*[passBytes]byte)
+	used := 0
+	defer func() {
+		clear(buf[:used]) // it may hold secrets
+		passed.Put(buf)
+	}()
 	for {
-		n, err := answer.Body.Read(buf)
+		n, err := answer.Body.Read(buf[:])
+		used = max(used, n)
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
-				return
+				return // the client has gone
 			}
-			_ = control.Flush() // the next write tells
+			if flush != nil {
+				_ = flush() // the next write tells
+			}
 		}
 		if err != nil {
-			return
+			return // the end, or the other node has gone
 		}
 	}
 }
+
+// passBytes is how much of an answer is passed on at once.
+const passBytes = 32 << 10
+
+var passed = sync.Pool{New: func() any { return new([passBytes]byte) }}
