@@ -55,18 +55,22 @@ func (c *config) names() string {
 	return strings.Join(out, ", ")
 }
 
-// behindRetry is when it is tried again to read what another node has stored.
+// behindRetry is when it is tried again at first to read what another node has stored; after that it takes twice as long each time, up to upkeepEvery.
 const behindRetry = 5 * time.Second
 
 // Watch tends to the seals until ctx ends. Every open node runs it.
 func (m *Manager) Watch(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
+	wait := behindRetry
 	for {
 		m.tend(ctx)
 		var soon <-chan time.Time
 		if m.behind() {
-			soon = time.After(behindRetry)
+			soon = time.After(wait)
+			wait = min(2*wait, upkeepEvery)
+		} else {
+			wait = behindRetry
 		}
 		select {
 		case <-ctx.Done():
