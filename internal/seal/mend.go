@@ -68,7 +68,6 @@ func (m *Manager) Watch(ctx context.Context) {
 		var soon <-chan time.Time
 		if m.behind() {
 			soon = time.After(wait)
-			wait = min(2*wait, upkeepEvery)
 		} else {
 			wait = behindRetry
 		}
@@ -77,6 +76,7 @@ func (m *Manager) Watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-soon:
+			wait = min(2*wait, upkeepEvery)
 		case <-m.kick:
 		}
 	}
