@@ -592,14 +592,16 @@ func TestCeremonyOverAfterRekey(t *testing.T) {
 // silent is a store that does not give one entry for a while.
 type silent struct {
 	storage.Backend
-	key  string
-	fail *atomic.Bool
+	key   string
+	fail  *atomic.Bool
+	asked *atomic.Int64 // in vain
 }
 
 func (s silent) Snapshot(context.Context) (storage.Snapshot, error) { return silentReader{s}, nil }
 
 func (s silent) Get(ctx context.Context, key string) ([]byte, error) {
 	if key == s.key && s.fail.Load() {
+		s.asked.Add(1)
 		return nil, errs.New(errs.Unavailable, "it does not answer")
 	}
 	return s.Backend.Get(ctx, key)
@@ -615,8 +617,9 @@ func TestReplacedKeysDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, k, b := t.Context(), newSealed(7), newStore(t)
 		var fail atomic.Bool
+		var asked atomic.Int64
 		one := configured(t, newNode(t, shared{b}), named("a", k))
-		two := configured(t, newNode(t, silent{b, configKey, &fail}), named("a", k))
+		two := configured(t, newNode(t, silent{b, configKey, &fail, &asked}), named("a", k))
 		one.cfg.Shared, two.cfg.Shared, two.standby = true, true, true
 		old := mustInit(t, one, 1, 1).Shares
 		mustOpen(t, one)
@@ -637,9 +640,15 @@ func TestReplacedKeysDoNotCount(t *testing.T) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go two.Watch(ctx)
-		time.Sleep(behindRetry / 2)
+		asked.Store(0)
+		time.Sleep(4 * behindRetry)
+		soon := asked.Load()
+		time.Sleep(time.Hour)
+		if n := asked.Load(); soon < 3 || n > 150 {
+			t.Errorf("asked %d times soon, and %d in an hour", soon, n)
+		}
 		fail.Store(false)
-		time.Sleep(behindRetry)
+		time.Sleep(upkeepEvery)
 		if st, err := two.Status(ctx); err != nil || st.N != 2 {
 			t.Errorf("not read again: %+v, %v", st, err)
 		}
