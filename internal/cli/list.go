@@ -8,7 +8,7 @@ func commands(cfg Config) []command {
 	list := []command{
 		readCommand(), writeCommand(), deleteCommand(), listCommand(), patchCommand(),
 		loginCommand(), statusCommand(), unwrapCommand(), pathHelpCommand(), printTokenCommand(),
-		versionCommand(), versionHistoryCommand(), monitorCommand(),
+		versionCommand(), versionHistoryCommand(), monitorCommand(), debugCommand(),
 
 		kvGetCommand(), kvPutCommand(), kvPatchCommand(), kvDeleteCommand(), kvUndeleteCommand(),
 		kvDestroyCommand(), kvRollbackCommand(), kvListCommand(), kvEnableVersioningCommand(),
