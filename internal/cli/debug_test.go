@@ -71,7 +71,7 @@ func TestDebug(t *testing.T) {
 	env := []string{"VAULT_ADDR=" + f.URL, "VAULT_TOKEN=t"}
 	run := func(args ...string) result { return vaultAt(t, home, env, "", append([]string{"debug"}, args...)...) }
 	file := filepath.Join(home, "bundle.tar.gz")
-	r := run("-duration=60ms", "-interval=20ms", "-metrics-interval=10ms", "-log-format=json", "-output="+file)
+	r := run("-duration=1s", "-interval=300ms", "-metrics-interval=50ms", "-log-format=json", "-output="+file)
 	if r.code != 0 || !strings.Contains(r.out, "Success! Bundle written to: "+file) {
 		t.Fatalf("%+v", r)
 	}
