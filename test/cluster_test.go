@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -170,14 +171,19 @@ func TestClusterLosesNothing(t *testing.T) {
 	t.Logf("%d writes held", len(acked))
 }
 
-// readEverywhere writes here and reads there, at once.
+// readEverywhere writes here and reads there, at once; with the words by which clients ask for that elsewhere, and without.
 func (c *trio) readEverywhere() {
 	c.t.Helper()
 	for i := range 60 {
 		from, to := c.nodes[i%3], c.nodes[(i+1+i%2)%3]
 		from.must("PUT", "secret/at-once", map[string]any{"n": fmt.Sprint(i)})
-		if a := to.get("secret/at-once"); a.text("data", "n") != fmt.Sprint(i) {
-			c.t.Errorf("read %d at another node: %d %v", i, a.code, a.body)
+		var asking []string
+		if i%4 == 3 {
+			state := base64.StdEncoding.EncodeToString([]byte("v1:cluster:1000000:0:mac")) // as in X-Vault-Index of an answer
+			asking = []string{"X-Vault-Index", state, "X-Vault-Inconsistent", []string{"fail", "forward-active-node"}[i%8/4], "X-Vault-Forward", "active-node"}
+		}
+		if a, err := to.call(c.t.Context(), "GET", "secret/at-once", to.root, nil, asking...); err != nil || a.text("data", "n") != fmt.Sprint(i) {
+			c.t.Errorf("read %d at another node: %d %v, %v", i, a.code, a.body, err)
 		}
 	}
 }
@@ -599,6 +605,61 @@ func TestAddressesSwapped(t *testing.T) {
 			await(t, what, func() bool {
 				return n.get("secret/before").text("data", "v") == what && n.get("secret/after").text("data", "v") == what
 			})
+		}
+	}
+}
+
+// TestOneEntry has each request be one entry of the log, whatever it writes; what only reads is none.
+func TestOneEntry(t *testing.T) {
+	t.Parallel()
+	n := raftNode(t, "node1")
+	n.start()
+	n.initialise()
+	last := func() float64 {
+		index, _ := n.get("sys/storage/raft/freshness").dig("data", "last_index").(float64)
+		return index
+	}
+	seen, since := last(), time.Now()
+	await(t, "what a start itself writes", func() bool {
+		if now := last(); now != seen {
+			seen, since = now, time.Now()
+		}
+		return time.Since(since) > 500*time.Millisecond
+	})
+	token := n.root
+	for _, tc := range []struct {
+		method, path string
+		body         any
+		entries      float64
+	}{
+		{"POST", "sys/mounts/kv", map[string]any{"type": "kv-v2"}, 1},
+		{"POST", "sys/mounts/transit", map[string]any{"type": "transit"}, 1},
+		{"POST", "sys/auth/userpass", map[string]any{"type": "userpass"}, 1},
+		{"POST", "kv/data/a", map[string]any{"data": map[string]any{"v": "1"}}, 1},
+		{"GET", "kv/data/a", nil, 0},
+		{"DELETE", "kv/metadata/a", nil, 1},
+		{"POST", "transit/encrypt/new", map[string]any{"plaintext": "YQ=="}, 1}, // makes the key
+		{"POST", "transit/encrypt/new", map[string]any{"plaintext": "YQ=="}, 0},
+		{"POST", "auth/userpass/users/ann", map[string]any{"password": "p"}, 1},
+		{"POST", "auth/userpass/login/ann", map[string]any{"password": "p"}, 1}, // token, lease, entity, alias
+		{"POST", "identity/entity", map[string]any{"name": "e"}, 1},
+		{"POST", "auth/token/create", map[string]any{"num_uses": 2, "policies": []string{"default"}}, 1},
+		{"GET", "auth/token/lookup-self", nil, 1}, // a use
+		{"POST", "sys/remount", map[string]any{"from": "kv", "to": "moved"}, 1},
+		{"POST", "sys/rotate", nil, 1},
+		{"DELETE", "sys/mounts/moved", nil, 1},
+	} {
+		before := last()
+		a, err := n.call(t.Context(), tc.method, tc.path, token, tc.body)
+		if err != nil || a.code >= 300 {
+			t.Errorf("%s %s: %d %v, %v", tc.method, tc.path, a.code, a.body, err)
+		}
+		token = n.root
+		if tc.path == "auth/token/create" {
+			token = a.text("auth", "client_token")
+		}
+		if got := last() - before; got != tc.entries {
+			t.Errorf("%s %s is %v entries, want %v", tc.method, tc.path, got, tc.entries)
 		}
 	}
 }
