@@ -473,6 +473,12 @@ func TestFormerLog(t *testing.T) {
 			if last, err := s.logs.LastIndex(); err != nil || (last == 0) != c.gone {
 				t.Errorf("its log leads up to entry %d, %v", last, err)
 			}
+			if c.gone {
+				if err := s.logs.StoreLog(entryOf(4, 2)); err != nil {
+					t.Error(err)
+				}
+				wantEntries(t, s, 4, 2)
+			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}

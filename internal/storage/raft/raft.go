@@ -402,12 +402,16 @@ func (l *logStore) gone(index uint64) bool {
 }
 
 // DeleteRange implements raft.LogStore. Entries that the state has not are removed because a leader has others in their place: should these not be
-// stored, raft goes on believing in the old ones, which must be there then.
+// stored, raft goes on believing in the old ones, which must be there then. Only a log that begins behind the state's next entry is removed as a whole: it is a former one.
 func (l *logStore) DeleteRange(first, last uint64) error {
 	l.mu.Lock()
 	l.recent, l.bytes = nil, 0
 	l.mu.Unlock()
-	if first > l.applied() {
+	begin, err := l.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if at := l.applied(); first > at && begin <= at+1 {
 		return l.Truncate(first)
 	}
 	return l.Log.DeleteRange(first, last)
