@@ -17,13 +17,28 @@ func (s *Store) refuseLate(r *running, call raft.RPC, req *raft.InstallSnapshotR
 	if req.Term != term || !s.holds(req.LastLogIndex, req.LastLogTerm) {
 		return false
 	}
+	answerSnapshot(call, &raft.InstallSnapshotResponse{Term: term, Success: true})
+	return true
+}
+
+// refuseBorrowed refuses a snapshot of a later term than that in which its sender leads: who leads no more, and does not know it everywhere yet, sends the state that it has by
+// now, of another leader. This node would have a state of a term that it does not know, and its votes look then as if they were from an earlier time.
+func refuseBorrowed(r *running, call raft.RPC, req *raft.InstallSnapshotRequest) bool {
+	if req.LastLogTerm <= req.Term {
+		return false
+	}
+	answerSnapshot(call, &raft.InstallSnapshotResponse{Term: r.raft.CurrentTerm()})
+	return true
+}
+
+// answerSnapshot answers a snapshot when all of it is read.
+func answerSnapshot(call raft.RPC, answer *raft.InstallSnapshotResponse) {
 	go func() { // beside what others say; ends with the connection, which the transport closes
 		if call.Reader != nil {
 			_, _ = io.Copy(io.Discard, call.Reader) // who sent it may have gone; its answer goes nowhere then
 		}
-		call.Respond(&raft.InstallSnapshotResponse{Term: term, Success: true}, nil)
+		call.Respond(answer, nil)
 	}()
-	return true
 }
 
 // holds reports whether the state is one after an entry: after that very one where that can be told. A state in doubt is no other's.

@@ -143,6 +143,32 @@ func TestLateSnapshot(t *testing.T) {
 	})
 }
 
+// TestBorrowedSnapshot has a snapshot come that is of a later term than its sender: the node does not take it.
+func TestBorrowedSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := wired(t)
+		defer c.close()
+		c.connect(func(int, int) bool { return true })
+		time.Sleep(5 * time.Second)
+		sent := w.snapshots()
+		if len(sent) == 0 {
+			t.Fatal("no snapshot was sent: this shows nothing")
+		}
+		borrowed := sent[len(sent)-1]
+		borrowed.args.LastLogIndex, borrowed.args.LastLogTerm = borrowed.args.LastLogIndex+1000, borrowed.args.Term+1
+		before := c.members[2].store.Applied()
+		var answer hraft.InstallSnapshotResponse
+		if err := c.members[0].transport.InstallSnapshot("node3", "node3", &borrowed.args, &answer, bytes.NewReader(borrowed.data)); err != nil || answer.Success {
+			t.Errorf("it was taken, or %v", err)
+		}
+		if now := c.members[2].store.Applied(); now != before {
+			t.Errorf("the state went from entry %d to %d", before, now)
+		}
+		c.write(20)
+		c.check(120, 120)
+	})
+}
+
 // TestAnswerLostAfterSnapshot has the answer be lost to the first entries that follow a snapshot, while a third node is away: they are sent again, and taken.
 func TestAnswerLostAfterSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -45,7 +45,7 @@ func (s *Store) intercept(r *running, call raft.RPC) (on raft.RPC, kept bool) {
 		}
 		call.Command = s.anchored(req)
 	case *raft.InstallSnapshotRequest:
-		return call, s.refuseLate(r, call, req)
+		return call, refuseBorrowed(r, call, req) || s.refuseLate(r, call, req)
 	case *raft.TimeoutNowRequest:
 		return call, s.refuseTransfer(r, call, req)
 	}
