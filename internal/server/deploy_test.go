@@ -20,6 +20,7 @@ func TestDeploy(t *testing.T) {
 		"User=arca", "ProtectSystem=full", "ProtectHome=read-only", "PrivateTmp=yes", "PrivateDevices=yes", "SecureBits=keep-caps",
 		"AmbientCapabilities=CAP_IPC_LOCK", "CapabilityBoundingSet=CAP_SYSLOG CAP_IPC_LOCK", "NoNewPrivileges=yes",
 		"ExecReload=/bin/kill --signal HUP $MAINPID", "KillSignal=SIGINT", "TimeoutStopSec=30", "LimitMEMLOCK=infinity", "LimitCORE=0",
+		"LimitNOFILE=524288", "LimitNPROC=524288", "ConditionFileNotEmpty=/etc/arca/arca.hcl",
 	} {
 		if !strings.Contains(string(unit), "\n"+want+"\n") {
 			t.Errorf("the unit lacks %s", want)
