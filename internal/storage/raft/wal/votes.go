@@ -20,6 +20,9 @@ import (
 // crash has torn is not the one that was there before. The file never grows, so that a full disk keeps no node from voting. It is safe for
 // concurrent use.
 //
+// Raft's library looks at heartbeats beside all else that it does, and so may note the older of two terms last. A node that goes by that when it is started again could vote
+// for itself in a term in which it has voted for another: the term that is noted never goes back.
+//
 // Raft sets the term of a vote, and then to whom it was given. If only the first were written, who had the vote before would have that of the later term, too,
 // and raft would not look at its log. So the term waits for the other, and both are written at once.
 type Votes struct {
@@ -32,10 +35,11 @@ type Votes struct {
 	closed bool
 }
 
-// Keys of raft's for its last vote.
+// Keys of raft's for its last vote, and for the term that it is in.
 const (
 	voteTerm      = "LastVoteTerm"
 	voteCandidate = "LastVoteCand"
+	currentTerm   = "CurrentTerm"
 )
 
 var _ raft.StableStore = (*Votes)(nil)
@@ -165,7 +169,7 @@ func decodePlace(b []byte) (number uint64, values map[string][]byte, is bool) {
 	return binary.LittleEndian.Uint64(b[8:]), values, true
 }
 
-// Set implements raft.StableStore: the value is durable then, but for the term of a vote, which waits for the candidate. Where it fails the old one is there
+// Set implements raft.StableStore: the value is durable then, but for the term of a vote, which waits for the candidate, and a term that has passed. Where it fails the old one is there
 // still, until the process ends.
 func (v *Votes) Set(key, value []byte) error {
 	v.mu.Lock()
@@ -175,6 +179,10 @@ func (v *Votes) Set(key, value []byte) error {
 	}
 	if string(key) == voteTerm {
 		v.term = slices.Clone(value)
+		return nil
+	}
+	if old := v.values[currentTerm]; string(key) == currentTerm && len(old) == 8 && len(value) == 8 &&
+		binary.LittleEndian.Uint64(value) < binary.LittleEndian.Uint64(old) {
 		return nil
 	}
 	values := maps.Clone(v.values)

@@ -148,3 +148,24 @@ func TestVotesFull(t *testing.T) {
 		t.Errorf("k is %q, %v", got, err)
 	}
 }
+
+// TestTermBack notes two terms, the older one last, as raft may do: the later one counts.
+func TestTermBack(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	v, err := OpenVotes(fs, "", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, term := range []uint64{3, 300, 4} {
+		if err := v.SetUint64([]byte(currentTerm), term); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, err = OpenVotes(fs, "", false); err != nil {
+		t.Fatal(err)
+	}
+	if term, err := v.GetUint64([]byte(currentTerm)); err != nil || term != 300 {
+		t.Errorf("the term is %d, %v", term, err)
+	}
+}
