@@ -36,6 +36,9 @@ type member struct {
 	busy      atomic.Bool  // others answer its heartbeats only
 	late      atomic.Bool  // some of what it sends comes late: see delaying
 	underway  sync.WaitGroup
+
+	using     chan struct{} // holds one value while TestRestores uses it, or restarts it
+	restoring atomic.Int32  // how many snapshots, there
 }
 
 // A lagging transport has answers come late.
@@ -56,7 +59,7 @@ func (l lagging) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *
 
 func newMember(t *testing.T, id string, cfg raft.Config) *member {
 	cfg.NodeID, cfg.Memory = id, true
-	m := &member{t: t, id: id, cfg: cfg}
+	m := &member{t: t, id: id, cfg: cfg, using: make(chan struct{}, 1)}
 	m.open()
 	return m
 }

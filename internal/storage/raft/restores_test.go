@@ -47,12 +47,19 @@ func restores(t *testing.T, rnd *rand.Rand) {
 	for _, m := range c.members {
 		work.Go(func() {
 			for ctx.Err() == nil {
+				m.using <- struct{}{}
 				once, stop := context.WithTimeout(ctx, 2*time.Second)
 				_, _ = increment(once, m.db) // most nodes do not lead
 				stop()
+				<-m.using
 				time.Sleep(5 * time.Millisecond)
 			}
 		})
+	}
+	reach := func(int, int) bool { return true }
+	connect := func(to func(from, to int) bool) {
+		reach = to
+		c.connect(reach)
 	}
 	var saved []byte
 	var took atomic.Int32
@@ -65,20 +72,29 @@ func restores(t *testing.T, rnd *rand.Rand) {
 			}
 		}
 		m := c.members[out]
-		switch rnd.IntN(8) {
+		switch rnd.IntN(9) {
 		case 0, 1:
-			c.connect(func(int, int) bool { return true })
+			connect(func(int, int) bool { return true })
 		case 2:
-			c.connect(func(i, j int) bool { return i != out && j != out })
+			connect(func(i, j int) bool { return i != out && j != out })
 			if r := m.store.Raft(); r != nil { // it may have left
 				for range rnd.IntN(500) {
 					r.Barrier(0)
 				}
 			}
 		case 3: // into two parts
-			c.connect(func(i, j int) bool { return i%2 == j%2 })
+			connect(func(i, j int) bool { return i%2 == j%2 })
 		case 4:
 			_ = m.store.StepDown("") // nobody may be there to take over
+		case 5:
+			if m.restoring.Load() == 0 {
+				m.using <- struct{}{}
+				c.connect(func(i, j int) bool { return reach(i, j) && i != out && j != out }) // it is not answered that it ends
+				time.Sleep(time.Millisecond)
+				m.restart()
+				<-m.using
+				c.connect(reach)
+			}
 		default:
 			if !m.leads.Load() {
 				continue
@@ -95,7 +111,9 @@ func restores(t *testing.T, rnd *rand.Rand) {
 				t.Error(err)
 				continue
 			}
+			m.restoring.Add(1)
 			restoring.Go(func() {
+				defer m.restoring.Add(-1)
 				if m.store.Restore(archive) == nil {
 					took.Add(1)
 				}
@@ -103,7 +121,7 @@ func restores(t *testing.T, rnd *rand.Rand) {
 			})
 			if rnd.IntN(2) == 0 { // before most have it, perhaps
 				time.Sleep(time.Duration(rnd.IntN(150)) * time.Millisecond)
-				c.connect(func(i, j int) bool { return i != out && j != out })
+				connect(func(i, j int) bool { return i != out && j != out })
 			}
 		}
 	}
