@@ -110,6 +110,23 @@ func setCurrent(fs vfs.FS, dir, name string) error {
 	return syncDir(fs, dir)
 }
 
+// makeDirs makes a folder and what is missing above it, durably: a power cut must not take it away with all that is synced in it.
+func makeDirs(fs vfs.FS, path string) error {
+	if _, err := fs.Stat(path); err == nil {
+		return nil
+	}
+	parent := fs.PathDir(path)
+	if parent != path {
+		if err := makeDirs(fs, parent); err != nil {
+			return err
+		}
+	}
+	if err := fs.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return syncDir(fs, parent)
+}
+
 func syncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)
 	if err != nil {
@@ -137,7 +154,7 @@ func tidy(fs vfs.FS, dir, current string) error {
 // openState opens the present state, or makes the first.
 func (s *Store) openState() error {
 	fs, dir := s.fs, s.cfg.Dir
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDirs(fs, dir); err != nil {
 		return errs.New(errs.Unavailable, "create the storage folder %q: %w", dir, err)
 	}
 	name, err := currentState(fs, dir)

@@ -1,0 +1,246 @@
+package raft_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	hraft "github.com/hashicorp/raft"
+
+	"arca/internal/storage"
+	"arca/internal/storage/raft"
+)
+
+// What befalls a disk.
+const (
+	well      = iota
+	syncsFail // nothing is durable any more
+	allFails  // nothing is written any more
+)
+
+// A ward is a member of a cluster and its disk.
+type ward struct {
+	*member
+	disk  *vfs.MemFS
+	ails  atomic.Int32
+	ended atomic.Bool // it has ended its process
+
+	using chan struct{} // holds one value while its store is used or changed; no mutex, since virtual time does not go on beside one
+}
+
+// lockless is a MemFS whose Lock cannot come into a deadlock with CrashClone: MemFS takes a read lock twice there.
+type lockless struct{ *vfs.MemFS }
+
+// Lock implements vfs.FS.
+func (lockless) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
+
+// An unpiped transport sends one thing after the other: the pipeline of raft's transport in memory ends the process where a node has no answer.
+type unpiped struct{ delaying }
+
+// AppendEntriesPipeline implements raft.Transport.
+func (unpiped) AppendEntriesPipeline(hraft.ServerID, hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	return nil, hraft.ErrPipelineReplicationNotSupported
+}
+
+// start opens the member's store, and has it take part.
+func (w *ward) start(bootstrap bool) {
+	w.open()
+	_, w.transport = hraft.NewInmemTransport(hraft.ServerAddress(w.id))
+	if err := w.store.Start(raft.StartOptions{Transport: unpiped{delaying{lagging{w.transport, w.member}}}, Bootstrap: bootstrap}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// mount has the member use its disk.
+func (w *ward) mount(cfg raft.Config) {
+	ails := &w.ails
+	cfg.NodeID, cfg.Memory = w.id, true
+	cfg.Exit = func() { w.ended.Store(true); runtime.Goexit() }
+	w.cfg = cfg.WithFS(errorfs.Wrap(lockless{w.disk}, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if !strings.Contains(op.Path, "/wal") { // the state's: Pebble's goroutines that meet such an error end only with the process
+			return nil
+		}
+		syncs := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
+		writes := op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt || op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpRename
+		if ill := ails.Load(); syncs && ill != well || writes && ill == allFails {
+			return syscall.EIO
+		}
+		return nil
+	})))
+}
+
+// again starts the member anew, on what is on its disk or, after a power cut, on what was durable and some of the rest.
+func (w *ward) again(cfg raft.Config, cut *rand.Rand) {
+	w.using <- struct{}{}
+	defer func() { <-w.using }()
+	if cut != nil {
+		w.ails.Store(allFails) // what is written from here on is lost, so nobody may be told that it is there
+		w.disk = w.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: cut.IntN(101), RNG: cut})
+	}
+	w.underway.Wait()
+	w.store.Stop()
+	_ = w.db.Close()    // its disk may be ill
+	_ = w.store.Close() // likewise
+	w.leads.Store(false)
+	w.ended.Store(false)
+	w.ails.Store(well)
+	w.mount(cfg)
+	w.start(false)
+}
+
+// TestDisks has the disks of logs fail, and processes and machines end, all at once too, while clients write: what was acknowledged is there when all is well again, once.
+// ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
+func TestDisks(t *testing.T) {
+	n, first := 2, rand.Uint64()
+	if s := os.Getenv("ARCA_CLUSTER_SEEDS"); s != "" {
+		n, _ = strconv.Atoi(s)
+	}
+	if s := os.Getenv("ARCA_CLUSTER_SEED"); s != "" {
+		n = 1
+		first, _ = strconv.ParseUint(s, 10, 64)
+	}
+	for i := range n {
+		t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { ail(t, first+uint64(i)) })
+		})
+	}
+}
+
+func ail(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	cfg := raft.Config{TrailingLogs: 20, SnapshotThreshold: 50, SnapshotInterval: time.Second}
+	c := &cluster{t: t}
+	var wards []*ward
+	for i := range 3 {
+		w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+		w.mount(cfg)
+		w.start(i == 0)
+		wards, c.members = append(wards, w), append(c.members, w.member)
+	}
+	defer c.close()
+	all := func(int, int) bool { return true }
+	c.connect(all)
+	for _, m := range c.members[1:] {
+		l := c.leader()
+		if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var acked, tried atomic.Int64
+	var work sync.WaitGroup
+	for _, w := range wards {
+		work.Go(func() {
+			for ctx.Err() == nil {
+				w.using <- struct{}{}
+				once, stop := context.WithTimeout(ctx, time.Second)
+				tried.Add(1)
+				n, err := increment(once, w.db)
+				stop()
+				<-w.using
+				pause := 25 * time.Millisecond
+				if err != nil {
+					pause = 50 * time.Millisecond
+					if !errors.Is(err, storage.ErrUncertain) {
+						tried.Add(-1)
+					}
+				}
+				for old := acked.Load(); err == nil && old < int64(n) && !acked.CompareAndSwap(old, int64(n)); old = acked.Load() {
+				}
+				time.Sleep(pause)
+			}
+		})
+	}
+	done := map[string]int{}
+	// mend starts those anew that say that they are to be.
+	mend := func() {
+		for _, w := range wards {
+			if w.ended.Load() || w.store.Err() != nil {
+				done["started anew"]++
+				w.again(cfg, nil)
+			}
+		}
+		c.connect(all)
+	}
+	for range 10 {
+		time.Sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+		w := wards[rnd.IntN(3)]
+		switch rnd.IntN(5) {
+		case 0:
+			w.ails.Store(syncsFail)
+			done["syncs fail"]++
+		case 1:
+			w.ails.Store(allFails)
+			done["all fails"]++
+		case 2:
+			w.again(cfg, nil)
+			done["stop and start"]++
+		case 3:
+			w.again(cfg, rnd)
+			done["power cut"]++
+		case 4:
+			for _, w := range wards {
+				w.again(cfg, rnd)
+			}
+			done["power cut of all"]++
+		}
+		c.connect(all)
+		time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+		for _, w := range wards {
+			w.ails.Store(well)
+		}
+		mend()
+	}
+	// A state whose disk failed takes nothing more, and it shows when the next entry comes.
+	for range 20 {
+		time.Sleep(500 * time.Millisecond)
+		mend()
+	}
+	cancel()
+	work.Wait()
+	c.check(int(acked.Load()), int(tried.Load()))
+	t.Logf("%d acknowledged, %v", acked.Load(), done)
+	if acked.Load() < 20 {
+		t.Errorf("only %d writes succeeded", acked.Load())
+	}
+}
+
+// TestFolderIsDurable cuts the power after the first entry, in a folder that was made with the one above it: with nothing that was not synced, the entry is there.
+func TestFolderIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &ward{member: &member{t: t, id: "node1"}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+		w.mount(raft.Config{})
+		w.start(true)
+		c := &cluster{t: t, members: []*member{w.member}}
+		n, err := increment(t.Context(), c.leader().db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := w.disk.CrashClone(vfs.CrashCloneCfg{})
+		w.close()
+		w.disk = left
+		w.mount(raft.Config{})
+		w.start(false)
+		defer w.close()
+		if !w.store.HasPeers() {
+			t.Fatal("after a power cut the node belongs to no cluster")
+		}
+		if got, err := counter(t.Context(), c.leader().db); err != nil || got != n {
+			t.Errorf("the counter is %d, %v, want %d", got, err, n)
+		}
+	})
+}
