@@ -36,15 +36,58 @@ type member struct {
 	busy      atomic.Bool  // others answer its heartbeats only
 	late      atomic.Bool  // some of what it sends comes late: see delaying
 	underway  sync.WaitGroup
+	beat      atomic.Pointer[func(hraft.RPC)] // takes heartbeats
 
 	using     chan struct{} // holds one value while TestRestores uses it, or restarts it
 	restoring atomic.Int32  // how many snapshots, there
 }
 
-// A lagging transport has answers come late.
+// A lagging transport has answers come late. As one over a network does, it has heartbeats taken beside all else.
 type lagging struct {
 	*hraft.InmemTransport
-	m *member
+	m     *member
+	calls chan hraft.RPC
+	quit  chan struct{}
+	once  *sync.Once
+}
+
+func newLagging(m *member) lagging {
+	l := lagging{m.transport, m, make(chan hraft.RPC), make(chan struct{}), new(sync.Once)}
+	go l.run()
+	return l
+}
+
+// SetHeartbeatHandler implements raft.Transport.
+func (l lagging) SetHeartbeatHandler(handle func(hraft.RPC)) { l.m.beat.Store(&handle) }
+
+// Consumer implements raft.Transport.
+func (l lagging) Consumer() <-chan hraft.RPC { return l.calls }
+
+// Close implements raft.WithClose.
+func (l lagging) Close() error {
+	l.once.Do(func() { close(l.quit) })
+	return l.InmemTransport.Close()
+}
+
+func (l lagging) run() {
+	for {
+		select {
+		case call := <-l.InmemTransport.Consumer():
+			req, is := call.Command.(*hraft.AppendEntriesRequest)
+			is = is && req.PrevLogEntry == 0 && req.PrevLogTerm == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
+			if handle := l.m.beat.Load(); is && handle != nil && *handle != nil {
+				go (*handle)(call)
+				continue
+			}
+			select {
+			case l.calls <- call:
+			case <-l.quit:
+				return
+			}
+		case <-l.quit:
+			return
+		}
+	}
 }
 
 // AppendEntries implements raft.Transport.
@@ -93,7 +136,7 @@ func (m *member) restart() {
 
 func (m *member) start(bootstrap bool) {
 	_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(m.id))
-	if err := m.store.Start(raft.StartOptions{Transport: delaying{lagging{m.transport, m}}, Bootstrap: bootstrap}); err != nil {
+	if err := m.store.Start(raft.StartOptions{Transport: delaying{newLagging(m)}, Bootstrap: bootstrap}); err != nil {
 		m.t.Fatal(err)
 	}
 }

@@ -60,7 +60,7 @@ func (unpiped) AppendEntriesPipeline(hraft.ServerID, hraft.ServerAddress) (hraft
 func (w *ward) start(bootstrap bool) {
 	w.open()
 	_, w.transport = hraft.NewInmemTransport(hraft.ServerAddress(w.id))
-	if err := w.store.Start(raft.StartOptions{Transport: unpiped{delaying{lagging{w.transport, w.member}}}, Bootstrap: bootstrap}); err != nil {
+	if err := w.store.Start(raft.StartOptions{Transport: unpiped{delaying{newLagging(w.member)}}, Bootstrap: bootstrap}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -29,7 +29,11 @@ var _ raft.StableStore = noted{}
 // SetUint64 implements raft.StableStore.
 func (n noted) SetUint64(key []byte, value uint64) error {
 	err := n.Votes.SetUint64(key, value)
-	if err != nil && string(key) == termKey {
+	switch {
+	case err == nil || string(key) != termKey:
+	case errs.Is(err, errs.Conflict):
+		n.s.end(errs.New(errs.Unavailable, "two messages came beside one another, so that this node could forget a vote; start arca again: %w", err))
+	default:
 		n.s.end(errs.New(errs.Unavailable, "the term %d could not be noted, without which this node could vote twice; see to the disk of the storage folder, and start arca again: %w", value, err))
 	}
 	return err
@@ -38,7 +42,7 @@ func (n noted) SetUint64(key []byte, value uint64) error {
 // unreadable looks at an entry that cannot be read. The library reads one that is committed to have it applied; but what a leader has written itself, which it has in memory.
 func (s *Store) unreadable(index uint64, why error) {
 	r := s.running.Load()
-	if r == nil || s.leading.Load() != nil || index <= s.position().index || index > r.raft.CommitIndex() {
+	if r == nil || s.leading.Load() != nil || index <= r.raft.AppliedIndex() || index > r.raft.CommitIndex() {
 		return
 	}
 	s.end(errs.New(errs.Unavailable, "entry %d of the raft log, which is committed, cannot be read; see to the disk of the storage folder, and start arca again: %w", index, why))

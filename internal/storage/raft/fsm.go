@@ -263,8 +263,16 @@ func (s *Store) settle(at position) error {
 	return st.Sync()
 }
 
-// Restore implements raft.FSM: it goes over to the state that was received.
+// Restore implements raft.FSM: it goes over to the state that was received. Where a leader cannot, for an operator, the library ends the process.
 func (f fsm) Restore(from io.ReadCloser) error {
+	err := f.restore(from)
+	if r := f.running.Load(); err != nil && r != nil && r.raft.State() == raft.Leader {
+		f.end(errs.New(errs.Unavailable, "the snapshot cannot take the state's place; see to the disk of the storage folder, start arca again, and restore the snapshot once more: %w", err))
+	}
+	return err
+}
+
+func (f fsm) restore(from io.ReadCloser) error {
 	for {
 		w, ok := from.(raft.ReadCloserWrapper)
 		if !ok {

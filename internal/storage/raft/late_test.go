@@ -74,9 +74,10 @@ func wired(t *testing.T) (c *cluster, w *wire) {
 	for i, id := range []string{"node1", "node2", "node3"} {
 		m := newMember(t, id, cfg)
 		_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(id))
-		var by raft.Transport = lagging{m.transport, m}
+		l := newLagging(m)
+		var by raft.Transport = l
 		if i == 0 {
-			w = &wire{lagging: lagging{m.transport, m}}
+			w = &wire{lagging: l}
 			by = w
 		}
 		if err := m.store.Start(raft.StartOptions{Transport: by, Bootstrap: i == 0}); err != nil {

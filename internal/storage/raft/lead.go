@@ -102,6 +102,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.clock = s.clock
 	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
 	r.inlet.done = r.done
+	r.inlet.settled = s.settled
 	r.inlet.beaten = func() { s.calm(r) }
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
 	r.inlet.handed, r.inlet.follows = s.lease.handedIn, s.follows
@@ -149,6 +150,16 @@ func (s *Store) follows() bool {
 	}
 	_, leader := r.raft.LeaderWithID()
 	return s.logs.believed.Load() > 0 || leader != "" && time.Since(r.raft.LastContact()) < heartbeatTime
+}
+
+// settled reports whether a heartbeat of a term can change nothing: this node follows in that term, or is beyond it.
+func (s *Store) settled(term uint64) bool {
+	r := s.running.Load()
+	if r == nil {
+		return false
+	}
+	state, now := r.raft.State(), r.raft.CurrentTerm() // in this order: a term does not fall, and who follows stands for election in a later one
+	return term < now || term == now && state == raft.Follower
 }
 
 // outlive waits until no leader can rest on what this node promised before it was started: by this process or another.

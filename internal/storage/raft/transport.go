@@ -34,10 +34,11 @@ type inlet struct {
 	clock *clock.Clock
 	// intercept answers what raft must not hear, and reports whether it has; else it returns what raft is to hear.
 	intercept func(raft.RPC) (raft.RPC, bool)
-	handed    func() uint64 // the last term in which this node, as its leader, has told another to take over
-	beaten    func()        // told of each heartbeat, before raft is
-	follows   func() bool   // whether this node may not stand for election, for what it has promised to a leader
-	heir      atomic.Uint64 // the term in which this node may lead because the leader of the one before has told it to
+	handed    func() uint64          // the last term in which this node, as its leader, has told another to take over
+	settled   func(term uint64) bool // whether what a leader of a term says is of the past, or of the one that this node follows
+	beaten    func()                 // told of each heartbeat, before raft is
+	follows   func() bool            // whether this node may not stand for election, for what it has promised to a leader
+	heir      atomic.Uint64          // the term in which this node may lead because the leader of the one before has told it to
 
 	watching sync.WaitGroup // for answers
 
@@ -45,23 +46,41 @@ type inlet struct {
 	deaf  bool         // raft has ended; guarded by beats
 }
 
-// SetHeartbeatHandler implements raft.Transport. Transports call the handler from where they read, also when raft has
-// ended, and it writes to the log, which is closed then.
+// SetHeartbeatHandler implements raft.Transport. Transports call the handler from where they read: beside raft's own goroutine, also when raft has
+// ended, and it writes to the log, which is closed then. It compares terms, and sets them, as if it were alone. So it gets what can change nothing but when
+// the leader was heard; the rest raft takes between two other things: it would fall back behind a term in which it has voted, or go on leading in another's.
 func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
 	if handle == nil {
 		in.Transport.SetHeartbeatHandler(nil)
 		return
 	}
 	in.Transport.SetHeartbeatHandler(func(call raft.RPC) {
-		in.beats.RLock()
-		defer in.beats.RUnlock()
-		if in.deaf {
-			call.Respond(nil, raft.ErrTransportShutdown)
+		in.beaten()
+		if in.beat(call, handle) {
 			return
 		}
-		in.beaten()
-		handle(call)
+		select {
+		case in.calls <- call:
+		case <-in.done:
+			call.Respond(nil, raft.ErrTransportShutdown)
+		}
 	})
+}
+
+// beat has a heartbeat looked at at once, and reports whether that may be.
+func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) bool {
+	in.beats.RLock()
+	defer in.beats.RUnlock()
+	if in.deaf {
+		call.Respond(nil, raft.ErrTransportShutdown)
+		return true
+	}
+	req, is := call.Command.(*raft.AppendEntriesRequest)
+	if !is || !in.settled(req.Term) {
+		return false
+	}
+	handle(call)
+	return true
 }
 
 // ended waits until raft, which has ended, looks at no heartbeat any more.
@@ -85,13 +104,11 @@ func (in *inlet) run() {
 	for {
 		select {
 		case call := <-from:
-			if _, is := call.Command.(*raft.InstallSnapshotRequest); is {
-				select {
-				case <-installed: // what intercept looks at is as raft will find it
-				case <-in.done:
-					call.Respond(nil, raft.ErrTransportShutdown)
-					return
-				}
+			select {
+			case <-installed: // what intercept looks at is as raft will find it
+			case <-in.done:
+				call.Respond(nil, raft.ErrTransportShutdown)
+				return
 			}
 			call, kept := in.intercept(call)
 			if kept {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -169,8 +170,8 @@ func decodePlace(b []byte) (number uint64, values map[string][]byte, is bool) {
 	return binary.LittleEndian.Uint64(b[8:]), values, true
 }
 
-// Set implements raft.StableStore: the value is durable then, but for the term of a vote, which waits for the candidate, and a term that has passed. Where it fails the old one is there
-// still, until the process ends.
+// Set implements raft.StableStore: the value is durable then, but for the term of a vote, which waits for the candidate. Where it fails the old one is there
+// still, until the process ends. A term that has passed, a vote in one, and a second vote in a term are of the kind Conflict.
 func (v *Votes) Set(key, value []byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -181,9 +182,15 @@ func (v *Votes) Set(key, value []byte) error {
 		v.term = slices.Clone(value)
 		return nil
 	}
-	if old := v.values[currentTerm]; string(key) == currentTerm && len(old) == 8 && len(value) == 8 &&
-		binary.LittleEndian.Uint64(value) < binary.LittleEndian.Uint64(old) {
-		return nil
+	switch string(key) {
+	case currentTerm:
+		if termOf(value) < termOf(v.values[currentTerm]) {
+			return errs.New(errs.Conflict, "the node is in term %d, and does not go back to term %d", termOf(v.values[currentTerm]), termOf(value))
+		}
+	case voteCandidate:
+		if err := v.mayVote(value); err != nil {
+			return err
+		}
 	}
 	values := maps.Clone(v.values)
 	values[string(key)] = slices.Clone(value)
@@ -195,6 +202,28 @@ func (v *Votes) Set(key, value []byte) error {
 	}
 	v.number, v.values = v.number+1, values
 	return nil
+}
+
+// mayVote refuses a vote for a candidate, in the term that waits for it, where that has passed, or has another vote. The caller holds mu.
+func (v *Votes) mayVote(candidate []byte) error {
+	if v.term == nil {
+		return nil // raft notes a term before each
+	}
+	term, voted := termOf(v.term), termOf(v.values[voteTerm])
+	other := v.values[voteCandidate] != nil && !bytes.Equal(candidate, v.values[voteCandidate])
+	if term < termOf(v.values[currentTerm]) || term < voted || term == voted && other {
+		v.term = nil
+		return errs.New(errs.Conflict, "the node does not vote in term %d: it is in term %d, and has voted in term %d", term, termOf(v.values[currentTerm]), voted)
+	}
+	return nil
+}
+
+// termOf is the number of a value as SetUint64 stores it; 0 for another.
+func termOf(value []byte) uint64 {
+	if len(value) != 8 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(value)
 }
 
 // write writes a place, durably.

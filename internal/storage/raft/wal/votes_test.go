@@ -157,10 +157,31 @@ func TestTermBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, term := range []uint64{3, 300, 4} {
+	for _, term := range []uint64{3, 300, 300} {
 		if err := v.SetUint64([]byte(currentTerm), term); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := v.SetUint64([]byte(currentTerm), 4); !errs.Is(err, errs.Conflict) {
+		t.Errorf("back to term 4: %v", err)
+	}
+	vote := func(term uint64, candidate string) error {
+		if err := v.SetUint64([]byte(voteTerm), term); err != nil {
+			t.Fatal(err)
+		}
+		return v.Set([]byte(voteCandidate), []byte(candidate))
+	}
+	for _, c := range []struct {
+		term      uint64
+		candidate string
+		may       bool
+	}{{299, "a", false}, {300, "a", true}, {300, "a", true}, {300, "b", false}, {301, "b", true}, {300, "a", false}} {
+		if err := vote(c.term, c.candidate); c.may && err != nil || !c.may && !errs.Is(err, errs.Conflict) {
+			t.Errorf("a vote for %s in term %d: %v", c.candidate, c.term, err)
+		}
+	}
+	if v.term != nil {
+		t.Error("a term waits for a vote that was refused")
 	}
 	if v, err = OpenVotes(fs, "", false); err != nil {
 		t.Fatal(err)
