@@ -52,7 +52,7 @@ type lagging struct {
 }
 
 func newLagging(m *member) lagging {
-	l := lagging{m.transport, m, make(chan hraft.RPC), make(chan struct{}), new(sync.Once)}
+	l := lagging{m.transport, m, make(chan hraft.RPC, 64), make(chan struct{}), new(sync.Once)}
 	go l.run()
 	return l
 }

@@ -28,7 +28,12 @@ var _ raft.StableStore = noted{}
 
 // SetUint64 implements raft.StableStore.
 func (n noted) SetUint64(key []byte, value uint64) error {
-	err := n.Votes.SetUint64(key, value)
+	note := func() error { return n.Votes.SetUint64(key, value) }
+	if r := n.s.running.Load(); r != nil && string(key) == termKey && n.raises(value) {
+		plain := note
+		note = func() error { return r.inlet.raising(plain) }
+	}
+	err := note()
 	switch {
 	case err == nil || string(key) != termKey:
 	case errs.Is(err, errs.Conflict):
@@ -37,6 +42,12 @@ func (n noted) SetUint64(key []byte, value uint64) error {
 		n.s.end(errs.New(errs.Unavailable, "the term %d could not be noted, without which this node could vote twice; see to the disk of the storage folder, and start arca again: %w", value, err))
 	}
 	return err
+}
+
+// raises reports whether a term is later than the one that is noted.
+func (n noted) raises(term uint64) bool {
+	now, err := n.GetUint64([]byte(termKey))
+	return err == nil && term > now
 }
 
 // unreadable looks at an entry that cannot be read. The library reads one that is committed to have it applied; but what a leader has written itself, which it has in memory.

@@ -19,8 +19,9 @@ const oldLogDir = "log"
 // termKey is of the value in which raft keeps the term that it is in.
 const termKey = "CurrentTerm"
 
-// raftKeys are the values that raft keeps beside its log.
-var raftKeys = [...]string{termKey, "LastVoteTerm", "LastVoteCand"}
+// raftKeys are the values that raft keeps beside its log, in the order in which they are set: there is no vote in a term that has passed, and the last vote may be
+// of an earlier term than the node is in.
+var raftKeys = [...]string{"LastVoteTerm", "LastVoteCand", termKey}
 
 // importLog takes over the log of a version of before into dir, which is there then as a whole or not at all. It leaves a file where that version had its
 // log: started again, it would find none, and begin one with neither entries nor votes.

@@ -158,8 +158,8 @@ func (s *Store) settled(term uint64) bool {
 	if r == nil {
 		return false
 	}
-	state, now := r.raft.State(), r.raft.CurrentTerm() // in this order: a term does not fall, and who follows stands for election in a later one
-	return term < now || term == now && state == raft.Follower
+	now := r.raft.CurrentTerm() // first: the term may grow, and raft refuses what is of an earlier one
+	return term < now || term == now && r.raft.State() == raft.Follower
 }
 
 // outlive waits until no leader can rest on what this node promised before it was started: by this process or another.

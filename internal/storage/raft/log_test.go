@@ -69,6 +69,9 @@ func oldLog(t *testing.T, dir string, last uint64) {
 	if err := w.SetUint64([]byte("CurrentTerm"), 7); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.SetUint64([]byte("LastVoteTerm"), 5); err != nil { // it has not voted in the term that it is in
+		t.Fatal(err)
+	}
 	if err := w.Set([]byte("LastVoteCand"), []byte("node2")); err != nil {
 		t.Fatal(err)
 	}

@@ -56,16 +56,23 @@ func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
 	}
 	in.Transport.SetHeartbeatHandler(func(call raft.RPC) {
 		in.beaten()
-		if in.beat(call, handle) {
+		for !in.beat(call, handle) {
+			again := time.NewTimer(beatAgain)
+			select {
+			case in.calls <- call:
+			case <-in.done:
+				call.Respond(nil, raft.ErrTransportShutdown)
+			case <-again.C: // raft may be in the term by now, and busy
+				continue
+			}
+			again.Stop()
 			return
-		}
-		select {
-		case in.calls <- call:
-		case <-in.done:
-			call.Respond(nil, raft.ErrTransportShutdown)
 		}
 	})
 }
+
+// beatAgain is how long a heartbeat waits for raft until it is looked at again.
+const beatAgain = 50 * time.Millisecond
 
 // beat has a heartbeat looked at at once, and reports whether that may be.
 func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) bool {
@@ -80,7 +87,22 @@ func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) bool {
 		return false
 	}
 	handle(call)
+	if !in.settled(req.Term) {
+		// Raft may have begun to stand for election, and believe in this leader, too: its own goroutine is to hear of it again.
+		again := *req
+		select {
+		case in.calls <- raft.RPC{Command: &again, RespChan: make(chan raft.RPCResponse, 1)}:
+		default: // it is busy, and hears the next one
+		}
+	}
 	return true
+}
+
+// raising has a term be noted that is higher than the one before: while no heartbeat is looked at, which would set the lower one again.
+func (in *inlet) raising(note func() error) error {
+	in.beats.Lock()
+	defer in.beats.Unlock()
+	return note()
 }
 
 // ended waits until raft, which has ended, looks at no heartbeat any more.
