@@ -3,6 +3,7 @@ package raft
 import (
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -81,4 +82,19 @@ func TestTermRises(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestHeartbeatGivesUp has raft be busy for ever: a heartbeat whose answer nobody waits for any more does not stay.
+func TestHeartbeatGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		under := &handling{}
+		in := newInlet(under)
+		in.settled, in.beaten = func(uint64) bool { return false }, func() {}
+		in.SetHeartbeatHandler(func(raft.RPC) { t.Error("it is looked at beside raft") })
+		answer := make(chan raft.RPCResponse, 1)
+		under.handle(raft.RPC{Command: &raft.AppendEntriesRequest{Term: 8}, RespChan: answer})
+		if a := <-answer; a.Error == nil {
+			t.Error("it is answered without an error")
+		}
+	})
 }

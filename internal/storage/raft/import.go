@@ -127,7 +127,20 @@ func (s *Store) copyLog(from, to string) (err error) {
 			return err
 		}
 	}
+	if err := reachVote(votes); err != nil {
+		return err
+	}
 	return copyEntries(source, log)
+}
+
+// reachVote has the term not be behind that of the last vote: versions of before could note an earlier one beside it.
+func reachVote(votes *wal.Votes) error {
+	term, err := votes.GetUint64([]byte(termKey))
+	voted, err2 := votes.GetUint64([]byte("LastVoteTerm"))
+	if err = errors.Join(err, err2); err != nil || term >= voted {
+		return err
+	}
+	return votes.SetUint64([]byte(termKey), voted)
 }
 
 // copiedBytes is how much of a log is written at once.

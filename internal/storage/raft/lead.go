@@ -158,8 +158,9 @@ func (s *Store) settled(term uint64) bool {
 	if r == nil {
 		return false
 	}
-	now := r.raft.CurrentTerm() // first: the term may grow, and raft refuses what is of an earlier one
-	return term < now || term == now && r.raft.State() == raft.Follower
+	noted, err := s.stable.GetUint64([]byte(termKey)) // does not rise while a heartbeat is looked at (inlet.raising), and is never below raft's
+	now := r.raft.CurrentTerm()
+	return term < now || err == nil && term == now && noted == now && r.raft.State() == raft.Follower
 }
 
 // outlive waits until no leader can rest on what this node promised before it was started: by this process or another.

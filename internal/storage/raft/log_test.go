@@ -132,6 +132,31 @@ func TestImportLog(t *testing.T) {
 	}
 }
 
+// TestImportLateTerm takes over a log whose term a heartbeat has set back behind the last vote.
+func TestImportLateTerm(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	oldLog(t, dir, 3)
+	meta := &metadb.BoltMetaDB{}
+	w, err := old.Open(filepath.Join(dir, oldLogDir), old.WithMetaStore(meta), old.WithSegmentSize(64<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.SetUint64([]byte("LastVoteTerm"), 8), w.Close(), meta.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Config{Dir: dir, NodeID: "node1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if term, err := s.stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 8 {
+		t.Errorf("the term is %d, %v; the last vote was in 8", term, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCutFails has a leader's entries not be stored in the place of others: these are still there, as raft believes, or the node leaves the cluster.
 func TestCutFails(t *testing.T) {
 	t.Parallel()

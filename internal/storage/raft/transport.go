@@ -56,7 +56,11 @@ func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
 	}
 	in.Transport.SetHeartbeatHandler(func(call raft.RPC) {
 		in.beaten()
-		for !in.beat(call, handle) {
+		for began := time.Now(); !in.beat(call, handle); {
+			if time.Since(began) > beatPatience {
+				call.Respond(nil, errBusy)
+				return
+			}
 			again := time.NewTimer(beatAgain)
 			select {
 			case in.calls <- call:
@@ -71,8 +75,13 @@ func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
 	})
 }
 
-// beatAgain is how long a heartbeat waits for raft until it is looked at again.
-const beatAgain = 50 * time.Millisecond
+// beatAgain is how long a heartbeat waits for raft until it is looked at again, and beatPatience how long at all: nobody waits for its answer any more.
+const (
+	beatAgain    = 50 * time.Millisecond
+	beatPatience = 10 * time.Second
+)
+
+var errBusy = errs.New(errs.Unavailable, "this node is busy, and does not hear its leader")
 
 // beat has a heartbeat looked at at once, and reports whether that may be.
 func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) bool {
