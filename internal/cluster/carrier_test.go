@@ -15,20 +15,9 @@ import (
 // connection that is open already.
 func TestCarrierKnowsWhoAnswers(t *testing.T) {
 	t.Parallel()
-	ring, err := barrier.NewKeyring(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring := newRing(t)
 	open := func(id string) (*web, raft.ServerAddress) {
-		p, err := newPass(ring, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := openWeb(p, "", []string{"127.0.0.1:0"}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(w.close)
+		w := newWeb(t, ring, id)
 		return w, raft.ServerAddress(w.listeners[0].Addr().String())
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -92,4 +81,29 @@ func TestCarrierKnowsWhoAnswers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// newRing is the keyring of a new cluster.
+func newRing(t *testing.T) *barrier.Keyring {
+	t.Helper()
+	ring, err := barrier.NewKeyring(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// newWeb is that of a node, which listens on a free port.
+func newWeb(t *testing.T, ring *barrier.Keyring, id string) *web {
+	t.Helper()
+	p, err := newPass(ring, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := openWeb(p, "", []string{"127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.close)
+	return w
 }

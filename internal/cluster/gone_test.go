@@ -2,35 +2,18 @@ package cluster
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"arca/internal/barrier"
 )
 
 // TestParted has raft's connections with another node end: who that was is told, once it is so and not while it is there.
 func TestParted(t *testing.T) {
 	t.Parallel()
-	ring, err := barrier.NewKeyring(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := func(id string) *web {
-		p, err := newPass(ring, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := openWeb(p, "", []string{"127.0.0.1:0"}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(w.close)
-		return w
-	}
+	ring := newRing(t)
+	open := func(id string) *web { return newWeb(t, ring, id) }
 	here, there := open("here"), open("there")
 	told := make(chan string, 8)
 	here.streams[protoRaft].parted = func(_ context.Context, id string) { told <- id }

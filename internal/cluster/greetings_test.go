@@ -3,34 +3,17 @@ package cluster
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"testing"
 	"time"
-
-	"arca/internal/barrier"
 )
 
 // TestSilentConnections has somebody open more connections than are waited for, and say nothing: members go on to talk, and others come in.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
-	ring, err := barrier.NewKeyring(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := func(id string) *web {
-		p, err := newPass(ring, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := openWeb(p, "", []string{"127.0.0.1:0"}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(w.close)
-		return w
-	}
+	ring := newRing(t)
+	open := func(id string) *web { return newWeb(t, ring, id) }
 	here, member := open("here"), open("member")
 	to := here.listeners[0].Addr().String()
 	greet := func() (ours, theirs net.Conn) {

@@ -95,7 +95,7 @@ func (h *host) ask(ctx context.Context, what string, in, out any) error {
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil || res.StatusCode != http.StatusOK || answer.Data == nil {
 		why := strings.Join(answer.Errors, "; ")
-		return errs.New(errs.Failed, "%s answers %d to the wish to join: %s", h.url, res.StatusCode, why[:min(len(why), maxJoinText)])
+		return errs.New(errs.Failed, "%s answers %d to the wish to join: %s", h.url, res.StatusCode, strings.ToValidUTF8(why[:min(len(why), maxJoinText)], ""))
 	}
 	return json.Unmarshal(answer.Data, out)
 }

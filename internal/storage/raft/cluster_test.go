@@ -323,7 +323,13 @@ func TestRestoreIsSoon(t *testing.T) {
 // that was acknowledged is lost, none is done twice, and no read, at whichever node, misses one that was acknowledged
 // before it began. ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
 func TestCluster(t *testing.T) {
-	n, first := 2, rand.Uint64()
+	seeds(t, 2, torment)
+}
+
+// seeds runs something random in virtual time so many times, or as often as ARCA_CLUSTER_SEEDS says; once, with that seed, where there is ARCA_CLUSTER_SEED.
+func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
+	t.Helper()
+	first := rand.Uint64()
 	if s := os.Getenv("ARCA_CLUSTER_SEEDS"); s != "" {
 		n, _ = strconv.Atoi(s)
 	}
@@ -333,7 +339,7 @@ func TestCluster(t *testing.T) {
 	}
 	for i := range n {
 		t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { torment(t, first+uint64(i)) })
+			synctest.Test(t, func(t *testing.T) { run(t, first+uint64(i)) })
 		})
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,19 +103,7 @@ func (w *ward) again(cfg raft.Config, cut *rand.Rand) {
 // TestDisks has the disks of logs fail, and processes and machines end, all at once too, while clients write: what was acknowledged is there when all is well again, once.
 // ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
 func TestDisks(t *testing.T) {
-	n, first := 2, rand.Uint64()
-	if s := os.Getenv("ARCA_CLUSTER_SEEDS"); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	if s := os.Getenv("ARCA_CLUSTER_SEED"); s != "" {
-		n = 1
-		first, _ = strconv.ParseUint(s, 10, 64)
-	}
-	for i := range n {
-		t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { ail(t, first+uint64(i)) })
-		})
-	}
+	seeds(t, 2, ail)
 }
 
 func ail(t *testing.T, seed uint64) {

@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"arca/internal/storage"
@@ -23,19 +19,7 @@ import (
 // TestRestores has snapshots be restored while nodes are cut off from each other, are behind, or have entries that nobody else has: in the end the cluster takes
 // writes, all nodes have the same, and whoever takes no part any more says what is to be done, and that is so. ARCA_CLUSTER_SEEDS and ARCA_CLUSTER_SEED are as for TestCluster.
 func TestRestores(t *testing.T) {
-	n, first := 4, rand.Uint64()
-	if s := os.Getenv("ARCA_CLUSTER_SEEDS"); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	if s := os.Getenv("ARCA_CLUSTER_SEED"); s != "" {
-		n = 1
-		first, _ = strconv.ParseUint(s, 10, 64)
-	}
-	for i := range n {
-		t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { restores(t, rand.New(rand.NewPCG(first+uint64(i), 0))) })
-		})
-	}
+	seeds(t, 4, func(t *testing.T, seed uint64) { restores(t, rand.New(rand.NewPCG(seed, 0))) })
 }
 
 func restores(t *testing.T, rnd *rand.Rand) {
