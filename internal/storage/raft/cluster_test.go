@@ -323,10 +323,12 @@ func TestRestoreIsSoon(t *testing.T) {
 // that was acknowledged is lost, none is done twice, and no read, at whichever node, misses one that was acknowledged
 // before it began. ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
 func TestCluster(t *testing.T) {
-	seeds(t, 2, torment)
+	seeds(t, 2, func(t *testing.T, seed uint64) {
+		synctest.Test(t, func(t *testing.T) { torment(t, seed) })
+	})
 }
 
-// seeds runs something random in virtual time so many times, or as often as ARCA_CLUSTER_SEEDS says; once, with that seed, where there is ARCA_CLUSTER_SEED.
+// seeds runs something random so many times, or as often as ARCA_CLUSTER_SEEDS says; once, with that seed, where there is ARCA_CLUSTER_SEED.
 func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
 	t.Helper()
 	first := rand.Uint64()
@@ -339,7 +341,7 @@ func seeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
 	}
 	for i := range n {
 		t.Run(fmt.Sprint(first+uint64(i)), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { run(t, first+uint64(i)) })
+			run(t, first+uint64(i))
 		})
 	}
 }

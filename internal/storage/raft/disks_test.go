@@ -103,7 +103,9 @@ func (w *ward) again(cfg raft.Config, cut *rand.Rand) {
 // TestDisks has the disks of logs fail, and processes and machines end, all at once too, while clients write: what was acknowledged is there when all is well again, once.
 // ARCA_CLUSTER_SEEDS sets how many times, ARCA_CLUSTER_SEED repeats one.
 func TestDisks(t *testing.T) {
-	seeds(t, 2, ail)
+	seeds(t, 2, func(t *testing.T, seed uint64) {
+		synctest.Test(t, func(t *testing.T) { ail(t, seed) })
+	})
 }
 
 func ail(t *testing.T, seed uint64) {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"arca/internal/storage"
@@ -19,7 +20,9 @@ import (
 // TestRestores has snapshots be restored while nodes are cut off from each other, are behind, or have entries that nobody else has: in the end the cluster takes
 // writes, all nodes have the same, and whoever takes no part any more says what is to be done, and that is so. ARCA_CLUSTER_SEEDS and ARCA_CLUSTER_SEED are as for TestCluster.
 func TestRestores(t *testing.T) {
-	seeds(t, 4, func(t *testing.T, seed uint64) { restores(t, rand.New(rand.NewPCG(seed, 0))) })
+	seeds(t, 4, func(t *testing.T, seed uint64) {
+		synctest.Test(t, func(t *testing.T) { restores(t, rand.New(rand.NewPCG(seed, 0))) })
+	})
 }
 
 func restores(t *testing.T, rnd *rand.Rand) {
