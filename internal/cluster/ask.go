@@ -248,28 +248,100 @@ func (n *Node) answer(ctx context.Context, its string, m message) message {
 	return out
 }
 
-// lineTo returns the connection to the leader's node, making it if need be.
-func (n *Node) lineTo(ctx context.Context, w *web, to string) (*line, error) {
-	n.lines.Lock()
-	defer n.lines.Unlock()
-	if l := n.line; l != nil {
-		l.mu.Lock()
-		good := l.broken == nil && l.address == to
-		l.mu.Unlock()
-		if good {
+// lines is the connection over which a node asks the leader, while it is unsealed: there, or being made.
+type lines struct {
+	mu    sync.Mutex
+	line  *line     // nil while there is none
+	under *dialling // the one that is being made; nil for none
+}
+
+// A dialling is a connection that is being made, for all who want it.
+type dialling struct {
+	address string
+	cancel  context.CancelFunc
+	done    chan struct{}
+	line    *line // set, as err is, before done is closed
+	err     error
+}
+
+// to reports whether a connection is good, and leads to an address.
+func (l *line) to(address string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken == nil && l.address == address
+}
+
+// lineTo returns the connection to the leader's node, making it if need be: once for all who ask meanwhile, each of whom waits as long as it likes.
+func (w *web) lineTo(ctx context.Context, address string) (*line, error) {
+	l, d := w.lineOr(address)
+	if l != nil {
+		return l, nil
+	}
+	select {
+	case <-d.done:
+		return d.line, d.err
+	case <-ctx.Done():
+		return nil, errs.New(errs.Unavailable, "reach the node at %q: %w", address, context.Cause(ctx))
+	}
+}
+
+// lineOr returns the connection to an address, or what makes it. One to another address ends, there or being made: another node leads now, and who
+// still waits for the former need not wait until that is found to be gone.
+func (w *web) lineOr(address string) (*line, *dialling) {
+	ls := &w.lines
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if l := ls.line; l != nil {
+		if l.to(address) {
 			return l, nil
 		}
 		_ = l.conn.Close() // another leads now, or it is broken
-		n.line = nil
+		ls.line = nil
 	}
-	c, err := w.dial(ctx, protoAsk, "", to)
-	if err != nil {
-		return nil, err
+	if d := ls.under; d != nil {
+		if d.address == address {
+			return nil, d
+		}
+		d.cancel()
+		ls.under = nil
 	}
-	l := &line{conn: c, address: to, waits: map[uint64]chan message{}}
-	n.line = l
-	w.work.Go(l.run)
-	return l, nil
+	ctx, cancel := context.WithCancel(w.ctx)
+	d := &dialling{address: address, cancel: cancel, done: make(chan struct{})}
+	if !w.beside(func() { w.connect(ctx, d) }) {
+		cancel()
+		d.err = net.ErrClosed
+		close(d.done)
+		return nil, d
+	}
+	ls.under = d
+	return nil, d
+}
+
+// connect makes a connection, unless another is wanted by the time that it is there.
+func (w *web) connect(ctx context.Context, d *dialling) {
+	defer d.cancel()
+	c, err := w.dial(ctx, protoAsk, "", d.address)
+	ls := &w.lines
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	defer close(d.done)
+	wanted := ls.under == d
+	if wanted {
+		ls.under = nil
+	}
+	switch {
+	case !wanted:
+		if err == nil {
+			_ = c.Close() // nothing was said
+		}
+		d.err = errs.New(errs.Unavailable, "the node at %q does not lead any more", d.address)
+	case err != nil:
+		d.err = err
+	default:
+		d.line = &line{conn: c, address: d.address, waits: map[uint64]chan message{}}
+		ls.line = d.line
+		w.work.Go(d.line.run)
+	}
 }
 
 // MaxReport bounds a report, in bytes of JSON.
@@ -283,7 +355,7 @@ func (n *Node) Report(ctx context.Context, what any) error {
 	if r == nil || to == "" || id == n.cfg.NodeID {
 		return raft.ErrNoLeader
 	}
-	l, err := n.lineTo(ctx, r.web, to)
+	l, err := r.web.lineTo(ctx, to)
 	if err != nil {
 		return errs.New(errs.NotActive, "%w", err)
 	}
@@ -367,7 +439,7 @@ func (n *Node) mark(r *running) (m raft.Mark, err error) {
 	if to == "" || id == n.cfg.NodeID {
 		return m, raft.ErrNoLeader
 	}
-	l, err := n.lineTo(ctx, r.web, to)
+	l, err := r.web.lineTo(ctx, to)
 	if err == nil {
 		err = l.ask(ctx, askMark, struct{}{}, &m)
 	}

@@ -119,9 +119,6 @@ type Node struct {
 	hostname string
 	kick     chan struct{} // the leader has changed
 
-	lines sync.Mutex
-	line  *line // to the leader
-
 	asking sync.Mutex
 	next   *question
 	under  bool
@@ -353,9 +350,6 @@ func (n *Node) stop() {
 	r.web.close()
 	r.work.Wait()
 	r.pass.wipe()
-	n.lines.Lock()
-	n.line = nil
-	n.lines.Unlock()
 	n.mu.Lock()
 	n.leader = Info{}
 	clear(n.known)
@@ -576,7 +570,7 @@ func (n *Node) echoOnce(r *running) bool {
 	if to == "" || id == n.cfg.NodeID {
 		return false
 	}
-	l, err := n.lineTo(ctx, r.web, to)
+	l, err := r.web.lineTo(ctx, to)
 	var leader Info
 	if err == nil {
 		err = l.ask(ctx, askEcho, n.Self(), &leader)

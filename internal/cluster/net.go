@@ -36,6 +36,7 @@ type web struct {
 	listeners []net.Listener
 	streams   map[string]*stream
 	greetings greetings
+	lines     lines
 	work      sync.WaitGroup
 
 	mu    sync.Mutex
@@ -144,13 +145,14 @@ func (w *web) track(c net.Conn) bool {
 	return true
 }
 
-// beside runs something that the web waits for, unless it ends already.
-func (w *web) beside(do func()) {
+// beside runs something that the web waits for, and reports whether it does: not when it ends already.
+func (w *web) beside(do func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.over {
 		w.work.Go(do)
 	}
+	return !w.over
 }
 
 func (w *web) drop(c net.Conn) {
