@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -14,14 +15,69 @@ import (
 // acknowledgements and votes would count for that one's.
 //
 // Below, connections are kept by address; so a carrier puts the member's id into that, for stream.Dial and for the pool.
-type carrier struct{ *raft.NetworkTransport }
+//
+// And it ends the connections with who has begun to send a snapshot and sends nothing more: raft reads a snapshot on its own goroutine, and does
+// not vote meanwhile. Where a machine or a network is gone TCP would tell after minutes.
+type carrier struct {
+	*raft.NetworkTransport
+	web   *web
+	calls chan raft.RPC
+}
 
 var _ storage.Transport = carrier{}
 
 func newCarrier(w *web, log *slog.Logger) carrier {
-	return carrier{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	c := carrier{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: w.streams[protoRaft], MaxPool: transportPool, Timeout: transportTimeout, Logger: storage.NewLogger(log),
-	})}
+	}), w, make(chan raft.RPC)}
+	w.beside(c.run)
+	return c
+}
+
+// Consumer implements raft.Transport.
+func (c carrier) Consumer() <-chan raft.RPC { return c.calls }
+
+// run hands on what others say, until the web ends.
+func (c carrier) run() {
+	for {
+		select {
+		case call := <-c.NetworkTransport.Consumer():
+			if req, is := call.Command.(*raft.InstallSnapshotRequest); is {
+				call.Reader = &progress{call.Reader, func() { c.web.beside(func() { c.stalled(string(req.ID)) }) }}
+			}
+			select {
+			case c.calls <- call:
+			case <-c.web.ctx.Done():
+				call.Respond(nil, raft.ErrTransportShutdown)
+				return
+			}
+		case <-c.web.ctx.Done():
+			return
+		}
+	}
+}
+
+// stalled ends the connections that a node has opened which sends nothing more of a snapshot: all, as it is not told which of them that comes by. One that is
+// there opens others.
+func (c carrier) stalled(id string) {
+	c.web.log.Warn("a node has begun to send a snapshot and sends nothing more: it is given up", "node", id, "after", snapshotPatience.String())
+	c.web.streams[protoRaft].cut(id)
+}
+
+// snapshotPatience is for how long nothing may come of a snapshot. How long all of it takes is open.
+const snapshotPatience = 10 * time.Second
+
+// progress is a reader that tells when nothing comes.
+type progress struct {
+	from    io.Reader
+	stalled func()
+}
+
+// Read implements io.Reader.
+func (p *progress) Read(b []byte) (int, error) {
+	t := time.AfterFunc(snapshotPatience, p.stalled)
+	defer t.Stop()
+	return p.from.Read(b)
 }
 
 // whomSep is in no address.

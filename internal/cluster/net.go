@@ -54,7 +54,7 @@ func openWeb(p *pass, address string, bind []string, log *slog.Logger) (*web, er
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	for _, proto := range []string{protoRaft, protoAsk, protoHTTP} {
-		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan *conn), done: make(chan struct{})}
+		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan *conn), done: make(chan struct{}), held: map[*conn]string{}}
 	}
 	for _, b := range bind {
 		l, err := net.Listen("tcp", b)
@@ -202,6 +202,9 @@ type stream struct {
 	once  sync.Once
 	done  chan struct{}
 
+	mu   sync.Mutex
+	held map[*conn]string // accepted and not closed yet, with the node at the other end
+
 	// parted is told whose connection has ended, on a goroutine that the web waits for; nil for nobody. It is set before Accept.
 	parted func(ctx context.Context, id string)
 }
@@ -212,16 +215,37 @@ var _ raft.StreamLayer = (*stream)(nil)
 func (s *stream) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.conns:
-		if s.parted == nil {
-			return c, nil
-		}
-		id := node(c.ConnectionState())
-		return &conn{c.Conn, func() {
-			c.drop()
-			s.web.beside(func() { s.parted(s.web.ctx, id) })
-		}}, nil
+		return s.hold(c), nil
 	case <-s.done:
 		return nil, net.ErrClosed
+	}
+}
+
+// hold is a connection that is known until it is closed.
+func (s *stream) hold(c *conn) *conn {
+	id := node(c.ConnectionState())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[c] = id
+	return &conn{c.Conn, func() {
+		c.drop()
+		s.mu.Lock()
+		delete(s.held, c)
+		s.mu.Unlock()
+		if s.parted != nil {
+			s.web.beside(func() { s.parted(s.web.ctx, id) })
+		}
+	}}
+}
+
+// cut ends the connections that a node has opened; who has accepted them finds out, and closes them.
+func (s *stream) cut(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, its := range s.held {
+		if its == id {
+			c.drop()
+		}
 	}
 }
 
