@@ -225,7 +225,9 @@ func (s *Store) Restore(a *Archive) error {
 	meta.Version = raft.SnapshotVersionMax
 	s.follow()
 	over := make(chan struct{})
-	r.work.Go(func() { r.urge(over) })
+	if !r.installs.unlessOver(func() { r.work.Go(func() { r.urge(over) }) }) {
+		return errVoid
+	}
 	err = r.raft.Restore(&meta, f, restoreTimeout)
 	close(over)
 	s.askAgain()

@@ -38,8 +38,7 @@ type member struct {
 	underway  sync.WaitGroup
 	beat      atomic.Pointer[func(hraft.RPC)] // takes heartbeats
 
-	using     chan struct{} // holds one value while TestRestores uses it, or restarts it
-	restoring atomic.Int32  // how many snapshots, there
+	using chan struct{} // holds one value while TestRestores uses it, or restarts it
 }
 
 // A lagging transport has answers come late. As one over a network does, it has heartbeats taken beside all else.

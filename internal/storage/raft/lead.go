@@ -25,6 +25,8 @@ type running struct {
 	asks   asks
 	work   sync.WaitGroup
 
+	installs installs
+
 	pacing  sync.Mutex
 	hurried atomic.Bool // the pace is goneTime; set with pacing held
 }
@@ -286,7 +288,9 @@ func (s *Store) Stop() {
 	through := make(chan struct{})
 	defer close(through)
 	go s.giveUp(through)
+	r.installs.end()
 	s.follow()
+	r.installs.under.Wait()
 	if err := r.raft.Shutdown().Error(); err != nil {
 		s.log.Warn("stop raft", "error", err)
 	}

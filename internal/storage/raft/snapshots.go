@@ -130,8 +130,11 @@ func (in *incoming) dir() string { return in.store.fs.PathJoin(in.store.cfg.Dir,
 
 // Write implements io.Writer.
 func (in *incoming) Write(b []byte) (int, error) {
+	s := in.store
+	if r := s.running.Load(); r != nil && r.installs.ended() {
+		return 0, errStops
+	}
 	if in.pipe == nil {
-		s := in.store
 		if err := s.fs.RemoveAll(in.dir()); err != nil {
 			return 0, err
 		}
@@ -161,10 +164,57 @@ func (in *incoming) Cancel() error {
 	return in.store.fs.RemoveAll(in.dir())
 }
 
+// installs are the snapshots that take the state's place just now: raft is not ended meanwhile. Its library would end the process by a panic where an operator
+// restores one.
+type installs struct {
+	mu    sync.Mutex
+	over  bool           // this node's part is about to end: there are no more
+	under sync.WaitGroup // not counted up once over is set
+}
+
+func (i *installs) ended() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.over
+}
+
+func (i *installs) end() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.over = true
+}
+
+// unlessOver does something that Stop waits for, unless it has begun to, and reports whether it did.
+func (i *installs) unlessOver(do func()) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.over {
+		do()
+	}
+	return !i.over
+}
+
+// install begins to have a snapshot take the state's place, and reports whether there is time for it. It is called on raft's own goroutine; that this comes to take
+// something else tells that it is done with the snapshot.
+func (r *running) install() bool {
+	return r.installs.unlessOver(func() {
+		r.installs.under.Add(1)
+		r.work.Go(func() {
+			defer r.installs.under.Done()
+			r.raft.Barrier(0) // what comes of it does not count
+		})
+	})
+}
+
+var errStops = errs.New(errs.Unavailable, "this node ends its part in the cluster: the snapshot is not taken")
+
 // Close implements raft.SnapshotSink: what was received can be restored now.
 func (in *incoming) Close() error {
 	if in.pipe == nil {
 		return nil
+	}
+	if r := in.store.running.Load(); r != nil && !r.install() {
+		return errors.Join(errStops, in.Cancel())
 	}
 	_ = in.pipe.Close() // always nil
 	if err := <-in.done; err != nil {
