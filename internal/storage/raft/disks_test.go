@@ -207,28 +207,44 @@ func ail(t *testing.T, seed uint64) {
 	}
 }
 
-// TestFolderIsDurable cuts the power after the first entry, in a folder that was made with the one above it: with nothing that was not synced, the entry is there.
+// TestFolderIsDurable cuts the power after the first entry, in a folder that was made with the one above it, or by somebody a moment before: with nothing that was not
+// synced, the entry is there.
 func TestFolderIsDurable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &ward{member: &member{t: t, id: "node1"}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
-		w.mount(raft.Config{})
-		w.start(true)
-		c := &cluster{t: t, members: []*member{w.member}}
-		n, err := increment(t.Context(), c.leader().db)
-		if err != nil {
-			t.Fatal(err)
-		}
-		left := w.disk.CrashClone(vfs.CrashCloneCfg{})
-		w.close()
-		w.disk = left
-		w.mount(raft.Config{})
-		w.start(false)
-		defer w.close()
-		if !w.store.HasPeers() {
-			t.Fatal("after a power cut the node belongs to no cluster")
-		}
-		if got, err := counter(t.Context(), c.leader().db); err != nil || got != n {
-			t.Errorf("the counter is %d, %v, want %d", got, err, n)
-		}
-	})
+	for name, disk := range map[string]func() *vfs.MemFS{
+		"made": vfs.NewCrashableMem,
+		"there before": func() *vfs.MemFS {
+			fs := vfs.NewCrashableMem()
+			if err := fs.MkdirAll("arca", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return fs
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { folderIsDurable(t, disk()) })
+		})
+	}
+}
+
+func folderIsDurable(t *testing.T, disk *vfs.MemFS) {
+	w := &ward{member: &member{t: t, id: "node1"}, disk: disk, using: make(chan struct{}, 1)}
+	w.mount(raft.Config{})
+	w.start(true)
+	c := &cluster{t: t, members: []*member{w.member}}
+	n, err := increment(t.Context(), c.leader().db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := w.disk.CrashClone(vfs.CrashCloneCfg{})
+	w.close()
+	w.disk = left
+	w.mount(raft.Config{})
+	w.start(false)
+	defer w.close()
+	if !w.store.HasPeers() {
+		t.Fatal("after a power cut the node belongs to no cluster")
+	}
+	if got, err := counter(t.Context(), c.leader().db); err != nil || got != n {
+		t.Errorf("the counter is %d, %v, want %d", got, err, n)
+	}
 }

@@ -110,9 +110,11 @@ func setCurrent(fs vfs.FS, dir, name string) error {
 	return syncDir(fs, dir)
 }
 
-// makeDirs makes a folder and what is missing above it, durably: a power cut must not take it away with all that is synced in it.
+// makeDirs makes a folder and what is missing above it, durably: a power cut must not take it away with all that is synced in it. One that is there may have
+// been made a moment ago.
 func makeDirs(fs vfs.FS, path string) error {
 	if _, err := fs.Stat(path); err == nil {
+		_ = syncDir(fs, fs.PathDir(path)) // it may belong to somebody else, and not be open to this process
 		return nil
 	}
 	parent := fs.PathDir(path)
