@@ -36,9 +36,7 @@ func (d *door) elsewhereActive(ctx context.Context, in *incoming, req *engine.Re
 	if in.Header.Get(noForwardHeader) != "" {
 		return nil, d.sendThere(in, cause)
 	}
-	patience, cancel := context.WithTimeout(ctx, forwardPatience)
-	defer cancel()
-	for {
+	for began := time.Now(); ; {
 		answer, err := d.Forward(ctx, in.Request, in.raw) //nolint:bodyclose // pass closes it
 		if err == nil {
 			d.pass(in.w, answer)
@@ -51,8 +49,10 @@ func (d *door) elsewhereActive(ctx context.Context, in *incoming, req *engine.Re
 		pause := time.NewTimer(forwardPause)
 		select {
 		case <-pause.C:
-		case <-patience.Done():
+		case <-ctx.Done():
 			pause.Stop()
+		}
+		if ctx.Err() != nil || time.Since(began) > forwardPatience {
 			return nil, errs.New(errs.Unavailable, "no active node answers: %w", cause)
 		}
 		res, err := d.Core.Handle(ctx, req)

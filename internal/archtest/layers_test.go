@@ -22,7 +22,7 @@ type layer struct {
 // where it stands is a decision, not an accident.
 func layers() []layer {
 	return []layer{
-		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "pkcs12", "ttlv", "bounded"}, among: true},
+		{name: "ground", packages: []string{"errs", "param", "version", "logging", "memory", "mlock", "telemetry", "chain", "tracing", "keywrap", "pkcs12", "ttlv", "bounded", "socket"}, among: true},
 		{name: "clouds", packages: []string{"aws", "aws/...", "consul"}, among: true},
 		{name: "storage", packages: []string{"storage", "storage/..."}, among: true, may: []string{"clouds"}},
 		{name: "barrier", packages: []string{"barrier"}, may: []string{"storage"}},

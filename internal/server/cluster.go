@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"arca/internal/api"
@@ -265,16 +264,24 @@ func asForwarded(ctx context.Context, r *http.Request) http.Header {
 
 // A forwarder sends requests to the active node.
 type forwarder struct {
-	node   *cluster.Node
-	client *http.Transport
+	node    *cluster.Node
+	client  *wire.Client
+	streams *http.Transport // for bodies that are not in memory, or large: an answer may come before all is sent
 }
 
+// smallBody is how many bytes of a body the other node takes in whatever it answers.
+const smallBody = 64 << 10
+
 func newForwarder(c *cluster.Node) *forwarder {
-	return &forwarder{node: c, client: &http.Transport{
-		DialContext:  func(ctx context.Context, _, addr string) (net.Conn, error) { return c.Dial(ctx, addr) },
-		MaxIdleConns: forwardConns, MaxIdleConnsPerHost: forwardConns, IdleConnTimeout: forwardIdle,
-		DisableCompression: true, WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
-	}}
+	return &forwarder{
+		node:   c,
+		client: &wire.Client{Dial: c.Dial, MaxIdle: forwardConns, IdleTimeout: forwardIdle},
+		streams: &http.Transport{
+			DialContext:  func(ctx context.Context, _, addr string) (net.Conn, error) { return c.Dial(ctx, addr) },
+			MaxIdleConns: forwardConns, MaxIdleConnsPerHost: forwardConns, IdleConnTimeout: forwardIdle,
+			DisableCompression: true, WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
+		},
+	}
 }
 
 func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (*http.Response, error) {
@@ -284,17 +291,14 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 	}
 	// All are sent by POST: net/http sends a GET again when a connection breaks, and a read may write, too (a token with a
 	// limit of uses).
-	out := (&http.Request{
+	out := &http.Request{
 		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Host: r.Host, Header: asForwarded(ctx, r), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
-	switch {
-	case body == nil && r.ContentLength != 0 && r.Body != nil: // a stream, which goes once
-		out.Body, out.ContentLength = r.Body, r.ContentLength
-	case len(body) > 0:
-		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
-	res, err := f.send(out, to)
+	if body == nil && r.ContentLength != 0 && r.Body != nil { // a stream, which goes once
+		out.Body, out.ContentLength = r.Body, r.ContentLength
+	}
+	res, err := f.send(ctx, out, body)
 	if err != nil {
 		return nil, err
 	}
@@ -312,12 +316,14 @@ const (
 	afterlife = time.Second // for one that steps down and answers what it has begun
 )
 
-// errSuperseded has no kind: notSent takes an error with one for one of Dial.
+// errSuperseded ends the wait.
 var errSuperseded = errors.New("another node became the active one before the answer came")
 
-// send sends a request to the node at an address. Whether a request was served whose answer does not come is not known, so it is not sent again.
-func (f *forwarder) send(out *http.Request, to string) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(out.Context())
+// send sends a request to the node that its URL names, with the body that it has or with one in memory. Whether a request was served whose answer does not come
+// is not known, so it is not sent again.
+func (f *forwarder) send(ctx context.Context, out *http.Request, body []byte) (*http.Response, error) {
+	to := out.URL.Host
+	ctx, cancel := context.WithCancelCause(ctx)
 	var gone time.Time   // since when another is the active one
 	var over atomic.Bool // the answer is there, or will not come
 	var look *time.Timer
@@ -339,16 +345,18 @@ func (f *forwarder) send(out *http.Request, to string) (*http.Response, error) {
 		look.Reset(lookEvery)
 	})
 	close(ready)
-	var sent atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }}
-	res, err := f.client.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	res, err := f.post(ctx, out, body)
 	over.Store(true)
 	look.Stop()
-	switch {
-	case err == nil:
+	if err == nil {
 		res.Body = &answerBody{res.Body, cancel}
 		return res, nil
-	case !sent.Load() && out.Context().Err() == nil, notSent(err):
+	}
+	var unsent *wire.NotSentError
+	switch {
+	case errors.Is(err, wire.ErrPlain):
+		err = errs.New(errs.Invalid, "%w", wire.ErrPlain)
+	case errors.As(err, &unsent):
 		err = errs.New(errs.NotActive, "the active node cannot be reached: %w", err)
 	case errors.Is(context.Cause(ctx), errSuperseded):
 		err = errs.New(errs.Unavailable, "%w; whether the request was served is not known: look before it is sent again", errSuperseded)
@@ -357,6 +365,23 @@ func (f *forwarder) send(out *http.Request, to string) (*http.Response, error) {
 	}
 	cancel(nil)
 	return nil, err
+}
+
+// post sends a request. The error is a *wire.NotSentError if nothing of it was sent.
+func (f *forwarder) post(ctx context.Context, out *http.Request, body []byte) (*http.Response, error) {
+	if out.Body == nil && len(body) <= smallBody {
+		return f.client.Post(ctx, &wire.Request{Address: out.URL.Host, Target: out.URL.RequestURI(), Host: out.Host, Header: out.Header, Body: body})
+	}
+	if out.Body == nil {
+		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	var sent atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }}
+	res, err := f.streams.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if err != nil && !sent.Load() {
+		err = &wire.NotSentError{Err: err}
+	}
+	return res, err
 }
 
 // An answerBody ends its request's context when it is closed.
@@ -370,12 +395,6 @@ func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.cancel(nil)
 	return err
-}
-
-// notSent reports whether an error came before anything of the request was sent.
-func notSent(err error) bool {
-	var e *errs.Error
-	return errors.As(err, &e) || errors.Is(err, syscall.ECONNREFUSED) // of Dial
 }
 
 // activeAddr is where clients reach the active node.

@@ -1,13 +1,11 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -79,11 +77,9 @@ func (f *forwarder) forwardRunner(ctx context.Context, req *engine.Request) (*en
 	if err != nil {
 		return nil, err
 	}
-	out := (&http.Request{
+	res, err := f.send(ctx, &http.Request{
 		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: runnerPath}, Host: to, Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
-	}).WithContext(ctx)
-	res, err := f.send(out, to)
+	}, body)
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,6 @@
 // Package wire serves HTTP/1.1 requests of the plain kind with little work, and
-// hands every other connection to net/http.
+// hands every other connection to net/http. A Client is the other end of such
+// requests, between nodes.
 //
 // net/http costs about 40 µs for a request whose handler does nothing: a
 // goroutine that watches the connection, a context, two copies of the headers,

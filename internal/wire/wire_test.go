@@ -21,7 +21,7 @@ import (
 )
 
 // start serves h and returns the address.
-func start(t *testing.T, h http.Handler, change func(*Server)) string {
+func start(t testing.TB, h http.Handler, change func(*Server)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"arca/internal/errs"
+	"arca/internal/socket"
 	"arca/internal/storage/remote"
 )
 
@@ -138,7 +139,7 @@ func (p *pool) once(ctx context.Context, fn func(c *pgconn.PgConn) error) error 
 	if err != nil {
 		return err
 	}
-	if !fresh && stale(c.Conn()) {
+	if !fresh && socket.Stale(c.Conn()) {
 		_ = c.Conn().Close() // it is closed already
 		p.drop()
 		if c, err = p.dial(ctx); err != nil && ctx.Err() == nil { // no pooler, but the server's end

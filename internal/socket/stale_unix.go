@@ -1,18 +1,17 @@
 //go:build linux || darwin || freebsd
 
-package postgres
+package socket
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"syscall"
 )
 
-// stale reports whether a connection that nobody uses was closed by the other side, or has been told something, which is that it will be.
-func stale(c net.Conn) bool {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+// Stale reports whether a connection that nobody uses was closed by either side, or has been told something, which is that it will be.
+func Stale(c net.Conn) bool {
+	if over, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+		c = over.NetConn()
 	}
 	sys, ok := c.(syscall.Conn)
 	if !ok {

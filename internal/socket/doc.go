@@ -1,0 +1,2 @@
+// Package socket looks at connections as the system has them.
+package socket
