@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,7 +14,10 @@ import (
 type handling struct {
 	Transport
 	handle func(raft.RPC)
+	calls  chan raft.RPC
 }
+
+func (h *handling) Consumer() <-chan raft.RPC { return h.calls }
 
 func (h *handling) SetHeartbeatHandler(handle func(raft.RPC)) { h.handle = handle }
 
@@ -96,5 +100,75 @@ func TestHeartbeatGivesUp(t *testing.T) {
 		if a := <-answer; a.Error == nil {
 			t.Error("it is answered without an error")
 		}
+	})
+}
+
+// TestHeartbeatsWaitForTransfer has heartbeats come before this node is told to stand for election, and after it: raft hears of none, until it has taken that.
+func TestHeartbeatsWaitForTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		under := &handling{calls: make(chan raft.RPC)}
+		in := newInlet(under)
+		in.settled, in.beaten = func(term uint64) bool { return term <= 7 }, func() {}
+		refuse := false
+		in.intercept = func(call raft.RPC) (raft.RPC, bool) {
+			if refuse {
+				call.Respond(nil, errFollows)
+			}
+			return call, refuse
+		}
+		var beside atomic.Int32
+		in.SetHeartbeatHandler(func(call raft.RPC) { beside.Add(1); call.Respond(nil, nil) })
+		var work sync.WaitGroup
+		work.Go(in.run)
+		come := func(term uint64) {
+			work.Go(func() {
+				answer := make(chan raft.RPCResponse, 1)
+				under.handle(raft.RPC{Command: &raft.AppendEntriesRequest{Term: term}, RespChan: answer})
+				<-answer
+			})
+		}
+		come(8) // raft is busy
+		synctest.Wait()
+		answer := make(chan raft.RPCResponse, 1)
+		under.calls <- raft.RPC{Command: &raft.TimeoutNowRequest{}, RespChan: answer}
+		synctest.Wait()
+		come(7)
+		come(8)
+		time.Sleep(time.Second)
+		call := <-in.calls
+		if _, is := call.Command.(*raft.TimeoutNowRequest); !is {
+			t.Errorf("raft hears of a %T first", call.Command)
+		}
+		time.Sleep(time.Second)
+		select {
+		case <-in.calls:
+			t.Error("raft hears of a heartbeat before it has answered")
+		default:
+		}
+		if n := beside.Load(); n != 0 {
+			t.Errorf("%d heartbeats are looked at beside raft", n)
+		}
+		call.Respond(&raft.TimeoutNowResponse{}, nil)
+		if a := <-answer; a.Error != nil {
+			t.Error(a.Error)
+		}
+		for range 2 {
+			call = <-in.calls
+			call.Respond(nil, nil)
+		}
+		if synctest.Wait(); beside.Load() != 1 {
+			t.Error("no heartbeat is looked at beside raft any more")
+		}
+		refuse = true
+		under.calls <- raft.RPC{Command: &raft.TimeoutNowRequest{}, RespChan: answer}
+		if a := <-answer; a.Error == nil {
+			t.Error("it is answered without an error")
+		}
+		come(7)
+		if synctest.Wait(); beside.Load() != 2 {
+			t.Error("no heartbeat is looked at beside raft after one that was refused")
+		}
+		close(in.done)
+		work.Wait()
 	})
 }

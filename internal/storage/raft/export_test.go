@@ -41,3 +41,16 @@ func (s *Store) Forget(state, first uint64) error {
 	}
 	return s.logs.StoreLog(&raft.Log{Index: first, Term: 9, Type: raft.LogNoop})
 }
+
+// Beating has looked be told when it is asked whether a heartbeat may be looked at, and again when that is over, with the answer.
+func (s *Store) Beating(looked func(settled bool)) {
+	in := s.running.Load().inlet
+	in.beats.Lock()
+	defer in.beats.Unlock()
+	was := in.settled
+	in.settled = func(term uint64) bool {
+		is := was(term)
+		looked(is)
+		return is
+	}
+}

@@ -42,8 +42,10 @@ type inlet struct {
 
 	watching sync.WaitGroup // for answers
 
-	beats sync.RWMutex // held, for reading, while raft looks at a heartbeat
-	deaf  bool         // raft has ended; guarded by beats
+	beats   sync.RWMutex  // held, for reading, while raft looks at a heartbeat
+	deaf    bool          // raft has ended; guarded by beats
+	told    bool          // raft is being told to stand for election; guarded by beats
+	changed chan struct{} // closed when told changes, and replaced; guarded by beats
 }
 
 // SetHeartbeatHandler implements raft.Transport. Transports call the handler from where they read: beside raft's own goroutine, also when raft has
@@ -56,22 +58,26 @@ func (in *inlet) SetHeartbeatHandler(handle func(raft.RPC)) {
 	}
 	in.Transport.SetHeartbeatHandler(func(call raft.RPC) {
 		in.beaten()
-		for began := time.Now(); !in.beat(call, handle); {
-			if time.Since(began) > beatPatience {
-				call.Respond(nil, errBusy)
+		for began := time.Now(); time.Since(began) <= beatPatience; {
+			done, to, changed := in.beat(call, handle)
+			if done {
 				return
 			}
 			again := time.NewTimer(beatAgain)
 			select {
-			case in.calls <- call:
+			case to <- call:
+				done = true
 			case <-in.done:
 				call.Respond(nil, raft.ErrTransportShutdown)
+				done = true
+			case <-changed:
 			case <-again.C: // raft may be in the term by now, and busy
-				continue
 			}
-			again.Stop()
-			return
+			if again.Stop(); done {
+				return
+			}
 		}
+		call.Respond(nil, errBusy)
 	})
 }
 
@@ -83,17 +89,21 @@ const (
 
 var errBusy = errs.New(errs.Unavailable, "this node is busy, and does not hear its leader")
 
-// beat has a heartbeat looked at at once, and reports whether that may be.
-func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) bool {
+// beat has a heartbeat looked at at once, and reports whether that may be. Else it is to be given to raft by a channel, which is nil for the time being if
+// it must wait; changed is closed when that is over, or begins.
+func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) (done bool, to chan<- raft.RPC, changed <-chan struct{}) {
 	in.beats.RLock()
 	defer in.beats.RUnlock()
 	if in.deaf {
 		call.Respond(nil, raft.ErrTransportShutdown)
-		return true
+		return true, nil, nil
+	}
+	if in.told {
+		return false, nil, in.changed
 	}
 	req, is := call.Command.(*raft.AppendEntriesRequest)
 	if !is || !in.settled(req.Term) {
-		return false
+		return false, in.calls, in.changed
 	}
 	handle(call)
 	if !in.settled(req.Term) {
@@ -104,7 +114,7 @@ func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) bool {
 		default: // it is busy, and hears the next one
 		}
 	}
-	return true
+	return true, nil, nil
 }
 
 // raising has a term be noted that is higher than the one before: while no heartbeat is looked at, which would set the lower one again.
@@ -122,31 +132,33 @@ func (in *inlet) ended() {
 }
 
 func newInlet(t Transport) *inlet {
-	in := &inlet{Transport: t, calls: make(chan raft.RPC), done: make(chan struct{})}
-	return in
+	return &inlet{Transport: t, calls: make(chan raft.RPC), done: make(chan struct{}), changed: make(chan struct{})}
 }
 
 // run hands on what others say, until done is closed.
 func (in *inlet) run() {
 	defer in.watching.Wait()
 	from := in.Transport.Consumer()
-	installed := make(chan struct{}) // closed while raft is not about to install a snapshot
-	close(installed)
+	answered := make(chan struct{}) // closed while raft is not about to install a snapshot, or to be told to stand for election
+	close(answered)
 	for {
 		select {
 		case call := <-from:
 			select {
-			case <-installed: // what intercept looks at is as raft will find it
+			case <-answered: // what intercept looks at is as raft will find it
 			case <-in.done:
 				call.Respond(nil, raft.ErrTransportShutdown)
 				return
+			}
+			if _, is := call.Command.(*raft.TimeoutNowRequest); is {
+				call, answered = in.undisturbed(call)
 			}
 			call, kept := in.intercept(call)
 			if kept {
 				continue
 			}
 			if _, is := call.Command.(*raft.InstallSnapshotRequest); is {
-				call, installed = in.watched(call)
+				call, answered = in.watched(call, func() {})
 			}
 			call = named(call)
 			select {
@@ -161,20 +173,37 @@ func (in *inlet) run() {
 	}
 }
 
-// watched is a call whose answer is handed on, and answered is closed then.
-func (in *inlet) watched(call raft.RPC) (same raft.RPC, answered chan struct{}) {
+// watched is a call whose answer is handed on, when then has been done; answered is closed after that.
+func (in *inlet) watched(call raft.RPC, then func()) (same raft.RPC, answered chan struct{}) {
 	to, answer := call.RespChan, make(chan raft.RPCResponse, 1)
 	call.RespChan, answered = answer, make(chan struct{})
 	in.watching.Go(func() {
 		defer close(answered)
+		a := raft.RPCResponse{Error: raft.ErrTransportShutdown}
 		select {
-		case a := <-answer:
-			to <- a
+		case a = <-answer:
 		case <-in.done:
-			to <- raft.RPCResponse{Error: raft.ErrTransportShutdown}
 		}
+		then()
+		to <- a
 	})
 	return call, answered
+}
+
+// undisturbed is a call that tells raft to stand for election, which no heartbeat comes beside until it is answered. Raft becomes a candidate first, and one that was told so
+// then: between the two a heartbeat of the leader that has told it would have it follow again, and stand the next time without asking whether it may. And one of a later
+// leader, before, would have it stand against that.
+func (in *inlet) undisturbed(call raft.RPC) (same raft.RPC, answered chan struct{}) {
+	in.setTold(true)
+	return in.watched(call, func() { in.setTold(false) })
+}
+
+func (in *inlet) setTold(told bool) {
+	in.beats.Lock()
+	defer in.beats.Unlock()
+	in.told = told
+	close(in.changed)
+	in.changed = make(chan struct{})
 }
 
 // named has raft tell candidates apart by their ids. It does so by the addresses that they state: it votes for one although it hears a leader, if that

@@ -3,6 +3,7 @@ package raft_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -78,6 +79,60 @@ func TestTransferOfAnEarlierTerm(t *testing.T) {
 			t.Errorf("%s leads, and not %s, which was told to", now.id, to.id)
 		}
 	})
+}
+
+// TestTransferBesideHeartbeat has a heartbeat be looked at when a node is told to take over, from before it is told until it is about to stand for election: it stands.
+func TestTransferBesideHeartbeat(t *testing.T) {
+	const tries = 100
+	for range tries { // the heartbeat may come after that
+		shown := false
+		synctest.Test(t, func(t *testing.T) { shown = transferBesideHeartbeat(t) })
+		if shown {
+			return
+		}
+	}
+	t.Errorf("in %d attempts no heartbeat came first", tries)
+}
+
+func transferBesideHeartbeat(t *testing.T) bool {
+	c := newCluster(t, 3, raft.Config{})
+	defer c.close()
+	l := c.leader()
+	time.Sleep(5 * time.Second)
+	to := c.members[slices.IndexFunc(c.members, func(m *member) bool { return m != l })]
+	var shown, candidate, handled atomic.Bool
+	until := func(is *atomic.Bool) { // or not: the one may wait for the other
+		for i := 0; i < 200000 && !is.Load(); i++ {
+			runtime.Gosched()
+		}
+	}
+	to.store.Raft().RegisterObserver(hraft.NewObserver(nil, false, func(o *hraft.Observation) bool {
+		if state, is := o.Data.(hraft.RaftState); is && state == hraft.Candidate {
+			candidate.Store(true)
+			until(&handled)
+		}
+		return false
+	}))
+	var looks atomic.Int32
+	to.store.Beating(func(settled bool) {
+		switch looks.Add(1) {
+		case 1:
+			if settled {
+				shown.Store(true)
+				until(&candidate)
+			}
+		case 2:
+			handled.Store(true)
+		}
+	})
+	if err := l.store.StepDown(to.id); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(time.Second)
+	if now := c.leader(); now != to {
+		t.Errorf("%s leads, and not %s, which was told to take over", now.id, to.id)
+	}
+	return shown.Load()
 }
 
 // TestHeirHearsLeader has a node that was told to take over reach nobody, and hear another leader of that term: as it acknowledges what that one sends,
