@@ -1,6 +1,9 @@
 package raft
 
 import (
+	"errors"
+	"io"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
@@ -53,4 +56,14 @@ func (s *Store) Beating(looked func(settled bool)) {
 		looked(is)
 		return is
 	}
+}
+
+// Present is the state, as it would be sent to another node.
+func (s *Store) Present() (*raft.SnapshotMeta, []byte, error) {
+	meta, from, err := s.snaps.Open(presentID)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(from)
+	return meta, data, errors.Join(err, from.Close())
 }

@@ -10,8 +10,8 @@ import (
 // What the state holds is committed: it is the same in the log of whoever leads now. Raft's library goes by the log alone, of which a snapshot
 // leaves nothing, and so does the wrong thing with some of what comes late, or again.
 
-// refuseLate answers a snapshot of which the state has everything: one that was under way for long, or sent again as its answer was lost. Raft would go
-// back to it, empty the log of what followed, and yet take the log's end for where it was: it would acknowledge what comes next and never be able to apply it.
+// refuseLate answers a snapshot of which the state has everything, or will have by the log: one that was under way for long, or sent again as its answer was lost. Raft
+// would go back to it, empty the log of what followed, and yet take the log's end for where it was: it would acknowledge what comes next and never be able to apply it.
 func (s *Store) refuseLate(r *running, call raft.RPC, req *raft.InstallSnapshotRequest) bool {
 	term := r.raft.CurrentTerm()
 	if req.Term != term || !s.holds(req.LastLogIndex, req.LastLogTerm) {
@@ -41,16 +41,23 @@ func answerSnapshot(call raft.RPC, answer *raft.InstallSnapshotResponse) {
 	}()
 }
 
-// holds reports whether the state is one after an entry: after that very one where that can be told. A state in doubt is no other's.
+// holds reports whether the state is one after an entry, or will be by the log: after that very one where that can be told. A state in doubt is no other's.
+//
+// Two logs that have an entry of the same index and term are the same up to it. So a node whose log has the entry that a snapshot ends with has acknowledged by right all
+// up to it, has handed it to the state machine, perhaps, which goes on to apply it, and may have acknowledged more: its log must stay. Nobody removes the entry while
+// it is looked at, as it is committed; and what the log shows is on the disk.
 func (s *Store) holds(index, term uint64) bool {
 	at, d := s.position(), s.doubted()
+	var log raft.Log
 	switch {
 	case index == at.index:
 		return term == at.term
-	case index > at.index, d != doubt{}:
+	case d != doubt{}:
 		return false
+	case index > at.index:
+		first, err := s.logs.FirstIndex()
+		return err == nil && first <= at.index+1 && s.logs.believed.Load() == 0 && s.logs.GetLog(index, &log) == nil && log.Term == term
 	}
-	var log raft.Log
 	return s.logs.GetLog(index, &log) != nil || log.Term == term
 }
 

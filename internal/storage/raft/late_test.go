@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/errs"
+	"arca/internal/storage"
 	"arca/internal/storage/raft"
 )
 
@@ -141,6 +143,60 @@ func TestLateSnapshot(t *testing.T) {
 		}
 		c.write(20)
 		c.check(140, 140)
+	})
+}
+
+// TestLateSnapshotBeforeState has a snapshot come late to a node whose log has all of it, and more that it has acknowledged, but whose state machine is slow: the log stays.
+func TestLateSnapshotBeforeState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, raft.Config{})
+		defer c.close()
+		slow := newMember(t, "slow", raft.Config{})
+		var pause atomic.Int64
+		slow.store.Bind(raft.Events{
+			Follow: func() { slow.leads.Store(false); slow.db.Follow() },
+			Lead:   func() { slow.db.Lead(); slow.leads.Store(true) },
+			Applied: func(ch storage.Change) error {
+				time.Sleep(time.Duration(pause.Load()))
+				return slow.db.Applied(ch)
+			},
+		})
+		slow.start(false)
+		c.members = append(c.members, slow)
+		c.gather()
+		c.write(5)
+		time.Sleep(5 * time.Second)
+		pause.Store(int64(10 * time.Second))
+		c.write(10)
+		leader := c.members[0]
+		meta, data, err := leader.store.Present()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.write(10)
+		end, term := leader.store.Last()
+		for last := uint64(0); last < end; time.Sleep(time.Millisecond) {
+			last, _ = slow.store.Last()
+		}
+		if n, err := counter(t.Context(), slow.db); err != nil || n >= 15 {
+			t.Fatalf("the state has %d, %v: this shows nothing", n, err)
+		}
+		var answer hraft.InstallSnapshotResponse
+		err = leader.transport.InstallSnapshot("slow", "slow", &hraft.InstallSnapshotRequest{
+			RPCHeader:       hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(leader.id), Addr: []byte(leader.id)},
+			SnapshotVersion: meta.Version, Term: term, LastLogIndex: meta.Index, LastLogTerm: meta.Term, Size: meta.Size,
+			Configuration: hraft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
+		}, &answer, bytes.NewReader(data))
+		t.Log("it was answered:", answer, err)
+		c.connect(func(a, b int) bool { return a != 2 && b != 2 }) // nobody mends it
+		pause.Store(0)
+		time.Sleep(30 * time.Second)
+		if last, its := slow.store.Last(); last < end || its != term {
+			t.Errorf("the log ends with entry %d of term %d, and %d of term %d was acknowledged", last, its, end, term)
+		}
+		c.connect(func(int, int) bool { return true })
+		c.write(20)
+		c.check(45, 45)
 	})
 }
 
