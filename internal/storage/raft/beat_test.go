@@ -172,3 +172,22 @@ func TestHeartbeatsWaitForTransfer(t *testing.T) {
 		work.Wait()
 	})
 }
+
+// TestBelievesWhileRaftEnds has a candidate that believes in a leader ask for pre-votes: none is asked for, and who asks does not wait for raft, which waits for that when
+// it ends.
+func TestBelievesWhileRaftEnds(t *testing.T) {
+	in := newInlet(&handling{})
+	in.believes = func() *raft.RPCHeader { return &raft.RPCHeader{ID: []byte("node1"), Addr: []byte("there")} }
+	if err := in.RequestPreVote("node2", "elsewhere", &raft.RequestPreVoteRequest{Term: 8}, nil); err == nil {
+		t.Error("it asks for a pre-vote")
+	}
+	call := <-in.calls
+	if req, is := call.Command.(*raft.AppendEntriesRequest); !is || req.Term != 7 || string(req.ID) != "node1" || string(req.Addr) != "there" {
+		t.Errorf("raft hears %+v", call.Command)
+	}
+	if err := in.RequestPreVote("node2", "elsewhere", &raft.RequestPreVoteRequest{Term: 8}, nil); err == nil {
+		t.Error("it asks for a pre-vote")
+	}
+	close(in.done)
+	in.watching.Wait()
+}

@@ -107,7 +107,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.settled = s.settled
 	r.inlet.beaten = func() { s.calm(r) }
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
-	r.inlet.handed, r.inlet.follows = s.lease.handedIn, s.follows
+	r.inlet.handed, r.inlet.follows, r.inlet.believes = s.lease.handedIn, s.follows, s.believes
 	if err := s.mendLog(); err != nil {
 		return err
 	}
@@ -152,6 +152,15 @@ func (s *Store) follows() bool {
 	}
 	_, leader := r.raft.LeaderWithID()
 	return s.logs.believed.Load() > 0 || leader != "" && time.Since(r.raft.LastContact()) < heartbeatTime
+}
+
+// believes is another node that raft takes for the leader, as that speaks to this one; nil for none.
+func (s *Store) believes() *raft.RPCHeader {
+	id, address := s.Leader()
+	if id == "" || id == s.cfg.NodeID {
+		return nil
+	}
+	return &raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(address)}
 }
 
 // settled reports whether a heartbeat of a term can change nothing: this node follows in that term, or is beyond it.

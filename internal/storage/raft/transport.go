@@ -38,6 +38,7 @@ type inlet struct {
 	settled   func(term uint64) bool // whether what a leader of a term says is of the past, or of the one that this node follows
 	beaten    func()                 // told of each heartbeat, before raft is
 	follows   func() bool            // whether this node may not stand for election, for what it has promised to a leader
+	believes  func() *raft.RPCHeader // another node that raft takes for the leader; nil for none
 	heir      atomic.Uint64          // the term in which this node may lead because the leader of the one before has told it to
 
 	watching sync.WaitGroup // for answers
@@ -106,14 +107,6 @@ func (in *inlet) beat(call raft.RPC, handle func(raft.RPC)) (done bool, to chan<
 		return false, in.calls, in.changed
 	}
 	handle(call)
-	if !in.settled(req.Term) {
-		// Raft may have begun to stand for election, and believe in this leader, too: its own goroutine is to hear of it again.
-		again := *req
-		select {
-		case in.calls <- raft.RPC{Command: &again, RespChan: make(chan raft.RPCResponse, 1)}:
-		default: // it is busy, and hears the next one
-		}
-	}
 	return true, nil, nil
 }
 
@@ -269,7 +262,17 @@ func (in *inlet) RequestVote(id raft.ServerID, to raft.ServerAddress, args *raft
 
 // RequestPreVote implements raft.WithPreVote. A node that was told to take over acknowledges, while it stands for election, what another leader of
 // that term sends, and would stand again at once after that.
+//
+// It believes in that leader then, as does one that begins to stand while a heartbeat is looked at beside that. Should nothing more come of the leader, raft would believe in
+// it for ever: it does not ask, while it stands, when the leader was heard, and votes for nobody else. So it is told of that leader once more, in the term in which it stands:
+// it follows, and stands again when it has waited. That is no harm where the leader is there: the node keeps its promise to it, and for longer.
 func (in *inlet) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if leader := in.believes(); leader != nil {
+		in.watching.Go(func() { // raft waits, when it ends, for who asks
+			in.say(&raft.AppendEntriesRequest{RPCHeader: *leader, Term: args.Term - 1, Leader: leader.Addr}) //nolint:staticcheck // as raft's leaders fill it
+		})
+		return errFollows
+	}
 	if in.follows() {
 		return errFollows
 	}

@@ -150,9 +150,27 @@ func TestHeirHearsLeader(t *testing.T) {
 }
 
 func heirHearsLeader(t *testing.T) (shown bool) {
-	c := newCluster(t, 2, raft.Config{})
+	c, heir := withHeir(t)
 	defer c.close()
-	heir := newMember(t, "heir", raft.Config{Multiplier: 10}) // it stands for election for long
+	l := c.leader()
+	if heir.store.Raft().State() != hraft.Candidate {
+		return false
+	}
+	c.connect(func(from, to int) bool { // the leader and the third hear nothing of each other
+		return c.members[from] == heir || c.members[to] == heir
+	})
+	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+		if !l.leads.Load() || heir.leads.Load() {
+			t.Fatalf("after %v the leader leads no more, whom the heir (a %v) hears", time.Since(start), heir.store.Raft().State())
+		}
+	}
+	return true
+}
+
+// withHeir is a cluster of three, of which the last was told to take over and reached nobody: most often it still stands for election.
+func withHeir(t *testing.T) (c *cluster, heir *member) {
+	c = newCluster(t, 2, raft.Config{})
+	heir = newMember(t, "heir", raft.Config{Multiplier: 10}) // it stands for election for long
 	heir.start(false)
 	c.members = append(c.members, heir)
 	c.connect(func(int, int) bool { return true })
@@ -164,15 +182,40 @@ func heirHearsLeader(t *testing.T) (shown bool) {
 	c.connect(func(from, _ int) bool { return c.members[from] != heir })
 	_ = l.store.StepDown(heir.id) // whether it says that this came to nothing depends on who is first
 	time.Sleep(3 * time.Second)
-	if l = c.leader(); heir.store.Raft().State() != hraft.Candidate {
+	return c, heir
+}
+
+// TestHeirForgetsLeader has a node that was told to take over reach nobody, and hear another leader of that term, which is lost then: it does not believe in that one for
+// ever, and votes for the third.
+func TestHeirForgetsLeader(t *testing.T) {
+	const tries = 100
+	for range tries { // the others may elect none in that term
+		shown := false
+		synctest.Test(t, func(t *testing.T) { shown = heirForgetsLeader(t) })
+		if shown {
+			return
+		}
+	}
+	t.Errorf("in %d attempts none was elected in the term of the heir", tries)
+}
+
+func heirForgetsLeader(t *testing.T) (shown bool) {
+	c, heir := withHeir(t)
+	defer c.close()
+	l := c.leader()
+	if id, _ := heir.store.Leader(); heir.store.Raft().State() != hraft.Candidate || id != l.id {
 		return false
 	}
-	c.connect(func(from, to int) bool { // the leader and the third hear nothing of each other
-		return c.members[from] == heir || c.members[to] == heir
-	})
-	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
-		if !l.leads.Load() || heir.leads.Load() {
-			t.Fatalf("after %v the leader leads no more, whom the heir (a %v) hears", time.Since(start), heir.store.Raft().State())
+	third := c.members[slices.IndexFunc(c.members[:2], func(m *member) bool { return m != l })]
+	c.connect(func(from, to int) bool { return c.members[from] != heir && c.members[to] != heir })
+	if _, err := increment(t.Context(), l.db); err != nil { // which the heir lacks: it cannot be elected itself
+		t.Fatal(err)
+	}
+	c.connect(func(from, to int) bool { return c.members[from] != l && c.members[to] != l })
+	for start := time.Now(); !third.leads.Load(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 2*time.Minute {
+			id, _ := heir.store.Leader()
+			t.Fatalf("nobody leads; the heir is a %v, and believes in %q", heir.store.Raft().State(), id)
 		}
 	}
 	return true
