@@ -59,7 +59,7 @@ func (e *NotSentError) Unwrap() error { return e.Err }
 const (
 	maxAnswerHead = 1 << 20  // bytes
 	wholeAnswer   = 64 << 10 // an answer with a body of up to so many bytes is read at once
-	keepRequest   = 64 << 10 // a larger buffer is not kept for the next request
+	keepRequest   = 16 << 10 // a larger buffer is not kept for the next request
 )
 
 // longAgo is a deadline that has passed.
