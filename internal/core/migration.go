@@ -464,12 +464,12 @@ func (c *Core) leftBehind(a *Active) bool {
 	default:
 		return false
 	}
-	a.Go(func(ctx context.Context) { c.settleLeft(ctx, a, is) })
+	a.Go(func(ctx context.Context) { c.settleLeft(ctx, a, is, nil) })
 	return true
 }
 
-// settleLeft decides what becomes of a node that leads, and is not the active one, as the store is marked, or cannot be read.
-func (c *Core) settleLeft(ctx context.Context, a *Active, is bool) {
+// settleLeft decides what becomes of a node that leads, and is not the active one, as the store is marked, or cannot be read: it, or the keys.
+func (c *Core) settleLeft(ctx context.Context, a *Active, is bool, keys error) {
 	if is && c.cfg.Cluster.ServesReads() {
 		c.nudge(ctx) // the others are to learn that the mark counts
 	}
@@ -484,7 +484,7 @@ func (c *Core) settleLeft(ctx context.Context, a *Active, is bool) {
 	switch {
 	case err == nil && is:
 		c.shutSoon(a)
-	case err != nil && c.cfg.Cluster.StepDown() == nil: // another may be able to read it
+	case errors.Join(err, keys) != nil && c.cfg.Cluster.StepDown() == nil: // another may be able to read it
 	default:
 		c.cfg.Cluster.Again()
 	}

@@ -119,7 +119,7 @@ func (c *Core) leads() {
 			return
 		}
 		c.log.Warn("the keys cannot be read now: this node does not become the active one yet", "error", err)
-		a.Go(func(ctx context.Context) { c.settleLeft(ctx, a, false) })
+		a.Go(func(ctx context.Context) { c.settleLeft(ctx, a, false, err) })
 		return
 	}
 	a.DB.Lead()
