@@ -115,6 +115,7 @@ type Node struct {
 	noVote  atomic.Bool
 	// expelled: the leader has said that this node does not belong any more.
 	expelled atomic.Bool
+	untold   atomic.Bool // Events.Lead has not returned since Bind, or since Follow was called
 	looking  atomic.Bool // whether the leader's process is there, in parted
 	hostname string
 	kick     chan struct{} // the leader has changed
@@ -168,15 +169,21 @@ func New(cfg Config) *Node {
 // Bind says whom to tell. It must be called once, before Start and Bootstrap.
 func (n *Node) Bind(on Events) {
 	n.report = on.Report
+	n.untold.Store(true)
 	if n.cfg.Shared != nil {
-		n.cfg.Shared.Bind(remote.Events{Follow: on.Follow, Applied: on.Applied, Lead: func() {
+		n.cfg.Shared.Bind(remote.Events{Applied: on.Applied, Follow: func() {
+			n.untold.Store(true)
+			on.Follow()
+		}, Lead: func() {
 			n.led()
 			on.Lead()
+			n.untold.Store(false)
 		}})
 		return
 	}
 	n.cfg.Store.Bind(raft.Events{
 		Follow: func() {
+			n.untold.Store(true)
 			n.pilot.stop()
 			on.Follow()
 		},
@@ -184,6 +191,7 @@ func (n *Node) Bind(on Events) {
 			n.led()
 			on.Lead()
 			n.pilot.start()
+			n.untold.Store(false)
 		},
 		Applied: on.Applied,
 		Peers:   n.peersChanged,
@@ -239,10 +247,11 @@ func (n *Node) leadShared(ctx context.Context) error {
 // foundingTime is how long a node waits for the right to write the first content: longer than the lease of one that ended.
 const foundingTime = 20 * time.Second
 
+// awaitLead returns when this node leads, and who is told of that has the right to write.
 func (n *Node) awaitLead(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for !n.part.Leading() {
+	for !n.part.Leading() || n.untold.Load() {
 		select {
 		case <-ctx.Done():
 			return errs.New(errs.Unavailable, "wait until this node leads: %w", context.Cause(ctx))

@@ -135,3 +135,22 @@ func TestRemovedGetsNoVote(t *testing.T) {
 		}
 	}
 }
+
+// TestBootstrapTells has who is told that a node leads take its time: the node is not said to lead before, as what is written then would be refused.
+func TestBootstrapTells(t *testing.T) {
+	t.Parallel()
+	n, _ := listening(t, newRing(t), "alone")
+	told := make(chan struct{})
+	n.Bind(Events{Follow: func() {}, Applied: func(storage.Change) error { return nil }, Lead: func() {
+		<-time.After(50 * time.Millisecond)
+		close(told)
+	}})
+	if err := n.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told:
+	default:
+		t.Error("who is told does not know yet")
+	}
+}
