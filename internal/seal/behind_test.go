@@ -122,3 +122,42 @@ func TestKeysOfBeforeDoNotLead(t *testing.T) {
 		t.Error(why)
 	}
 }
+
+// A keyring that cannot be read for a moment has no standby be left, and no node lead without it; one that the keys do not open has.
+func TestKeyringSilentForAMoment(t *testing.T) {
+	t.Parallel()
+	ctx, b := t.Context(), newStore(t)
+	var fail atomic.Bool
+	var asked atomic.Int64
+	one, two := newNode(t, shared{b}), newNode(t, silent{b, barrier.RecordKey, &fail, &asked})
+	one.cfg.Shared, two.cfg.Shared, two.standby = true, true, true
+	shares := mustInit(t, one, 1, 1).Shares
+	unsealWith(t, one, shares...)
+	unsealWith(t, two, shares...)
+	var why error
+	two.cfg.Unreadable = func(err error) { why = err }
+	fail.Store(true)
+	if two.tend(ctx); asked.Load() == 0 || why != nil {
+		t.Errorf("asked %d times, and it is given up: %v", asked.Load(), why)
+	}
+	if err := two.Arrived(ctx); err == nil || errs.Is(err, errs.Failed) || storage.IsNotFound(err) {
+		t.Errorf("it may lead, or never more: %v", err)
+	}
+	fail.Store(false)
+	if two.tend(ctx); why != nil {
+		t.Errorf("it is given up: %v", why)
+	}
+	if err := two.Arrived(ctx); err != nil {
+		t.Errorf("it may not lead: %v", err)
+	}
+	err := one.raw.Update(ctx, func(tx storage.Tx) error { return tx.Put(barrier.RecordKey, []byte("what is no keyring")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two.tend(ctx); !errs.Is(why, errs.Failed) {
+		t.Errorf("its keys open nothing, and it is told that %v", why)
+	}
+	if err := two.Arrived(ctx); !errs.Is(err, errs.Failed) {
+		t.Errorf("it may lead: %v", err)
+	}
+}
