@@ -248,3 +248,79 @@ func folderIsDurable(t *testing.T, disk *vfs.MemFS) {
 		t.Errorf("the counter is %d, %v, want %d", got, err, n)
 	}
 }
+
+// TestHandOverToIll has a leader be told, twice, to hand over to a node whose disk takes nothing: it leads on, and takes writes. When the disk is well the node takes over.
+func TestHandOverToIll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t}
+		var wards []*ward
+		for i := range 3 {
+			w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+			w.mount(raft.Config{})
+			w.start(i == 0)
+			wards, c.members = append(wards, w), append(c.members, w.member)
+		}
+		defer c.close()
+		c.connect(func(int, int) bool { return true })
+		for _, m := range c.members[1:] {
+			l := c.leader()
+			if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := c.leader()
+		ill := wards[1]
+		write := func() {
+			t.Helper()
+			for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+				ctx, stop := context.WithTimeout(t.Context(), time.Second)
+				_, err := increment(ctx, l.db)
+				stop()
+				if err == nil {
+					return
+				}
+				if time.Since(began) > 5*time.Second {
+					t.Fatal(err)
+				}
+			}
+		}
+		write()
+		time.Sleep(time.Second)
+		ill.ails.Store(syncsFail)
+		write()
+		for range 3 {
+			if err := l.store.StepDown(ill.id); err == nil {
+				t.Fatal("it handed over to a node that lacks an entry")
+			}
+			write()
+		}
+		if got := c.leader(); got != l {
+			t.Fatalf("%s leads", got.id)
+		}
+		ill.ails.Store(well)
+		time.Sleep(30 * time.Second) // raft's pauses between attempts have grown
+		if err := l.store.StepDown(ill.id); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.leader(); got != ill.member {
+			t.Errorf("%s leads, and not the node that was to take over", got.id)
+		}
+		// Where nobody is named it is not one that is behind, although it answers and another was cut off until a moment ago.
+		l, ill = ill.member, wards[0]
+		write()
+		time.Sleep(time.Second)
+		ill.ails.Store(syncsFail)
+		write()
+		c.connect(func(from, to int) bool { return from != 2 && to != 2 })
+		time.Sleep(time.Second)
+		_ = l.store.StepDown("") // nobody can take over
+		c.connect(func(int, int) bool { return true })
+		time.Sleep(time.Second)
+		if err := l.store.StepDown(""); err != nil {
+			t.Error(err)
+		}
+		if got := c.leader(); got != c.members[2] {
+			t.Errorf("%s leads", got.id)
+		}
+	})
+}

@@ -103,6 +103,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet = newInlet(o.Transport)
 	r.inlet.clock = s.clock
 	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
+	r.inlet.others = &s.others
 	r.inlet.done = r.done
 	r.inlet.settled = s.settled
 	r.inlet.beaten = func() { s.calm(r) }
@@ -597,86 +598,4 @@ func (s *Store) Leader() (id, address string) {
 	}
 	a, i := r.raft.LeaderWithID()
 	return string(i), string(a)
-}
-
-// StepDown gives the leadership to another voter, to that with an id or, if that is "", to one of those that answer. It
-// returns when this node does not lead any more; when nobody takes over it leads on, with an error.
-func (s *Store) StepDown(id string) error {
-	r := s.running.Load()
-	if r == nil {
-		return errVoid
-	}
-	ready := s.leading.Load() != nil
-	if !ready && r.raft.State() != raft.Leader {
-		return errVoid
-	}
-	if s.alone(r) {
-		return errs.New(errs.Precondition, "there is no other voter that could take over")
-	}
-	to, furthest := s.successor(r, id)
-	if !ready && id == "" { // who answers is not known before this node is caught up, and it may never be: see barrier
-		furthest = true
-	} else if to == nil {
-		return errs.New(errs.Precondition, "no other voter answers, that could take over")
-	}
-	s.drain()
-	s.follow() // first: the lease must not outlive the leader
-	s.lease.handOver(r.raft.CurrentTerm())
-	var f raft.Future
-	if furthest {
-		f = r.raft.LeadershipTransfer()
-	} else {
-		f = r.raft.LeadershipTransferToServer(to.ID, to.Address)
-	}
-	err := f.Error()
-	s.askAgain()
-	if err != nil {
-		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)
-	}
-	return nil
-}
-
-// successor chooses who takes over: the voter with an id or, if that is "", one that has answered of late; nil is nobody.
-// When all have, raft knows better which is furthest. It does not know who is down, and tries for seconds.
-func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool) {
-	servers := s.servers(r)
-	since := s.clock.Now() - 2*beatTime*time.Duration(s.cfg.Multiplier)
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	furthest = id == ""
-	for i, srv := range servers {
-		last, answered := s.lease.heard[srv.ID]
-		switch {
-		case id != "":
-			if string(srv.ID) == id {
-				return &servers[i], false
-			}
-		case srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID:
-		case !answered, last < since:
-			furthest = false
-		case to == nil || last > s.lease.heard[to.ID]:
-			to = &servers[i]
-		}
-	}
-	return to, furthest
-}
-
-// drainTime is how long a leader that hands over waits for the write under way.
-const drainTime = time.Second
-
-// drain lets the write under way come to its end, and no other begin, so that the one who made it learns its outcome.
-func (s *Store) drain() {
-	l := s.leading.Load()
-	if l == nil {
-		return
-	}
-	l.handing.Store(true)
-	t := time.NewTimer(drainTime)
-	defer t.Stop()
-	select {
-	case s.applies <- struct{}{}:
-		<-s.applies
-	case <-l.over:
-	case <-t.C:
-	}
 }

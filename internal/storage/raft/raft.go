@@ -135,6 +135,7 @@ type Store struct {
 	running atomic.Pointer[running] // nil while stopped
 	starts  sync.Mutex              // held by Start and Stop
 	lease   lease
+	others  others
 	// applies holds one value while an Apply is under way: there is one at a time. It is no mutex, since one who hands the
 	// leadership over waits for it only so long.
 	applies chan struct{}

@@ -28,10 +28,11 @@ type Transport interface {
 // It tells what others acknowledge, and when that was sent: see Store.Fresh.
 type inlet struct {
 	Transport
-	calls chan raft.RPC
-	done  chan struct{}
-	heard func(id raft.ServerID, term uint64, sent time.Duration, firm bool)
-	clock *clock.Clock
+	calls  chan raft.RPC
+	done   chan struct{}
+	heard  func(id raft.ServerID, term uint64, sent time.Duration, firm bool)
+	others *others
+	clock  *clock.Clock
 	// intercept answers what raft must not hear, and reports whether it has; else it returns what raft is to hear.
 	intercept func(raft.RPC) (raft.RPC, bool)
 	handed    func() uint64          // the last term in which this node, as its leader, has told another to take over
@@ -226,6 +227,9 @@ func withID(h raft.RPCHeader) raft.RPCHeader {
 func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := in.clock.Now()
 	err := in.Transport.AppendEntries(id, to, args, resp)
+	if err == nil && resp.Term == args.Term {
+		in.others.reach(id, args.Term, resp.LastLog)
+	}
 	if err == nil && resp.Success && resp.Term == args.Term {
 		in.heard(id, args.Term, sent, !isHeartbeat(args))
 	}
