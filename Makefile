@@ -21,6 +21,7 @@ REF      ?=
 ARGS     ?=
 FAULTS   ?=
 SEED     ?=
+KINDS    ?=
 
 DESTDIR  ?=
 ARCHS    ?= amd64 arm64
@@ -73,8 +74,8 @@ lint: ## run the linters of .golangci.yml; complex functions are shown as warnin
 fuzz: ## run every fuzz target in turn for TIME (30s, or 1000x)
 	tools/fuzz.sh $(TIME)
 
-torture: ## do FAULTS=500 faults to a cluster of three, and check what its clients saw (SEED= repeats one order)
-	ARCA_TORTURE_FAULTS=$(or $(FAULTS),500) ARCA_TORTURE_SEED=$(SEED) $(GO) test ./test -run '^TestTorture$$' -count=1 -timeout 4h -v
+torture: ## do FAULTS=500 faults to a cluster of three, and check what its clients saw (SEED= repeats one order, KINDS= 'failing|clock', say, picks some)
+	ARCA_TORTURE_FAULTS=$(or $(FAULTS),500) ARCA_TORTURE_SEED=$(SEED) ARCA_TORTURE_KINDS='$(KINDS)' $(GO) test ./test -run '^TestTorture$$' -count=1 -timeout 4h -v
 
 golden: ## write the golden files anew; read the difference like code
 	@pkgs=$$(grep -rlE 'flag\.Bool\("update"' --include='*_test.go' cmd internal | xargs -r -n1 dirname | sort -u | sed 's,^,./,'); \

@@ -210,14 +210,15 @@ func (p *process) status(t testing.TB, name string) int {
 // view of it.
 type node struct {
 	*process
-	t      testing.TB
-	dir    string
-	env    []string // beside what every program under test gets
-	config string
-	url    string // of the listener, with /v1/
-	client *http.Client
-	keys   []string
-	root   string
+	t       testing.TB
+	dir     string
+	env     []string // beside what every program under test gets
+	config  string
+	program string // "" is the program under test
+	url     string // of the listener, with /v1/
+	client  *http.Client
+	keys    []string
+	root    string
 }
 
 const plainListener = `listener "tcp" { address = "127.0.0.1:0" tls_disable = 1 }` + "\n"
@@ -267,7 +268,11 @@ func (n *node) write() {
 func (n *node) start() {
 	n.t.Helper()
 	n.write()
-	n.process = launchWith(n.t, n.dir, n.env, "-config=vault.hcl", "-log-level=debug")
+	program := n.program
+	if program == "" {
+		program = filepath.Join(binFolder, "vault")
+	}
+	n.process = launchProgram(n.t, n.dir, n.env, program, "server", "-config=vault.hcl", "-log-level=debug")
 	n.says("listening: ")
 	// Others may ask it meanwhile: where its address stays, it is not written again.
 	if url := "http://" + listening.FindStringSubmatch(n.output())[1] + "/v1/"; n.url != url {

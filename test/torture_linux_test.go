@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +25,15 @@ type rack struct {
 	disks bool
 	rnd   *rand.Rand
 	down  []bool
+
+	ills   []ills         // nil where the program does no faults to itself
+	clocks bool           // and can have its clock moved
+	count  map[string]int // what became of processes whose disk had failed
 }
 
 func newRack(t *testing.T, seed uint64) *rack {
 	t.Helper()
-	r := &rack{trio: &trio{t: t}, rnd: rand.New(rand.NewPCG(seed, 0)), down: make([]bool, 3), disks: true}
+	r := &rack{trio: &trio{t: t}, rnd: rand.New(rand.NewPCG(seed, 0)), down: make([]bool, 3), disks: true, count: map[string]int{}}
 	var inner, outer []int
 	for i := range 3 {
 		dir := t.TempDir()
@@ -59,6 +64,7 @@ listener "tcp" {
 `, api, inner[i], outer[i], i+1)))
 	}
 	r.wires = newWires(t, inner, outer)
+	r.equip()
 	for i, n := range r.nodes {
 		r.launch(i)
 		if i == 0 {
@@ -71,6 +77,7 @@ listener "tcp" {
 		n.unseal()
 	}
 	r.await(3)
+	r.clocks = saysMoved(r.nodes[0])
 	r.nodes[0].must("POST", "sys/mounts/secret", map[string]any{"type": "kv"})
 	r.nodes[0].must("POST", "sys/mounts/kv2", map[string]any{"type": "kv-v2"})
 	return r
@@ -82,6 +89,9 @@ func (r *rack) launch(i int) {
 	r.nodes[i].start()
 	r.wires.is(i, r.nodes[i].cmd.Process.Pid)
 	r.down[i] = false
+	if r.ills != nil {
+		r.ills[i].sick = false
+	}
 }
 
 // leads is the index of the active node; another's if none is known.
@@ -111,8 +121,10 @@ func (r *rack) faults() []fault {
 			return func() { r.launch(i); r.nodes[i].unseal() }
 		}},
 		{"stop and start", func(r *rack, i int) func() {
-			r.nodes[i].signal(syscall.SIGTERM)
-			if code := r.nodes[i].ended(); code != 0 {
+			_ = r.nodes[i].cmd.Process.Signal(syscall.SIGTERM) // one whose disk has failed may have ended
+			if code := r.nodes[i].ended(); code == 1 && r.ills != nil && r.ills[i].sick {
+				r.endedSick(i)
+			} else if code != 0 {
 				r.t.Errorf("a node that was told to stop ended with %d", code)
 			}
 			r.down[i] = true
@@ -172,6 +184,9 @@ func (r *rack) faults() []fault {
 			}
 		}})
 	}
+	if r.ills != nil {
+		list = append(list, r.ailments()...)
+	}
 	return list
 }
 
@@ -212,6 +227,9 @@ func fill(file, dir string, leave int64) error {
 // round does one fault, or two at a time, to the cluster, and waits until it takes writes again.
 func (r *rack) round(c *crowd, list []fault) (names []string) {
 	r.t.Helper()
+	if r.ills != nil {
+		r.revive()
+	}
 	leader := r.leads()
 	victim := leader
 	if r.rnd.IntN(3) == 0 {
@@ -240,11 +258,17 @@ func (r *rack) round(c *crowd, list []fault) (names []string) {
 		if time.Since(began) > patience {
 			r.t.Fatalf("no writes after %s", strings.Join(names, ", "))
 		}
+		if r.ills != nil {
+			r.revive()
+		}
 		r.pause(20)
 	}
 	for i, n := range r.nodes {
 		select {
 		case <-n.done:
+			if r.ills != nil && r.ills[i].sick {
+				continue // it is started again in the next round
+			}
 			r.t.Fatalf("node %d has ended by itself after %s", i+1, strings.Join(names, ", "))
 		default:
 		}
@@ -259,10 +283,10 @@ func (r *rack) pause(most int) {
 }
 
 // TestTorture lets clients write and read secrets through all nodes of a cluster, and use tokens up, while nodes are killed,
-// stopped, paused, cut off, slowed, told to step down, and have their disks filled. Whatever befalls them, the history of each
+// stopped, paused, cut off, slowed, told to step down, have their disks filled and failing, and their clocks moved. Whatever befalls them, the history of each
 // secret is one that a single secret could have: no write that was acknowledged is lost, none is done twice, no read is stale.
-// `make torture` is the long run: ARCA_TORTURE_FAULTS sets how many faults, ARCA_TORTURE_SEED repeats their order, and
-// ARCA_TORTURE_DIR is where histories that are wrong go.
+// `make torture` is the long run: ARCA_TORTURE_FAULTS sets how many faults, ARCA_TORTURE_SEED repeats their order,
+// ARCA_TORTURE_KINDS has only those be done whose names a regular expression matches, and ARCA_TORTURE_DIR is where histories that are wrong go.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/proc/net/tcp"); err != nil {
@@ -279,6 +303,10 @@ func TestTorture(t *testing.T) {
 	c := newCrowd(t, r.nodes)
 	c.run(ctx, 9)
 	list := r.faults()
+	if kinds := os.Getenv("ARCA_TORTURE_KINDS"); kinds != "" {
+		of := regexp.MustCompile(kinds)
+		list = slices.DeleteFunc(list, func(f fault) bool { return !of.MatchString(f.name) })
+	}
 	count := map[string]int{}
 	checked, done := 0, 0
 	for want := setting(t, "ARCA_TORTURE_FAULTS", 5); done < want && !t.Failed(); {
@@ -290,12 +318,15 @@ func TestTorture(t *testing.T) {
 	}
 	stop()
 	c.work.Wait()
+	if r.ills != nil {
+		r.revive()
+	}
 	r.await(3)
 	c.checkAll(t.Context())
 	for text, n := range c.refused {
 		t.Logf("refused %d: %s", n, text)
 	}
-	t.Logf("%d faults, %v: %d writes, %d reads, %d writes of unknown outcome, %d secrets", done, count, c.wrote.Load(), c.read.Load(), c.doubted.Load(), len(c.past))
+	t.Logf("%d faults, %v: %d writes, %d reads, %d writes of unknown outcome, %d secrets; of nodes with a failing disk %v", done, count, c.wrote.Load(), c.read.Load(), c.doubted.Load(), len(c.past), r.count)
 }
 
 // TestFullDiskOfLeader fills the active node's disk: another takes over and takes writes, and the full one reads on.

@@ -165,15 +165,20 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.New()
 	}
-	s := &Store{cfg: cfg, clock: cfg.Clock, log: cfg.Log, fs: vfs.Default, silent: time.Now(), applies: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, clock: cfg.Clock, log: cfg.Log, silent: time.Now(), applies: make(chan struct{}, 1)}
 	var by [8]byte
 	_, _ = rand.Read(by[:]) // never fails
 	s.by = binary.BigEndian.Uint64(by[:])
 	if cfg.Memory {
-		s.fs, s.cfg.Dir = vfs.NewMem(), "arca"
+		s.cfg.Dir = "arca"
 	}
-	if cfg.fs != nil {
+	switch {
+	case cfg.fs != nil:
 		s.fs = cfg.fs
+	case cfg.Memory:
+		s.fs = vfs.NewMem()
+	default:
+		s.fs = disk(cfg.Log)
 	}
 	if s.cfg.Dir == "" {
 		return nil, errs.New(errs.Invalid, "raft storage needs a path to a folder")
