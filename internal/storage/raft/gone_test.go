@@ -1,9 +1,16 @@
 package raft_test
 
 import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"arca/internal/storage/raft"
 )
@@ -81,4 +88,55 @@ func TestGone(t *testing.T) {
 			t.Errorf("%s leads: %t, in term %d, and not %d: who hears it had another elected", l.id, leads, now, term)
 		}
 	})
+}
+
+// TestGoneHeardLate has a leader's process end whose last entries its followers write to slow disks: they have heard it only when these are written, after they
+// have given it up, and another leads when their promises from then have passed.
+func TestGoneHeardLate(t *testing.T) {
+	const slow = 1200 * time.Millisecond
+	for range 6 {
+		synctest.Test(t, func(t *testing.T) {
+			var pause atomic.Int64
+			c := &cluster{t: t}
+			defer func() { c.close() }()
+			for i := range 3 {
+				disk := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+					if i > 0 && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && strings.Contains(op.Path, "/wal/") {
+						time.Sleep(time.Duration(pause.Load()))
+					}
+					return nil
+				}))
+				m := newMember(t, fmt.Sprint("node", i+1), raft.Config{}.WithFS(disk))
+				m.start(i == 0)
+				c.members = append(c.members, m)
+			}
+			c.gather()
+			c.write(5)
+			time.Sleep(3 * time.Second)
+			old := c.leader()
+			_, term := old.store.Elected()
+			pause.Store(int64(slow))
+			old.underway.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				_, _ = increment(ctx, old.db) // it ends amid this
+			})
+			time.Sleep(10 * time.Millisecond) // it is sent
+			c.connect(func(from, to int) bool { return from != 0 && to != 0 })
+			pause.Store(0)
+			start := time.Now()
+			for _, m := range c.members[1:] {
+				m.underway.Go(func() { m.store.Gone(old.id, func() bool { return true }) })
+			}
+			for next := false; !next; time.Sleep(time.Millisecond) {
+				for _, m := range c.members[1:] {
+					leads, its := m.store.Elected()
+					next = next || leads && its > term
+				}
+			}
+			if took := time.Since(start); took < slow || took > slow+1100*time.Millisecond {
+				t.Errorf("another leads %v after the process of the leader has ended", took)
+			}
+		})
+	}
 }

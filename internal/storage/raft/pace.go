@@ -24,15 +24,16 @@ func (s *Store) paceLocked(r *running, d time.Duration) {
 }
 
 // Gone says that the process of a node has ended, for all that can be seen from here. Should it lead, this node has another elected as soon as its own promise
-// to the leader allows, and raft, which need not wait by chance for as long again. Where the leader was heard meanwhile, ended looks again: what came before the end
-// may have been heard late, from behind a slow disk. It returns when all that is over.
+// to the leader allows, and raft, which need not wait by chance for as long again. Where the leader was heard meanwhile, or just after, ended looks again: what came before
+// the end may have been heard late, from behind a slow disk. It returns when all that is over.
 func (s *Store) Gone(id string, ended func() bool) {
 	r := s.running.Load()
 	if r == nil {
 		return
 	}
 	for range goneLooks {
-		if !s.impatient(r, id) || !ended() {
+		heard, last := s.impatient(r, id)
+		if heard = heard || !last.IsZero() && s.heardLate(r, id, last); !heard || !ended() {
 			return
 		}
 	}
@@ -42,11 +43,11 @@ func (s *Store) Gone(id string, ended func() bool) {
 const goneLooks = 3
 
 // impatient waits as long as this node's promise to a leader lasts that is gone, and has another elected then. It reports whether the leader was heard meanwhile,
-// so that it did not.
-func (s *Store) impatient(r *running, id string) (heard bool) {
-	last := r.raft.LastContact()
-	if is, _ := s.Leader(); is != id || id == s.cfg.NodeID || r.hurried.Load() {
-		return false
+// so that it did not; else last is when it was heard last, zero where nothing was done.
+func (s *Store) impatient(r *running, id string) (heard bool, last time.Time) {
+	last = r.raft.LastContact()
+	if is, _ := s.Leader(); is != id || id == s.cfg.NodeID {
+		return false, time.Time{}
 	}
 	wait := time.Until(last.Add(goneTime*time.Duration(s.cfg.Multiplier))) + rand.N(goneSpread) //nolint:gosec // spreads elections
 	t := time.NewTimer(wait)
@@ -54,20 +55,50 @@ func (s *Store) impatient(r *running, id string) (heard bool) {
 	select {
 	case <-t.C:
 	case <-r.done:
-		return false
+		return false, time.Time{}
 	}
 	r.pacing.Lock()
 	defer r.pacing.Unlock()
 	if is, _ := s.Leader(); is != id {
-		return false
+		return false, time.Time{}
 	}
 	if !r.raft.LastContact().Equal(last) {
-		return true
+		return true, last
 	}
 	s.log.Warn("the process of the active node has ended: another is elected", "node", id)
+	if r.hurried.Load() {
+		s.paceLocked(r, heartbeatTime) // raft looks at once only where its patience becomes less
+	}
 	s.paceLocked(r, goneTime)
-	return false
+	return false, last
 }
+
+// heardLate reports whether a leader that was given up is heard all the same before raft has given it up: that was under way within this node, perhaps. Raft would wait
+// by chance from then on.
+func (s *Store) heardLate(r *running, id string, last time.Time) bool {
+	over := time.NewTimer(goneTime * time.Duration(s.cfg.Multiplier))
+	defer over.Stop()
+	look := time.NewTicker(lateLook)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-over.C:
+			return false
+		case <-r.done:
+			return false
+		}
+		if is, _ := s.Leader(); is != id {
+			return false
+		}
+		if !r.raft.LastContact().Equal(last) {
+			return true
+		}
+	}
+}
+
+// lateLook is how often heardLate looks.
+const lateLook = 20 * time.Millisecond
 
 // calm ends what Gone has begun: there is a leader.
 func (s *Store) calm(r *running) {
