@@ -3,6 +3,8 @@ package seal
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -159,5 +161,68 @@ func TestKeyringSilentForAMoment(t *testing.T) {
 	}
 	if err := two.Arrived(ctx); !errs.Is(err, errs.Failed) {
 		t.Errorf("it may lead: %v", err)
+	}
+}
+
+// A stalling store holds a read of the keyring back when it has read it, once.
+type stalling struct {
+	shared
+	stall *atomic.Pointer[func()]
+}
+
+func (s stalling) Snapshot(context.Context) (storage.Snapshot, error) { return stallingReader{s}, nil }
+
+func (s stalling) Get(ctx context.Context, key string) ([]byte, error) {
+	v, err := s.Backend.Get(ctx, key)
+	if key != barrier.RecordKey {
+		return v, err
+	}
+	if stall := s.stall.Swap(nil); stall != nil {
+		(*stall)()
+	}
+	return v, err
+}
+
+type stallingReader struct{ stalling }
+
+func (stallingReader) Close() error { return nil }
+
+// A node that is about to lead takes over a key that another has made, while it reads, since before that, what else is new: it does not forget the key again.
+func TestNewestKeyStays(t *testing.T) {
+	t.Parallel()
+	ctx, b := t.Context(), newStore(t)
+	var stall atomic.Pointer[func()]
+	one, two := newNode(t, shared{b}), newNode(t, stalling{shared{b}, &stall})
+	one.cfg.Shared, two.cfg.Shared, two.standby = true, true, true
+	shares := mustInit(t, one, 1, 1).Shares
+	unsealWith(t, one, shares...)
+	unsealWith(t, two, shares...)
+	var arrived atomic.Bool
+	reads, mayEnd := make(chan struct{}), make(chan struct{})
+	wait := func() { close(reads); <-mayEnd }
+	stall.Store(&wait)
+	var work sync.WaitGroup
+	work.Go(func() {
+		if err := two.Reload(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	<-reads
+	if err := one.Rotate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	work.Go(func() {
+		if err := two.Arrived(ctx); err != nil {
+			t.Error(err)
+		}
+		arrived.Store(true)
+	})
+	for i := 0; i < 200000 && !arrived.Load(); i++ { // it may wait for the other
+		runtime.Gosched()
+	}
+	close(mayEnd)
+	work.Wait()
+	if info, err := two.KeyInfo(); err != nil || info.Term != 2 {
+		t.Errorf("the newest key that it has is of term %d, %v", info.Term, err)
 	}
 }

@@ -371,11 +371,9 @@ const takeTime = 10 * time.Second
 // was to be written all the same, or another node was faster.
 func (m *Manager) takeStored(ctx context.Context, u *unsealed) {
 	var stored *config
-	root := u.root.get()
-	defer root.Wipe()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTime) // whoever asked may have gone
 	defer cancel()
-	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+	err := m.viewRing(ctx, u, func(tx storage.Tx, root barrier.Key) (err error) {
 		if stored, err = readConfig(tx); err != nil {
 			return err
 		}

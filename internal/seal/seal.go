@@ -108,6 +108,7 @@ type Manager struct {
 	// count by the configuration that is in hand, and so not before it has.
 	heard, loaded atomic.Uint64
 	loading       sync.Mutex // held while the seal-wrap keyring is loaded
+	reading       sync.Mutex // held from when the stored keyring is read until it is taken over: who reads later takes over later
 	// wanted says that a mount has seal_wrap; renew is when the seals were last asked to
 	// encrypt anew what they keep (Unix ns). Of this process.
 	wanted atomic.Bool
@@ -368,9 +369,7 @@ func (m *Manager) reload(ctx context.Context) error {
 	}
 	heard := m.heard.Load()
 	var c *config
-	root := u.root.get()
-	defer root.Wipe()
-	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) (err error) {
+	err := m.viewRing(ctx, u, func(tx storage.Tx, root barrier.Key) (err error) {
 		if c, err = readConfig(tx); err != nil {
 			return err
 		}
@@ -427,9 +426,7 @@ func (m *Manager) Refresh(ctx context.Context) error {
 // reloadRing takes over the stored terms. It is an error when the store was migrated, and all is done: before, nobody writes,
 // and what is read is as it was.
 func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
-	root := u.root.get()
-	defer root.Wipe()
-	err := m.cfg.Raw.View(ctx, func(tx storage.Tx) error {
+	err := m.viewRing(ctx, u, func(tx storage.Tx, root barrier.Key) error {
 		var gone *MigratedError
 		c, err := readConfig(tx)
 		if errors.As(err, &gone) && gone.Done {
@@ -444,6 +441,16 @@ func (m *Manager) reloadRing(ctx context.Context, u *unsealed) error {
 		return nil
 	}
 	return err
+}
+
+// viewRing has take, which has the root key, take over the stored keyring by loadRing. One after another: else a term that one has found would be forgotten by another, who
+// began to read before that.
+func (m *Manager) viewRing(ctx context.Context, u *unsealed, take func(tx storage.Tx, root barrier.Key) error) error {
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	root := u.root.get()
+	defer root.Wipe()
+	return m.cfg.Raw.View(ctx, func(tx storage.Tx) error { return take(tx, root) })
 }
 
 // Arrived takes over what is stored of the keys by a node that is about to become the active one: the store of a cluster that it has joined
