@@ -203,9 +203,9 @@ func (c *Core) applied(ch storage.Change) error {
 	return nil
 }
 
-// keysUnreadable is unreadable for what the seal's manager finds on a standby.
+// keysUnreadable is unreadable for what the seal's manager finds.
 func (c *Core) keysUnreadable(why error) {
-	if a := c.told.Load(); a != nil && !a.Leads() {
+	if a := c.told.Load(); a != nil {
 		c.unreadable(a, why)
 	}
 }

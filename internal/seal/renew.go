@@ -293,10 +293,11 @@ func (m *Manager) keepUp(ctx context.Context) {
 	}
 	m.cfg.Log.Warn("take over the keys that another node has stored", "error", err)
 	u := m.state.Load().open
-	if _, err := m.active(); u == nil || !errors.Is(err, ErrStandby) || m.cfg.Unreadable == nil {
+	if u == nil || m.cfg.Unreadable == nil {
 		return
 	}
-	if err := m.reloadRing(ctx, u); errs.Is(err, errs.Failed) { // it is the keyring, and not the rest
+	err = m.reloadRing(ctx, u)
+	if _, active := m.active(); errs.Is(err, errs.Failed) && errors.Is(active, ErrStandby) { // it is the keyring, and not the rest
 		m.cfg.Unreadable(err)
 	}
 }

@@ -68,7 +68,8 @@ type Config struct {
 	// Wrappers are the seals that open by themselves, the one to ask first in
 	// front. With none that is enabled the seal is Shamir's.
 	Wrappers []Wrapper
-	// Unreadable, if set, is told that the keys of a standby do not open what is stored. It must not wait for the manager.
+	// Unreadable, if set, is told that the keys of a standby do not open what is stored, or those that a node was just opened with, which may be active
+	// by now. It must not wait for the manager.
 	Unreadable func(why error)
 	// Founding, if set, makes the store ready for its first content, and gives what ends that.
 	Founding func(ctx context.Context) (done func(), err error)
@@ -460,7 +461,7 @@ func (m *Manager) Arrived(ctx context.Context) error {
 	m.arriving.Store(false)
 	u := m.state.Load().open
 	if u == nil {
-		return nil
+		return nil // it is being opened: that ends with the same, or the core is told that the keys do not fit
 	}
 	return m.reloadRing(ctx, u)
 }

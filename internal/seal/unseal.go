@@ -217,7 +217,10 @@ func (m *Manager) open(ctx context.Context, c *config, whole barrier.Key, how op
 		return nil // the store comes by itself
 	}
 	// What others saved meanwhile was not taken over yet.
-	return m.reloadRing(ctx, m.state.Load().open)
+	if err = m.reloadRing(ctx, u); errs.Is(err, errs.Failed) && m.cfg.Unreadable != nil {
+		m.cfg.Unreadable(err) // it is to be sealed; it may have come to lead meanwhile, and been asked for nothing (see Arrived)
+	}
+	return err
 }
 
 var errReplaced error = errs.New(errs.Invalid, "invalid key: the keys were replaced meanwhile: give the new ones")

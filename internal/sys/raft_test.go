@@ -38,6 +38,12 @@ func newRaftNode(t *testing.T, id string) *raftNode {
 // newRaftNodeOver has something between the node and its store.
 func newRaftNodeOver(t *testing.T, id string, over func(storage.Backend) storage.Backend) *raftNode {
 	t.Helper()
+	return newRaftNodeTelling(t, id, over, nil)
+}
+
+// newRaftNodeTelling has changed be told as core.Config says.
+func newRaftNodeTelling(t *testing.T, id string, over func(storage.Backend) storage.Backend, changed func()) *raftNode {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +60,7 @@ func newRaftNodeOver(t *testing.T, id string, over func(storage.Backend) storage
 		Update: 100 * time.Millisecond, Reconcile: 100 * time.Millisecond,
 	})
 	var catalog *builtin.Catalog
-	n.core, err = core.New(core.Config{Backend: over(store), Cluster: n.share, StorageType: "raft", Catalog: func(c *core.Core) core.Catalog {
+	n.core, err = core.New(core.Config{Backend: over(store), Cluster: n.share, StorageType: "raft", Changed: changed, Catalog: func(c *core.Core) core.Catalog {
 		catalog = builtin.New(c)
 		return catalog
 	}})

@@ -151,3 +151,68 @@ func TestKeyringUnreadableOnStandby(t *testing.T) {
 	})
 	waitFor(t, "the standby", reads("2"))
 }
+
+// TestKeyringUnreadableElsewhereRead has a node come to lead that cannot read its keys: it has another lead, which can.
+func TestKeyringUnreadableElsewhereRead(t *testing.T) {
+	t.Parallel()
+	var how atomic.Int32
+	var asked atomic.Int64
+	first := newRaftNode(t, "node1")
+	second := newRaftNodeOver(t, "node2", muffle(&how, &asked))
+	ini, err := first.core.SealManager().Init(t.Context(), seal.InitParams{Shares: 1, Threshold: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.unseal(ini.Shares[0])
+	root := string(ini.RootToken)
+	first.want(204, "POST", "sys/mounts/kv", root, `{"type":"kv"}`)
+	first.want(204, "POST", "kv/a", root, `{"v":"1"}`)
+	second.join(first, ini.Shares[0])
+	waitFor(t, "two voters", func() bool {
+		return strings.Count(first.want(200, "GET", "sys/storage/raft/configuration", root, ""), `"voter":true`) == 2
+	})
+	waitFor(t, "the standby", func() bool {
+		code, _ := second.do("GET", "kv/a", root, "")
+		return code == 200
+	})
+	how.Store(muffled)
+	first.want(204, "PUT", "sys/step-down", root, "")
+	waitFor(t, "the node without keys to lead", second.share.Leading)
+	waitFor(t, "the other to be the active one again", func() bool {
+		code, _ := first.do("POST", "kv/a", root, `{"v":"2"}`)
+		return code == 204
+	})
+	if second.core.Sealed() {
+		t.Error("the node that could not read its keys is sealed")
+	}
+}
+
+// TestKeyringUnreadableOnceItLeads has a node come to lead before it is open, and find then that its keys do not open the keyring: it is sealed.
+func TestKeyringUnreadableOnceItLeads(t *testing.T) {
+	t.Parallel()
+	var how atomic.Int32
+	var asked atomic.Int64
+	var node atomic.Pointer[raftNode]
+	n := newRaftNodeTelling(t, "node1", muffle(&how, &asked), func() { // is told when the core is about to be open, and when the node leads
+		if n := node.Load(); n != nil && n.core.Active() != nil {
+			waitFor(t, "the node to lead", n.leads)
+			how.Store(garbled)
+		}
+	})
+	ini, err := n.core.SealManager().Init(t.Context(), seal.InitParams{Shares: 1, Threshold: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.Store(n)
+	if _, err := n.core.SealManager().Unseal(t.Context(), append(barrier.Key(nil), ini.Shares[0]...), false); err == nil {
+		t.Error("it is unsealed")
+	}
+	waitFor(t, "the core to be shut", func() bool { return n.core.Active() == nil })
+	if asked.Load() == 0 || !n.core.Sealed() {
+		t.Errorf("asked %d times, sealed %t", asked.Load(), n.core.Sealed())
+	}
+	node.Store(nil)
+	how.Store(clear)
+	n.unseal(ini.Shares[0])
+	waitFor(t, "the active node", n.leads)
+}
