@@ -140,9 +140,6 @@ func isText(line []byte) bool {
 	return true
 }
 
-// Close implements io.Closer.
-func (b *chunks) Close() error { return nil }
-
 // discard is body.discard.
 func (b *chunks) discard() bool {
 	if b.err == nil {

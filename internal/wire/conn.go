@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -250,19 +251,16 @@ func (c *conn) refuse(why string) {
 // answer runs the handler for the parsed head.
 func (c *conn) answer() bool {
 	h := &c.head
-	var rest interface {
-		io.ReadCloser
-		discard() bool
-	} = &body{c: c, left: h.length}
+	var rest *lent
 	c.req = c.plain
 	c.req.Method, c.req.URL, c.req.RequestURI = h.method, &c.url, h.target
 	c.req.Header, c.req.Host, c.req.Close = h.header, h.host, h.close
 	c.req.ContentLength, c.req.Body = h.length, http.NoBody
 	if h.length < 0 {
-		rest = &chunks{c: c}
 		c.req.TransferEncoding = []string{"chunked"}
 	}
 	if h.length != 0 {
+		rest = c.lend(h.length)
 		c.req.Body = rest
 		if h.length < 0 || int64(c.to-c.from) < h.length {
 			c.setDeadline(c.srv.ReadTimeout)
@@ -274,7 +272,7 @@ func (c *conn) answer() bool {
 	c.out.reset(c, h.method == http.MethodHead, h.close)
 	c.srv.Handler.ServeHTTP(&c.out, &c.req)
 	again := c.out.finish() && !h.close
-	if !rest.discard() {
+	if rest != nil && !rest.end() {
 		c.linger()
 		return false
 	}
@@ -285,6 +283,51 @@ func (c *conn) answer() bool {
 		c.buf, c.from, c.to = make([]byte, firstBuffer), 0, 0
 	}
 	return true
+}
+
+// lent is a request's body as its handler has it. The handler may leave somebody behind who reads it: net/http's client does, that sends it on to a server
+// which answers before it has all. Whoever that is must take nothing of what comes after.
+type lent struct {
+	c    *conn
+	over atomic.Bool // the handler has returned
+	mu   sync.Mutex  // held while somebody reads
+	from interface { // guarded by mu
+		io.Reader
+		discard() bool
+	}
+	sized body // what from is where the length is known
+}
+
+func (c *conn) lend(length int64) *lent {
+	l := &lent{c: c, sized: body{c: c, left: length}}
+	if l.from = &l.sized; length < 0 {
+		l.from = &chunks{c: c}
+	}
+	return l
+}
+
+// Read implements io.Reader.
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return l.from.Read(p)
+}
+
+// Close implements io.Closer.
+func (l *lent) Close() error { return nil }
+
+// end takes the body back and skips what was not read of it; see body.discard.
+func (l *lent) end() bool {
+	l.over.Store(true)
+	if !l.mu.TryLock() {
+		l.c.setDeadline(shortDeadline) // who reads waits no longer
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	return l.from.discard()
 }
 
 // body reads a request's body: what the buffer holds, then from the connection.
@@ -330,9 +373,6 @@ func unexpected(err error) error {
 	}
 	return err
 }
-
-// Close implements io.Closer.
-func (b *body) Close() error { return nil }
 
 // discard skips what the handler did not read; it reports false when that is
 // too much or fails, and the connection must end.
