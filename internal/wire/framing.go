@@ -13,7 +13,8 @@ const framingText = "a request has Content-Length or Transfer-Encoding, not both
 // framing looks at all that comes over a connection of net/http's for lines that tell
 // the length of a body in one way and in the other: net/http takes both in one request
 // and does not tell. It cannot know where a request ends, so that it counts them for the
-// connection; one with a chunked request ends with that anyhow.
+// connection, and for bodies, too; it is asked at requests that are chunked, with which the
+// connection ends anyhow, and at those of HTTP/1.0.
 type framing struct {
 	line            []byte // the beginning of a line, in lower case: as much as is looked at
 	length, chunked atomic.Bool

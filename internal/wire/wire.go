@@ -294,7 +294,9 @@ func withTLSState(h http.Handler) http.Handler {
 				r.TLS = state
 			}
 		}
-		if r.ProtoMajor == 1 && framedTwiceBefore(r.Context()) {
+		// A line of a body may look like one of a head, and whoever sends the next request over a connection need not be who sent that. HTTP/1.0 does not tell
+		// whether a request itself has such a line.
+		if r.ProtoMajor == 1 && (len(r.TransferEncoding) > 0 || r.ProtoMinor == 0) && framedTwiceBefore(r.Context()) {
 			refuseFraming(w)
 			return
 		}

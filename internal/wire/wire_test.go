@@ -451,6 +451,32 @@ func TestFramedTwiceLater(t *testing.T) {
 	}
 }
 
+// TestFramingLinesInBody has a body on a connection of net/http's with lines that look like a head's. The connection may be a proxy's, or another node's, and
+// the next request somebody else's: it is served.
+func TestFramingLinesInBody(t *testing.T) {
+	t.Parallel()
+	addr := start(t, http.HandlerFunc(echo), nil)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := strings.Repeat("a", 8<<10) + "\ntransfer-encoding: chunked\ncontent-length: 1\n"
+	in := bufio.NewReader(conn)
+	for range 3 {
+		if _, err := fmt.Fprintf(conn, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Encoding: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK || res.Close {
+			t.Fatalf("answered %s, %v", res.Status, err)
+		}
+	}
+}
+
 // TestFraming finds the lines however they come in.
 func TestFraming(t *testing.T) {
 	t.Parallel()
