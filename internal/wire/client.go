@@ -72,6 +72,7 @@ type clientConn struct {
 	net     net.Conn
 	in      *bufio.Reader // of it
 	left    int64         // bytes that may be read of it
+	over    bool          // nothing more can be read of it: with the last bytes came its end
 	out     []byte
 	since   time.Time // when it became idle; guarded by Client.mu
 }
@@ -83,6 +84,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.net.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
+	c.over = c.over || err != nil
 	return n, err
 }
 
@@ -328,7 +330,7 @@ func (a *answer) over(whole bool) {
 		return
 	}
 	a.ended = true
-	if !a.stop() || !whole || !a.keep || a.conn.in.Buffered() > 0 {
+	if !a.stop() || !whole || !a.keep || a.conn.over || a.conn.in.Buffered() > 0 {
 		a.conn.end()
 		return
 	}

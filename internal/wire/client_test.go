@@ -218,6 +218,22 @@ func TestClientSendsOnce(t *testing.T) {
 			}
 		}
 	})
+	t.Run("end with the answer", func(t *testing.T) { // as TLS tells it, before the connection is closed below
+		t.Parallel()
+		var opened int
+		c := &Client{MaxIdle: 1, IdleTimeout: time.Minute, Dial: func(context.Context, string) (net.Conn, error) {
+			opened++
+			return ending{answering{bytes.NewReader([]byte(answer))}}, nil
+		}}
+		for range 3 {
+			if _, body := posted(t, c, &Request{Address: "a", Target: "/"}); body != "ok" {
+				t.Errorf("%q", body)
+			}
+		}
+		if opened != 3 {
+			t.Errorf("%d connections", opened)
+		}
+	})
 	t.Run("not dialled", func(t *testing.T) {
 		t.Parallel()
 		c, _ := dialled("elsewhere")
@@ -389,6 +405,18 @@ func FuzzAnswer(f *testing.F) {
 
 // answering is a connection on which the answer lies ready.
 type answering struct{ in *bytes.Reader }
+
+// ending is one whose end comes with the last of its answer.
+type ending struct{ answering }
+
+// Read implements io.Reader.
+func (e ending) Read(p []byte) (int, error) {
+	n, err := e.in.Read(p)
+	if e.in.Len() == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
 
 func (a answering) Read(p []byte) (int, error)     { return a.in.Read(p) }
 func (answering) Write(p []byte) (int, error)      { return len(p), nil }
