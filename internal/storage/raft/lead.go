@@ -301,6 +301,7 @@ func (s *Store) Stop() {
 	r.installs.end()
 	s.follow()
 	r.installs.under.Wait()
+	r.installs.caughtUp()
 	if err := r.raft.Shutdown().Error(); err != nil {
 		s.log.Warn("stop raft", "error", err)
 	}
@@ -386,7 +387,13 @@ func (s *Store) watch(r *running) {
 // be, and nobody else leads while this node does: it has another take over.
 func (s *Store) barrier(r *running, term uint64) error {
 	done := make(chan error, 1)
-	go func() { done <- r.raft.Barrier(enqueueTimeout).Error() }() // ends when the state machine has come so far, or with it
+	ask := func() {
+		defer r.installs.barriers.Done()
+		done <- r.raft.Barrier(enqueueTimeout).Error() // when the state machine has come so far: see Stop
+	}
+	if !r.installs.unlessOver(func() { r.installs.barriers.Add(1); go ask() }) {
+		return raft.ErrRaftShutdown
+	}
 	look := time.NewTicker(catchUpLook)
 	defer look.Stop()
 	var tried time.Time

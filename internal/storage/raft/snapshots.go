@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -164,12 +165,30 @@ func (in *incoming) Cancel() error {
 	return in.store.fs.RemoveAll(in.dir())
 }
 
-// installs are the snapshots that take the state's place just now: raft is not ended meanwhile. Its library would end the process by a panic where an operator
+// installs are the snapshots that take the state's place just now, and questions of the state machine: raft is not ended meanwhile. Its library would end the process by a panic where an operator
 // restores one.
 type installs struct {
 	mu    sync.Mutex
 	over  bool           // this node's part is about to end: there are no more
 	under sync.WaitGroup // not counted up once over is set
+
+	barriers sync.WaitGroup // questions whether the state machine has caught up, likewise
+}
+
+// caughtUp waits until the state machine has answered whether it has caught up, where it was asked, but not for long: raft's library forgets who
+// waits in the machine's queue when it ends, and they would wait for ever.
+func (i *installs) caughtUp() {
+	answered := make(chan struct{})
+	go func() { // ends with the last of them
+		i.barriers.Wait()
+		close(answered)
+	}()
+	patience := time.NewTimer(stopPatience)
+	defer patience.Stop()
+	select {
+	case <-answered:
+	case <-patience.C:
+	}
 }
 
 func (i *installs) ended() bool {
