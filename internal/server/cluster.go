@@ -264,7 +264,10 @@ func asForwarded(ctx context.Context, r *http.Request) http.Header {
 
 // A forwarder sends requests to the active node.
 type forwarder struct {
-	node    *cluster.Node
+	node interface { // a *cluster.Node
+		LeaderAddress() (string, bool)
+		Leading() bool
+	}
 	client  *wire.Client
 	streams *http.Transport // for bodies that are not in memory, or large: an answer may come before all is sent
 }
@@ -295,20 +298,57 @@ func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (
 		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: to, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Host: r.Host, Header: asForwarded(ctx, r), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	if body == nil && r.ContentLength != 0 && r.Body != nil { // a stream, which goes once
-		out.Body, out.ContentLength = r.Body, r.ContentLength
+	var stream *once
+	if body == nil && r.ContentLength != 0 && r.Body != nil && takesBody(r.Method) {
+		stream = &once{from: r.Body}
+		out.Body, out.ContentLength = stream, r.ContentLength
 	}
 	res, err := f.send(ctx, out, body)
+	if err == nil && res.StatusCode == http.StatusServiceUnavailable && res.Header.Get(api.NotActiveHeader) != "" {
+		_ = res.Body.Close() // nothing in it counts
+		err = errs.New(errs.NotActive, "the node that was the active one is that no longer")
+	}
+	if stream != nil && errs.Is(err, errs.NotActive) && !stream.keep() {
+		return nil, errs.New(errs.Unavailable, "nothing has happened, and what was sent cannot be sent on a second time: send it again: %w", err)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if res.StatusCode == http.StatusServiceUnavailable && res.Header.Get(api.NotActiveHeader) != "" {
-		_ = res.Body.Close() // nothing in it counts
-		return nil, errs.New(errs.NotActive, "the node that was the active one is that no longer")
 	}
 	res.Header.Del(api.NotActiveHeader)
 	return res, nil
 }
+
+// takesBody reports whether the door reads the body of a request. That of another is not sent.
+func takesBody(method string) bool {
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch
+}
+
+// once is a body that is not in memory: of which something was read, that cannot be sent to another node. net/http's client may go on to read it when its server has answered.
+type once struct {
+	from  io.Reader
+	state atomic.Int32
+}
+
+// States of a once.
+const (
+	unread = iota
+	begun
+	kept
+)
+
+// Read implements io.Reader.
+func (o *once) Read(p []byte) (int, error) {
+	if o.state.CompareAndSwap(unread, begun) || o.state.Load() == begun {
+		return o.from.Read(p)
+	}
+	return 0, http.ErrBodyReadAfterClose
+}
+
+// Close implements io.Closer. Who serves the request closes what it came with: it may be sent again.
+func (o *once) Close() error { return nil }
+
+// keep reports whether nothing was read, and nothing will be.
+func (o *once) keep() bool { return o.state.CompareAndSwap(unread, kept) }
 
 // A request that was sent waits for the active node's answer as long as that is the active one, as far as this node knows, and a little longer.
 const (
