@@ -232,7 +232,7 @@ func (c *clientConn) plainAnswer() *http.Response {
 			return nil
 		}
 		switch name {
-		case "Transfer-Encoding", "Connection", "Trailer", "Content-Encoding", "Upgrade":
+		case "Transfer-Encoding", "Connection", "Trailer", "Content-Encoding", "Upgrade", "Pragma":
 			return nil
 		case "Content-Length":
 			n, err := strconv.ParseInt(value, 10, 63)
