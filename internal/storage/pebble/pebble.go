@@ -286,6 +286,9 @@ func (s *Store) Room(n int) error {
 // Full reports whether the disk is so full that a write may wait for room.
 func (s *Store) Full() bool { return s.space.full() }
 
+// Failed says why the store takes no more writes until it is opened again; it is nil while it does.
+func (s *Store) Failed() error { return s.fault.get() }
+
 // GiveUp has a write that waits for room on a full disk end with an error, and the store take no more of them until it is opened again.
 // Where none waits, or the disk is not full, it does nothing.
 func (s *Store) GiveUp() {

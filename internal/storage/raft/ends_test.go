@@ -9,10 +9,14 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
+
+	"arca/internal/errs"
+	"arca/internal/storage"
 )
 
 // TestEnds has a node fail in what raft cannot go on without: it says so, and what to do, before it ends the process.
@@ -78,4 +82,55 @@ func TestEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStateFails has the disk of the state fail when the log is shortened: the node leaves the cluster although no entry comes that it could not apply.
+func TestStateFails(t *testing.T) {
+	t.Parallel()
+	var ill atomic.Bool
+	s, err := Open(Config{
+		Dir: t.TempDir(), NodeID: "node1",
+		fs: errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if ill.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && strings.Contains(op.Path, stateDirs) {
+				return syscall.EIO
+			}
+			return nil
+		})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	led, gone := make(chan struct{}), make(chan struct{})
+	s.Bind(Events{Lead: func() { close(led) }, Follow: func() {
+		select {
+		case <-led:
+			close(gone)
+		default: // it has not led yet
+		}
+	}})
+	_, transport := raft.NewInmemTransport("node1")
+	if err := s.Start(StartOptions{Transport: transport, Bootstrap: true}); err != nil {
+		t.Fatal(err)
+	}
+	<-led
+	if err := s.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: "x", Value: []byte("1")}}); err != nil {
+		t.Fatal(err)
+	}
+	ill.Store(true)
+	if err := s.running.Load().raft.Snapshot().Error(); err == nil {
+		t.Error("the log was shortened")
+	}
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it leads on")
+	}
+	s.Stop()
+	if err := s.Err(); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "leaves the cluster until arca is started again") {
+		t.Errorf("it says %v", err)
+	}
+	if v, err := s.Get(t.Context(), "x"); err != nil || string(v) != "1" {
+		t.Errorf("what was written is %q, %v", v, err)
+	}
+	_ = s.Close() // the state says why it cannot be
 }

@@ -231,6 +231,7 @@ func (o *own) Persist(to raft.SnapshotSink) error {
 	}
 	err := o.s.settle(in.at)
 	if err != nil {
+		o.s.lost(o.of)
 		return errors.Join(err, to.Cancel())
 	}
 	return to.Close()

@@ -519,7 +519,9 @@ func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() er
 		return fmt.Errorf("%w: %w", storage.ErrNotApplied, err)
 	}
 	if err := s.state.Load().Room(2 * len(data)); err != nil { // in the log and in the state
-		s.giveWay(r)
+		if !s.lost(s.state.Load()) {
+			s.giveWay(r)
+		}
 		return err
 	}
 	s.mu.Lock()
@@ -532,7 +534,7 @@ func (s *Store) ApplyShow(ctx context.Context, ops storage.Batch, show func() er
 // be full, too.
 const giveWayPause = 5 * time.Second
 
-// giveWay hands the leadership over, since this node's disk is full or has failed. It reads on. The caller holds applies.
+// giveWay hands the leadership over, since this node's disk is full. It reads on. The caller holds applies.
 func (s *Store) giveWay(r *running) {
 	now := time.Now()
 	if now.Sub(s.gaveWay) < giveWayPause || s.alone(r) {

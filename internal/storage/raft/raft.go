@@ -110,7 +110,8 @@ type Store struct {
 	snaps   *snapshots
 	silent  time.Time // since when this node answers no other, where it does not; guarded by starts
 	broken  failure
-	former  former // as it was when the store was opened
+	leaving atomic.Bool // since the state takes no more writes
+	former  former      // as it was when the store was opened
 
 	on Events // set before Start
 
@@ -291,6 +292,22 @@ func (f *failure) get() error {
 // fail ends the store's part in the cluster: what it cannot apply it must not skip. Others go on without it.
 func (s *Store) fail(err error) {
 	s.leave(errs.New(errs.Unavailable, "the raft state cannot be written; the node leaves the cluster until arca is started again: %w", err))
+}
+
+// lost looks whether a state takes no more writes, and reports that. The node leaves the cluster then, also where there is no entry that it cannot apply: a leader that writes
+// nothing, and can send no snapshot, would keep those from going on that can. Another is told to take over before, if one can.
+func (s *Store) lost(st *state) bool {
+	why := st.Failed()
+	if why == nil {
+		return false
+	}
+	if s.leaving.CompareAndSwap(false, true) {
+		go func() { // StepDown waits for what the caller may hold
+			_ = s.StepDown("") // or it does not lead, or the others find one by themselves
+			s.fail(why)
+		}()
+	}
+	return true
 }
 
 // leave ends the store's part in the cluster for good, until it is opened again. The first reason stays.

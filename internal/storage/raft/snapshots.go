@@ -85,8 +85,12 @@ func (s *Store) checkpoint() (*checkpoint, error) {
 	s.mu.Lock()
 	c := &checkpoint{at: s.at, peers: s.peers}
 	s.mu.Unlock()
-	err := s.state.Load().Checkpoint(dir)
+	st := s.state.Load()
+	err := st.Checkpoint(dir)
 	s.writing.Unlock()
+	if err != nil {
+		s.lost(st)
+	}
 	c.drop = func() error { return s.fs.RemoveAll(dir) }
 	if err == nil {
 		c.Container, err = pebble.Pack(s.fs, dir)
