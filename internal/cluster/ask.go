@@ -388,11 +388,11 @@ func (n *Node) Fresh(ctx context.Context) error {
 	q := n.next
 	if q == nil {
 		q = &question{done: make(chan struct{})}
-		n.next = q
-		if !n.under {
-			n.under = true
-			r.web.work.Go(func() { n.askAll(r) })
+		if !n.under && !r.web.beside(func() { n.askAll(r) }) {
+			n.asking.Unlock()
+			return raft.ErrNoLeader
 		}
+		n.next, n.under = q, true
 	}
 	n.asking.Unlock()
 	select {

@@ -426,7 +426,9 @@ func (n *Node) probeOne(ctx context.Context, r *running, to string) error {
 		return errs.New(errs.Unavailable, "%w", err) // who cannot be reached has said nothing
 	}
 	l := &line{conn: c, address: to, waits: map[uint64]chan message{}}
-	r.web.work.Go(l.run)
+	if !r.web.beside(l.run) {
+		return raft.ErrNoLeader // and the connection has ended with the web
+	}
 	defer func() { _ = c.Close() }() // it was for one question
 	return l.ask(ctx, askEcho, n.Self(), &Info{})
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -389,7 +389,7 @@ func (f *forwarder) send(ctx context.Context, out *http.Request, body []byte) (*
 	over.Store(true)
 	look.Stop()
 	if err == nil {
-		res.Body = &answerBody{res.Body, cancel}
+		res.Body = &answerBody{res.Body, func() { cancel(nil) }}
 		return res, nil
 	}
 	var unsent *wire.NotSentError
@@ -412,28 +412,62 @@ func (f *forwarder) post(ctx context.Context, out *http.Request, body []byte) (*
 	if out.Body == nil && len(body) <= smallBody {
 		return f.client.Post(ctx, &wire.Request{Address: out.URL.Host, Target: out.URL.RequestURI(), Host: out.Host, Header: out.Header, Body: body})
 	}
+	taken := &lentBytes{from: body}
 	if out.Body == nil {
-		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		out.Body, out.ContentLength = taken, int64(len(body))
 	}
 	var sent atomic.Bool
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }}
 	res, err := f.streams.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
-	if err != nil && !sent.Load() {
-		err = &wire.NotSentError{Err: err}
+	if err != nil {
+		taken.end()
+		if !sent.Load() {
+			err = &wire.NotSentError{Err: err}
+		}
+		return nil, err
 	}
-	return res, err
+	res.Body = &answerBody{res.Body, taken.end}
+	return res, nil
 }
 
-// An answerBody ends its request's context when it is closed.
+// lentBytes are a body in memory, as net/http's client has it. That may go on to read when its server has answered, and who lends it uses the memory again then.
+type lentBytes struct {
+	mu   sync.Mutex
+	from []byte // what is not read yet; nil at the end
+}
+
+// Read implements io.Reader.
+func (l *lentBytes) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.from) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, l.from)
+	l.from = l.from[n:]
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (l *lentBytes) Close() error { return nil }
+
+// end takes the memory back: nobody reads it any more when it returns.
+func (l *lentBytes) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.from = nil
+}
+
+// An answerBody ends what its request has begun when it is closed.
 type answerBody struct {
 	io.ReadCloser
-	cancel context.CancelCauseFunc
+	end func()
 }
 
 // Close implements io.Closer.
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.cancel(nil)
+	b.end()
 	return err
 }
 

@@ -129,3 +129,20 @@ func TestForwardedBody(t *testing.T) {
 		}
 	}
 }
+
+// TestLentBytes has what is lent be read by nobody once it was taken back: net/http's client may still be about to.
+func TestLentBytes(t *testing.T) {
+	t.Parallel()
+	l := &lentBytes{from: []byte("abcdef")}
+	b := make([]byte, 4)
+	if n, err := l.Read(b); string(b[:n]) != "abcd" || err != nil {
+		t.Errorf("read %q, %v", b[:n], err)
+	}
+	l.end()
+	if b, err := io.ReadAll(l); len(b) > 0 || err != nil {
+		t.Errorf("read %q, %v, of what was taken back", b, err)
+	}
+	if b, err := io.ReadAll(&lentBytes{from: []byte("abcdef")}); string(b) != "abcdef" || err != nil {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
