@@ -40,7 +40,9 @@ func (s *Store) StepDown(id string) error {
 		s.others.told(to.ID, term, r.raft.LastIndex())
 		f = r.raft.LeadershipTransferToServer(to.ID, to.Address)
 	}
-	err := f.Error()
+	answer := make(chan error, 1)
+	go func() { answer <- f.Error() }()
+	err := r.wait(answer)
 	s.askAgain()
 	if err != nil {
 		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)

@@ -301,7 +301,7 @@ func (s *Store) Stop() {
 	r.installs.end()
 	s.follow()
 	r.installs.under.Wait()
-	r.installs.caughtUp()
+	r.answered()
 	if err := r.raft.Shutdown().Error(); err != nil {
 		s.log.Warn("stop raft", "error", err)
 	}
@@ -387,11 +387,7 @@ func (s *Store) watch(r *running) {
 // be, and nobody else leads while this node does: it has another take over.
 func (s *Store) barrier(r *running, term uint64) error {
 	done := make(chan error, 1)
-	ask := func() {
-		defer r.installs.barriers.Done()
-		done <- r.raft.Barrier(enqueueTimeout).Error() // when the state machine has come so far: see Stop
-	}
-	if !r.installs.unlessOver(func() { r.installs.barriers.Add(1); go ask() }) {
+	if !r.ask(func() { done <- r.raft.Barrier(enqueueTimeout).Error() }) {
 		return raft.ErrRaftShutdown
 	}
 	look := time.NewTicker(catchUpLook)
@@ -552,13 +548,16 @@ func (s *Store) giveWay(r *running) {
 
 // propose gives the entry to raft, and waits until it is in the state.
 func (s *Store) propose(ctx context.Context, r *running, l *leadership, p *pending, data []byte) error {
+	defer s.abandon(p)
 	failed := make(chan error, 1)
-	r.work.Go(func() {
+	apply := func() {
 		if err := r.raft.Apply(data, 0).Error(); err != nil {
 			failed <- err
 		}
-	})
-	defer s.abandon(p)
+	}
+	if !r.ask(apply) {
+		return errVoid
+	}
 	var why error
 	select {
 	case <-p.done:

@@ -62,7 +62,7 @@ func (s *Store) Add(id, address string) error {
 		if p.ID == s.cfg.NodeID {
 			return taken(address, p.ID)
 		}
-		if err := explain(r.raft.RemoveServer(raft.ServerID(p.ID), 0, peerTimeout).Error()); err != nil {
+		if err := explain(r.change(func() raft.IndexFuture { return r.raft.RemoveServer(raft.ServerID(p.ID), 0, peerTimeout) })); err != nil {
 			return err
 		}
 	}
@@ -125,10 +125,14 @@ func (s *Store) place(r *running, id, address string) error {
 		case p.ID == id && p.Address == address:
 			return nil
 		case p.ID == id && p.Voter:
-			return explain(r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())
+			return explain(r.change(func() raft.IndexFuture {
+				return r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout)
+			}))
 		}
 	}
-	return explain(r.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout).Error())
+	return explain(r.change(func() raft.IndexFuture {
+		return r.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, peerTimeout)
+	}))
 }
 
 // Promote gives a member a vote. One that is none gets none.
@@ -141,7 +145,9 @@ func (s *Store) Promote(id string) error {
 	}
 	for _, p := range s.Peers() {
 		if p.ID == id && !p.Voter {
-			return explain(r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(p.Address), 0, peerTimeout).Error())
+			return explain(r.change(func() raft.IndexFuture {
+				return r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(p.Address), 0, peerTimeout)
+			}))
 		}
 	}
 	return nil
@@ -157,7 +163,7 @@ func (s *Store) Remove(id string) error {
 	}
 	for _, p := range s.Peers() {
 		if p.ID == id {
-			return explain(r.raft.RemoveServer(raft.ServerID(id), 0, peerTimeout).Error())
+			return explain(r.change(func() raft.IndexFuture { return r.raft.RemoveServer(raft.ServerID(id), 0, peerTimeout) }))
 		}
 	}
 	return nil

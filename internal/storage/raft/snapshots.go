@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,29 +171,84 @@ func (in *incoming) Cancel() error {
 	return in.store.fs.RemoveAll(in.dir())
 }
 
-// installs are the snapshots that take the state's place just now, and questions of the state machine: raft is not ended meanwhile. Its library would end the process by a panic where an operator
+// installs are the snapshots that take the state's place just now, and what the state machine is asked: raft is not ended meanwhile. Its library would end the process by a panic where an operator
 // restores one.
 type installs struct {
 	mu    sync.Mutex
 	over  bool           // this node's part is about to end: there are no more
 	under sync.WaitGroup // not counted up once over is set
 
-	barriers sync.WaitGroup // questions whether the state machine has caught up, likewise
+	asked map[*question]struct{} // those that are not answered; no more once over is set
 }
 
-// caughtUp waits until the state machine has answered whether it has caught up, where it was asked, but not for long: raft's library forgets who
-// waits in the machine's queue when it ends, and they would wait for ever.
-func (i *installs) caughtUp() {
-	answered := make(chan struct{})
-	go func() { // ends with the last of them
-		i.barriers.Wait()
-		close(answered)
-	}()
+// A question is something that the state machine answers when it has come so far.
+type question struct {
+	after    uint64 // its entry is behind this one in the log
+	answered chan struct{}
+}
+
+// ask does, beside all else, what waits for the state machine, and reports whether there is time for it. Raft's library forgets who waits in the machine's queue when it ends: nobody may count
+// on it that do comes to its end.
+func (r *running) ask(do func()) bool {
+	return r.installs.unlessOver(func() {
+		q := &question{r.raft.LastIndex(), make(chan struct{})}
+		if r.installs.asked == nil {
+			r.installs.asked = map[*question]struct{}{}
+		}
+		r.installs.asked[q] = struct{}{}
+		go func() { // ends when the machine has answered, or raft that it does not
+			do()
+			close(q.answered)
+			r.installs.mu.Lock()
+			defer r.installs.mu.Unlock()
+			delete(r.installs.asked, q)
+		}()
+	})
+}
+
+// answered waits until the state machine has answered what it was asked, so that as few as can be are forgotten, but not for long. What is not committed is not in the machine's queue: to that
+// raft's library says itself that it has ended.
+func (r *running) answered() {
+	r.installs.mu.Lock()
+	asked := slices.Collect(maps.Keys(r.installs.asked))
+	r.installs.mu.Unlock()
 	patience := time.NewTimer(stopPatience)
 	defer patience.Stop()
+	look := time.NewTicker(answerLook)
+	defer look.Stop()
+	for _, q := range asked {
+		for waits := true; waits; {
+			select {
+			case <-q.answered:
+				waits = false
+			case <-look.C:
+				waits = r.raft.CommitIndex() > q.after
+			case <-patience.C:
+				return
+			}
+		}
+	}
+}
+
+// answerLook is how long a stop waits for what was asked to be committed.
+const answerLook = 10 * time.Millisecond
+
+// change has the members changed, and returns what comes of it.
+func (r *running) change(members func() raft.IndexFuture) error {
+	answer := make(chan error, 1)
+	if !r.ask(func() { answer <- members().Error() }) {
+		return raft.ErrRaftShutdown
+	}
+	return r.wait(answer)
+}
+
+// wait returns what raft answers, or that it has ended: its library forgets some of what it was asked then, and who waits for that would wait for ever.
+func (r *running) wait(answer <-chan error) error {
 	select {
-	case <-answered:
-	case <-patience.C:
+	case err := <-answer:
+		return err
+	case <-r.done:
+		return raft.ErrRaftShutdown
 	}
 }
 

@@ -2,11 +2,15 @@ package raft_test
 
 import (
 	"bytes"
+	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"arca/internal/storage"
 	"arca/internal/storage/raft"
@@ -69,5 +73,128 @@ func TestStopDuringRestore(t *testing.T) {
 				c.check(n+5, n+5)
 			})
 		})
+	}
+}
+
+// TestStopUnderWrites has a node be stopped while it writes, again and again: a stop ends also where an entry is committed in that moment.
+func TestStopUnderWrites(t *testing.T) {
+	m := newMember(t, "node1", raft.Config{}.WithFS(vfs.NewMem()))
+	for i := range 1000 {
+		m.leads.Store(false)
+		m.start(i == 0)
+		for !m.leads.Load() {
+			time.Sleep(100 * time.Microsecond)
+		}
+		wrote := make(chan struct{})
+		go func() {
+			defer close(wrote)
+			for {
+				if _, err := increment(t.Context(), m.db); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(500*time.Microsecond + time.Duration(i)*time.Microsecond)
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			m.store.Stop()
+		}()
+		select {
+		case <-stopped:
+			<-wrote
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the stop after %d others does not end", i)
+		}
+	}
+	m.close()
+}
+
+// TestStopWithoutMost has a node be stopped that has just been elected, and can commit nothing: it waits for nothing that is not to come.
+func TestStopWithoutMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		old := c.leader()
+		_, term := old.store.Elected()
+		time.Sleep(5 * time.Second) // all have all
+		for _, m := range c.members {
+			m.busy.Store(true)
+		}
+		old.underway.Go(func() { _ = old.store.StepDown("") })
+		var next *member
+		for ; next == nil; time.Sleep(time.Millisecond) {
+			for _, m := range c.members {
+				if leads, its := m.store.Elected(); leads && its > term {
+					next = m
+				}
+			}
+		}
+		began := time.Now()
+		next.store.Stop()
+		if took := time.Since(began); next.leads.Load() || took > 50*time.Millisecond {
+			t.Errorf("it stops after %v", took)
+		}
+	})
+}
+
+// TestStopDuringChange has a node be stopped that was asked to change the members while its state machine was busy: raft's library forgets that where it ends first, so a stop waits for the
+// machine.
+func TestStopDuringChange(t *testing.T) {
+	for range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMember(t, "node1", raft.Config{}.WithFS(vfs.NewMem()))
+			m.start(true)
+			defer m.close()
+			c := &cluster{t: t, members: []*member{m}}
+			c.leader()
+			m.underway.Go(func() {
+				_ = m.store.ApplyShow(t.Context(), storage.Batch{{Kind: storage.Put, Key: "x"}}, func() error { time.Sleep(time.Second); return nil })
+			})
+			time.Sleep(100 * time.Millisecond)
+			m.underway.Go(func() { _ = m.store.Add("node2", "node2") })
+			time.Sleep(100 * time.Millisecond)
+			m.store.Stop()
+		})
+	}
+}
+
+// TestStopDuringStepDown has a node be stopped that was told to hand over while it wrote its log: raft's library says nothing to that any more, and who has told it so hears all the same
+// that the node has ended.
+func TestStopDuringStepDown(t *testing.T) {
+	const slow = 500 * time.Millisecond
+	var pause atomic.Int64
+	c := &cluster{t: t}
+	defer func() { c.close() }()
+	for i, id := range []string{"node1", "node2", "node3"} {
+		m := newMember(t, id, raft.Config{}.WithFS(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if i == 0 && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && strings.Contains(op.Path, "/wal/") {
+				time.Sleep(time.Duration(pause.Load()))
+			}
+			return nil
+		}))))
+		m.start(i == 0)
+		c.members = append(c.members, m)
+	}
+	c.gather()
+	l := c.leader()
+	pause.Store(int64(slow))
+	l.underway.Go(func() {
+		ctx, cancel := context.WithTimeout(t.Context(), slow/10)
+		defer cancel()
+		_, _ = increment(ctx, l.db)
+	})
+	time.Sleep(slow / 5) // it gave up, and raft is not through
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		_ = l.store.StepDown("")
+	}()
+	time.Sleep(slow / 5)
+	l.store.Stop()
+	select {
+	case <-told:
+	case <-time.After(20 * time.Second):
+		t.Error("it is not told that the node has ended")
 	}
 }
