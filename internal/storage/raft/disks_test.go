@@ -324,3 +324,61 @@ func TestHandOverToIll(t *testing.T) {
 		}
 	})
 }
+
+// TestHandOverToOneOfIll has a leader be told, again and again, to hand over to one of two nodes whose disks take nothing. As soon as one of them is well the cluster takes writes.
+func TestHandOverToOneOfIll(t *testing.T) {
+	for first := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			c := &cluster{t: t}
+			var wards []*ward
+			for i := range 3 {
+				w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+				w.mount(raft.Config{})
+				w.start(i == 0)
+				wards, c.members = append(wards, w), append(c.members, w.member)
+			}
+			defer c.close()
+			c.connect(func(int, int) bool { return true })
+			for _, m := range c.members[1:] {
+				l := c.leader()
+				if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := c.leader()
+			write := func() error {
+				ctx, stop := context.WithTimeout(t.Context(), time.Second)
+				defer stop()
+				_, err := increment(ctx, l.db)
+				return err
+			}
+			if err := write(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			for _, w := range wards[1:] {
+				w.ails.Store(syncsFail)
+			}
+			if err := write(); err == nil {
+				t.Fatal("written, although nobody else takes it")
+			}
+			for range 4 {
+				if err := l.store.StepDown(""); err == nil {
+					t.Fatal("it handed over to a node that lacks an entry")
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			wards[1+first].ails.Store(well)
+			for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+				l = c.leader()
+				err := write()
+				if err == nil {
+					break
+				}
+				if time.Since(began) > time.Minute {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -24,25 +24,15 @@ func (s *Store) StepDown(id string) error {
 		return errs.New(errs.Precondition, "there is no other voter that could take over")
 	}
 	to, furthest := s.successor(r, id)
-	if !ready && id == "" { // who answers is not known before this node is caught up, and it may never be: see barrier
-		furthest = true
-	} else if to == nil {
+	if furthest || !ready && id == "" { // who answers is not known before this node is caught up, and it may never be: see barrier
+		to = s.furthest(r)
+	}
+	if to == nil {
 		return errs.New(errs.Precondition, "no other voter can take over: none answers, or those that do have not taken what was written")
 	}
 	s.drain()
 	s.follow() // first: the lease must not outlive the leader
-	term := r.raft.CurrentTerm()
-	s.lease.handOver(term)
-	var f raft.Future
-	if furthest {
-		f = r.raft.LeadershipTransfer()
-	} else {
-		s.others.told(to.ID, term, r.raft.LastIndex())
-		f = r.raft.LeadershipTransferToServer(to.ID, to.Address)
-	}
-	answer := make(chan error, 1)
-	go func() { answer <- f.Error() }()
-	err := r.wait(answer)
+	err := s.handOver(r, to)
 	s.askAgain()
 	if err != nil {
 		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)
@@ -50,8 +40,18 @@ func (s *Store) StepDown(id string) error {
 	return nil
 }
 
+// handOver tells a voter to take over, and waits until that is done or has failed.
+func (s *Store) handOver(r *running, to *raft.Server) error {
+	term := r.raft.CurrentTerm()
+	s.lease.handOver(term)
+	s.others.told(to.ID, term, r.raft.LastIndex())
+	answer := make(chan error, 1)
+	go func() { answer <- r.raft.LeadershipTransferToServer(to.ID, to.Address).Error() }()
+	return r.wait(answer)
+}
+
 // successor chooses who takes over: the voter with an id or, if that is "", one that has answered of late; nil is nobody.
-// When all have, raft knows better which is furthest. It does not know who is down, and tries for seconds.
+// When all have, it had better be the furthest.
 func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool) {
 	servers, term := s.servers(r), r.raft.CurrentTerm()
 	since := s.clock.Now() - 2*beatTime*time.Duration(s.cfg.Multiplier)
@@ -78,6 +78,21 @@ func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool
 		}
 	}
 	return to, furthest
+}
+
+// furthest is the voter whose log leads furthest, as far as they have said, of those that can be told to take over; nil for none. Raft's own choice could be one that was told before.
+func (s *Store) furthest(r *running) (to *raft.Server) {
+	servers, term := s.servers(r), r.raft.CurrentTerm()
+	var most uint64
+	for i, srv := range servers {
+		if srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID || !s.others.take(srv.ID, term) {
+			continue
+		}
+		if last := s.others.reached(srv.ID, term); to == nil || last > most {
+			to, most = &servers[i], last
+		}
+	}
+	return to
 }
 
 // others is up to where the logs of other nodes lead, as they say whenever they answer in a term.
@@ -107,6 +122,16 @@ func (o *others) reach(id raft.ServerID, term, last uint64) {
 	if o.in(term) {
 		o.last[id] = last
 	}
+}
+
+// reached is up to where a node's log leads, as it has said; 0 if it has said nothing.
+func (o *others) reached(id raft.ServerID, term uint64) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.in(term) {
+		return 0
+	}
+	return o.last[id]
 }
 
 // told notes that a node is told to take over, while the leader's log leads up to an entry.

@@ -408,10 +408,14 @@ func (s *Store) barrier(r *running, term uint64) error {
 			continue
 		}
 		tried = time.Now()
-		s.lease.handOver(term)
 		s.log.Error("the disk is full: this node was elected and cannot take in what was written before, so another is to lead the cluster")
+		to := s.furthest(r)
+		if to == nil {
+			s.log.Warn("no other node takes over: none has taken what it lacked when it was told to")
+			continue
+		}
 		go func() {
-			if err := r.raft.LeadershipTransfer().Error(); err != nil {
+			if err := s.handOver(r, to); err != nil {
 				s.log.Warn("no other node takes over", "error", err)
 			}
 		}()
