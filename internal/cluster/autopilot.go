@@ -101,7 +101,7 @@ func (p *pilot) wait() {
 }
 
 // handler hands leadership over through the store, whose lease must end first, and gives votes through it: autopilot acts on what it saw a moment ago,
-// and raft's own AddVoter makes a node that was removed meanwhile a member again.
+// and raft's own AddVoter makes a node that was removed meanwhile a member again. So are votes taken, and members removed: raft itself may never answer when it is ended.
 type handler struct {
 	*hraft.Raft
 	store *raft.Store
@@ -115,6 +115,16 @@ func (h handler) LeadershipTransferToServer(id hraft.ServerID, _ hraft.ServerAdd
 // AddVoter implements autopilot.Raft.
 func (h handler) AddVoter(id hraft.ServerID, _ hraft.ServerAddress, _ uint64, _ time.Duration) hraft.IndexFuture {
 	return transferred{h.store.Promote(string(id))}
+}
+
+// DemoteVoter implements autopilot.Raft.
+func (h handler) DemoteVoter(id hraft.ServerID, _ uint64, _ time.Duration) hraft.IndexFuture {
+	return transferred{h.store.Demote(string(id))}
+}
+
+// RemoveServer implements autopilot.Raft.
+func (h handler) RemoveServer(id hraft.ServerID, _ uint64, _ time.Duration) hraft.IndexFuture {
+	return transferred{h.store.Remove(string(id))}
 }
 
 type transferred struct{ err error }

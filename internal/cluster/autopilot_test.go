@@ -3,6 +3,12 @@ package cluster
 import (
 	"testing"
 	"time"
+
+	hraft "github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"arca/internal/errs"
+	"arca/internal/storage/raft"
 )
 
 // TestDeadServers has autopilot remove members that are not heard for long, when it is told to: as many as min_quorum allows, and nobody who is heard.
@@ -47,5 +53,28 @@ func TestDeadServers(t *testing.T) {
 	pause()
 	if n, a := count(); n != 2 || !a {
 		t.Errorf("%d members are left, and the one that is heard among them: %t; want 2, with the leader min_quorum", n, a)
+	}
+}
+
+// TestAutopilotAsksTheStore has autopilot change members and votes through the store, which ends the wait when raft has ended; there is no raft here.
+func TestAutopilotAsksTheStore(t *testing.T) {
+	t.Parallel()
+	store, err := raft.Open(raft.Config{NodeID: "here", Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var a autopilot.Raft = handler{store: store}
+	for what, f := range map[string]hraft.Future{
+		"a vote given": a.AddVoter("x", "x:1", 0, 0), "one taken": a.DemoteVoter("x", 0, 0), "a member removed": a.RemoveServer("x", 0, 0),
+		"a hand-over": a.LeadershipTransferToServer("x", "x:1"),
+	} {
+		if err := f.Error(); !errs.Is(err, errs.NotActive) && !errs.Is(err, errs.Unavailable) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

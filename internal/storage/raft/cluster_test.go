@@ -35,6 +35,7 @@ type member struct {
 	lag       atomic.Int64 // for how long others' answers are under way
 	busy      atomic.Bool  // others answer its heartbeats only
 	late      atomic.Bool  // some of what it sends comes late: see delaying
+	hangs     atomic.Bool  // nobody answers when it tells others to take over
 	underway  sync.WaitGroup
 	beat      atomic.Pointer[func(hraft.RPC)] // takes heartbeats
 

@@ -50,6 +50,10 @@ func (d delaying) RequestVote(id hraft.ServerID, to hraft.ServerAddress, args *h
 
 // TimeoutNow implements raft.Transport.
 func (d delaying) TimeoutNow(id hraft.ServerID, to hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
+	if d.m.hangs.Load() {
+		time.Sleep(10 * time.Second)
+		return errGivenUp
+	}
 	own := *args
 	if d.late(oneOf, func() { _ = d.lagging.TimeoutNow(id, to, &own, &hraft.TimeoutNowResponse{}) }) { // likewise
 		return errGivenUp

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -47,7 +48,9 @@ func (s *Store) handOver(r *running, to *raft.Server) error {
 	s.others.told(to.ID, term, r.raft.LastIndex())
 	answer := make(chan error, 1)
 	go func() { answer <- r.raft.LeadershipTransferToServer(to.ID, to.Address).Error() }()
-	return r.wait(answer)
+	err := r.wait(answer)
+	s.others.told(to.ID, term, r.raft.LastIndex()) // an entry may have come before raft heard of it
+	return err
 }
 
 // successor chooses who takes over: the voter with an id or, if that is "", one that has answered of late; nil is nobody.
@@ -80,11 +83,15 @@ func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool
 	return to, furthest
 }
 
-// furthest is the voter whose log leads furthest, as far as they have said, of those that can be told to take over; nil for none. Raft's own choice could be one that was told before.
+// furthest is the voter whose log leads furthest, as far as they have said, of those that can be told to take over; nil for none. Of several it is the next one in the
+// configuration: two whose disks are full do not take turns. Raft's own choice could be one that was told before.
 func (s *Store) furthest(r *running) (to *raft.Server) {
 	servers, term := s.servers(r), r.raft.CurrentTerm()
 	var most uint64
-	for i, srv := range servers {
+	own := slices.IndexFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == s.cfg.NodeID })
+	for n := range servers {
+		i := (own + 1 + n) % len(servers)
+		srv := servers[i]
 		if srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID || !s.others.take(srv.ID, term) {
 			continue
 		}

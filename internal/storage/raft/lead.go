@@ -108,6 +108,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.settled = s.settled
 	r.inlet.beaten = func() { s.calm(r) }
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
+	r.inlet.patience = conf.ElectionTimeout
 	r.inlet.handed, r.inlet.follows, r.inlet.believes = s.lease.handedIn, s.follows, s.believes
 	if err := s.mendLog(); err != nil {
 		return err
@@ -585,7 +586,7 @@ func (s *Store) propose(ctx context.Context, r *running, l *leadership, p *pendi
 	}
 	// The DB above takes no writes any more, since it does not know the outcome. It learns that by applying what the log
 	// holds, and begins anew then.
-	r.work.Go(s.Again)
+	r.installs.unlessOver(func() { r.work.Go(s.Again) })
 	return errs.New(errs.Unavailable, "raft: %w", why)
 }
 

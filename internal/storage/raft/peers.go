@@ -153,6 +153,22 @@ func (s *Store) Promote(id string) error {
 	return nil
 }
 
+// Demote takes a member's vote. One that has none keeps none.
+func (s *Store) Demote(id string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	r := s.running.Load()
+	if r == nil || !s.Leading() {
+		return errVoid
+	}
+	for _, p := range s.Peers() {
+		if p.ID == id && p.Voter {
+			return explain(r.change(func() raft.IndexFuture { return r.raft.DemoteVoter(raft.ServerID(id), 0, peerTimeout) }))
+		}
+	}
+	return nil
+}
+
 // Remove ends a node's membership; that of a stranger ends at once.
 func (s *Store) Remove(id string) error {
 	s.changing.Lock()

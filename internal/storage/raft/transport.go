@@ -35,6 +35,7 @@ type inlet struct {
 	clock  *clock.Clock
 	// intercept answers what raft must not hear, and reports whether it has; else it returns what raft is to hear.
 	intercept func(raft.RPC) (raft.RPC, bool)
+	patience  time.Duration          // with a node that is told to take over
 	handed    func() uint64          // the last term in which this node, as its leader, has told another to take over
 	settled   func(term uint64) bool // whether what a leader of a term says is of the past, or of the one that this node follows
 	beaten    func()                 // told of each heartbeat, before raft is
@@ -236,12 +237,28 @@ func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	return err
 }
 
-// TimeoutNow implements raft.Transport: it says in which term this node leads, which raft leaves out. Such a message may be under way for long.
-func (in *inlet) TimeoutNow(id raft.ServerID, to raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+// TimeoutNow implements raft.Transport: it says in which term this node leads, which raft leaves out. Such a message may be under way for long: raft, which would take nothing else
+// meanwhile, waits for it as long as for what comes of it. It does not look at the answer.
+func (in *inlet) TimeoutNow(id raft.ServerID, to raft.ServerAddress, args *raft.TimeoutNowRequest, _ *raft.TimeoutNowResponse) error {
 	own := *args
 	own.Addr = fmt.Appendf(slices.Clone(args.Addr), " %d", in.handed())
-	return in.Transport.TimeoutNow(id, to, &own, resp)
+	answer := make(chan error, 1)
+	go func() { // ends when the transport gives up, or ends; the message may come late, in a term without a lease
+		answer <- in.Transport.TimeoutNow(id, to, &own, new(raft.TimeoutNowResponse))
+	}()
+	patience := time.NewTimer(in.patience)
+	defer patience.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-patience.C:
+		return errHangs
+	case <-in.done:
+		return raft.ErrTransportShutdown
+	}
 }
+
+var errHangs = errs.New(errs.Unavailable, "the node does not answer")
 
 // handedIn is the term in which the author of a TimeoutNow led; false where it does not say so, as older versions of arca.
 func handedIn(req *raft.TimeoutNowRequest) (term uint64, told bool) {
