@@ -51,7 +51,7 @@ func (d delaying) RequestVote(id hraft.ServerID, to hraft.ServerAddress, args *h
 // TimeoutNow implements raft.Transport.
 func (d delaying) TimeoutNow(id hraft.ServerID, to hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
 	if d.m.hangs.Load() {
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second) // of the bubble that the test runs in
 		return errGivenUp
 	}
 	own := *args
