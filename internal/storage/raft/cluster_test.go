@@ -36,6 +36,7 @@ type member struct {
 	busy      atomic.Bool  // others answer its heartbeats only
 	late      atomic.Bool  // some of what it sends comes late: see delaying
 	hangs     atomic.Bool  // nobody answers when it tells others to take over
+	delays    sync.Mutex   // held while a message is made late
 	underway  sync.WaitGroup
 	beat      atomic.Pointer[func(hraft.RPC)] // takes heartbeats
 
@@ -435,8 +436,7 @@ func torment(t *testing.T, seed uint64) {
 	c.connect(func(int, int) bool { return true })
 	for _, m := range c.members {
 		m.lag.Store(0)
-		m.late.Store(false)
-		m.underway.Wait() // a late message may have an election held
+		m.punctual() // a late message may have an election held
 	}
 	// Who was cut off in the middle of an election may be of a later term, which ends that of the leader once more.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {

@@ -17,6 +17,8 @@ var errGivenUp = errors.New("no answer in time")
 
 // late has a message come late, one of so many, and reports whether it does.
 func (d delaying) late(oneOf int, send func()) bool {
+	d.m.delays.Lock()
+	defer d.m.delays.Unlock()
 	if !d.m.late.Load() || rand.IntN(oneOf) > 0 {
 		return false
 	}
@@ -29,6 +31,14 @@ func (d delaying) late(oneOf int, send func()) bool {
 }
 
 const oneOf = 12
+
+// punctual has no more messages come late, and waits for those that do.
+func (m *member) punctual() {
+	m.delays.Lock()
+	m.late.Store(false)
+	m.delays.Unlock()
+	m.underway.Wait()
+}
 
 // AppendEntries implements raft.Transport.
 func (d delaying) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
