@@ -62,6 +62,7 @@ func TestConsul(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = d.Close() }) // before t may log no more; most are closed by then
 			return d
 		}
 		lead := func(t *testing.T) storage.Backend {
@@ -318,6 +319,7 @@ func mustOpen(t *testing.T, cfg Config, records uint64) *Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = d.Close() }) // before t may log no more, which it does when its service ends
 	return d
 }
 
