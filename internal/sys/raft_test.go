@@ -3,7 +3,6 @@ package sys_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"arca/internal/api"
+	"arca/internal/arcatest"
 	"arca/internal/barrier"
 	"arca/internal/builtin"
 	"arca/internal/cluster"
@@ -44,12 +44,7 @@ func newRaftNodeOver(t *testing.T, id string, over func(storage.Backend) storage
 // newRaftNodeTelling has changed be told as core.Config says.
 func newRaftNodeTelling(t *testing.T, id string, over func(storage.Backend) storage.Backend, changed func()) *raftNode {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close() // it is opened again at once
+	address := fmt.Sprint("127.0.0.1:", arcatest.FreePort(t))
 	store, err := raft.Open(raft.Config{Dir: t.TempDir(), NodeID: id})
 	if err != nil {
 		t.Fatal(err)

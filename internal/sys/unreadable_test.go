@@ -207,7 +207,7 @@ func TestKeyringUnreadableOnceItLeads(t *testing.T) {
 	if _, err := n.core.SealManager().Unseal(t.Context(), append(barrier.Key(nil), ini.Shares[0]...), false); err == nil {
 		t.Error("it is unsealed")
 	}
-	waitFor(t, "the core to be shut", func() bool { return n.core.Active() == nil })
+	waitFor(t, "the seal", n.core.SealManager().Sealed)
 	if asked.Load() == 0 || !n.core.Sealed() {
 		t.Errorf("asked %d times, sealed %t", asked.Load(), n.core.Sealed())
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 )
 
 const (
@@ -139,6 +140,24 @@ func isText(line []byte) bool {
 	}
 	return true
 }
+
+// short is lent.short: the end of the body has been read, or is in the buffer.
+func (b *chunks) short() bool {
+	if b.err != nil {
+		return errors.Is(b.err, io.EOF)
+	}
+	ahead := *b
+	ahead.c = &conn{buf: bytes.Clone(b.c.buf[b.c.from:b.c.to]), to: b.c.to - b.c.from, rw: void{}}
+	defer clear(ahead.c.buf)
+	_, err := io.Copy(io.Discard, &ahead)
+	return err == nil
+}
+
+// void is a connection from which nothing more comes.
+type void struct{ net.Conn }
+
+// Read implements io.Reader.
+func (void) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // discard is body.discard.
 func (b *chunks) discard() bool {

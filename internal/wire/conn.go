@@ -269,7 +269,7 @@ func (c *conn) answer() bool {
 	if c.srv.WriteTimeout > 0 {
 		c.writeArmed = time.Time{} // it counts from each answer's first write
 	}
-	c.out.reset(c, h.method == http.MethodHead, h.close)
+	c.out.reset(c, h.method == http.MethodHead, h.close, rest)
 	c.srv.Handler.ServeHTTP(&c.out, &c.req)
 	again := c.out.finish() && !h.close
 	if rest != nil && !rest.end() {
@@ -293,13 +293,15 @@ type lent struct {
 	mu   sync.Mutex  // held while somebody reads
 	from interface { // guarded by mu
 		io.Reader
+		short() bool
 		discard() bool
 	}
-	sized body // what from is where the length is known
+	length int64 // of the whole; -1 if it is not known
+	sized  body  // what from is where the length is known
 }
 
 func (c *conn) lend(length int64) *lent {
-	l := &lent{c: c, sized: body{c: c, left: length}}
+	l := &lent{c: c, length: length, sized: body{c: c, left: length}}
 	if l.from = &l.sized; length < 0 {
 		l.from = &chunks{c: c}
 	}
@@ -318,6 +320,19 @@ func (l *lent) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (l *lent) Close() error { return nil }
+
+// short reports whether what was not read of the body is certain to be so little that it is skipped. After any other the connection serves no more requests, and its client
+// has to hear that with the answer: else it has sent its body, sends its next request, and meets the end.
+func (l *lent) short() bool {
+	if l.length >= 0 && l.length <= maxDiscard {
+		return true
+	}
+	if !l.mu.TryLock() {
+		return false // somebody waits for more of it
+	}
+	defer l.mu.Unlock()
+	return l.from.short()
+}
 
 // end takes the body back and skips what was not read of it; see body.discard.
 func (l *lent) end() bool {
@@ -374,13 +389,16 @@ func unexpected(err error) error {
 	return err
 }
 
+// short is lent.short.
+func (b *body) short() bool { return b.left <= maxDiscard && b.err == nil }
+
 // discard skips what the handler did not read; it reports false when that is
 // too much or fails, and the connection must end.
 func (b *body) discard() bool {
 	if b.left == 0 {
 		return true
 	}
-	if b.left > maxDiscard || b.err != nil {
+	if !b.short() {
 		return false
 	}
 	b.c.setDeadline(shortDeadline)

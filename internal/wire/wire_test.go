@@ -240,6 +240,49 @@ func TestLargeBodyRefused(t *testing.T) {
 	}
 }
 
+// TestUnreadBody tells the client with the answer whether the connection serves another request: not where more may come of the body than is skipped.
+func TestUnreadBody(t *testing.T) {
+	t.Parallel()
+	addr := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begin" {
+			_, _ = r.Body.Read(make([]byte, 1)) // what comes is the rest's matter
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}), nil)
+	const sized, chunked = "Content-Length: %d\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"
+	for _, c := range []struct {
+		name, path, sent string
+		over             bool
+	}{
+		{"a short one, not sent", "/", fmt.Sprintf(sized, maxDiscard), false},
+		{"a long one", "/", fmt.Sprintf(sized, maxDiscard+1), true},
+		{"a long one, begun", "/begin", fmt.Sprintf(sized, maxDiscard+2) + "{", true},
+		{"a long one of which the rest is short", "/begin", fmt.Sprintf(sized, maxDiscard+1) + "{", false},
+		{"chunks", "/", chunked + "2\r\n{}\r\n3\r\nabc\r\n0\r\n\r\n", false},
+		{"chunks, begun", "/begin", chunked + "2\r\n{}\r\n3\r\nabc\r\n0\r\n\r\n", false},
+		{"chunks whose end has not come", "/", chunked + "2\r\n{}\r\n3\r\nabc\r\n", true},
+		{"chunks of which none has come", "/", chunked, true},
+		{"a malformed chunk", "/", chunked + "2\r\n{}\r\nx\r\n\r\n", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()                                           // the test is over
+			_, _ = io.WriteString(conn, "POST "+c.path+" HTTP/1.1\r\nHost: h\r\n"+c.sent) // the answer tells
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.StatusCode != http.StatusForbidden || res.Close != c.over {
+				t.Errorf("%d, the last answer: %t", res.StatusCode, res.Close)
+			}
+		})
+	}
+}
+
 // TestSlowHead ends a connection that does not finish its head in time.
 func TestSlowHead(t *testing.T) {
 	addr := start(t, http.HandlerFunc(echo), func(s *Server) { s.ReadHeaderTimeout = 50 * time.Millisecond })

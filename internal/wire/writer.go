@@ -32,10 +32,11 @@ type writer struct {
 	written int64
 	body    []byte // gathered while the length is not known
 	failed  bool
-	own     bool // the handler sets the write deadline itself
+	own     bool  // the handler sets the write deadline itself
+	asked   *lent // the request's body; nil for none
 }
 
-func (w *writer) reset(c *conn, isHead, closing bool) {
+func (w *writer) reset(c *conn, isHead, closing bool, asked *lent) {
 	header, buf, body := w.header, w.buf, w.body
 	if header == nil {
 		header = make(http.Header, 8)
@@ -47,7 +48,7 @@ func (w *writer) reset(c *conn, isHead, closing bool) {
 	if cap(body) > keepOut {
 		body = nil
 	}
-	*w = writer{c: c, header: header, buf: buf[:0], body: body[:0], isHead: isHead, close: closing, length: -1}
+	*w = writer{c: c, header: header, buf: buf[:0], body: body[:0], isHead: isHead, close: closing, length: -1, asked: asked}
 }
 
 // Header implements http.ResponseWriter.
@@ -234,7 +235,7 @@ func (w *writer) start(body []byte) {
 		b = strconv.AppendInt(b, w.length, 10)
 		b = append(b, crlf...)
 	}
-	if w.close {
+	if w.close = w.close || w.asked != nil && !w.asked.short(); w.close {
 		b = append(b, "Connection: close\r\n"...)
 	}
 	w.buf = append(b, crlf...)
