@@ -35,7 +35,7 @@ type member struct {
 	lag       atomic.Int64 // for how long others' answers are under way
 	busy      atomic.Bool  // others answer its heartbeats only
 	late      atomic.Bool  // some of what it sends comes late: see delaying
-	hangs     atomic.Bool  // nobody answers when it tells others to take over
+	untold    sync.Map     // how those fail, by their ids, that it tells to take over: refuses or hangs
 	delays    sync.Mutex   // held while a message is made late
 	underway  sync.WaitGroup
 	beat      atomic.Pointer[func(hraft.RPC)] // takes heartbeats
@@ -260,6 +260,7 @@ func TestStepDownToOneThatAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.connect(func(from, to int) bool { return from != out && to != out })
+			l.untold.Store(c.members[out].id, hangs)
 			time.Sleep(2 * time.Second)
 			start := time.Now()
 			if err := l.store.StepDown(""); err != nil {
@@ -269,6 +270,7 @@ func TestStepDownToOneThatAnswers(t *testing.T) {
 				t.Errorf("%s leads after %v; %s stepped down, and %s is cut off", next.id, time.Since(start), l.id, c.members[out].id)
 			}
 			c.connect(func(int, int) bool { return true })
+			l.untold.Clear()
 			time.Sleep(5 * time.Second)
 		}
 	})

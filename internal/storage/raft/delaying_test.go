@@ -32,6 +32,12 @@ func (d delaying) late(oneOf int, send func()) bool {
 
 const oneOf = 12
 
+// How a node fails that is told to take over.
+const (
+	refuses = iota + 1
+	hangs
+)
+
 // punctual has no more messages come late, and waits for those that do.
 func (m *member) punctual() {
 	m.delays.Lock()
@@ -60,8 +66,11 @@ func (d delaying) RequestVote(id hraft.ServerID, to hraft.ServerAddress, args *h
 
 // TimeoutNow implements raft.Transport.
 func (d delaying) TimeoutNow(id hraft.ServerID, to hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
-	if d.m.hangs.Load() {
+	switch how, _ := d.m.untold.Load(string(id)); how {
+	case hangs:
 		<-time.After(10 * time.Second) // of the bubble that the test runs in
+		return errGivenUp
+	case refuses:
 		return errGivenUp
 	}
 	own := *args

@@ -111,23 +111,9 @@ func TestDisks(t *testing.T) {
 func ail(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	cfg := raft.Config{TrailingLogs: 20, SnapshotThreshold: 50, SnapshotInterval: time.Second}
-	c := &cluster{t: t}
-	var wards []*ward
-	for i := range 3 {
-		w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
-		w.mount(cfg)
-		w.start(i == 0)
-		wards, c.members = append(wards, w), append(c.members, w.member)
-	}
+	c, wards := newWards(t, 3, cfg)
 	defer c.close()
 	all := func(int, int) bool { return true }
-	c.connect(all)
-	for _, m := range c.members[1:] {
-		l := c.leader()
-		if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var acked, tried atomic.Int64
 	var work sync.WaitGroup
@@ -249,25 +235,31 @@ func folderIsDurable(t *testing.T, disk *vfs.MemFS) {
 	}
 }
 
+// newWards is a cluster of that many, on disks that can fail.
+func newWards(t *testing.T, n int, cfg raft.Config) (c *cluster, wards []*ward) {
+	t.Helper()
+	c = &cluster{t: t}
+	for i := range n {
+		w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+		w.mount(cfg)
+		w.start(i == 0)
+		wards, c.members = append(wards, w), append(c.members, w.member)
+	}
+	c.connect(func(int, int) bool { return true })
+	for _, m := range c.members[1:] {
+		l := c.leader()
+		if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c, wards
+}
+
 // TestHandOverToIll has a leader be told, twice, to hand over to a node whose disk takes nothing: it leads on, and takes writes. When the disk is well the node takes over.
 func TestHandOverToIll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{t: t}
-		var wards []*ward
-		for i := range 3 {
-			w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
-			w.mount(raft.Config{})
-			w.start(i == 0)
-			wards, c.members = append(wards, w), append(c.members, w.member)
-		}
+		c, wards := newWards(t, 3, raft.Config{})
 		defer c.close()
-		c.connect(func(int, int) bool { return true })
-		for _, m := range c.members[1:] {
-			l := c.leader()
-			if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
-				t.Fatal(err)
-			}
-		}
 		l := c.leader()
 		ill := wards[1]
 		write := func() {
@@ -329,22 +321,8 @@ func TestHandOverToIll(t *testing.T) {
 func TestHandOverToOneOfIll(t *testing.T) {
 	for first := range 2 {
 		synctest.Test(t, func(t *testing.T) {
-			c := &cluster{t: t}
-			var wards []*ward
-			for i := range 3 {
-				w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
-				w.mount(raft.Config{})
-				w.start(i == 0)
-				wards, c.members = append(wards, w), append(c.members, w.member)
-			}
+			c, wards := newWards(t, 3, raft.Config{})
 			defer c.close()
-			c.connect(func(int, int) bool { return true })
-			for _, m := range c.members[1:] {
-				l := c.leader()
-				if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
-					t.Fatal(err)
-				}
-			}
 			l := c.leader()
 			write := func() error {
 				ctx, stop := context.WithTimeout(t.Context(), time.Second)

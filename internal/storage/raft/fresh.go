@@ -29,7 +29,6 @@ type lease struct {
 	handed uint64                          // the last term in which another was told to take over
 	most   time.Duration                   // when what most voters have acknowledged was sent; 0 for none
 	acks   map[raft.ServerID]time.Duration // when what each voter has acknowledged was sent
-	heard  map[raft.ServerID]time.Duration // and when what it has answered was: heartbeats, too
 	asked  time.Duration                   // when voters were asked last
 	more   chan struct{}                   // closed when most grows, or the leadership ends; nil if nobody waits
 }
@@ -39,7 +38,7 @@ func (l *lease) begin(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.term, l.most, l.asked = term, 0, -askPause
-	l.acks, l.heard = map[raft.ServerID]time.Duration{}, map[raft.ServerID]time.Duration{}
+	l.acks = map[raft.ServerID]time.Duration{}
 	l.wake()
 }
 
@@ -99,17 +98,13 @@ func (s *Store) servers(r *running) []raft.Server {
 	return r.raft.GetConfiguration().Configuration().Servers
 }
 
-// heard takes a voter's acknowledgement of what this node sent as the leader of a term; firm is what its raft has answered
+// heard takes a voter's acknowledgement of what this node sent as the leader of a term. It is one that its raft has given
 // itself, between two other things.
-func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Duration, firm bool) {
+func (s *Store) heard(r *running, id raft.ServerID, term uint64, sent time.Duration) {
 	l := &s.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if term != l.term {
-		return
-	}
-	l.heard[id] = max(l.heard[id], sent)
-	if !firm || sent <= l.acks[id] {
+	if term != l.term || sent <= l.acks[id] {
 		return
 	}
 	l.acks[id] = sent

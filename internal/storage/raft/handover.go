@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -17,29 +18,56 @@ func (s *Store) StepDown(id string) error {
 	if r == nil {
 		return errVoid
 	}
-	ready := s.leading.Load() != nil
-	if !ready && r.raft.State() != raft.Leader {
+	if s.leading.Load() == nil && r.raft.State() != raft.Leader {
 		return errVoid
 	}
 	if s.alone(r) {
 		return errs.New(errs.Precondition, "there is no other voter that could take over")
 	}
-	to, furthest := s.successor(r, id)
-	if furthest || !ready && id == "" { // who answers is not known before this node is caught up, and it may never be: see barrier
-		to = s.furthest(r)
-	}
-	if to == nil {
-		return errs.New(errs.Precondition, "no other voter can take over: none answers, or those that do have not taken what was written")
+	if s.heir(r, id, nil) == nil {
+		return errNoHeir
 	}
 	s.drain()
 	s.follow() // first: the lease must not outlive the leader
-	err := s.handOver(r, to)
+	err := s.pass(r, id)
 	s.askAgain()
 	if err != nil {
 		return errs.New(errs.Unavailable, "hand over the leadership: %w", err)
 	}
 	return nil
 }
+
+var errNoHeir error = errs.New(errs.Precondition, "no other voter can take over: none answers, or those that do have not taken what was written")
+
+// pass has another voter take over, that with an id or, if that is "", the best one; where that fails at once, the next best is told, so that one that was stopped a moment ago
+// costs no election. It returns when this node does not lead any more, or nobody has taken over.
+func (s *Store) pass(r *running, id string) error {
+	tried := map[raft.ServerID]bool{}
+	until := s.clock.Now() + heartbeatTime*time.Duration(s.cfg.Multiplier) // as long as raft waits for one
+	err := errNoHeir
+	for s.clock.Now() < until {
+		to := s.heir(r, id, tried)
+		if to == nil {
+			break
+		}
+		tried[to.ID] = true
+		for err = s.handOver(r, to); errors.Is(err, raft.ErrLeadershipTransferInProgress) && s.clock.Now() < until; err = s.handOver(r, to) {
+			if !r.pause(passAgain) { // raft answers a moment before it has ended the attempt of before
+				return raft.ErrRaftShutdown
+			}
+		}
+		if err == nil || errors.Is(err, raft.ErrRaftShutdown) {
+			return err
+		}
+		if r.raft.State() != raft.Leader { // who was told by another, or has asked by itself, was faster
+			return nil
+		}
+	}
+	return err
+}
+
+// passAgain is how long a hand-over waits for the one before it to end.
+const passAgain = 5 * time.Millisecond
 
 // handOver tells a voter to take over, and waits until that is done or has failed.
 func (s *Store) handOver(r *running, to *raft.Server) error {
@@ -53,108 +81,86 @@ func (s *Store) handOver(r *running, to *raft.Server) error {
 	return err
 }
 
-// successor chooses who takes over: the voter with an id or, if that is "", one that has answered of late; nil is nobody.
-// When all have, it had better be the furthest.
-func (s *Store) successor(r *running, id string) (to *raft.Server, furthest bool) {
+// heir chooses who is to take over: the voter with an id or, if that is "", of those that have answered of late and were not tried the one that has taken most of this leader's
+// log; nil is nobody. Of several it is the next one in the configuration: two whose disks are full do not take turns. Raft's own choice could be one that was told before.
+func (s *Store) heir(r *running, id string, tried map[raft.ServerID]bool) (to *raft.Server) {
 	servers, term := s.servers(r), r.raft.CurrentTerm()
 	since := s.clock.Now() - 2*beatTime*time.Duration(s.cfg.Multiplier)
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	furthest = id == ""
-	for i, srv := range servers {
-		last, answered := s.lease.heard[srv.ID]
-		switch {
-		case srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID:
-			if id != "" && string(srv.ID) == id { // raft refuses it, and says why
-				return &servers[i], false
-			}
-		case !s.others.take(srv.ID, term):
-			furthest = false
-		case id != "":
-			if string(srv.ID) == id {
-				return &servers[i], false
-			}
-		case !answered, last < since:
-			furthest = false
-		case to == nil || last > s.lease.heard[to.ID]:
-			to = &servers[i]
-		}
-	}
-	return to, furthest
-}
-
-// furthest is the voter whose log leads furthest, as far as they have said, of those that can be told to take over; nil for none. Of several it is the next one in the
-// configuration: two whose disks are full do not take turns. Raft's own choice could be one that was told before.
-func (s *Store) furthest(r *running) (to *raft.Server) {
-	servers, term := s.servers(r), r.raft.CurrentTerm()
-	var most uint64
 	own := slices.IndexFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == s.cfg.NodeID })
+	var most uint64
 	for n := range servers {
-		i := (own + 1 + n) % len(servers)
-		srv := servers[i]
-		if srv.Suffrage != raft.Voter || string(srv.ID) == s.cfg.NodeID || !s.others.take(srv.ID, term) {
-			continue
-		}
-		if last := s.others.reached(srv.ID, term); to == nil || last > most {
-			to, most = &servers[i], last
+		srv := &servers[(own+1+n)%len(servers)]
+		could := srv.Suffrage == raft.Voter && string(srv.ID) != s.cfg.NodeID
+		o := s.others.of(srv.ID, term)
+		switch {
+		case tried[srv.ID] || could && o.matched < o.need:
+		case id != "":
+			if string(srv.ID) == id { // if it could not, raft refuses it, and says why
+				return srv
+			}
+		case !could, !o.heard, o.at < since:
+		case to == nil || o.matched > most:
+			to, most = srv, o.matched
 		}
 	}
 	return to
 }
 
-// others is up to where the logs of other nodes lead, as they say whenever they answer in a term.
+// others is what a leader knows of other nodes in its term.
 //
-// Who was told to take over, and is not as far as the leader was then, is not told to again until it is: raft's library asks a node's replication, which goes on until the node has taken what it is
+// Who was told to take over, and has not taken what the leader had written by then, is not told to again until it has: raft's library asks a node's replication, which goes on until the node has taken what it is
 // sent, to say when that is, and remembers one such question. A second one keeps the library from anything else that a leader does, for as long as the node takes nothing
 // (its disk fails, or is full), and the leader goes on being heard: nobody could write any more.
 type others struct {
 	mu   sync.Mutex
 	term uint64
-	last map[raft.ServerID]uint64
-	need map[raft.ServerID]uint64 // how far those have to come that were told to take over
+	all  map[raft.ServerID]other
 }
 
-// in goes over to a later term, with whose leadership all begins anew. The caller holds mu.
-func (o *others) in(term uint64) (present bool) {
+type other struct {
+	heard   bool
+	at      time.Duration // when the newest that it has answered was sent, by Store.clock
+	matched uint64        // up to where its log is certain to be the leader's
+	need    uint64        // up to where it has to be so before it can be told to take over
+}
+
+// note has what is known of a node be changed, by what is of a term. With that of a later leadership all begins anew.
+func (o *others) note(id raft.ServerID, term uint64, change func(*other)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if term > o.term {
-		o.term, o.last, o.need = term, map[raft.ServerID]uint64{}, map[raft.ServerID]uint64{}
+		o.term, o.all = term, map[raft.ServerID]other{}
 	}
-	return term == o.term
-}
-
-// reach notes up to where a node's log leads.
-func (o *others) reach(id raft.ServerID, term, last uint64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.in(term) {
-		o.last[id] = last
+	if term == o.term {
+		of := o.all[id]
+		change(&of)
+		o.all[id] = of
 	}
 }
 
-// reached is up to where a node's log leads, as it has said; 0 if it has said nothing.
-func (o *others) reached(id raft.ServerID, term uint64) uint64 {
+// of is what is known of a node.
+func (o *others) of(id raft.ServerID, term uint64) other {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.in(term) {
-		return 0
+	if term != o.term {
+		return other{}
 	}
-	return o.last[id]
+	return o.all[id]
+}
+
+// answered notes that a node has answered what was sent at a time.
+func (o *others) answered(id raft.ServerID, term uint64, sent time.Duration) {
+	o.note(id, term, func(of *other) { of.heard, of.at = true, max(of.at, sent) })
+}
+
+// took notes that a node has taken what it was sent.
+func (o *others) took(id raft.ServerID, args *raft.AppendEntriesRequest) {
+	o.note(id, args.Term, func(of *other) { of.matched = max(of.matched, args.PrevLogEntry+uint64(len(args.Entries))) })
 }
 
 // told notes that a node is told to take over, while the leader's log leads up to an entry.
 func (o *others) told(id raft.ServerID, term, last uint64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.in(term) {
-		o.need[id] = last
-	}
-}
-
-// take reports whether a node can be told to take over.
-func (o *others) take(id raft.ServerID, term uint64) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return !o.in(term) || o.last[id] >= o.need[id]
+	o.note(id, term, func(of *other) { of.need = last })
 }
 
 // drainTime is how long a leader that hands over waits for the write under way.

@@ -1,6 +1,7 @@
 package raft_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ func TestHandOverToOneThatHangs(t *testing.T) {
 		defer c.close()
 		time.Sleep(time.Second)
 		l := c.leader()
-		l.hangs.Store(true)
+		l.untold.Store(c.members[1].id, hangs)
 		began := time.Now()
 		if err := l.store.StepDown(c.members[1].id); err == nil {
 			t.Error("it handed over")
@@ -31,6 +32,13 @@ func TestHandOverToOneThatHangs(t *testing.T) {
 		}
 		time.Sleep(15 * time.Second) // the message comes to its end
 		c.check(1, 1)
+		l.untold.Clear()
+		if err := l.store.StepDown(c.members[1].id); err != nil { // it has taken what was written, as it goes on to say
+			t.Error(err)
+		}
+		if next := c.leader(); next != c.members[1] {
+			t.Errorf("%s leads", next.id)
+		}
 	})
 }
 
@@ -52,4 +60,73 @@ func TestHandOverGoesRound(t *testing.T) {
 			t.Errorf("%d of %d nodes have led", len(led), len(c.members))
 		}
 	})
+}
+
+// TestHandOverToTheNext has those that are told first refuse to take over, as they were stopped a moment ago: others do, at once.
+func TestHandOverToTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 5, raft.Config{})
+		defer c.close()
+		for _, refuse := range []int{1, 2, 3, 4} {
+			time.Sleep(2 * time.Second)
+			l := c.leader()
+			at := slices.Index(c.members, l)
+			for n := range refuse {
+				l.untold.Store(c.members[(at+1+n)%len(c.members)].id, refuses)
+			}
+			began := time.Now()
+			err := l.store.StepDown("")
+			if took := time.Since(began); took > 200*time.Millisecond {
+				t.Errorf("%d refuse: it took %v", refuse, took)
+			}
+			next := c.leader()
+			if want := c.members[(at+1+refuse)%len(c.members)]; next != want || (err == nil) != (refuse < 4) {
+				t.Errorf("%d refuse: %s leads after %s, %v", refuse, next.id, l.id, err)
+			}
+			l.untold.Clear()
+			if _, err := increment(t.Context(), next.db); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestHandOverToTheFurthest has one of five be cut off, and the disk of another fail, which is behind then and answers all the same: those that have all take over, also from
+// who leads since a moment ago.
+func TestHandOverToTheFurthest(t *testing.T) {
+	for ill := range 4 {
+		synctest.Test(t, func(t *testing.T) {
+			c, wards := newWards(t, 5, raft.Config{})
+			defer c.close()
+			l := c.leader()
+			others := slices.DeleteFunc(slices.Clone(wards), func(w *ward) bool { return w.member == l })
+			if _, err := increment(t.Context(), l.db); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			others[ill].ails.Store(syncsFail)
+			out := slices.Index(c.members, others[(ill+1)%4].member)
+			c.connect(func(from, to int) bool { return from != out && to != out })
+			for _, m := range c.members {
+				m.untold.Store(c.members[out].id, hangs)
+			}
+			if _, err := increment(t.Context(), l.db); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+			for range 6 {
+				began := time.Now()
+				if err := l.store.StepDown(""); err != nil {
+					t.Fatal(err)
+				}
+				next := c.leader()
+				if took := time.Since(began); took > 300*time.Millisecond || next == others[ill].member || next == c.members[out] {
+					t.Errorf("%s leads after %s, after %v", next.id, l.id, took)
+				}
+				l = next
+			}
+			others[ill].ails.Store(well)
+			c.connect(func(int, int) bool { return true })
+		})
+	}
 }

@@ -31,6 +31,18 @@ type running struct {
 	hurried atomic.Bool // the pace is goneTime; set with pacing held
 }
 
+// pause waits, and reports whether this node takes part still.
+func (r *running) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.done:
+		return false
+	}
+}
+
 // A leadership is the time in which this node may write: it has applied all that was committed before.
 type leadership struct {
 	term uint64
@@ -102,7 +114,7 @@ func (s *Store) Start(o StartOptions) error {
 	conf.NotifyCh = r.notify
 	r.inlet = newInlet(o.Transport)
 	r.inlet.clock = s.clock
-	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration, firm bool) { s.heard(r, id, term, sent, firm) }
+	r.inlet.heard = func(id raft.ServerID, term uint64, sent time.Duration) { s.heard(r, id, term, sent) }
 	r.inlet.others = &s.others
 	r.inlet.done = r.done
 	r.inlet.settled = s.settled
@@ -349,12 +361,7 @@ func (s *Store) watch(r *running) {
 				s.reached(before) // raft's own entries among them leave no trace in the state
 			}
 			if err != nil { // leadership is being handed over, for one
-				t := time.NewTimer(catchUpPause)
-				defer t.Stop()
-				select {
-				case <-t.C:
-				case <-r.done:
-				}
+				r.pause(catchUpPause)
 			}
 			ch <- err
 		})
@@ -410,13 +417,8 @@ func (s *Store) barrier(r *running, term uint64) error {
 		}
 		tried = time.Now()
 		s.log.Error("the disk is full: this node was elected and cannot take in what was written before, so another is to lead the cluster")
-		to := s.furthest(r)
-		if to == nil {
-			s.log.Warn("no other node takes over: none has taken what it lacked when it was told to")
-			continue
-		}
 		go func() {
-			if err := s.handOver(r, to); err != nil {
+			if err := s.pass(r, ""); err != nil {
 				s.log.Warn("no other node takes over", "error", err)
 			}
 		}()

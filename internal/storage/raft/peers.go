@@ -137,40 +137,27 @@ func (s *Store) place(r *running, id, address string) error {
 
 // Promote gives a member a vote. One that is none gets none.
 func (s *Store) Promote(id string) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	r := s.running.Load()
-	if r == nil || !s.Leading() {
-		return errVoid
-	}
-	for _, p := range s.Peers() {
-		if p.ID == id && !p.Voter {
-			return explain(r.change(func() raft.IndexFuture {
-				return r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(p.Address), 0, peerTimeout)
-			}))
-		}
-	}
-	return nil
+	return s.change(id, func(p Peer) bool { return !p.Voter }, func(r *raft.Raft, p Peer) raft.IndexFuture {
+		return r.AddVoter(raft.ServerID(id), raft.ServerAddress(p.Address), 0, peerTimeout)
+	})
 }
 
 // Demote takes a member's vote. One that has none keeps none.
 func (s *Store) Demote(id string) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	r := s.running.Load()
-	if r == nil || !s.Leading() {
-		return errVoid
-	}
-	for _, p := range s.Peers() {
-		if p.ID == id && p.Voter {
-			return explain(r.change(func() raft.IndexFuture { return r.raft.DemoteVoter(raft.ServerID(id), 0, peerTimeout) }))
-		}
-	}
-	return nil
+	return s.change(id, func(p Peer) bool { return p.Voter }, func(r *raft.Raft, _ Peer) raft.IndexFuture {
+		return r.DemoteVoter(raft.ServerID(id), 0, peerTimeout)
+	})
 }
 
 // Remove ends a node's membership; that of a stranger ends at once.
 func (s *Store) Remove(id string) error {
+	return s.change(id, func(Peer) bool { return true }, func(r *raft.Raft, _ Peer) raft.IndexFuture {
+		return r.RemoveServer(raft.ServerID(id), 0, peerTimeout)
+	})
+}
+
+// change has raft change a member. Nothing happens where the node is none, or is not to be changed.
+func (s *Store) change(id string, is func(Peer) bool, how func(*raft.Raft, Peer) raft.IndexFuture) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	r := s.running.Load()
@@ -178,8 +165,8 @@ func (s *Store) Remove(id string) error {
 		return errVoid
 	}
 	for _, p := range s.Peers() {
-		if p.ID == id {
-			return explain(r.change(func() raft.IndexFuture { return r.raft.RemoveServer(raft.ServerID(id), 0, peerTimeout) }))
+		if p.ID == id && is(p) {
+			return explain(r.change(func() raft.IndexFuture { return how(r.raft, p) }))
 		}
 	}
 	return nil

@@ -298,7 +298,7 @@ func (s *Store) fail(err error) {
 // nothing, and can send no snapshot, would keep those from going on that can. Another is told to take over before, if one can.
 func (s *Store) lost(st *state) bool {
 	why := st.Failed()
-	if why == nil {
+	if why == nil || st != s.state.Load() { // a snapshot may have replaced it
 		return false
 	}
 	if s.leaving.CompareAndSwap(false, true) {

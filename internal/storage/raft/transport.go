@@ -30,7 +30,7 @@ type inlet struct {
 	Transport
 	calls  chan raft.RPC
 	done   chan struct{}
-	heard  func(id raft.ServerID, term uint64, sent time.Duration, firm bool)
+	heard  func(id raft.ServerID, term uint64, sent time.Duration)
 	others *others
 	clock  *clock.Clock
 	// intercept answers what raft must not hear, and reports whether it has; else it returns what raft is to hear.
@@ -228,13 +228,58 @@ func withID(h raft.RPCHeader) raft.RPCHeader {
 func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := in.clock.Now()
 	err := in.Transport.AppendEntries(id, to, args, resp)
-	if err == nil && resp.Term == args.Term {
-		in.others.reach(id, args.Term, resp.LastLog)
+	if err != nil || resp.Term != args.Term {
+		return err
 	}
-	if err == nil && resp.Success && resp.Term == args.Term {
-		in.heard(id, args.Term, sent, !isHeartbeat(args))
+	in.others.answered(id, args.Term, sent)
+	if resp.Success && !isHeartbeat(args) {
+		in.heard(id, args.Term, sent)
+		in.others.took(id, args)
 	}
-	return err
+	return nil
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := in.Transport.AppendEntriesPipeline(id, to)
+	if err != nil {
+		return nil, err
+	}
+	seen := &pipeline{AppendPipeline: p, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	in.watching.Go(func() { // raft closes it when it ends
+		for {
+			select {
+			case answer := <-p.Consumer():
+				if args, resp := answer.Request(), answer.Response(); resp.Success && resp.Term == args.Term {
+					in.others.took(id, args)
+				}
+				select {
+				case seen.answers <- answer:
+				case <-seen.closed:
+					return
+				}
+			case <-seen.closed:
+				return
+			}
+		}
+	})
+	return seen, nil
+}
+
+// A pipeline is one whose answers are looked at before raft has them.
+type pipeline struct {
+	raft.AppendPipeline
+	answers chan raft.AppendFuture
+	closed  chan struct{}
+}
+
+// Consumer implements raft.AppendPipeline.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// Close implements raft.AppendPipeline. Raft calls it once.
+func (p *pipeline) Close() error {
+	close(p.closed)
+	return p.AppendPipeline.Close()
 }
 
 // TimeoutNow implements raft.Transport: it says in which term this node leads, which raft leaves out. Such a message may be under way for long: raft, which would take nothing else
