@@ -35,7 +35,8 @@ type ward struct {
 	*member
 	disk  *vfs.MemFS
 	ails  atomic.Int32
-	ended atomic.Bool // it has ended its process
+	slow  atomic.Int64 // how long its log's disk takes for a sync
+	ended atomic.Bool  // it has ended its process
 
 	using chan struct{} // holds one value while its store is used or changed; no mutex, since virtual time does not go on beside one
 }
@@ -65,7 +66,7 @@ func (w *ward) start(bootstrap bool) {
 
 // mount has the member use its disk.
 func (w *ward) mount(cfg raft.Config) {
-	ails := &w.ails
+	ails, slow := &w.ails, &w.slow
 	cfg.NodeID, cfg.Memory = w.id, true
 	cfg.Exit = func() { w.ended.Store(true); runtime.Goexit() }
 	w.cfg = cfg.WithFS(errorfs.Wrap(lockless{w.disk}, errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -74,6 +75,9 @@ func (w *ward) mount(cfg raft.Config) {
 		}
 		syncs := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
 		writes := op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt || op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpRename
+		if syncs {
+			time.Sleep(time.Duration(slow.Load()))
+		}
 		if ill := ails.Load(); syncs && ill != well || writes && ill == allFails {
 			return syscall.EIO
 		}

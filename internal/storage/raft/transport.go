@@ -239,7 +239,8 @@ func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	return nil
 }
 
-// AppendEntriesPipeline implements raft.Transport.
+// AppendEntriesPipeline implements raft.Transport. Raft looks at no answer behind one that refuses, and may send on before it notices: it would wait for ever until there is room
+// behind answers that nobody takes, and neither send that node anything more as long as this one leads, nor end. So those are thrown away here.
 func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
 	p, err := in.Transport.AppendEntriesPipeline(id, to)
 	if err != nil {
@@ -247,10 +248,16 @@ func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 	}
 	seen := &pipeline{AppendPipeline: p, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	in.watching.Go(func() { // raft closes it when it ends
+		refused := false
 		for {
 			select {
 			case answer := <-p.Consumer():
-				if args, resp := answer.Request(), answer.Response(); resp.Success && resp.Term == args.Term {
+				if refused {
+					continue
+				}
+				args, resp := answer.Request(), answer.Response()
+				refused = !resp.Success || resp.Term > args.Term
+				if !refused && resp.Term == args.Term {
 					in.others.took(id, args)
 				}
 				select {

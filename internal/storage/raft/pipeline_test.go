@@ -1,0 +1,147 @@
+package raft_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	hraft "github.com/hashicorp/raft"
+
+	"arca/internal/storage/raft"
+)
+
+// A line is what raft's own transport over networks speaks by, in the bubble that a test runs in.
+type line struct {
+	id   string
+	all  *sync.Map // *line by their ids
+	come chan net.Conn
+	quit chan struct{}
+	once sync.Once
+
+	mu   sync.Mutex
+	open []net.Conn // the transport forgets those that it keeps
+}
+
+var _ hraft.StreamLayer = (*line)(nil)
+
+func newLine(id string, all *sync.Map) *line {
+	l := &line{id: id, all: all, come: make(chan net.Conn), quit: make(chan struct{})}
+	all.Store(id, l)
+	return l
+}
+
+func (l *line) keep(c net.Conn) net.Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = append(l.open, c)
+	return c
+}
+
+// Dial implements raft.StreamLayer.
+func (l *line) Dial(to hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	other, is := l.all.Load(string(to))
+	if !is {
+		return nil, errGivenUp
+	}
+	here, there := net.Pipe()
+	over := time.NewTimer(timeout)
+	defer over.Stop()
+	select {
+	case other.(*line).come <- there:
+		return far{l.keep(here)}, nil
+	case <-other.(*line).quit:
+	case <-over.C:
+	}
+	return nil, errGivenUp
+}
+
+// Accept implements net.Listener.
+func (l *line) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.come:
+		return l.keep(c), nil
+	case <-l.quit:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *line) Close() error {
+	l.once.Do(func() { close(l.quit) })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.open {
+		_ = c.Close() // always nil
+	}
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *line) Addr() net.Addr { return &net.UnixAddr{Name: l.id, Net: "unix"} }
+
+// A far connection is one by which answers take their time.
+type far struct{ net.Conn }
+
+// Read implements net.Conn.
+func (f far) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	time.Sleep(3 * time.Millisecond)
+	return n, err
+}
+
+// TestPipelineRefused has a follower, as its disk fails slowly, refuse what it is sent while more is under way to it, again and again: it gets all when the disk is well, and who
+// leads can be stopped. Raft's library would send on to one whose refusal it has heard, and wait for ever for the answers that it does not take any more.
+func TestPipelineRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all sync.Map
+		c := &cluster{t: t}
+		var wards []*ward
+		for i := range 3 {
+			w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+			w.mount(raft.Config{})
+			w.open()
+			by := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+				Stream: newLine(w.id, &all), MaxPool: 3, Timeout: 10 * time.Second, Logger: raft.NewLogger(slog.New(slog.DiscardHandler)),
+			})
+			if err := w.store.Start(raft.StartOptions{Transport: by, Bootstrap: i == 0}); err != nil {
+				t.Fatal(err)
+			}
+			wards, c.members = append(wards, w), append(c.members, w.member)
+		}
+		l, ill := c.leader(), wards[1]
+		for _, m := range c.members[1:] {
+			if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ill.slow.Store(int64(20 * time.Millisecond))
+		for i := range 20 {
+			time.Sleep(5 * time.Second)
+			if last, at := l.store.Committed(), ill.store.Committed(); at < last {
+				t.Errorf("after %d times, and 5 s: the log of %s leads up to %d of %d", i, ill.id, at, last)
+				break
+			}
+			ill.ails.Store(syncsFail)
+			for range 50 {
+				if _, err := increment(t.Context(), l.db); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			ill.ails.Store(well)
+		}
+		stopped := make(chan struct{})
+		go func() { c.close(); close(stopped) }()
+		select {
+		case <-stopped:
+		case <-time.After(time.Minute):
+			t.Error("who leads cannot be stopped")
+		}
+	})
+}
