@@ -121,6 +121,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.beaten = func() { s.calm(r) }
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
 	r.inlet.patience = conf.ElectionTimeout
+	r.inlet.ends = r.installs.ended
 	r.inlet.handed, r.inlet.follows, r.inlet.believes = s.lease.handedIn, s.follows, s.believes
 	if err := s.mendLog(); err != nil {
 		return err

@@ -3,7 +3,9 @@ package raft_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/storage"
 	"arca/internal/storage/raft"
@@ -197,4 +200,52 @@ func TestStopDuringStepDown(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("it is not told that the node has ended")
 	}
+}
+
+// A trickle gives a byte of a snapshot after the other, for minutes.
+type trickle struct{ given *atomic.Int64 }
+
+// Read implements io.Reader.
+func (r trickle) Read(b []byte) (int, error) {
+	<-time.After(10 * time.Millisecond) // of the bubble that the test runs in
+	if r.given.Add(1) > 10_000 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	b[0] = 0
+	return 1, nil
+}
+
+// TestStopDuringReceive has a follower be stopped while it is sent a large snapshot: it does not wait for the rest of it.
+func TestStopDuringReceive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, raft.Config{})
+		defer c.close()
+		c.write(5)
+		leader, m := c.members[0], c.members[1]
+		meta, _, err := leader.store.Present()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, term := leader.store.Last()
+		req := &hraft.InstallSnapshotRequest{
+			RPCHeader:       hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(leader.id), Addr: []byte(leader.id)},
+			SnapshotVersion: meta.Version, Term: term, LastLogIndex: meta.Index + 1000, LastLogTerm: meta.Term, Size: 1 << 30,
+			Configuration: hraft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
+		}
+		var given atomic.Int64
+		var sends sync.WaitGroup
+		sends.Go(func() {
+			_ = leader.transport.InstallSnapshot(hraft.ServerID(m.id), hraft.ServerAddress(m.id), req, new(hraft.InstallSnapshotResponse), trickle{&given}) // it is not taken
+		})
+		time.Sleep(time.Second)
+		if given.Load() == 0 {
+			t.Fatal("nothing is received: this shows nothing")
+		}
+		began := time.Now()
+		m.store.Stop()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it stops after %v", took)
+		}
+		sends.Wait()
+	})
 }

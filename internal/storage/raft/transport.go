@@ -3,6 +3,7 @@ package raft
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"sync"
@@ -41,6 +42,7 @@ type inlet struct {
 	beaten    func()                 // told of each heartbeat, before raft is
 	follows   func() bool            // whether this node may not stand for election, for what it has promised to a leader
 	believes  func() *raft.RPCHeader // another node that raft takes for the leader; nil for none
+	ends      func() bool            // whether this node ends its part in the cluster
 	heir      atomic.Uint64          // the term in which this node may lead because the leader of the one before has told it to
 
 	watching sync.WaitGroup // for answers
@@ -145,6 +147,9 @@ func (in *inlet) run() {
 				call.Respond(nil, raft.ErrTransportShutdown)
 				return
 			}
+			if call.Reader != nil {
+				call.Reader = ending{call.Reader, in.ends}
+			}
 			if _, is := call.Command.(*raft.TimeoutNowRequest); is {
 				call, answered = in.undisturbed(call)
 			}
@@ -166,6 +171,20 @@ func (in *inlet) run() {
 			return
 		}
 	}
+}
+
+// An ending reader is of what comes with a message, until this node ends its part in the cluster: raft's library reads all of a snapshot, also of one that it cannot take any more.
+type ending struct {
+	from io.Reader
+	ends func() bool
+}
+
+// Read implements io.Reader.
+func (e ending) Read(b []byte) (int, error) {
+	if e.ends() {
+		return 0, errStops
+	}
+	return e.from.Read(b)
 }
 
 // watched is a call whose answer is handed on, when then has been done; answered is closed after that.
