@@ -4,6 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -156,31 +159,75 @@ func TestNodeAddress(t *testing.T) {
 
 func TestSnapshotInspect(t *testing.T) {
 	t.Parallel()
-	var b bytes.Buffer
-	gz := gzip.NewWriter(&b)
-	tw := tar.NewWriter(gz)
 	meta := `{"Version":1,"ID":"bolt-snapshot","Index":38,"Term":3,"Size":5}`
-	for name, text := range map[string]string{"meta.json": meta, "state.bin": "12345"} {
-		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text))}); err != nil {
+	good := fmt.Sprintf("%x  meta.json\n%x  state.bin\n", sha256.Sum256([]byte(meta)), sha256.Sum256([]byte("12345")))
+	archive := func(state, sums string) []byte {
+		var b bytes.Buffer
+		gz := gzip.NewWriter(&b)
+		tw := tar.NewWriter(gz)
+		for _, file := range [][2]string{{"meta.json", meta}, {"state.bin", state}, {"SHA256SUMS", sums}, {"SHA256SUMS.sealed", "x"}} {
+			if file[1] == "" {
+				continue
+			}
+			if err := tw.WriteHeader(&tar.Header{Name: file[0], Mode: 0o600, Size: int64(len(file[1]))}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tw.Write([]byte(file[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(tw.Close(), gz.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tw.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
+		return b.Bytes()
 	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := gz.Close(); err != nil {
-		t.Fatal(err)
-	}
-	info, err := inspectSnapshot(&b)
-	if err != nil || info.Index != 38 || info.Term != 3 || len(info.Files) != 2 {
-		t.Errorf("got %+v, %v", info, err)
+	whole := archive("12345", good)
+	wrongEnd := bytes.Clone(whole)
+	wrongEnd[len(wrongEnd)-6] ^= 1 // gzip's checksum
+	onlyMeta, _, _ := strings.Cut(good, "\n")
+	for name, tt := range map[string]struct {
+		file []byte
+		err  string
+	}{
+		"whole":            {whole, ""},
+		"state":            {archive("12346", good), "the archive is damaged: state.bin does not have the checksum that it should have"},
+		"no state":         {archive("", good), "the archive is damaged: state.bin does not have the checksum that it should have"},
+		"checksums":        {archive("12345", onlyMeta), "the archive is damaged: SHA256SUMS does not name all"},
+		"no checksums":     {archive("12345", ""), "the archive has no SHA256SUMS"},
+		"checksum of gzip": {wrongEnd, "gzip: invalid checksum"},
+		"truncated":        {whole[:len(whole)/2], "unexpected EOF"},
+		"nothing":          {nil, "EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			info, err := inspectSnapshot(bytes.NewReader(tt.file))
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("got %v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil || info.Index != 38 || info.Term != 3 || len(info.Files) != 4 {
+				t.Errorf("got %+v, %v", info, err)
+			}
+		})
 	}
 }
 
 func FuzzInspectSnapshot(f *testing.F) {
 	f.Add([]byte("\x1f\x8b\x08\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = inspectSnapshot(bytes.NewReader(b)) })
+}
+
+func TestRaftJoinFiles(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, nil)
+	for name, want := range map[string]string{
+		"leader-ca-cert": "leader CA certificate", "leader-client-cert": "leader client certificate", "leader-client-key": "leader client key",
+	} {
+		got := vault(t, f.env(), "", "operator", "raft", "join", "-"+name+"=@/nowhere", "https://a:8200")
+		if got.code != 1 || !strings.Contains(got.stderr, "Failed to parse "+want+": ") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
 }

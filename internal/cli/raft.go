@@ -98,12 +98,17 @@ func runRaftJoin(c *call, j joinFlags) error {
 	}
 	in := &api.RaftJoinRequest{Retry: *j.retry, NonVoter: *j.nonVoter}
 	for _, pem := range []struct {
+		what string
 		from *string
 		to   *string
-	}{{j.caCert, &in.LeaderCACert}, {j.clientCert, &in.LeaderClientCert}, {j.clientKey, &in.LeaderClientKey}} {
+	}{
+		{"CA certificate", j.caCert, &in.LeaderCACert},
+		{"client certificate", j.clientCert, &in.LeaderClientCert},
+		{"client key", j.clientKey, &in.LeaderClientKey},
+	} {
 		value, err := c.value(*pem.from)
 		if err != nil {
-			return usagef("Failed to parse leader certificate: %w", err)
+			return usagef("Failed to parse leader %s: %w", pem.what, err)
 		}
 		*pem.to = value
 	}

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,8 +34,8 @@ func snapshotInspectCommand() command {
 	return command{
 		name: "operator raft snapshot inspect", usage: "[options] FILE", shared: withFormat,
 		summary: "Show what a snapshot file holds",
-		about: `Reads a snapshot file and shows its position in the log and its parts. Its
-contents stay encrypted. The server is not asked.
+		about: `Reads a snapshot file, checks that it is not damaged, and shows its position in
+the log and its parts. Its contents stay encrypted. The server is not asked.
 
     $ vault operator raft snapshot inspect backup.snap`,
 		setup: func(f *flagSet) runFunc { return runSnapshotInspect },
@@ -69,15 +72,17 @@ func runSnapshotInspect(c *call) error {
 	})
 }
 
-// inspectSnapshot reads the archive: gzip over tar with meta.json, state.bin
-// and the checksums.
+// inspectSnapshot reads the archive: gzip over tar with meta.json, state.bin and
+// the checksums, which must be those of the rest: what is damaged is to be found
+// out before it is needed. Who made it only the cluster can tell.
 func inspectSnapshot(r io.Reader) (*snapshotInfo, error) {
 	gz, err := gzip.NewReader(r)
 	if err != nil {
 		return nil, err
 	}
 	var info snapshotInfo
-	found := false
+	var meta, listed bytes.Buffer
+	sums := map[string]string{}
 	archive := tar.NewReader(gz)
 	for {
 		head, err := archive.Next()
@@ -88,23 +93,59 @@ func inspectSnapshot(r io.Reader) (*snapshotInfo, error) {
 			return nil, err
 		}
 		info.Files = append(info.Files, snapshotFile{head.Name, head.Size})
-		if head.Name != "meta.json" {
-			continue
+		sum := sha256.New()
+		to := []io.Writer{sum}
+		switch {
+		case (head.Name == "meta.json" || head.Name == "SHA256SUMS") && head.Size > maxSnapshotText:
+			return nil, fmt.Errorf("%s is too large", head.Name)
+		case head.Name == "meta.json":
+			to = append(to, &meta)
+		case head.Name == "SHA256SUMS":
+			to = append(to, &listed)
 		}
-		var meta struct {
-			Version     int
-			ID          string
-			Index, Term uint64
-			Size        int64
+		if _, err := io.Copy(io.MultiWriter(to...), archive); err != nil { //nolint:gosec // it is not kept
+			return nil, err
 		}
-		if err := json.NewDecoder(archive).Decode(&meta); err != nil {
-			return nil, fmt.Errorf("meta.json: %w", err)
-		}
-		info.Version, info.ID, info.Index, info.Term, info.Size = meta.Version, meta.ID, meta.Index, meta.Term, meta.Size
-		found = true
+		sums[head.Name] = hex.EncodeToString(sum.Sum(nil))
 	}
-	if !found {
+	if _, err := io.Copy(io.Discard, io.LimitReader(gz, maxSnapshotText)); err != nil { // gzip's own checksum stands at the end
+		return nil, err
+	}
+	if meta.Len() == 0 {
 		return nil, errors.New("the archive has no meta.json")
 	}
+	if listed.Len() == 0 {
+		return nil, errors.New("the archive has no SHA256SUMS")
+	}
+	for line := range strings.Lines(listed.String()) {
+		if sum, name, _ := strings.Cut(strings.TrimSpace(line), "  "); sums[name] != sum {
+			return nil, fmt.Errorf("the archive is damaged: %s does not have the checksum that it should have", name)
+		} else {
+			delete(sums, name)
+		}
+	}
+	if sums["meta.json"] != "" || sums["state.bin"] != "" {
+		return nil, errors.New("the archive is damaged: SHA256SUMS does not name all")
+	}
+	if err := info.describe(&meta); err != nil {
+		return nil, fmt.Errorf("meta.json: %w", err)
+	}
 	return &info, nil
+}
+
+// maxSnapshotText bounds the small members of an archive.
+const maxSnapshotText = 1 << 20
+
+func (i *snapshotInfo) describe(meta io.Reader) error {
+	var m struct {
+		Version     int
+		ID          string
+		Index, Term uint64
+		Size        int64
+	}
+	if err := json.NewDecoder(meta).Decode(&m); err != nil {
+		return err
+	}
+	i.Version, i.ID, i.Index, i.Term, i.Size = m.Version, m.ID, m.Index, m.Term, m.Size
+	return nil
 }

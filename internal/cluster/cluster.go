@@ -371,27 +371,6 @@ func (n *Node) Store() *raft.Store { return n.cfg.Store }
 // WantNoVote has this node hold the data without a vote, or not, where its Config does not say that.
 func (n *Node) WantNoVote(is bool) { n.noVote.Store(is) }
 
-// Removed reports whether this node was taken out of the cluster: the leader has said so, or nobody leads this node, and the last that it heard of
-// is a cluster without it. That it is still led says nothing: a leader that could not reach it when it was removed goes on for half a minute.
-func (n *Node) Removed() bool {
-	if n.running.Load() == nil || n.cfg.Store == nil {
-		return false
-	}
-	if n.expelled.Load() {
-		return true
-	}
-	if id, _ := n.part.Leader(); id != "" {
-		return false
-	}
-	peers := n.cfg.Store.Peers()
-	for _, p := range peers {
-		if p.ID == n.cfg.NodeID {
-			return false
-		}
-	}
-	return len(peers) > 0
-}
-
 // probeEvery is how often a node that hears of no leader asks those that it knows whether it still belongs.
 const probeEvery = 3 * time.Second
 

@@ -297,6 +297,8 @@ type Status struct {
 	RecoveryType string `json:"recovery_seal_type,omitempty"`
 	StorageType  string `json:"storage_type,omitempty"`
 	ArcaVersion  string `json:"arca_version"`
+	// RemovedFromCluster is for who asks the node, which knows its cluster: a Manager does not.
+	RemovedFromCluster bool `json:"removed_from_cluster,omitempty"`
 	// UnhealthySeals are those that failed when they were asked last.
 	UnhealthySeals []string `json:"unhealthy_seals,omitempty"`
 }

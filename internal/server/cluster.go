@@ -267,6 +267,7 @@ type forwarder struct {
 	node interface { // a *cluster.Node
 		LeaderAddress() (string, bool)
 		Leading() bool
+		NoLeader() error
 	}
 	client  *wire.Client
 	streams *http.Transport // for bodies that are not in memory, or large: an answer may come before all is sent
@@ -290,7 +291,7 @@ func newForwarder(c *cluster.Node) *forwarder {
 func (f *forwarder) forward(ctx context.Context, r *http.Request, body []byte) (*http.Response, error) {
 	to, ok := f.node.LeaderAddress()
 	if !ok {
-		return nil, raft.ErrNoLeader
+		return nil, f.node.NoLeader()
 	}
 	// All are sent by POST: net/http sends a GET again when a connection breaks, and a read may write, too (a token with a
 	// limit of uses).

@@ -63,6 +63,7 @@ type away string
 
 func (a away) LeaderAddress() (string, bool) { return string(a), true }
 func (away) Leading() bool                   { return false }
+func (away) NoLeader() error                 { return nil }
 
 // TestForwardedBody sends on bodies that are not in memory: to another node than the first only if nothing was read of them, and none that no node reads.
 func TestForwardedBody(t *testing.T) {

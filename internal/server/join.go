@@ -95,6 +95,9 @@ func (h *host) ask(ctx context.Context, what string, in, out any) error {
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil || res.StatusCode != http.StatusOK || answer.Data == nil {
 		why := strings.Join(answer.Errors, "; ")
+		if why == "" { // the body is not shown: a stranger may have named the address
+			why = "it does not answer as a node of a cluster does; look at the address, and whether it begins with https or http"
+		}
 		return errs.New(errs.Failed, "%s answers %d to the wish to join: %s", h.url, res.StatusCode, strings.ToValidUTF8(why[:min(len(why), maxJoinText)], ""))
 	}
 	return json.Unmarshal(answer.Data, out)

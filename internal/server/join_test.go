@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -75,5 +77,23 @@ func TestReasonIsBounded(t *testing.T) {
 	err = h.ask(t.Context(), "challenge", nil, &challenge{})
 	if err == nil || !strings.Contains(err.Error(), "403 to the wish to join: no x") || len(err.Error()) > 2*maxJoinText {
 		t.Errorf("%.200s", err)
+	}
+}
+
+// TestWrongScheme asks a node by http that speaks TLS.
+func TestWrongScheme(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	h, err := newHost(&core.JoinRequest{Address: strings.Replace(s.URL, "https", "http", 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	err = h.ask(t.Context(), "challenge", nil, &challenge{})
+	if err == nil || !strings.HasSuffix(err.Error(), "whether it begins with https or http") {
+		t.Error(err)
 	}
 }

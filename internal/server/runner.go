@@ -14,7 +14,6 @@ import (
 	"arca/internal/engine"
 	"arca/internal/errs"
 	"arca/internal/param"
-	"arca/internal/storage/raft"
 )
 
 // Requests of engines that listen by themselves (KMIP) go to the active node as
@@ -61,7 +60,7 @@ func (n *node) runnerForwarder() func(ctx context.Context, req *engine.Request) 
 func (f *forwarder) forwardRunner(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	to, ok := f.node.LeaderAddress()
 	if !ok {
-		return nil, raft.ErrNoLeader
+		return nil, f.node.NoLeader()
 	}
 	req.Describe()
 	in := runnerRequest{

@@ -249,7 +249,9 @@ func (e *Engine) writeAutopilot(_ context.Context, call *engine.Call, in autopil
 		return nil, err
 	}
 	set(&a.CleanupDeadServers, in.CleanupDeadServers)
-	set(&a.LastContact, in.LastContact)
+	if in.LastContact != nil && *in.LastContact > 0 { // 0 would have no node but the leader be healthy; as with Vault it changes nothing
+		a.LastContact = *in.LastContact
+	}
 	set(&a.DeadServerLastContact, in.DeadServer)
 	set(&a.ServerStabilization, in.Stabilization)
 	set(&a.DisableUpgrade, in.DisableUpgrade)

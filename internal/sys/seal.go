@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"arca/internal/barrier"
 	"arca/internal/engine"
@@ -183,7 +184,36 @@ func tell(keys []barrier.Key) shares {
 }
 
 func (e *Engine) sealStatus(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
-	return plainOr(e.seal.Status(ctx))
+	st, err := e.seal.Status(ctx)
+	if e.core == nil { // the routes of the seal alone
+		return plainOr(st, err)
+	}
+	switch a := e.core.Active(); {
+	case a == nil && !st.Sealed: // it is being sealed or opened: nothing is served
+		st.Sealed, st.ClusterName, st.ClusterID = true, "", ""
+	case a != nil && !a.Leads():
+		st.RemovedFromCluster = e.core.Cluster().Removed()
+	}
+	return plainOr(st, err)
+}
+
+// shutTime is how long a share waits for the end of a seal that is under way: that takes five seconds after the restore of another cluster's snapshot.
+const shutTime = 15 * time.Second
+
+// awaitShut has a seal that is under way come to its end. A share that came before would be taken for one that is not needed, and the node stay sealed.
+func (e *Engine) awaitShut(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutTime)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for e.core != nil && e.core.Sealed() && !e.seal.Sealed() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errs.New(errs.Unavailable, "the node is being sealed: try again in a moment")
+		}
+	}
+	return nil
 }
 
 func (e *Engine) sealBackends(ctx context.Context, _ *engine.Call, _ engine.None) (*engine.Response, error) {
@@ -213,6 +243,9 @@ func (e *Engine) unseal(ctx context.Context, _ *engine.Call, in members) (*engin
 	}
 	share, err := seal.ParseShare(req.Key)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.awaitShut(ctx); err != nil {
 		return nil, err
 	}
 	return plainOr(e.seal.UnsealFor(ctx, share, seal.UnsealFor{Migrate: req.Migrate, Recovery: req.Recovery}))

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -71,6 +72,11 @@ func Command(ctx context.Context, args []string, getenv func(string) string, out
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), usage)
 		fs.PrintDefaults()
+	}
+	if slices.Contains(args, "-h") || slices.Contains(args, "-help") || slices.Contains(args, "--help") {
+		fs.SetOutput(out) // who asks for it wants to read it
+		fs.Usage()
+		return exitOK
 	}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

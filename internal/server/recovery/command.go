@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -95,6 +96,11 @@ func Command(ctx context.Context, args []string, out, errOut io.Writer) int {
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), usage)
 		fs.PrintDefaults()
+	}
+	if slices.Contains(args, "-h") || slices.Contains(args, "-help") || slices.Contains(args, "--help") {
+		fs.SetOutput(out) // who asks for it wants to read it
+		fs.Usage()
+		return exitOK
 	}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
