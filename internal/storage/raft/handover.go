@@ -81,7 +81,7 @@ func (s *Store) handOver(r *running, to *raft.Server) error {
 	return err
 }
 
-// heir chooses who is to take over: the voter with an id or, if that is "", of those that have answered of late and were not tried the one that has taken most of this leader's
+// heir chooses who is to take over: the voter with an id (raft itself would have one without a vote stand for election, and nobody lead) or, if that is "", of those that have answered of late and were not tried the one that has taken most of this leader's
 // log; nil is nobody. Of several it is the next one in the configuration: two whose disks are full do not take turns. Raft's own choice could be one that was told before.
 func (s *Store) heir(r *running, id string, tried map[raft.ServerID]bool) (to *raft.Server) {
 	servers, term := s.servers(r), r.raft.CurrentTerm()
@@ -93,12 +93,12 @@ func (s *Store) heir(r *running, id string, tried map[raft.ServerID]bool) (to *r
 		could := srv.Suffrage == raft.Voter && string(srv.ID) != s.cfg.NodeID
 		o := s.others.of(srv.ID, term)
 		switch {
-		case tried[srv.ID] || could && o.matched < o.need:
+		case !could, tried[srv.ID], o.matched < o.need:
 		case id != "":
-			if string(srv.ID) == id { // if it could not, raft refuses it, and says why
+			if string(srv.ID) == id {
 				return srv
 			}
-		case !could, !o.heard, o.at < since:
+		case !o.heard, o.at < since:
 		case to == nil || o.matched > most:
 			to, most = srv, o.matched
 		}

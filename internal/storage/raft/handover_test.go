@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"arca/internal/errs"
 	"arca/internal/storage/raft"
 )
 
@@ -129,4 +130,25 @@ func TestHandOverToTheFurthest(t *testing.T) {
 			c.connect(func(int, int) bool { return true })
 		})
 	}
+}
+
+// TestHandOverToNoVoter has a member without a vote be told to take over, the leader itself, and a stranger: nothing comes of it, and the leader leads on in its term.
+func TestHandOverToNoVoter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		if err := l.store.Demote(c.members[1].id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		_, term := l.store.Elected()
+		for _, id := range []string{c.members[1].id, l.id, "stranger"} {
+			err := l.store.StepDown(id)
+			next := c.leader()
+			if _, now := next.store.Elected(); !errs.Is(err, errs.Precondition) || next != l || now != term {
+				t.Errorf("told to hand over to %q: %v; %s leads in term %d, after %s in %d", id, err, next.id, now, l.id, term)
+			}
+		}
+	})
 }
