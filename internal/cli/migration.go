@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -100,6 +102,7 @@ func runMigrationSwitch(c *call) error {
 		return err
 	}
 	client.SetMaxRetries(0)
+	c.askActive(client)
 	if _, err := client.Logical().WriteWithContext(c.ctx, migrationPath+"/switch", nil); err != nil {
 		if _, sealed := client.Sys().SealStatusWithContext(c.ctx); sealed != nil && strings.Contains(sealed.Error(), "this storage was migrated to ") {
 			return failf("Error switching to the new storage: %w\nThe old one is marked as migrated. See whether the new one says that it is initialized.", err)
@@ -108,6 +111,30 @@ func runMigrationSwitch(c *call) error {
 	}
 	c.app.printf("%s\n", "Success! The storage was migrated. Start the servers on the new one.")
 	return nil
+}
+
+// activeTime is how long the active node may take to be reached.
+const activeTime = 5 * time.Second
+
+// askActive has the client ask the active node itself, if it can reach that: a standby seals itself, and closes its connections, as soon as it
+// hears of the switch, often before it has the active node's answer.
+func (c *call) askActive(client *api.Client) {
+	if c.globals.outputCurl || c.globals.outputHCL {
+		return
+	}
+	leader, err := client.Sys().LeaderWithContext(c.ctx)
+	if err != nil || leader.IsSelf || leader.LeaderAddress == "" {
+		return
+	}
+	given := client.Address()
+	if client.SetAddress(leader.LeaderAddress) == nil {
+		ctx, cancel := context.WithTimeout(c.ctx, activeTime)
+		defer cancel()
+		if it, err := client.Sys().LeaderWithContext(ctx); err == nil && it.IsSelf {
+			return
+		}
+	}
+	_ = client.SetAddress(given) // it was taken before
 }
 
 func migrationCancelCommand() command {
