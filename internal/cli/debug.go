@@ -54,6 +54,14 @@ func bundleTargets() []bundleTarget {
 	}
 }
 
+func bundleNames(targets []bundleTarget) []string {
+	names := make([]string, 0, len(targets))
+	for _, t := range targets {
+		names = append(names, t.name)
+	}
+	return names
+}
+
 // bundleFlags are the flags of debug.
 type bundleFlags struct {
 	compress                            *bool
@@ -78,7 +86,7 @@ left out, and index.json says so. An interrupt ends it early, and keeps what is 
 				interval:        f.Duration("interval", "How often to look. The default is 30s."),
 				metricsInterval: f.Duration("metrics-interval", "How often to look at metrics. The default is 10s."),
 				output:          f.String("output", "", "path", "Archive or folder to make."),
-				targets:         f.Strings("target", "name", "What to look at; may be repeated. The default is everything."),
+				targets:         f.Strings("target", "name", "What to look at: "+strings.Join(bundleNames(bundleTargets()), ", ")+". May be repeated. The default is everything."),
 			}
 			for _, t := range bundleTargets() {
 				f.oneOf(append(f.infos[len(f.infos)-1].values, t.name)...)
@@ -147,10 +155,7 @@ func runDebug(c *call, f bundleFlags) error {
 	b := &bundle{client: client, dir: dir, end: started.Add(*f.duration), interval: *f.interval, failures: []*bundleFailure{}}
 	c.printf("Looking at %s for %v; an interrupt ends that early.\n", client.Address(), *f.duration)
 	b.collect(ctx, chosen, *f.metricsInterval, *f.logFormat)
-	names := make([]string, 0, len(chosen))
-	for _, t := range chosen {
-		names = append(names, t.name)
-	}
+	names := bundleNames(chosen)
 	raw, err := json.MarshalIndent(map[string]any{
 		"version": 1, "client_version": c.versionLine(), "vault_address": client.Address(), "timestamp": started, "ended": time.Now().UTC(),
 		"duration_seconds": f.duration.Seconds(), "interval_seconds": f.interval.Seconds(), "metrics_interval_seconds": f.metricsInterval.Seconds(),
@@ -352,6 +357,11 @@ func (b *bundle) follow(ctx context.Context, file, form string) {
 	ctx, cancel := context.WithDeadline(ctx, b.end)
 	defer cancel()
 	lines, err := b.client.Sys().Monitor(ctx, "debug", form)
+	if errors.Is(err, context.DeadlineExceeded) { // a proxy, or a standby that sends all on, answers with the first line: none came
+		none := make(chan string)
+		close(none)
+		lines, err = none, nil
+	}
 	if err != nil {
 		b.failed("log", "sys/monitor", err)
 		return

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +145,43 @@ func TestDebug(t *testing.T) {
 	} {
 		if r := run(tc.args...); r.code != tc.code || !strings.Contains(r.stderr, tc.want) {
 			t.Errorf("%q: %+v, want %d and %q", tc.args, r, tc.code, tc.want)
+		}
+	}
+}
+
+// TestDebugQuietLog has no line logged while debug looks, and the answer come with the first: that is no failure.
+func TestDebugQuietLog(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/sys/monitor" {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `{"sealed":false}`) // the client may have gone
+	}))
+	defer s.Close()
+	home := t.TempDir()
+	file := filepath.Join(home, "bundle.tar.gz")
+	r := vaultAt(t, home, []string{"VAULT_ADDR=" + s.URL, "VAULT_TOKEN=t"}, "", "debug", "-duration=300ms", "-interval=300ms", "-target=log", "-output="+file)
+	if r.code != 0 || strings.Contains(r.out+r.stderr, "sys/monitor") {
+		t.Fatalf("%+v", r)
+	}
+	files := unpack(t, file, "bundle")
+	if text, ok := files["vault.log"]; !ok || text != "" {
+		t.Errorf("vault.log: %q, %t", text, ok)
+	}
+	if strings.Contains(files["index.json"], "sys/monitor") {
+		t.Errorf("index.json: %s", files["index.json"])
+	}
+}
+
+// TestDebugTargets has the help name all that can be looked at, as the refusal of others promises.
+func TestDebugTargets(t *testing.T) {
+	t.Parallel()
+	help := vault(t, nil, "", "debug", "-h").out
+	for _, target := range bundleTargets() {
+		if !strings.Contains(strings.Join(strings.Fields(help), " "), target.name+",") && !strings.Contains(help, target.name+".") {
+			t.Errorf("no %s in\n%s", target.name, help)
 		}
 	}
 }
