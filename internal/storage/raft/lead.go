@@ -26,6 +26,7 @@ type running struct {
 	work   sync.WaitGroup
 
 	installs installs
+	hung     atomic.Pointer[time.Time] // since when the disk of the log did not answer, as was said last
 
 	pacing  sync.Mutex
 	hurried atomic.Bool // the pace is goneTime; set with pacing held
@@ -122,6 +123,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
 	r.inlet.patience = conf.ElectionTimeout
 	r.inlet.ends = r.installs.ended
+	r.inlet.hangs = func() bool { return s.hangs(r) }
 	r.inlet.handed, r.inlet.follows, r.inlet.believes = s.lease.handedIn, s.follows, s.believes
 	if err := s.mendLog(); err != nil {
 		return err
@@ -598,6 +600,23 @@ func (s *Store) propose(ctx context.Context, r *running, l *leadership, p *pendi
 func (s *Store) Again() {
 	s.follow()
 	s.askAgain()
+}
+
+// hangTime is how long a leader waits for the disk of its log until it is not heard any more: longer than a disk that is only slow takes.
+const hangTime = 5 * time.Second
+
+// hangs reports whether the log waits for its disk, which neither takes what it is given nor fails. Raft does nothing else meanwhile but to send heartbeats, by which others would follow it
+// and nobody could write. So it is not to be heard: others elect one, and it sees that when the disk is there again.
+func (s *Store) hangs(r *running) bool {
+	since := s.logs.since.Load()
+	if since == nil || time.Since(*since) < hangTime*time.Duration(s.cfg.Multiplier) {
+		return false
+	}
+	if r.hung.Swap(since) != since {
+		s.log.Error("the disk of the raft log does not answer: this node is not heard as the leader any more, so that another can be elected", "since", *since)
+		r.installs.unlessOver(func() { r.work.Go(s.Again) }) // who waits here is told
+	}
+	return true
 }
 
 // errVoidUnknown is the answer to a write that was under way when another node took over.

@@ -95,31 +95,38 @@ func (f far) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// newLined is a cluster of three, on disks that can fail, that speak by raft's transport over networks.
+func newLined(t *testing.T) (c *cluster, wards []*ward) {
+	t.Helper()
+	var all sync.Map
+	c = &cluster{t: t}
+	for i := range 3 {
+		w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
+		w.mount(raft.Config{})
+		w.open()
+		by := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+			Stream: newLine(w.id, &all), MaxPool: 3, Timeout: 10 * time.Second, Logger: raft.NewLogger(slog.New(slog.DiscardHandler)),
+		})
+		if err := w.store.Start(raft.StartOptions{Transport: by, Bootstrap: i == 0}); err != nil {
+			t.Fatal(err)
+		}
+		wards, c.members = append(wards, w), append(c.members, w.member)
+	}
+	l := c.leader()
+	for _, m := range c.members[1:] {
+		if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c, wards
+}
+
 // TestPipelineRefused has a follower, as its disk fails slowly, refuse what it is sent while more is under way to it, again and again: it gets all when the disk is well, and who
 // leads can be stopped. Raft's library would send on to one whose refusal it has heard, and wait for ever for the answers that it does not take any more.
 func TestPipelineRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var all sync.Map
-		c := &cluster{t: t}
-		var wards []*ward
-		for i := range 3 {
-			w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
-			w.mount(raft.Config{})
-			w.open()
-			by := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-				Stream: newLine(w.id, &all), MaxPool: 3, Timeout: 10 * time.Second, Logger: raft.NewLogger(slog.New(slog.DiscardHandler)),
-			})
-			if err := w.store.Start(raft.StartOptions{Transport: by, Bootstrap: i == 0}); err != nil {
-				t.Fatal(err)
-			}
-			wards, c.members = append(wards, w), append(c.members, w.member)
-		}
+		c, wards := newLined(t)
 		l, ill := c.leader(), wards[1]
-		for _, m := range c.members[1:] {
-			if err := errors.Join(l.store.Add(m.id, m.id), l.store.Promote(m.id)); err != nil {
-				t.Fatal(err)
-			}
-		}
 		ill.slow.Store(int64(20 * time.Millisecond))
 		for i := range 20 {
 			time.Sleep(5 * time.Second)
@@ -144,4 +151,45 @@ func TestPipelineRefused(t *testing.T) {
 			t.Error("who leads cannot be stopped")
 		}
 	})
+}
+
+// TestLogHangs has a leader's log wait for its disk, which neither takes it nor fails, for a minute: another leads soon, and what was written is there in the end, once.
+func TestLogHangs(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) (*cluster, []*ward){
+		"by a pipeline": newLined,
+		"one by one":    func(t *testing.T) (*cluster, []*ward) { return newWards(t, 3, raft.Config{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, wards := start(t)
+				defer c.close()
+				ill := wards[0]
+				if ill.member != c.leader() {
+					t.Fatal("another leads: this shows nothing")
+				}
+				if _, err := increment(t.Context(), ill.db); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				ill.slow.Store(int64(time.Minute))
+				began := time.Now()
+				if _, err := increment(t.Context(), ill.db); err == nil {
+					t.Fatal("it has written")
+				}
+				if took := time.Since(began); took > 8*time.Second {
+					t.Errorf("who wrote is told after %v", took)
+				}
+				l := c.leader()
+				if _, err := increment(t.Context(), l.db); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > 8*time.Second {
+					t.Errorf("nobody could write for %v", took)
+				}
+				ill.slow.Store(0)
+				time.Sleep(2 * time.Minute)
+				c.check(2, 3)
+			})
+		})
+	}
 }

@@ -385,6 +385,8 @@ type logStore struct {
 	// is right. See Store.given.
 	believed atomic.Uint64
 
+	since atomic.Pointer[time.Time] // when the write began that is under way; nil for none
+
 	mu     sync.Mutex
 	stored chan struct{} // closed when entries have come; nil if nobody waits
 	recent []*raft.Log   // one after the other
@@ -445,7 +447,11 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
-	if err := l.Log.StoreLogs(logs); err != nil {
+	now := time.Now()
+	l.since.Store(&now)
+	err := l.Log.StoreLogs(logs)
+	l.since.Store(nil)
+	if err != nil {
 		return err
 	}
 	l.believed.Store(0) // raft goes by these

@@ -42,6 +42,7 @@ type inlet struct {
 	beaten    func()                 // told of each heartbeat, before raft is
 	follows   func() bool            // whether this node may not stand for election, for what it has promised to a leader
 	believes  func() *raft.RPCHeader // another node that raft takes for the leader; nil for none
+	hangs     func() bool            // whether this node's log waits for its disk, so that it is not to be heard as the leader
 	ends      func() bool            // whether this node ends its part in the cluster
 	heir      atomic.Uint64          // the term in which this node may lead because the leader of the one before has told it to
 
@@ -245,6 +246,9 @@ func withID(h raft.RPCHeader) raft.RPCHeader {
 
 // AppendEntries implements raft.Transport.
 func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if in.hangs() {
+		return errDiskHangs
+	}
 	sent := in.clock.Now()
 	err := in.Transport.AppendEntries(id, to, args, resp)
 	if err != nil || resp.Term != args.Term {
@@ -265,7 +269,7 @@ func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 	if err != nil {
 		return nil, err
 	}
-	seen := &pipeline{AppendPipeline: p, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	seen := &pipeline{AppendPipeline: p, hangs: in.hangs, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	in.watching.Go(func() { // raft closes it when it ends
 		refused := false
 		for {
@@ -295,9 +299,20 @@ func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 // A pipeline is one whose answers are looked at before raft has them.
 type pipeline struct {
 	raft.AppendPipeline
+	hangs   func() bool
 	answers chan raft.AppendFuture
 	closed  chan struct{}
 }
+
+// AppendEntries implements raft.AppendPipeline.
+func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.hangs() {
+		return nil, errDiskHangs
+	}
+	return p.AppendPipeline.AppendEntries(args, resp)
+}
+
+var errDiskHangs = errs.New(errs.Unavailable, "the disk of this node's raft log does not answer")
 
 // Consumer implements raft.AppendPipeline.
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
