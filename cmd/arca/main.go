@@ -46,7 +46,7 @@ func runServer(ctx context.Context, args []string, stdio cli.Stdio) int {
 }
 
 func runDiagnose(_ context.Context, args []string, stdio cli.Stdio) int {
-	return diagnose.Command(args, os.Getenv, stdio.Out, stdio.Err)
+	return diagnose.Command(args, diagnose.Env{Getenv: os.Getenv, Storage: server.CheckStorage, Out: stdio.Out, Err: stdio.Err})
 }
 
 func runMigrate(ctx context.Context, args []string, stdio cli.Stdio) int {

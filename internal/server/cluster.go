@@ -24,11 +24,9 @@ import (
 	"arca/internal/config"
 	"arca/internal/engine"
 	"arca/internal/errs"
-	"arca/internal/param"
 	"arca/internal/server/stores"
 	"arca/internal/storage"
 	"arca/internal/storage/raft"
-	"arca/internal/version"
 	"arca/internal/wire"
 )
 
@@ -36,37 +34,21 @@ import (
 func (n *node) openRaft() error {
 	s := n.cfg.Storage
 	dir := s.Path()
-	if n.cfg.DisableClustering {
-		return errs.New(errs.Invalid, `disable_clustering cannot be set with storage "raft"`)
+	settings, err := readRaft(n.cfg)
+	if err != nil {
+		return err
 	}
-	var err error
 	if n.nodeID, err = stores.KeepNodeID(dir, s.Options["node_id"]); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data", "arca.storage")); err == nil {
 		return errs.New(errs.Invalid, "%s: the folder %q was written by a version of arca from before it had raft; start that one and copy the secrets", s.Pos, dir)
 	}
-	cfg := raft.Config{Dir: dir, NodeID: n.nodeID, Log: n.log.Named("raft"), Exit: n.exit}
-	o := raftOptions{s: s}
-	cfg.Multiplier = int(o.number("performance_multiplier", 10))
-	cfg.TrailingLogs = uint64(o.number("trailing_logs", 1<<40))
-	cfg.SnapshotThreshold = uint64(o.number("snapshot_threshold", 1<<40))
-	cfg.SnapshotInterval = o.duration("snapshot_interval")
-	n.maxEntry = int(o.number("max_entry_size", 1<<40))
-	share := cluster.Config{
-		NodeID: n.nodeID, APIAddr: n.apiAddr(), ClusterAddr: n.clusterAddr(), Version: version.Compat(n.cfg.CompatVersion),
-		UpgradeVersion: s.Options["autopilot_upgrade_version"], Zone: s.Options["autopilot_redundancy_zone"],
-		NonVoter: o.boolean("retry_join_as_non_voter"), Reconcile: o.duration("autopilot_reconcile_interval"), Update: o.duration("autopilot_update_interval"),
-		Log: n.log.Named("cluster"), Serve: n.serveForwarded,
-	}
-	if o.err != nil {
-		return o.err
-	}
-	if share.UpgradeVersion != "" {
-		if err := cluster.ParseVersion(share.UpgradeVersion); err != nil {
-			return errs.New(errs.Invalid, "%s: autopilot_upgrade_version: %w", s.Pos, err)
-		}
-	}
+	cfg, share := settings.store, settings.share
+	cfg.Dir, cfg.NodeID, cfg.Log, cfg.Exit = dir, n.nodeID, n.log.Named("raft"), n.exit
+	share.NodeID, share.APIAddr, share.ClusterAddr = n.nodeID, n.apiAddr(), n.clusterAddr()
+	share.Log, share.Serve = n.log.Named("cluster"), n.serveForwarded
+	n.maxEntry = settings.maxEntry
 	if share.Address, err = cluster.HostPort(share.ClusterAddr); err != nil {
 		return err
 	}
@@ -98,60 +80,6 @@ func (n *node) limits(s *config.Storage) storage.Config {
 		most = min(max(n.maxEntry, minEntry), maxEntry)
 	}
 	return storage.Config{MaxTxBytes: most}
-}
-
-// raftOptions reads numbers and times of the stanza; it keeps the first error.
-type raftOptions struct {
-	s   *config.Storage
-	err error
-}
-
-func (o *raftOptions) fail(name, text string, err error) {
-	if o.err == nil {
-		o.err = errs.New(errs.Invalid, "%s: %s of storage \"raft\" is %q: %w", o.s.Pos, name, text, err)
-	}
-}
-
-func (o *raftOptions) number(name string, most int64) int64 {
-	text := o.s.Options[name]
-	if text == "" {
-		return 0
-	}
-	v, err := strconv.ParseInt(text, 10, 64)
-	if err == nil && (v < 0 || v > most) {
-		err = errs.New(errs.Invalid, "it must lie between 0 and %d", most)
-	}
-	if err != nil {
-		o.fail(name, text, err)
-	}
-	return v
-}
-
-func (o *raftOptions) duration(name string) time.Duration {
-	text := o.s.Options[name]
-	if text == "" {
-		return 0
-	}
-	d, err := param.ParseDuration(text)
-	if err == nil && d < 0 {
-		err = errs.New(errs.Invalid, "it cannot be negative")
-	}
-	if err != nil {
-		o.fail(name, text, err)
-	}
-	return d
-}
-
-func (o *raftOptions) boolean(name string) bool {
-	text := o.s.Options[name]
-	if text == "" {
-		return false
-	}
-	v, err := strconv.ParseBool(text)
-	if err != nil {
-		o.fail(name, text, err)
-	}
-	return v
 }
 
 // clusterBinds are the addresses at which this node listens for others: beside each listener for clients, one port above.

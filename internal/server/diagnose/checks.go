@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -82,8 +83,18 @@ func swapOn() bool {
 	return err == nil && strings.Count(strings.TrimSpace(string(text)), "\n") > 0
 }
 
-func storage(cfg *config.Config) []*Check {
-	s := cfg.Storage
+func storage(cfg *config.Config, env *Env) []*Check {
+	var out []*Check
+	if env.Storage != nil {
+		for _, err := range env.Storage(cfg, env.Getenv) {
+			out = append(out, bad("Check Storage Stanza", err))
+		}
+	}
+	return append(out, folder(cfg.Storage)...)
+}
+
+// folder looks at where the storage keeps what it keeps.
+func folder(s *config.Storage) []*Check {
 	if s == nil {
 		return []*Check{bad("Create Storage Backend", errors.New("no storage is configured"))}
 	}
@@ -98,7 +109,8 @@ func storage(cfg *config.Config) []*Check {
 	if out[0].Status == Failure {
 		return out
 	}
-	for _, dir := range []string{path, filepath.Join(path, "data")} {
+	states, _ := filepath.Glob(filepath.Join(path, "state-*")) // of raft; the pattern is good
+	for _, dir := range append(states, path, filepath.Join(path, "data")) {
 		if _, err := os.Stat(filepath.Join(dir, storageMarker)); err == nil {
 			out = append(out, unlocked(filepath.Join(dir, "LOCK")))
 		}
@@ -192,6 +204,10 @@ func addresses(cfg *config.Config) []*Check {
 		u, err := url.Parse(a.value)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			out = append(out, bad(name, fmt.Errorf("%q is no address such as https://10.0.0.1:8200", a.value)))
+			continue
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsUnspecified() {
+			out = append(out, warn(name, "Set the address of this machine; that of a listener may be 0.0.0.0.", "nobody can reach this node at %s", a.value))
 			continue
 		}
 		out = append(out, good(name, "%s", a.value))

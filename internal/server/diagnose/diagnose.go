@@ -96,8 +96,17 @@ func (t *texts) Set(v string) error {
 	return nil
 }
 
+// Env is what Command is run with.
+type Env struct {
+	Getenv func(string) string
+	// Storage tells what is wrong with a storage stanza that only the server itself reads; nil for nothing.
+	Storage  func(c *config.Config, getenv func(string) string) []error
+	Out, Err io.Writer
+}
+
 // Command is `operator diagnose`.
-func Command(args []string, getenv func(string) string, out, errOut io.Writer) int {
+func Command(args []string, env Env) int {
+	out, errOut := env.Out, env.Err
 	fs := flag.NewFlagSet("operator diagnose", flag.ContinueOnError)
 	fs.SetOutput(errOut)
 	var o options
@@ -117,6 +126,10 @@ func Command(args []string, getenv func(string) string, out, errOut io.Writer) i
 	if err := fs.Parse(args); err != nil {
 		return exitUsage
 	}
+	if fs.NArg() > 0 || o.format != "table" && o.format != "json" {
+		fmt.Fprintln(errOut, "There are no arguments but options, and -format is table or json.")
+		return exitUsage
+	}
 	for _, s := range o.skip {
 		if !slices.Contains(areas, s) {
 			fmt.Fprintf(errOut, "There is no area %q to skip; there are %s.\n", s, strings.Join(areas, ", "))
@@ -127,7 +140,7 @@ func Command(args []string, getenv func(string) string, out, errOut io.Writer) i
 		fmt.Fprintln(errOut, "Name the configuration to look at with -config=FILE.")
 		return exitUsage
 	}
-	root, readable := run(&o, getenv)
+	root, readable := run(&o, &env)
 	if o.format == "json" {
 		text, err := json.MarshalIndent(root, "", "  ")
 		if err != nil {
@@ -170,7 +183,7 @@ func indent(text string, depth int) string {
 
 // run makes the tree. readable is false when the configuration could not be
 // read, so that the rest was not looked at.
-func run(o *options, getenv func(string) string) (root *Check, readable bool) {
+func run(o *options, env *Env) (root *Check, readable bool) {
 	root = &Check{Name: "Vault Diagnose"}
 	part := func(area, name string, checks func() []*Check) {
 		c := &Check{Name: name}
@@ -184,7 +197,7 @@ func run(o *options, getenv func(string) string) (root *Check, readable bool) {
 	part("os", "Check Operating System", system)
 	cfg, warnings, err := config.Load(o.configs)
 	if err == nil {
-		err = cfg.Overlay(getenv)
+		err = cfg.Overlay(env.Getenv)
 	}
 	parse := &Check{Name: "Parse Configuration"}
 	root.add(parse)
@@ -204,10 +217,10 @@ func run(o *options, getenv func(string) string) (root *Check, readable bool) {
 		root.Status = max(root.Status, parse.Status)
 	}
 	part("mlock", "Check Memory Lock", func() []*Check { return []*Check{memoryLock(cfg)} })
-	part("storage", "Check Storage", func() []*Check { return storage(cfg) })
+	part("storage", "Check Storage", func() []*Check { return storage(cfg, env) })
 	part("addresses", "Check Addresses", func() []*Check { return addresses(cfg) })
 	part("listener", "Check Listeners", func() []*Check { return listeners(cfg, slices.Contains(o.skip, "tls")) })
-	part("seal", "Check Seal", func() []*Check { return seals(cfg, getenv) })
+	part("seal", "Check Seal", func() []*Check { return seals(cfg, env.Getenv) })
 	return root, true
 }
 

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"arca/internal/server"
 	"arca/internal/server/diagnose"
 )
 
 func run(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
 	var b bytes.Buffer
-	code = diagnose.Command(args, func(string) string { return "" }, &b, &b)
+	code = diagnose.Command(args, diagnose.Env{Getenv: func(string) string { return "" }, Storage: server.CheckStorage, Out: &b, Err: &b})
 	return code, b.String()
 }
 
@@ -32,12 +33,23 @@ func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const quiet = "storage \"inmem\" {}\ndisable_mlock = true\napi_addr = \"http://127.0.0.1:1\"\nlistener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = true\n}\n"
+	raft := func(options string) string {
+		return "-config=" + file(t, "c.hcl", strings.Replace(quiet, "\"inmem\" {}", "\"raft\" {\n path = \""+dir+"/new\"\n"+options+"\n}", 1))
+	}
 	for _, tt := range []struct {
 		name string
 		args []string
 		code int
 		want string
 	}{
+		{"raft number", []string{raft(`performance_multiplier = "50"`)}, 1, "performance_multiplier of storage \"raft\" is \"50\": it must lie between 0 and 10"},
+		{"raft version", []string{raft(`autopilot_upgrade_version = "x.y"`)}, 1, "autopilot_upgrade_version: the version \"x.y\""},
+		{"raft join file", []string{raft("retry_join {\n leader_api_addr = \"https://127.0.0.1:1\"\n leader_ca_cert_file = \"/no.crt\"\n}")}, 1, "retry_join: leader_ca_cert_file: open /no.crt"},
+		{"raft join rule", []string{raft("retry_join {\n auto_join = \"provider=aws\"\n}")}, 1, "retry_join: auto_join: provider=aws is not part of arca"},
+		{"raft clustering", []string{raft("}\ndisable_clustering = true\ntelemetry {")}, 1, "disable_clustering cannot be set"},
+		{"unspecified address", []string{"-config=" + file(t, "c.hcl", strings.Replace(quiet, "127.0.0.1:1", "0.0.0.0:1", 1)), "-skip=os,mlock,tls"}, 2, "nobody can reach this node at http://0.0.0.0:1"},
+		{"argument", []string{"-config=x", "y"}, 3, "no arguments but options"},
+		{"format", []string{"-config=x", "-format=yaml"}, 3, "-format is table or json"},
 		{"good", []string{"-config=" + file(t, "c.hcl", quiet), "-skip=os,mlock,tls"}, 0, "[ success ] Check Address: 127.0.0.1:0 is free"},
 		{"warning", []string{"-config=" + file(t, "c.hcl", quiet), "-skip=os,mlock"}, 2, "[ warning ] Check Listener TLS: TLS is disabled"},
 		{"unknown key", []string{"-config=" + file(t, "c.hcl", quiet+"uii = true\n"), "-skip=os", "-skip=mlock", "-skip=tls"}, 2, `did you mean "ui"?`},
