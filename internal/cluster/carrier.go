@@ -24,7 +24,10 @@ type carrier struct {
 	calls chan raft.RPC
 }
 
-var _ storage.Transport = carrier{}
+var (
+	_ storage.Transport = carrier{}
+	_ storage.Parting   = carrier{}
+)
 
 func newCarrier(w *web, log *slog.Logger) carrier {
 	c := carrier{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -56,6 +59,9 @@ func (c carrier) run() {
 		}
 	}
 }
+
+// Part implements storage.Parting.
+func (c carrier) Part() { c.web.streams[protoRaft].part() }
 
 // stalled ends the connections that a node has opened which sends nothing more of a snapshot: all, as it is not told which of them that comes by. One that is
 // there opens others.

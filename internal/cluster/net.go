@@ -54,7 +54,9 @@ func openWeb(p *pass, address string, bind []string, log *slog.Logger) (*web, er
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	for _, proto := range []string{protoRaft, protoAsk, protoHTTP} {
-		w.streams[proto] = &stream{web: w, proto: proto, conns: make(chan *conn), done: make(chan struct{}), held: map[*conn]string{}}
+		s := &stream{web: w, proto: proto, conns: make(chan *conn), done: make(chan struct{}), held: map[*conn]string{}}
+		s.out, s.part = context.WithCancel(w.ctx)
+		w.streams[proto] = s
 	}
 	for _, b := range bind {
 		l, err := net.Listen("tcp", b)
@@ -202,6 +204,9 @@ type stream struct {
 	once  sync.Once
 	done  chan struct{}
 
+	out  context.Context //nolint:containedctx // of connections that this node opens
+	part context.CancelFunc
+
 	mu   sync.Mutex
 	held map[*conn]string // accepted and not closed yet, with the node at the other end
 
@@ -260,14 +265,15 @@ func (s *stream) Addr() net.Addr { return address(s.web.address) }
 
 // Dial implements raft.StreamLayer, to where a carrier says.
 func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(s.out, timeout)
 	defer cancel()
 	id, address := whom(to)
 	c, err := s.web.dial(ctx, s.proto, id, address)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	stay := context.AfterFunc(s.out, c.drop)
+	return &conn{c.Conn, func() { stay(); c.drop() }}, nil
 }
 
 // address is a node's, which need not be an IP address.

@@ -318,7 +318,11 @@ func (s *Store) Stop() {
 	s.follow()
 	r.installs.under.Wait()
 	r.answered()
-	if err := r.raft.Shutdown().Error(); err != nil {
+	ended := r.raft.Shutdown()
+	if t, is := r.inlet.Transport.(Parting); is {
+		t.Part()
+	}
+	if err := ended.Error(); err != nil {
 		s.log.Warn("stop raft", "error", err)
 	}
 	r.inlet.ended()

@@ -23,6 +23,9 @@ type Transport interface {
 	raft.WithClose
 }
 
+// A Parting is a Transport that can end what this node says to others, and waits for. Raft's library waits for all of it when it ends, and some of the others may be gone without a word.
+type Parting interface{ Part() }
+
 // An inlet is a Transport through which this node can also speak to its own raft, in the words of others: see
 // Store.Await and Store.electSelf.
 //
