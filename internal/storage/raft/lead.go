@@ -26,7 +26,7 @@ type running struct {
 	work   sync.WaitGroup
 
 	installs installs
-	hung     atomic.Pointer[time.Time] // since when the disk of the log did not answer, as was said last
+	hung     atomic.Pointer[storing] // the write for which the disk of the log did not answer, as was said last
 
 	pacing  sync.Mutex
 	hurried atomic.Bool // the pace is goneTime; set with pacing held
@@ -606,18 +606,22 @@ func (s *Store) Again() {
 	s.askAgain()
 }
 
-// hangTime is how long a leader waits for the disk of its log until it is not heard any more: longer than a disk that is only slow takes.
-const hangTime = 5 * time.Second
+// hangTime is how long a leader waits for the disk of its log until it is not heard any more: longer than a disk that is only slow takes. For each hangRate bytes it waits a second more: a large
+// write would be tried on one slow disk after the other, and never come to its end.
+const (
+	hangTime = 5 * time.Second
+	hangRate = 1 << 20
+)
 
 // hangs reports whether the log waits for its disk, which neither takes what it is given nor fails. Raft does nothing else meanwhile but to send heartbeats, by which others would follow it
 // and nobody could write. So it is not to be heard: others elect one, and it sees that when the disk is there again.
 func (s *Store) hangs(r *running) bool {
-	since := s.logs.since.Load()
-	if since == nil || time.Since(*since) < hangTime*time.Duration(s.cfg.Multiplier) {
+	w := s.logs.under.Load()
+	if w == nil || time.Since(w.since) < hangTime*time.Duration(s.cfg.Multiplier)+time.Duration(w.bytes)*time.Second/hangRate {
 		return false
 	}
-	if r.hung.Swap(since) != since {
-		s.log.Error("the disk of the raft log does not answer: this node is not heard as the leader any more, so that another can be elected", "since", *since)
+	if r.hung.Swap(w) != w {
+		s.log.Error("the disk of the raft log does not answer: this node is not heard as the leader any more, so that another can be elected", "since", w.since)
 		r.installs.unlessOver(func() { r.work.Go(s.Again) }) // who waits here is told
 	}
 	return true

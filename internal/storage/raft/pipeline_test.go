@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	hraft "github.com/hashicorp/raft"
 
+	"arca/internal/storage"
 	"arca/internal/storage/raft"
 )
 
@@ -192,4 +193,23 @@ func TestLogHangs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLargeWriteOnSlowDisks has a large entry take longer, on disks that are slow, than a small one may on one that hangs: it is written.
+func TestLargeWriteOnSlowDisks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, wards := newWards(t, 3, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		for _, w := range wards {
+			w.slow.Store(int64(8 * time.Second)) // 2 MB a second
+		}
+		if err := l.db.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("large", make([]byte, 16<<20)) }); err != nil {
+			t.Error(err)
+		}
+		for _, w := range wards {
+			w.slow.Store(0)
+		}
+		time.Sleep(time.Minute)
+	})
 }

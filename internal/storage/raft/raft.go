@@ -385,12 +385,18 @@ type logStore struct {
 	// is right. See Store.given.
 	believed atomic.Uint64
 
-	since atomic.Pointer[time.Time] // when the write began that is under way; nil for none
+	under atomic.Pointer[storing] // the write that is under way; nil for none
 
 	mu     sync.Mutex
 	stored chan struct{} // closed when entries have come; nil if nobody waits
 	recent []*raft.Log   // one after the other
 	bytes  int           // of recent
+}
+
+// A storing is a write to the log, of so many bytes.
+type storing struct {
+	since time.Time
+	bytes int
 }
 
 // Bounds of what a logStore has in memory.
@@ -447,10 +453,13 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
-	now := time.Now()
-	l.since.Store(&now)
+	w := &storing{since: time.Now()}
+	for _, log := range logs {
+		w.bytes += len(log.Data)
+	}
+	l.under.Store(w)
 	err := l.Log.StoreLogs(logs)
-	l.since.Store(nil)
+	l.under.Store(nil)
 	if err != nil {
 		return err
 	}
