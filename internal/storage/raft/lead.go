@@ -123,6 +123,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.intercept = func(call raft.RPC) (raft.RPC, bool) { return s.intercept(r, call) }
 	r.inlet.patience = conf.ElectionTimeout
 	r.inlet.ends = r.installs.ended
+	r.inlet.leads = func(id raft.ServerID, to raft.ServerAddress, term uint64) bool { return s.leadsTo(r, id, to, term) }
 	r.inlet.hangs = func() bool { return s.hangs(r) }
 	r.inlet.handed, r.inlet.follows, r.inlet.believes = s.lease.handedIn, s.follows, s.believes
 	if err := s.mendLog(); err != nil {
@@ -319,6 +320,7 @@ func (s *Store) Stop() {
 	r.installs.under.Wait()
 	r.answered()
 	ended := r.raft.Shutdown()
+	close(r.inlet.left)
 	if t, is := r.inlet.Transport.(Parting); is {
 		t.Part()
 	}

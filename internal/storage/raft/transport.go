@@ -33,6 +33,7 @@ type Parting interface{ Part() }
 type inlet struct {
 	Transport
 	calls  chan raft.RPC
+	left   chan struct{} // closed when raft has been told to end
 	done   chan struct{}
 	heard  func(id raft.ServerID, term uint64, sent time.Duration)
 	others *others
@@ -46,8 +47,10 @@ type inlet struct {
 	follows   func() bool            // whether this node may not stand for election, for what it has promised to a leader
 	believes  func() *raft.RPCHeader // another node that raft takes for the leader; nil for none
 	hangs     func() bool            // whether this node's log waits for its disk, so that it is not to be heard as the leader
-	ends      func() bool            // whether this node ends its part in the cluster
-	heir      atomic.Uint64          // the term in which this node may lead because the leader of the one before has told it to
+	returns   returns
+	leads     func(id raft.ServerID, to raft.ServerAddress, term uint64) bool // whether raft leads in a term, and sends its log to a node at an address
+	ends      func() bool                                                     // whether this node ends its part in the cluster
+	heir      atomic.Uint64                                                   // the term in which this node may lead because the leader of the one before has told it to
 
 	watching sync.WaitGroup // for answers
 
@@ -133,7 +136,7 @@ func (in *inlet) ended() {
 }
 
 func newInlet(t Transport) *inlet {
-	return &inlet{Transport: t, calls: make(chan raft.RPC), done: make(chan struct{}), changed: make(chan struct{})}
+	return &inlet{Transport: t, calls: make(chan raft.RPC), left: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{})}
 }
 
 // run hands on what others say, until done is closed.
@@ -254,6 +257,12 @@ func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	}
 	sent := in.clock.Now()
 	err := in.Transport.AppendEntries(id, to, args, resp)
+	switch {
+	case err != nil && (args.PrevLogEntry > 0 || len(args.Entries) > 0): // it is of the log
+		in.unreached(id, to, args.Term)
+	case err == nil && isHeartbeat(args):
+		in.returns.answered(id)
+	}
 	if err != nil || resp.Term != args.Term {
 		return err
 	}
