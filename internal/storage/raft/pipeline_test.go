@@ -80,6 +80,7 @@ func (l *line) Close() error {
 	for _, c := range l.open {
 		_ = c.Close() // always nil
 	}
+	<-time.After(2 * farTime) // who reads an answer ends, for which the transport does not wait
 	return nil
 }
 
@@ -92,9 +93,11 @@ type far struct{ net.Conn }
 // Read implements net.Conn.
 func (f far) Read(b []byte) (int, error) {
 	n, err := f.Conn.Read(b)
-	time.Sleep(3 * time.Millisecond)
+	time.Sleep(farTime)
 	return n, err
 }
+
+const farTime = 3 * time.Millisecond
 
 // newLined is a cluster of three, on disks that can fail, that speak by raft's transport over networks.
 func newLined(t *testing.T) (c *cluster, wards []*ward) {
