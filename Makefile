@@ -27,6 +27,7 @@ DESTDIR  ?=
 ARCHS    ?= amd64 arm64
 PREFIX   ?= /usr/local
 UNITDIR  ?= /etc/systemd/system
+SYSUSERSDIR ?= /usr/lib/sysusers.d
 
 # testify is linked by libraries that export their test doubles; without this it would bring a second YAML parser along.
 TAGS     := testify_yaml_fail
@@ -103,12 +104,15 @@ licenses: ## list the licences of all that the program links; fails on one that 
 vuln: ## look the linked code up in Go's database of vulnerabilities (needs the internet)
 	$(GO) tool -modfile=tools/go.mod govulncheck ./...
 
-install: ## install bin/arca with the links vault and kes, and the systemd unit (DESTDIR, PREFIX, UNITDIR)
+install: ## install bin/arca with the links vault and kes, and what systemd needs (DESTDIR, PREFIX, UNITDIR, SYSUSERSDIR)
 	@[ -x bin/arca ] || { echo "run make first" >&2; exit 1; }
 	install -D -m 0755 bin/arca $(DESTDIR)$(PREFIX)/bin/arca
 	ln -sf arca $(DESTDIR)$(PREFIX)/bin/vault
 	ln -sf arca $(DESTDIR)$(PREFIX)/bin/kes
-	@if [ -f deploy/systemd/arca.service ]; then set -x; install -D -m 0644 deploy/systemd/arca.service $(DESTDIR)$(UNITDIR)/arca.service; fi
+	install -D -m 0644 deploy/systemd/arca.service $(DESTDIR)$(UNITDIR)/arca.service
+	install -D -m 0644 deploy/systemd/arca.sysusers $(DESTDIR)$(SYSUSERSDIR)/arca.conf
+	install -D -m 0644 deploy/config/arca.hcl $(DESTDIR)$(PREFIX)/share/arca/arca.hcl
+	install -D -m 0644 README.md $(DESTDIR)$(PREFIX)/share/doc/arca/README.md
 
 dist: ## write dist/vault_<version>_linux_<arch>.zip (ARCHS="amd64 arm64"), each with one executable, vault
 	VERSION='$(VERSION)' LDFLAGS='$(strip $(LDFLAGS))' tools/dist.sh dist $(ARCHS)

@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -32,5 +34,30 @@ func TestDeploy(t *testing.T) {
 	}
 	if err := c.Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInstall has `make install` put everything where deploy/README.md says that it does.
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("there is no make here")
+	}
+	readme, err := os.ReadFile("../../deploy/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := exec.CommandContext(t.Context(), "make", "-n", "-C", "../..", "install", "DESTDIR=/dest").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, steps)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| `(/[^`]+)`").FindAllStringSubmatch(string(readme), -1)
+	if len(rows) < 3 {
+		t.Fatalf("the table has %d files", len(rows))
+	}
+	for _, row := range rows {
+		if want := " deploy/" + row[1] + " /dest" + row[2] + "\n"; !strings.Contains(string(steps), want) {
+			t.Errorf("no step ends with%s", want)
+		}
 	}
 }
