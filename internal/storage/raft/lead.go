@@ -616,10 +616,10 @@ const (
 )
 
 // hangs reports whether the log waits for its disk, which neither takes what it is given nor fails. Raft does nothing else meanwhile but to send heartbeats, by which others would follow it
-// and nobody could write. So it is not to be heard: others elect one, and it sees that when the disk is there again.
+// and nobody could write. So it is not to be heard: others elect one, and it sees that when the disk is there again. The only voter leads on, and is read.
 func (s *Store) hangs(r *running) bool {
 	w := s.logs.under.Load()
-	if w == nil || time.Since(w.since) < hangTime*time.Duration(s.cfg.Multiplier)+time.Duration(w.bytes)*time.Second/hangRate {
+	if w == nil || time.Since(w.since) < hangTime*time.Duration(s.cfg.Multiplier)+time.Duration(w.bytes)*time.Second/hangRate || s.alone(r) {
 		return false
 	}
 	if r.hung.Swap(w) != w {

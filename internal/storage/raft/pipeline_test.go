@@ -1,6 +1,7 @@
 package raft_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -214,5 +215,30 @@ func TestLargeWriteOnSlowDisks(t *testing.T) {
 			w.slow.Store(0)
 		}
 		time.Sleep(time.Minute)
+	})
+}
+
+// TestLogHangsAlone has the log of the only voter wait for its disk: nobody else could lead, so it leads on, and is read, with another member that has no vote.
+func TestLogHangsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, wards := newWards(t, 2, raft.Config{})
+		defer c.close()
+		l := c.leader()
+		if err := l.store.Demote(c.members[1].id); err != nil || l != c.members[0] {
+			t.Fatal(l.id, err)
+		}
+		time.Sleep(5 * time.Second)
+		wards[0].slow.Store(int64(30 * time.Second))
+		began := time.Now()
+		l.underway.Go(func() { _, _ = increment(context.Background(), l.db) }) // of the bubble
+		for time.Since(began) < 20*time.Second {
+			time.Sleep(time.Second)
+			if err := l.store.Fresh(t.Context()); err != nil {
+				t.Fatalf("after %v: %v", time.Since(began), err)
+			}
+		}
+		wards[0].slow.Store(0)
+		time.Sleep(20 * time.Second)
+		c.check(1, 1)
 	})
 }
