@@ -125,6 +125,11 @@ func (e *Engine) health(ctx context.Context, call *engine.Call, in healthIn) (*e
 			return nil, errs.New(errs.Invalid, "")
 		}
 	}
+	for name, value := range map[string]string{"standbyok": in.StandbyOK, "perfstandbyok": in.PerfStandbyOK} {
+		if _, err := strconv.ParseBool(value); value != "" && err != nil {
+			return nil, errs.New(errs.Invalid, "bad value for the parameter %s: %q is neither true nor false", name, value)
+		}
+	}
 	if text != "" {
 		code, _ = strconv.Atoi(text) // checked above
 	}
