@@ -37,7 +37,8 @@ func (s *Store) StepDown(id string) error {
 	return nil
 }
 
-var errNoHeir error = errs.New(errs.Precondition, "no other voter can take over: none answers, or those that do have not taken what was written")
+// errNoHeir is of another kind than that there is no other voter: who has told the node to step down is to find it in the log.
+var errNoHeir error = errs.New(errs.Unavailable, "no other voter can take over: none answers, or those that do have not taken what was written")
 
 // pass has another voter take over, that with an id or, if that is "", the best one; where that fails at once, the next best is told, so that one that was stopped a moment ago
 // costs no election. It returns when this node does not lead any more, or nobody has taken over.

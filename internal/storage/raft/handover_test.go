@@ -146,7 +146,7 @@ func TestHandOverToNoVoter(t *testing.T) {
 		for _, id := range []string{c.members[1].id, l.id, "stranger"} {
 			err := l.store.StepDown(id)
 			next := c.leader()
-			if _, now := next.store.Elected(); !errs.Is(err, errs.Precondition) || next != l || now != term {
+			if _, now := next.store.Elected(); !errs.Is(err, errs.Unavailable) || next != l || now != term {
 				t.Errorf("told to hand over to %q: %v; %s leads in term %d, after %s in %d", id, err, next.id, now, l.id, term)
 			}
 		}
