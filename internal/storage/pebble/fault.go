@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -21,9 +22,14 @@ type fault struct {
 	log  *slog.Logger
 	err  atomic.Pointer[errs.Error]
 	done chan struct{} // closed when err is set
+
+	strain   strain
+	patience time.Duration // with background work that fails
 }
 
-func newFault(log *slog.Logger) *fault { return &fault{log: log, done: make(chan struct{})} }
+func newFault(log *slog.Logger) *fault {
+	return &fault{log: log, done: make(chan struct{}), patience: strainPatience}
+}
 
 func (f *fault) get() error {
 	if err := f.err.Load(); err != nil {
@@ -51,11 +57,10 @@ func (f *fault) explain(err error) error {
 }
 
 func (f *fault) listener() *pebble.EventListener {
-	return &pebble.EventListener{
-		BackgroundError: func(err error) { f.log.Error("storage: background work failed and is tried again", "error", err) },
-		// The read that finds damage gets the error; there is no reason to end the process.
-		DataCorruption: func(info pebble.DataCorruptionInfo) { f.log.Error("storage is damaged", "error", info.Details) },
-	}
+	// The read that finds damage gets the error; there is no reason to end the process.
+	l := &pebble.EventListener{BackgroundError: f.failed, DataCorruption: f.damaged}
+	f.strain.listen(l)
+	return l
 }
 
 // Infof implements pebble.Logger. Pebble's chronicle is of no use to an operator.

@@ -29,6 +29,7 @@ func (g *guardFS) do(name string, fn func() error) error {
 	err := g.space.retry(name, fn)
 	if err != nil {
 		g.fail(name, err)
+		g.fault.pause()
 	}
 	return err
 }

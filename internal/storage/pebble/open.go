@@ -3,6 +3,7 @@ package pebble
 import (
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -19,6 +20,8 @@ type Config struct {
 	CacheBytes int64        // of the cache of blocks read from files; default 16 MB
 	NoSync     bool         // Apply returns before its batch is durable: for a state machine that has a log elsewhere
 	Logger     *slog.Logger // nil discards
+
+	patience time.Duration // in place of strainPatience, for tests
 }
 
 const (
@@ -52,6 +55,9 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{fault: newFault(cfg.Logger), dir: cfg.Dir}
+	if cfg.patience > 0 {
+		s.fault.patience = cfg.patience
+	}
 	s.space = newSpace(cfg.FS, cfg.Dir, s.fault)
 	s.write = pebble.Sync
 	if cfg.NoSync {
@@ -106,7 +112,7 @@ func options(cfg *Config, fs *guardFS, mustExist bool) *pebble.Options {
 		// A log in memory would only hold everything twice.
 		DisableWAL: cfg.Memory,
 	}
-	o.Experimental.CompactionScheduler = newScheduler()
+	o.Experimental.CompactionScheduler = newScheduler(fs.fault.pause)
 	o.Experimental.FileCacheShards = 2
 	// Reads are not to cause writes, and a step of an iterator is not to draw random numbers.
 	o.Experimental.ReadSamplingMultiplier = -1

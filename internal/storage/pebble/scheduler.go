@@ -9,6 +9,8 @@ import (
 // A scheduler lets as many compactions run as Pebble itself allows. Pebble's own does the same and looks ten times a second
 // whether there is something to do; this one only acts when a compaction or flush has ended, so that an idle server sleeps.
 type scheduler struct {
+	pause func() // where a compaction failed a moment ago
+
 	mu      sync.Mutex
 	db      pebble.DBForCompaction
 	running int
@@ -19,8 +21,8 @@ type scheduler struct {
 
 var _ pebble.CompactionScheduler = (*scheduler)(nil)
 
-func newScheduler() *scheduler {
-	s := &scheduler{}
+func newScheduler(pause func()) *scheduler {
+	s := &scheduler{pause: pause}
 	s.quiet.L = &s.mu
 	return s
 }
@@ -68,6 +70,7 @@ func (s *scheduler) CumulativeStats(pebble.CompactionGrantHandleStats) {}
 
 // Done implements pebble.CompactionGrantHandle. It offers the freed place to whatever waits.
 func (s *scheduler) Done() {
+	s.pause()
 	s.mu.Lock()
 	s.running--
 	s.grants++
