@@ -273,7 +273,20 @@ func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, e
 		return nil, err
 	}
 	stay := context.AfterFunc(s.out, c.drop)
-	return &conn{c.Conn, func() { stay(); c.drop() }}, nil
+	return patient{&conn{c.Conn, func() { stay(); c.drop() }}}, nil
+}
+
+// A patient connection is given up where one write, of 256 KB at most, is not taken within writePatience. Raft's transport waits for a whole snapshot as long as its size may need, for hours: where the
+// machine that takes it is gone without a word, and has come again with another address, TCP tells after a quarter of an hour, and nothing is sent to the node until then.
+type patient struct{ *conn }
+
+const writePatience = 30 * time.Second
+
+// Write implements net.Conn.
+func (p patient) Write(b []byte) (int, error) {
+	t := time.AfterFunc(writePatience, p.drop)
+	defer t.Stop()
+	return p.conn.Write(b)
 }
 
 // address is a node's, which need not be an IP address.
