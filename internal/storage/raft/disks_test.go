@@ -37,6 +37,7 @@ type ward struct {
 	ails  atomic.Int32
 	slow  atomic.Int64 // how long its log's disk takes for a sync
 	ended atomic.Bool  // it has ended its process
+	line  *line        // of newLined
 
 	using chan struct{} // holds one value while its store is used or changed; no mutex, since virtual time does not go on beside one
 }

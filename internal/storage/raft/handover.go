@@ -86,7 +86,7 @@ func (s *Store) handOver(r *running, to *raft.Server) error {
 // log; nil is nobody. Of several it is the next one in the configuration: two whose disks are full do not take turns. Raft's own choice could be one that was told before.
 func (s *Store) heir(r *running, id string, tried map[raft.ServerID]bool) (to *raft.Server) {
 	servers, term := s.servers(r), r.raft.CurrentTerm()
-	since := s.clock.Now() - 2*beatTime*time.Duration(s.cfg.Multiplier)
+	since := s.lately()
 	own := slices.IndexFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == s.cfg.NodeID })
 	var most uint64
 	for n := range servers {
@@ -105,6 +105,11 @@ func (s *Store) heir(r *running, id string, tried map[raft.ServerID]bool) (to *r
 		}
 	}
 	return to
+}
+
+// lately is since when something must have been sent that a node has answered, by Store.clock, for that to be there.
+func (s *Store) lately() time.Duration {
+	return s.clock.Now() - 2*beatTime*time.Duration(s.cfg.Multiplier)
 }
 
 // others is what a leader knows of other nodes in its term.

@@ -125,6 +125,7 @@ func (s *Store) Start(o StartOptions) error {
 	r.inlet.ends = r.installs.ended
 	r.inlet.leads = func(id raft.ServerID, to raft.ServerAddress, term uint64) bool { return s.leadsTo(r, id, to, term) }
 	r.inlet.hangs = func() bool { return s.hangs(r) }
+	r.inlet.renew, r.inlet.lately = r.renew, s.lately
 	r.inlet.handed, r.inlet.follows, r.inlet.believes = s.lease.handedIn, s.follows, s.believes
 	if err := s.mendLog(); err != nil {
 		return err

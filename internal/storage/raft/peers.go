@@ -172,11 +172,12 @@ func (s *Store) change(id string, is func(Peer) bool, how func(*raft.Raft, Peer)
 	return nil
 }
 
-// Nudge has this node, if it leads, send to all members now what they lack. To one that did not answer raft sends again only when there is something new,
-// or after seconds.
+// Nudge has this node, if it leads, send to all members now what they lack, as one of them is there again. To one that did not answer it would send when that has answered
+// a heartbeat, of which those that did not have one every two seconds.
 func (s *Store) Nudge() {
-	if r := s.running.Load(); r != nil && s.Leading() {
-		r.raft.Barrier(enqueueTimeout) // nobody waits for it
+	if r := s.running.Load(); r != nil {
+		r.inlet.returns.all()
+		r.renew()
 	}
 }
 

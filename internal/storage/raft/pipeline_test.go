@@ -76,13 +76,19 @@ func (l *line) Accept() (net.Conn, error) {
 // Close implements net.Listener.
 func (l *line) Close() error {
 	l.once.Do(func() { close(l.quit) })
+	l.cut()
+	<-time.After(2 * farTime) // who reads an answer ends, for which the transport does not wait
+	return nil
+}
+
+// cut ends the connections that there are.
+func (l *line) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.open {
 		_ = c.Close() // always nil
 	}
-	<-time.After(2 * farTime) // who reads an answer ends, for which the transport does not wait
-	return nil
+	l.open = nil
 }
 
 // Addr implements net.Listener.
@@ -109,8 +115,9 @@ func newLined(t *testing.T) (c *cluster, wards []*ward) {
 		w := &ward{member: &member{t: t, id: fmt.Sprint("node", i+1)}, disk: vfs.NewCrashableMem(), using: make(chan struct{}, 1)}
 		w.mount(raft.Config{})
 		w.open()
+		w.line = newLine(w.id, &all)
 		by := hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-			Stream: newLine(w.id, &all), MaxPool: 3, Timeout: 10 * time.Second, Logger: raft.NewLogger(slog.New(slog.DiscardHandler)),
+			Stream: w.line, MaxPool: 3, Timeout: 10 * time.Second, Logger: raft.NewLogger(slog.New(slog.DiscardHandler)),
 		})
 		if err := w.store.Start(raft.StartOptions{Transport: by, Bootstrap: i == 0}); err != nil {
 			t.Fatal(err)
@@ -240,5 +247,27 @@ func TestLogHangsAlone(t *testing.T) {
 		wards[0].slow.Store(0)
 		time.Sleep(20 * time.Second)
 		c.check(1, 1)
+	})
+}
+
+// TestConnectionsEnd has all connections end between nodes that are well: what is written then waits for new ones, and not for the next heartbeat.
+func TestConnectionsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, wards := newLined(t)
+		defer c.close()
+		l := c.leader()
+		for i := range 20 {
+			time.Sleep(time.Second + time.Duration(37*i)*time.Millisecond)
+			for _, w := range wards {
+				w.line.cut()
+			}
+			began := time.Now()
+			if _, err := increment(t.Context(), l.db); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 150*time.Millisecond {
+				t.Errorf("it took %v to write", took)
+			}
+		}
 	})
 }

@@ -48,6 +48,9 @@ type inlet struct {
 	believes  func() *raft.RPCHeader // another node that raft takes for the leader; nil for none
 	hangs     func() bool            // whether this node's log waits for its disk, so that it is not to be heard as the leader
 	returns   returns
+	resuming  atomic.Bool                                                     // resume waits
+	renew     func()                                                          // has raft send to all what they lack, if this node leads
+	lately    func() time.Duration                                            // what was sent since then, and answered, is news of a node that is there
 	leads     func(id raft.ServerID, to raft.ServerAddress, term uint64) bool // whether raft leads in a term, and sends its log to a node at an address
 	ends      func() bool                                                     // whether this node ends its part in the cluster
 	heir      atomic.Uint64                                                   // the term in which this node may lead because the leader of the one before has told it to
@@ -252,22 +255,16 @@ func withID(h raft.RPCHeader) raft.RPCHeader {
 
 // AppendEntries implements raft.Transport.
 func (in *inlet) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if in.hangs() {
-		return errDiskHangs
-	}
 	sent := in.clock.Now()
-	err := in.Transport.AppendEntries(id, to, args, resp)
-	switch {
-	case err != nil && (args.PrevLogEntry > 0 || len(args.Entries) > 0): // it is of the log
-		in.unreached(id, to, args.Term)
-	case err == nil && isHeartbeat(args):
-		in.returns.answered(id)
-	}
+	err := in.deliver(id, to, args, resp)
 	if err != nil || resp.Term != args.Term {
 		return err
 	}
 	in.others.answered(id, args.Term, sent)
-	if resp.Success && !isHeartbeat(args) {
+	switch {
+	case isHeartbeat(args):
+		in.returns.answered(id)
+	case resp.Success:
 		in.heard(id, args.Term, sent)
 		in.others.took(id, args)
 	}
@@ -281,18 +278,18 @@ func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 	if err != nil {
 		return nil, err
 	}
-	seen := &pipeline{AppendPipeline: p, hangs: in.hangs, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	seen := &pipeline{AppendPipeline: p, in: in, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	in.watching.Go(func() { // raft closes it when it ends
-		refused := false
 		for {
 			select {
 			case answer := <-p.Consumer():
-				if refused {
+				if seen.over.Load() {
 					continue
 				}
 				args, resp := answer.Request(), answer.Response()
-				refused = !resp.Success || resp.Term > args.Term
-				if !refused && resp.Term == args.Term {
+				if seen.over.Store(!resp.Success || resp.Term > args.Term); seen.over.Load() {
+					in.resume()
+				} else if resp.Term == args.Term {
 					in.others.took(id, args)
 				}
 				select {
@@ -311,20 +308,30 @@ func (in *inlet) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 // A pipeline is one whose answers are looked at before raft has them.
 type pipeline struct {
 	raft.AppendPipeline
-	hangs   func() bool
+	in      *inlet
+	over    atomic.Bool // an answer refuses, or there is none
 	answers chan raft.AppendFuture
 	closed  chan struct{}
 }
 
 // AppendEntries implements raft.AppendPipeline.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if p.hangs() {
-		return nil, errDiskHangs
+	answer, err := raft.AppendFuture(nil), errOver
+	switch {
+	case p.in.hangs():
+		err = errDiskHangs
+	case !p.over.Load():
+		answer, err = p.AppendPipeline.AppendEntries(args, resp)
 	}
-	return p.AppendPipeline.AppendEntries(args, resp)
+	if err != nil {
+		p.in.resume()
+	}
+	return answer, err
 }
 
-var errDiskHangs = errs.New(errs.Unavailable, "the disk of this node's raft log does not answer")
+var errOver error = errs.New(errs.Unavailable, "the node has refused what it was sent before, or does not answer")
+
+var errDiskHangs error = errs.New(errs.Unavailable, "the disk of this node's raft log does not answer")
 
 // Consumer implements raft.AppendPipeline.
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }

@@ -445,14 +445,14 @@ func TestNudge(t *testing.T) {
 		if err := l.store.Add(late.id, late.id); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(20 * time.Second) // so that it is seldom looked for
 		c.connect(func(int, int) bool { return true })
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 		if index, _ := late.store.Last(); index != 0 {
 			t.Fatalf("it has %d entries already: this shows nothing", index)
 		}
 		l.store.Nudge()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 		want, _ := l.store.Last()
 		if index, _ := late.store.Last(); index != want {
 			t.Errorf("it has %d entries of %d", index, want)
