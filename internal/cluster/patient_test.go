@@ -60,7 +60,9 @@ func TestNothingIsTaken(t *testing.T) {
 		case <-time.After(time.Hour):
 			t.Error("it waits for hours")
 			_ = ours.Close() // always nil
-			<-wrote
+			if err := <-wrote; err == nil {
+				t.Error("and says that it was taken")
+			}
 		}
 		_ = theirs.Close() // likewise
 	})

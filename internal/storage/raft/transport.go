@@ -383,8 +383,25 @@ func (in *inlet) RequestVote(id raft.ServerID, to raft.ServerAddress, args *raft
 		own.LeadershipTransfer = false
 		args = &own
 	}
-	return in.Transport.RequestVote(id, to, args, resp)
+	return anew(func() error { return in.Transport.RequestVote(id, to, args, resp) })
 }
+
+// anew asks for a vote again where that fails at once: transports keep connections to processes that have ended since, up to three to each, and an election would be lost by each of them. To be asked twice is the same
+// to a voter.
+func anew(ask func() error) (err error) {
+	for range staleConns + 1 {
+		began := time.Now()
+		if err = ask(); err == nil || time.Since(began) > anewWithin {
+			return err
+		}
+	}
+	return err
+}
+
+const (
+	staleConns = 3
+	anewWithin = 50 * time.Millisecond
+)
 
 // RequestPreVote implements raft.WithPreVote. A node that was told to take over acknowledges, while it stands for election, what another leader of
 // that term sends, and would stand again at once after that.
@@ -402,7 +419,7 @@ func (in *inlet) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *r
 	if in.follows() {
 		return errFollows
 	}
-	return in.Transport.RequestPreVote(id, to, args, resp)
+	return anew(func() error { return in.Transport.RequestPreVote(id, to, args, resp) })
 }
 
 var errFollows = errs.New(errs.NotActive, "this node hears a leader, or lacks what one has: it does not stand for election")
