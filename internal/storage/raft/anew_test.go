@@ -30,12 +30,17 @@ func (s *stale) RequestVote(raft.ServerID, raft.ServerAddress, *raft.RequestVote
 	return s.ask()
 }
 
+// TimeoutNow implements raft.Transport.
+func (s *stale) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	return s.ask()
+}
+
 // RequestPreVote implements raft.WithPreVote.
 func (s *stale) RequestPreVote(raft.ServerID, raft.ServerAddress, *raft.RequestPreVoteRequest, *raft.RequestPreVoteResponse) error {
 	return s.ask()
 }
 
-// TestVotesByStaleConnections has a node ask for votes by connections to processes that have ended since: the election is not lost by that. Who says nothing for long is not asked again.
+// TestVotesByStaleConnections has a node ask for votes, or tell another to take over, by connections to processes that have ended since: the election is not lost by that. Who says nothing for long is not asked again.
 func TestVotesByStaleConnections(t *testing.T) {
 	for name, c := range map[string]struct {
 		conns int
@@ -56,6 +61,10 @@ func TestVotesByStaleConnections(t *testing.T) {
 					},
 					"pre-vote": func(in *inlet) error {
 						return in.RequestPreVote("b", "b", &raft.RequestPreVoteRequest{}, &raft.RequestPreVoteResponse{})
+					},
+					"hand-over": func(in *inlet) error {
+						in.patience, in.handed = time.Minute, func() uint64 { return 1 }
+						return in.TimeoutNow("b", "b", &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})
 					},
 				} {
 					to := &stale{conns: c.conns, after: c.after}

@@ -349,7 +349,7 @@ func (in *inlet) TimeoutNow(id raft.ServerID, to raft.ServerAddress, args *raft.
 	own.Addr = fmt.Appendf(slices.Clone(args.Addr), " %d", in.handed())
 	answer := make(chan error, 1)
 	go func() { // ends when the transport gives up, or ends; the message may come late, in a term without a lease
-		answer <- in.Transport.TimeoutNow(id, to, &own, new(raft.TimeoutNowResponse))
+		answer <- anew(func() error { return in.Transport.TimeoutNow(id, to, &own, new(raft.TimeoutNowResponse)) })
 	}()
 	patience := time.NewTimer(in.patience)
 	defer patience.Stop()
@@ -386,8 +386,8 @@ func (in *inlet) RequestVote(id raft.ServerID, to raft.ServerAddress, args *raft
 	return anew(func() error { return in.Transport.RequestVote(id, to, args, resp) })
 }
 
-// anew asks for a vote again where that fails at once: transports keep connections to processes that have ended since, up to three to each, and an election would be lost by each of them. To be asked twice is the same
-// to a voter.
+// anew asks for a vote, or tells a node to take over, again where that fails at once: transports keep connections to processes that have ended since, up to three to each, and an election, or a hand-over,
+// would be lost by each of them. To be asked twice is the same to a voter, and who has stood for election at a leader's word does not in the next term.
 func anew(ask func() error) (err error) {
 	for range staleConns + 1 {
 		began := time.Now()
