@@ -52,6 +52,9 @@ func (s *Store) pass(r *running, id string) error {
 			break
 		}
 		tried[to.ID] = true
+		if !s.unasked(r, to.ID, until) {
+			continue
+		}
 		for err = s.handOver(r, to); errors.Is(err, raft.ErrLeadershipTransferInProgress) && s.clock.Now() < until; err = s.handOver(r, to) {
 			if !r.pause(passAgain) { // raft answers a moment before it has ended the attempt of before
 				return raft.ErrRaftShutdown
@@ -67,7 +70,20 @@ func (s *Store) pass(r *running, id string) error {
 	return err
 }
 
-// passAgain is how long a hand-over waits for the one before it to end.
+// unasked waits until raft need not ask the replication of a node whether that has all of the log, for as long as until, and reports whether that is so. Where it may have asked before in this term, and
+// heard nothing, that question may be there still, whatever the node has taken since.
+func (s *Store) unasked(r *running, id raft.ServerID, until time.Duration) bool {
+	for term := r.raft.CurrentTerm(); ; {
+		if o := s.others.of(id, term); o.need == 0 || o.matched >= r.raft.LastIndex() {
+			return true
+		}
+		if s.clock.Now() >= until || !r.pause(passAgain) {
+			return false
+		}
+	}
+}
+
+// passAgain is how long a hand-over waits for the one before it to end, or for a node to take what is under way.
 const passAgain = 5 * time.Millisecond
 
 // handOver tells a voter to take over, and waits until that is done or has failed.
@@ -114,9 +130,9 @@ func (s *Store) lately() time.Duration {
 
 // others is what a leader knows of other nodes in its term.
 //
-// Who was told to take over, and has not taken what the leader had written by then, is not told to again until it has: raft's library asks a node's replication, which goes on until the node has taken what it is
-// sent, to say when that is, and remembers one such question. A second one keeps the library from anything else that a leader does, for as long as the node takes nothing
-// (its disk fails, or is full), and the leader goes on being heard: nobody could write any more.
+// Who was told to take over, and has not taken what the leader had written by then, is not told to again until it has, and lacks nothing else: raft's library asks the replication of a node that lacks something,
+// which goes on until the node has taken what it is sent, to say when that is, and remembers one such question. A second one keeps the library from anything else that a leader does, for as long as the node takes nothing
+// (its disk fails, or is full, or it is gone), and the leader goes on being heard: nobody could write any more. Where the leadership ends meanwhile the library may be kept so for ever, whenever it leads again.
 type others struct {
 	mu   sync.Mutex
 	term uint64

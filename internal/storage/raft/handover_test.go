@@ -1,10 +1,15 @@
 package raft_test
 
 import (
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	hraft "github.com/hashicorp/raft"
 
 	"arca/internal/errs"
 	"arca/internal/storage/raft"
@@ -151,4 +156,85 @@ func TestHandOverToNoVoter(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A doored transport has what its member sends a node of the log wait at a door, each as long as a transport over networks does.
+type doored struct {
+	unpiped
+	to   string
+	door *atomic.Pointer[chan struct{}] // a value for each that may pass; nil for all
+}
+
+// AppendEntries implements raft.Transport.
+func (d doored) AppendEntries(id hraft.ServerID, to hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	if door := d.door.Load(); door != nil && string(id) == d.to && args.PrevLogEntry > 0 {
+		select {
+		case <-*door:
+		case <-time.After(10 * time.Second):
+			return errGivenUp
+		}
+	}
+	return d.unpiped.AppendEntries(id, to, args, resp)
+}
+
+// TestHandOverToOneThatHangsAgain has a node hang that is told to take over, take all that was written by then, hang again with the next entry, and be told again: who leads goes on. Raft's library
+// may not have noticed in between that it has the answer to what it has asked the first time.
+func TestHandOverToOneThatHangsAgain(t *testing.T) {
+	for range 10 { // it notices by chance
+		synctest.Test(t, handOverToOneThatHangsAgain)
+	}
+}
+
+func handOverToOneThatHangsAgain(t *testing.T) {
+	c := &cluster{t: t}
+	var door atomic.Pointer[chan struct{}]
+	for i := range 3 {
+		m := newMember(t, fmt.Sprint("node", i+1), raft.Config{}.WithFS(vfs.NewMem()))
+		_, m.transport = hraft.NewInmemTransport(hraft.ServerAddress(m.id))
+		if err := m.store.Start(raft.StartOptions{Transport: doored{unpiped{delaying{newLagging(m)}}, "node2", &door}, Bootstrap: i == 0}); err != nil {
+			t.Fatal(err)
+		}
+		c.members = append(c.members, m)
+	}
+	defer c.close()
+	c.gather()
+	l, ill := c.leader(), c.members[1]
+	if l != c.members[0] {
+		t.Fatal("another leads: this shows nothing")
+	}
+	write := func() {
+		t.Helper()
+		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			_, err := increment(t.Context(), l.db)
+			if err == nil {
+				return
+			}
+			if time.Since(began) > 5*time.Second {
+				t.Fatal(err)
+			}
+		}
+	}
+	time.Sleep(5 * time.Second) // all have all
+	pass := make(chan struct{})
+	door.Store(&pass)
+	write()
+	if err := l.store.StepDown(ill.id); err == nil {
+		t.Fatal("it handed over")
+	}
+	write()
+	pass <- struct{}{}
+	time.Sleep(100 * time.Millisecond)
+	if err := l.store.StepDown(ill.id); err == nil {
+		t.Fatal("it handed over")
+	}
+	write()
+	door.Store(nil)
+	close(pass)
+	time.Sleep(time.Minute)
+	if err := l.store.StepDown(ill.id); err != nil {
+		t.Error(err)
+	}
+	if now := c.leader(); now != ill {
+		t.Errorf("%s leads, and not the node that was to take over", now.id)
+	}
 }
