@@ -56,7 +56,7 @@ func TestOnlyTorturedObeys(t *testing.T) {
 // Ills are what befalls a node's disk and clock.
 type ills struct {
 	file string // by which its process is told
-	disk string // "", "syncs-fail" or "writes-fail"
+	disk string // "", "syncs-fail", "writes-fail" or "syncs-hang"
 	day  time.Duration
 	rate float64
 	sick bool // its disk has failed since the process began
@@ -131,7 +131,7 @@ func (r *rack) ailments() []fault {
 			return func() { r.befall(i, func(x *ills) { x.disk = "" }) }
 		}
 	}
-	list := []fault{{"failing syncs", disk("syncs-fail")}, {"failing disk", disk("writes-fail")}}
+	list := []fault{{"failing syncs", disk("syncs-fail")}, {"failing disk", disk("writes-fail")}, {"hanging disk", disk("syncs-hang")}}
 	if !r.clocks {
 		return list
 	}
@@ -241,6 +241,47 @@ func TestFailingSyncs(t *testing.T) {
 		}
 	})
 	again(standby)
+}
+
+// TestHangingSyncs has the fsyncs of the active node neither succeed nor fail: another takes writes after a while, and when the disk is there again the node follows, with all that was
+// acknowledged.
+func TestHangingSyncs(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/net/tcp"); err != nil {
+		t.Skip("the wires tell nodes by /proc/net/tcp")
+	}
+	r := newRack(t, 2)
+	if r.ills == nil {
+		t.Skip("ARCA_BIN names a program whose disk does not hang")
+	}
+	number, acked := 0, 0
+	write := func(i int) bool {
+		number++
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		a, err := r.nodes[i].call(ctx, "PUT", "secret/syncs", r.nodes[i].root, map[string]any{"v": fmt.Sprint(number)})
+		if err == nil && a.code == 204 {
+			acked = number
+		}
+		return acked == number
+	}
+	old := r.leads()
+	await(t, "a first write", func() bool { return write(old) })
+	r.befall(old, func(x *ills) { x.disk = "syncs-hang" })
+	r.nodes[old].says(`control="syncs-hang`)
+	if write(old) {
+		t.Error("a write was acknowledged that is not on the disk of the active node")
+	}
+	await(t, "a write by another active node", func() bool { return write((old + 1) % 3) })
+	r.nodes[old].says("the disk of the raft log does not answer")
+	r.befall(old, func(x *ills) { x.disk = "" })
+	r.await(3)
+	await(t, "a write through the node whose disk is there again", func() bool { return write(old) })
+	for _, n := range r.nodes {
+		if a := n.get("secret/syncs"); a.text("data", "v") != fmt.Sprint(acked) {
+			t.Errorf("%s has %d %v, and not %d", n.url, a.code, a.body, acked)
+		}
+	}
 }
 
 // stands has all of a process stand still. Where a signal alone has been sent others of its threads may go on for a while.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -25,6 +26,9 @@ func (d *disk) write(op, path string) error {
 }
 
 func (d *disk) sync(path string) error {
+	for c := d.ails.Load(); c != nil && c.syncsHang; c = d.ails.Load() {
+		time.Sleep(lookEvery)
+	}
 	return d.is(func(c *control) bool { return c.syncsFail }, "fsync", path)
 }
 

@@ -21,9 +21,9 @@ const lookEvery = 10 * time.Millisecond
 
 // A control is what the file says.
 type control struct {
-	syncsFail, writesFail bool
-	day                   time.Duration
-	rate                  float64
+	syncsFail, writesFail, syncsHang bool
+	day                              time.Duration
+	rate                             float64
 }
 
 // parse reads what a file says. What it does not know it passes: the test is to see that nothing happens.
@@ -36,6 +36,8 @@ func parse(text string) control {
 			c.syncsFail = true
 		case "writes-fail":
 			c.syncsFail, c.writesFail = true, true
+		case "syncs-hang":
+			c.syncsHang = true
 		case "day":
 			c.day, _ = time.ParseDuration(value)
 		case "rate":
