@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -364,4 +365,58 @@ func TestHandOverToOneOfIll(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStateStalls has a leader's state wait for a disk that neither takes its tables nor fails, while that of its log is well: another leads, and what was written is there in the end.
+func TestStateStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t}
+		var stalls atomic.Int64
+		for i := range 3 {
+			m := newMember(t, fmt.Sprint("node", i+1), raft.Config{}.WithFS(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if i == 0 && op.Kind == errorfs.OpFileWrite && strings.HasSuffix(op.Path, ".sst") {
+					time.Sleep(time.Duration(stalls.Load()))
+				}
+				return nil
+			}))))
+			m.start(i == 0)
+			c.members = append(c.members, m)
+		}
+		defer c.close()
+		c.gather()
+		l := c.leader()
+		if l != c.members[0] {
+			t.Fatal("another leads: this shows nothing")
+		}
+		stalls.Store(int64(5 * time.Minute))
+		write := func(m *member, n int) error {
+			return m.db.Update(context.Background(), func(tx storage.Tx) error { return tx.Put(fmt.Sprint("fill", n), make([]byte, 400_000)) })
+		}
+		var wrote atomic.Int64
+		l.underway.Go(func() {
+			for n := range 150 {
+				if write(l, n) != nil {
+					return
+				}
+				wrote.Store(int64(n + 1))
+			}
+		})
+		time.Sleep(5 * time.Second)
+		if n := wrote.Load(); n == 150 {
+			t.Fatal("nothing stalls: this shows nothing")
+		}
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			if time.Since(began) > time.Minute {
+				t.Fatal("nobody can write for a minute")
+			}
+			if next := slices.IndexFunc(c.members[1:], func(m *member) bool { return m.leads.Load() }); next >= 0 {
+				if _, err := increment(t.Context(), c.members[1+next].db); err == nil {
+					break
+				}
+			}
+		}
+		stalls.Store(0)
+		time.Sleep(6 * time.Minute)
+		c.check(1, 1)
+	})
 }

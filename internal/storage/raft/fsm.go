@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -137,11 +138,22 @@ func (r *run) commit() error {
 	if s.doubted() != (doubt{}) {
 		ops = append(ops, storage.Op{Kind: storage.Delete, Key: doubtKey})
 	}
-	if err := s.state.Load().Replay(ops, r.sealed); err != nil {
+	size := 0
+	for i := range ops {
+		size += len(ops[i].Value)
+	}
+	if err := s.store(size, func() error { return s.state.Load().Replay(ops, r.sealed) }); err != nil {
 		return err
 	}
 	s.moved(r.at, r.peers)
 	return nil
+}
+
+// store has so many bytes be written to the state, or it be synced, and has hangs see how long that takes. The caller holds writing.
+func (s *Store) store(size int, write func() error) error {
+	s.replays.Store(&storing{time.Now(), size})
+	defer s.replays.Store(nil)
+	return write()
 }
 
 func (f fsm) applyOwn(r *run) error {
@@ -253,7 +265,8 @@ func (s *Store) settle(at position) error {
 	st := s.state.Load()
 	if now := s.position(); at.index > now.index {
 		at.batch = now.batch
-		if err := st.Replay(storage.Batch{at.op(), {Kind: storage.Delete, Key: doubtKey}}, true); err != nil {
+		ops := storage.Batch{at.op(), {Kind: storage.Delete, Key: doubtKey}}
+		if err := s.store(0, func() error { return st.Replay(ops, true) }); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -261,7 +274,7 @@ func (s *Store) settle(at position) error {
 		s.mu.Unlock()
 		return nil
 	}
-	return st.Sync()
+	return s.store(0, st.Sync)
 }
 
 // Restore implements raft.FSM: it goes over to the state that was received. Where a leader cannot, for an operator, the library ends the process.

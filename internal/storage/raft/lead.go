@@ -26,7 +26,7 @@ type running struct {
 	work   sync.WaitGroup
 
 	installs installs
-	hung     atomic.Pointer[storing] // the write for which the disk of the log did not answer, as was said last
+	hung     atomic.Pointer[storing] // the write for which the disk did not answer, as was said last
 
 	pacing  sync.Mutex
 	hurried atomic.Bool // the pace is goneTime; set with pacing held
@@ -609,25 +609,37 @@ func (s *Store) Again() {
 	s.askAgain()
 }
 
-// hangTime is how long a leader waits for the disk of its log until it is not heard any more: longer than a disk that is only slow takes. For each hangRate bytes it waits a second more: a large
-// write would be tried on one slow disk after the other, and never come to its end.
+// hangTime is how long a leader waits for the disk of its log until it is not heard any more: longer than a disk that is only slow takes. stallTime is the same for its state, which may have to merge tables first. For each
+// hangRate bytes it waits a second more: a large write would be tried on one slow disk after the other, and never come to its end.
 const (
-	hangTime = 5 * time.Second
-	hangRate = 1 << 20
+	hangTime  = 5 * time.Second
+	stallTime = 30 * time.Second
+	hangRate  = 1 << 20
 )
 
-// hangs reports whether the log waits for its disk, which neither takes what it is given nor fails. Raft does nothing else meanwhile but to send heartbeats, by which others would follow it
+// hangs reports whether the log waits for its disk, which neither takes what it is given nor fails, or the state does. Raft does nothing else meanwhile but to send heartbeats, by which others would follow it
 // and nobody could write. So it is not to be heard: others elect one, and it sees that when the disk is there again. The only voter leads on, and is read.
 func (s *Store) hangs(r *running) bool {
-	w := s.logs.under.Load()
-	if w == nil || time.Since(w.since) < hangTime*time.Duration(s.cfg.Multiplier)+time.Duration(w.bytes)*time.Second/hangRate || s.alone(r) {
+	w, what := s.logs.under.Load(), "log"
+	if !s.late(w, hangTime) {
+		w, what = s.replays.Load(), "state"
+		if !s.late(w, stallTime) || s.state.Load().Full() { // it waits for room: see barrier
+			return false
+		}
+	}
+	if s.alone(r) {
 		return false
 	}
 	if r.hung.Swap(w) != w {
-		s.log.Error("the disk of the raft log does not answer: this node is not heard as the leader any more, so that another can be elected", "since", w.since)
+		s.log.Error("this node's disk does not answer: it is not heard as the leader any more, so that another can be elected", "of", what, "since", w.since)
 		r.installs.unlessOver(func() { r.work.Go(s.Again) }) // who waits here is told
 	}
 	return true
+}
+
+// late reports whether a write takes longer than it may.
+func (s *Store) late(w *storing, most time.Duration) bool {
+	return w != nil && time.Since(w.since) >= most*time.Duration(s.cfg.Multiplier)+time.Duration(w.bytes)*time.Second/hangRate
 }
 
 // errVoidUnknown is the answer to a write that was under way when another node took over.

@@ -119,8 +119,9 @@ type Store struct {
 	mode    sync.Mutex
 	leading atomic.Pointer[leadership] // nil while following
 
-	writing    sync.Mutex // held while state, at and peers change together
-	shortening sync.Mutex // held while raft takes note of how far the state is durable, and while another takes its place; taken before mode
+	replays    atomic.Pointer[storing] // the write to the state that is under way; nil for none
+	writing    sync.Mutex              // held while state, at and peers change together
+	shortening sync.Mutex              // held while raft takes note of how far the state is durable, and while another takes its place; taken before mode
 
 	mu       sync.Mutex
 	at       position
@@ -393,7 +394,7 @@ type logStore struct {
 	bytes  int           // of recent
 }
 
-// A storing is a write to the log, of so many bytes.
+// A storing is a write to the log, or to the state, of so many bytes.
 type storing struct {
 	since time.Time
 	bytes int

@@ -46,7 +46,7 @@ type inlet struct {
 	beaten    func()                 // told of each heartbeat, before raft is
 	follows   func() bool            // whether this node may not stand for election, for what it has promised to a leader
 	believes  func() *raft.RPCHeader // another node that raft takes for the leader; nil for none
-	hangs     func() bool            // whether this node's log waits for its disk, so that it is not to be heard as the leader
+	hangs     func() bool            // whether this node's log or state waits for its disk, so that it is not to be heard as the leader
 	returns   returns
 	resuming  atomic.Bool                                                     // resume waits
 	renew     func()                                                          // has raft send to all what they lack, if this node leads
@@ -331,7 +331,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 
 var errOver error = errs.New(errs.Unavailable, "the node has refused what it was sent before, or does not answer")
 
-var errDiskHangs error = errs.New(errs.Unavailable, "the disk of this node's raft log does not answer")
+var errDiskHangs error = errs.New(errs.Unavailable, "the disk of this node does not answer")
 
 // Consumer implements raft.AppendPipeline.
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
