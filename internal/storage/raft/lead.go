@@ -620,9 +620,9 @@ const (
 // hangs reports whether the log waits for its disk, which neither takes what it is given nor fails, or the state does. Raft does nothing else meanwhile but to send heartbeats, by which others would follow it
 // and nobody could write. So it is not to be heard: others elect one, and it sees that when the disk is there again. The only voter leads on, and is read.
 func (s *Store) hangs(r *running) bool {
-	w, what := s.logs.under.Load(), "log"
+	w, ofState := s.logs.under.Load(), false
 	if !s.late(w, hangTime) {
-		w, what = s.replays.Load(), "state"
+		w, ofState = s.replays.Load(), true
 		if !s.late(w, stallTime) || s.state.Load().Full() { // it waits for room: see barrier
 			return false
 		}
@@ -631,7 +631,12 @@ func (s *Store) hangs(r *running) bool {
 		return false
 	}
 	if r.hung.Swap(w) != w {
-		s.log.Error("this node's disk does not answer: it is not heard as the leader any more, so that another can be elected", "of", what, "since", w.since)
+		const unheard = " does not answer: this node is not heard as the leader any more, so that another can be elected"
+		if ofState {
+			s.log.Error("the disk of the raft state"+unheard, "since", w.since)
+		} else {
+			s.log.Error("the disk of the raft log"+unheard, "since", w.since)
+		}
 		r.installs.unlessOver(func() { r.work.Go(s.Again) }) // who waits here is told
 	}
 	return true
