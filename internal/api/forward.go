@@ -55,9 +55,26 @@ func (d *door) elsewhereActive(ctx context.Context, in *incoming, req *engine.Re
 		if ctx.Err() != nil || time.Since(began) > forwardPatience {
 			return nil, errs.New(errs.Unavailable, "no active node answers: %w", cause)
 		}
+		if hungUp(in.w) { // it would be done behind what that client has done since
+			return nil, errs.New(errs.Unavailable, "the client has given up: %w", cause)
+		}
 		res, err := d.Core.Handle(ctx, req)
 		if err == nil || !errs.Is(err, errs.NotActive) {
 			return res, err
+		}
+	}
+}
+
+// hungUp reports whether a client has given up, where its connection can be looked at. That of net/http ends the context.
+func hungUp(w http.ResponseWriter) bool {
+	for {
+		switch over := w.(type) {
+		case interface{ HungUp() bool }:
+			return over.HungUp()
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = over.Unwrap()
+		default:
+			return false
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"arca/internal/socket"
 )
 
 const (
@@ -174,6 +176,9 @@ func (w *writer) SetReadDeadline(t time.Time) error {
 	w.c.armed = t
 	return w.c.net.SetReadDeadline(t)
 }
+
+// HungUp reports whether the client has given up, so that nobody waits for the answer.
+func (w *writer) HungUp() bool { return socket.HungUp(w.c.net) }
 
 // finish sends the rest of the answer and reports whether the connection can
 // serve another request.
