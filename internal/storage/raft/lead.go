@@ -360,7 +360,8 @@ const stopPatience = 3 * time.Second
 // watch turns raft's notices of leadership into Lead and Follow.
 func (s *Store) watch(r *running) {
 	var caughtUp chan error
-	var term uint64 // in which this node is catching up
+	var term uint64    // in which this node is catching up
+	var said time.Time // when it was said last that it is not through
 	catchUp := func() {
 		ch, current := make(chan error, 1), r.raft.CurrentTerm()
 		caughtUp, term = ch, current
@@ -392,7 +393,10 @@ func (s *Store) watch(r *running) {
 			if caughtUp = nil; err == nil && r.raft.CurrentTerm() == term {
 				s.lead(r, term)
 			} else if r.raft.State() == raft.Leader {
-				s.log.Warn("the new leader is not caught up yet", "error", err)
+				if time.Since(said) >= catchUpSilence {
+					s.log.Warn("the new leader is not caught up yet", "error", err)
+					said = time.Now()
+				}
 				catchUp()
 			}
 		case <-r.done:
@@ -437,6 +441,9 @@ func (s *Store) barrier(r *running, term uint64) error {
 
 // catchUpLook is how often a new leader that is not caught up looks why.
 const catchUpLook = time.Second
+
+// catchUpSilence is how long nothing more is said of a leader that is not caught up: its log's disk may hang for long.
+const catchUpSilence = 10 * time.Second
 
 // catchUpPause is how long a leader that could not catch up waits until it tries again.
 const catchUpPause = 20 * time.Millisecond

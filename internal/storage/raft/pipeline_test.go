@@ -1,11 +1,13 @@
 package raft_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -204,6 +206,28 @@ func TestLogHangs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLogHangsQuietly has a leader's log wait for its disk for an hour, and nobody else there: it says now and then that it is not caught up.
+func TestLogHangsQuietly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c, wards := newWards(t, 2, raft.Config{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+		if c.leader() != wards[0].member {
+			t.Fatal("another leads: this shows nothing")
+		}
+		time.Sleep(time.Second)
+		wards[0].slow.Store(int64(time.Hour))
+		if _, err := increment(t.Context(), wards[0].db); err == nil {
+			t.Fatal("it has written")
+		}
+		wards[0].slow.Store(0)
+		time.Sleep(2 * time.Hour)
+		c.close()
+		if n := strings.Count(log.String(), "not caught up yet"); n == 0 || n > 400 {
+			t.Errorf("it was said %d times", n)
+		}
+	})
 }
 
 // TestLargeWriteOnSlowDisks has a large entry take longer, on disks that are slow, than a small one may on one that hangs: it is written.
