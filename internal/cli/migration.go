@@ -127,6 +127,9 @@ func (c *call) askActive(client *api.Client) {
 		return
 	}
 	given := client.Address()
+	if strings.HasPrefix(given, "https:") && !strings.HasPrefix(leader.LeaderAddress, "https:") {
+		return // the token is not for all to read
+	}
 	if client.SetAddress(leader.LeaderAddress) == nil {
 		ctx, cancel := context.WithTimeout(c.ctx, activeTime)
 		defer cancel()

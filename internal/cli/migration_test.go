@@ -1,7 +1,11 @@
 package cli
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -36,5 +40,28 @@ func TestMigrationSwitchAsksActive(t *testing.T) {
 				t.Errorf("it asked another one: %s", got.stderr)
 			}
 		})
+	}
+}
+
+// TestMigrationSwitchStaysEncrypted gives the command a standby with TLS that tells of an active node without: the token is not sent there.
+func TestMigrationSwitchStaysEncrypted(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	active := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		_, _ = io.WriteString(w, `{"ha_enabled":true,"is_self":true}`) // the command tells
+	}))
+	defer active.Close()
+	standby := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/sys/leader" {
+			_, _ = io.WriteString(w, `{"ha_enabled":true,"is_self":false,"leader_address":"`+active.URL+`"}`) // likewise
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer standby.Close()
+	env := []string{"VAULT_ADDR=" + standby.URL, "VAULT_TOKEN=root", "VAULT_SKIP_VERIFY=true"}
+	if got := vault(t, env, "", "operator", "migration", "switch"); got.code != 0 || asked.Load() != 0 {
+		t.Errorf("the active node was asked %d times: %+v", asked.Load(), got)
 	}
 }

@@ -59,7 +59,7 @@ func (f *fault) explain(err error) error {
 func (f *fault) listener() *pebble.EventListener {
 	// The read that finds damage gets the error; there is no reason to end the process.
 	l := &pebble.EventListener{BackgroundError: f.failed, DataCorruption: f.damaged}
-	f.strain.listen(l)
+	f.listen(l)
 	return l
 }
 

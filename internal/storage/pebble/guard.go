@@ -136,6 +136,7 @@ func (f *guardFile) Close() error { return f.vital(f.File.Close()) }
 func (f *guardFile) vital(err error) error {
 	if err != nil {
 		f.fs.fail(f.name, err)
+		f.fs.fault.pause()
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -16,8 +17,15 @@ type strain struct {
 	failing time.Time // since when nothing has succeeded; zero if what was tried last has
 	stalled time.Time // since when writes wait; zero while they do not
 	logged  time.Time
-	told    time.Time // of damage
-	more    int       // failures since then
+	told    time.Time         // of damage
+	more    int               // failures since then
+	jobs    map[job]time.Time // since when flushes and compactions run
+}
+
+// A job is a flush or a compaction, by Pebble's number.
+type job struct {
+	flush bool
+	id    int
 }
 
 const (
@@ -25,56 +33,81 @@ const (
 	strainPatience = 10 * time.Second
 	// strainPause is how long background work that has failed waits until it is tried again.
 	strainPause = 100 * time.Millisecond
+	// strainSlow is how long a job runs that does not fail at once: it may succeed, on a disk that is only slow.
+	strainSlow = time.Second
 	// strainSilence is how long nothing more is said of failures.
 	strainSilence = 10 * time.Second
 )
 
-// failed takes a failure of background work.
+// failed takes a failure of background work, also of such as no write waits for.
 func (f *fault) failed(err error) {
 	if isFull(err) {
 		f.log.Error("storage: background work failed and is tried again", "error", err)
 		return // there may be room again
 	}
-	if f.strain.give(f, err) {
+	s := &f.strain
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.more++
+	if now := time.Now(); now.Sub(s.logged) > strainSilence {
+		f.log.Error("storage: background work failed and is tried again", "error", err, "times", s.more)
+		s.logged, s.more = now, 0
+	}
+}
+
+// begun notes that a job runs.
+func (s *strain) begun(j job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobs == nil {
+		s.jobs = map[job]time.Time{}
+	}
+	s.jobs[j] = time.Now()
+}
+
+// ended notes how a job has ended, and has the store fail where writes have waited long enough, and nothing runs that may succeed.
+func (f *fault) ended(j job, err error) {
+	if f.strain.ended(j, err, f.patience) {
 		f.set(errs.New(errs.Unavailable, "storage failed: writes wait for background work that only fails; see to its disk: %w", err))
 	}
 }
 
-// give notes a failure, and reports whether writes have waited long enough.
-func (s *strain) give(f *fault, err error) bool {
+func (s *strain) ended(j job, err error, patience time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.jobs, j)
 	now := time.Now()
-	if s.failing.IsZero() {
+	switch {
+	case err == nil:
+		s.failing = time.Time{}
+		return false
+	case isFull(err), errors.Is(err, pebble.ErrCancelledCompaction):
+		return false
+	case s.failing.IsZero():
 		s.failing = now
 	}
-	s.more++
-	if now.Sub(s.logged) > strainSilence {
-		f.log.Error("storage: background work failed and is tried again", "error", err, "times", s.more)
-		s.logged, s.more = now, 0
+	for _, since := range s.jobs {
+		if now.Sub(since) > strainSlow {
+			return false
+		}
 	}
-	return !s.stalled.IsZero() && now.Sub(s.stalled) > f.patience && now.Sub(s.failing) > f.patience
+	return !s.stalled.IsZero() && now.Sub(s.stalled) > patience && now.Sub(s.failing) > patience
 }
 
-// listen has a listener tell what succeeds, and when writes wait.
-func (s *strain) listen(l *pebble.EventListener) {
-	set := func(t *time.Time, to time.Time) {
+// listen has a listener tell how jobs end, and when writes wait.
+func (f *fault) listen(l *pebble.EventListener) {
+	s := &f.strain
+	stall := func(to time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		*t = to
+		s.stalled = to
 	}
-	l.FlushEnd = func(info pebble.FlushInfo) {
-		if info.Err == nil {
-			set(&s.failing, time.Time{})
-		}
-	}
-	l.CompactionEnd = func(info pebble.CompactionInfo) {
-		if info.Err == nil {
-			set(&s.failing, time.Time{})
-		}
-	}
-	l.WriteStallBegin = func(pebble.WriteStallBeginInfo) { set(&s.stalled, time.Now()) }
-	l.WriteStallEnd = func() { set(&s.stalled, time.Time{}) }
+	l.FlushBegin = func(info pebble.FlushInfo) { s.begun(job{true, info.JobID}) }
+	l.FlushEnd = func(info pebble.FlushInfo) { f.ended(job{true, info.JobID}, info.Err) }
+	l.CompactionBegin = func(info pebble.CompactionInfo) { s.begun(job{false, info.JobID}) }
+	l.CompactionEnd = func(info pebble.CompactionInfo) { f.ended(job{false, info.JobID}, info.Err) }
+	l.WriteStallBegin = func(pebble.WriteStallBeginInfo) { stall(time.Now()) }
+	l.WriteStallEnd = func() { stall(time.Time{}) }
 }
 
 // damaged takes damage that was found, by background work or by a read, which gets the error.

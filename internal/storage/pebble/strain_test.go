@@ -39,7 +39,16 @@ func onIllTables(t *testing.T, kind errorfs.OpKind, patience time.Duration) (b *
 // TestTablesCannotBeWritten has writes wait for tables that cannot be written: they are refused after a while, and what is there is read.
 func TestTablesCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	b, _, put := onIllTables(t, errorfs.OpFileWrite, 300*time.Millisecond)
+	for name, kind := range map[string]errorfs.OpKind{"written": errorfs.OpFileWrite, "synced": errorfs.OpFileSyncData} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tablesCannotBe(t, kind)
+		})
+	}
+}
+
+func tablesCannotBe(t *testing.T, kind errorfs.OpKind) {
+	b, failures, put := onIllTables(t, kind, 2*time.Second)
 	defer func() { _ = b.Close() }() // it has failed
 	refused := make(chan error, 1)
 	go func() {
@@ -55,6 +64,9 @@ func TestTablesCannotBeWritten(t *testing.T) {
 		t.Log(err)
 	case <-time.After(30 * time.Second):
 		t.Fatal("a write waits for ever")
+	}
+	if n := failures.Load(); n > 200 {
+		t.Errorf("it was tried %d times within seconds", n)
 	}
 	if b.Failed() == nil || put() == nil {
 		t.Error("the store takes writes again")
