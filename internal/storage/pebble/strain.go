@@ -20,6 +20,7 @@ type strain struct {
 	told    time.Time         // of damage
 	more    int               // failures since then
 	jobs    map[job]time.Time // since when flushes and compactions run
+	last    string            // what the last of them that failed said
 }
 
 // A job is a flush or a compaction, by Pebble's number.
@@ -47,11 +48,15 @@ func (f *fault) failed(err error) {
 	}
 	s := &f.strain
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	ofJob := err.Error() == s.last
 	s.more++
 	if now := time.Now(); now.Sub(s.logged) > strainSilence {
 		f.log.Error("storage: background work failed and is tried again", "error", err, "times", s.more)
 		s.logged, s.more = now, 0
+	}
+	s.mu.Unlock()
+	if !ofJob {
+		time.Sleep(strainPause) // who gathers statistics of tables goes on at once, for ever
 	}
 }
 
@@ -86,6 +91,7 @@ func (s *strain) ended(j job, err error, patience time.Duration) bool {
 	case s.failing.IsZero():
 		s.failing = now
 	}
+	s.last = err.Error() // Pebble tells of it once more, as of all background work, with its mutex held
 	for _, since := range s.jobs {
 		if now.Sub(since) > strainSlow {
 			return false

@@ -98,3 +98,37 @@ func TestTablesCannotBeRead(t *testing.T) {
 	}
 	_ = b.Close() // what is in memory cannot be merged
 }
+
+// TestStatisticsCannotBeRead opens a store whose tables cannot be read: Pebble, which gathers statistics of them, does not try that again without a pause.
+func TestStatisticsCannotBeRead(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewMem()
+	b, err := pebble.Open(pebble.Config{FS: disk, Dir: "d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 40 { // more than is kept in memory
+		if err := b.Apply(t.Context(), storage.Batch{{Kind: storage.Put, Key: strconv.Itoa(n), Value: make([]byte, 1<<20)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var failures atomic.Int64
+	b, err = pebble.Open(pebble.Config{Dir: "d", FS: errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+			failures.Add(1)
+			return syscall.EIO
+		}
+		return nil
+	}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }() // its tables cannot be read
+	<-time.After(2 * time.Second)
+	if n := failures.Load(); n == 0 || n > 200 {
+		t.Errorf("it was tried %d times in two seconds", n)
+	}
+}
