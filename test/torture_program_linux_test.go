@@ -157,28 +157,51 @@ const (
 	fastest  = 1.33
 )
 
-// TestFailingSyncs has the fsyncs of the active node fail, and then those of a standby. Neither acknowledges what is not durable; the process ends with 1 and says why, and
-// what to do; and when it is started again on a disk that is well it belongs to the cluster as before.
-func TestFailingSyncs(t *testing.T) {
-	t.Parallel()
+// A syncs is a rack in which one secret is written, a number each time.
+type syncs struct {
+	*rack
+	number, acked int // of the write tried last, and of that acknowledged last
+}
+
+func newSyncs(t *testing.T) *syncs {
+	t.Helper()
 	if _, err := os.Stat("/proc/net/tcp"); err != nil {
 		t.Skip("the wires tell nodes by /proc/net/tcp")
 	}
 	r := newRack(t, 2)
 	if r.ills == nil {
-		t.Skip("ARCA_BIN names a program whose disk does not fail")
+		t.Skip("ARCA_BIN names a program whose disk neither fails nor hangs")
 	}
-	number, acked := 0, 0
-	write := func(i int) bool {
-		number++
-		ctx, stop := context.WithTimeout(t.Context(), time.Second)
-		defer stop()
-		a, err := r.nodes[i].call(ctx, "PUT", "secret/syncs", r.nodes[i].root, map[string]any{"v": fmt.Sprint(number)})
-		if err == nil && a.code == 204 {
-			acked = number
+	return &syncs{rack: r}
+}
+
+// write writes through a node, and reports whether that was acknowledged.
+func (r *syncs) write(i int) bool {
+	r.number++
+	ctx, stop := context.WithTimeout(r.t.Context(), time.Second)
+	defer stop()
+	a, err := r.nodes[i].call(ctx, "PUT", "secret/syncs", r.nodes[i].root, map[string]any{"v": fmt.Sprint(r.number)})
+	if err == nil && a.code == 204 {
+		r.acked = r.number
+	}
+	return r.acked == r.number
+}
+
+// check looks whether each node shows what was acknowledged last.
+func (r *syncs) check() {
+	r.t.Helper()
+	for _, n := range r.nodes {
+		if a := n.get("secret/syncs"); a.text("data", "v") != fmt.Sprint(r.acked) {
+			r.t.Errorf("%s has %d %v, and not %d", n.url, a.code, a.body, r.acked)
 		}
-		return acked == number
 	}
+}
+
+// TestFailingSyncs has the fsyncs of the active node fail, and then those of a standby. Neither acknowledges what is not durable; the process ends with 1 and says why, and
+// what to do; and when it is started again on a disk that is well it belongs to the cluster as before.
+func TestFailingSyncs(t *testing.T) {
+	t.Parallel()
+	r := newSyncs(t)
 	fail := func(i int) {
 		t.Helper()
 		r.befall(i, func(x *ills) { x.disk = "syncs-fail" })
@@ -200,18 +223,14 @@ func TestFailingSyncs(t *testing.T) {
 		r.launch(i)
 		n.unseal()
 		r.await(3)
-		await(t, "a write through the node that was started again", func() bool { return write(i) })
-		for _, n := range r.nodes {
-			if a := n.get("secret/syncs"); a.text("data", "v") != fmt.Sprint(acked) {
-				t.Errorf("%s has %d %v, and not %d", n.url, a.code, a.body, acked)
-			}
-		}
+		await(t, "a write through the node that was started again", func() bool { return r.write(i) })
+		r.check()
 	}
 
 	old := r.leads()
-	await(t, "a first write", func() bool { return write(old) })
+	await(t, "a first write", func() bool { return r.write(old) })
 	fail(old)
-	await(t, "a write by another active node", func() bool { return write((old + 1) % 3) })
+	await(t, "a write by another active node", func() bool { return r.write((old + 1) % 3) })
 	again(old)
 
 	// A standby goes on as it is, and the others write without it, until it would have to note a term.
@@ -219,12 +238,12 @@ func TestFailingSyncs(t *testing.T) {
 	standby, third := (leader+1)%3, (leader+2)%3
 	fail(standby)
 	for range 20 {
-		await(t, "a write while a standby's disk fails", func() bool { return write(leader) })
+		await(t, "a write while a standby's disk fails", func() bool { return r.write(leader) })
 	}
 	// It counts for nothing: where the third is away there are not most.
 	r.nodes[third].stands()
 	for range 2 {
-		if write(leader) {
+		if r.write(leader) {
 			t.Error("a write was acknowledged that is on the disk of one node of three")
 		}
 	}
@@ -247,41 +266,20 @@ func TestFailingSyncs(t *testing.T) {
 // acknowledged.
 func TestHangingSyncs(t *testing.T) {
 	t.Parallel()
-	if _, err := os.Stat("/proc/net/tcp"); err != nil {
-		t.Skip("the wires tell nodes by /proc/net/tcp")
-	}
-	r := newRack(t, 2)
-	if r.ills == nil {
-		t.Skip("ARCA_BIN names a program whose disk does not hang")
-	}
-	number, acked := 0, 0
-	write := func(i int) bool {
-		number++
-		ctx, stop := context.WithTimeout(t.Context(), time.Second)
-		defer stop()
-		a, err := r.nodes[i].call(ctx, "PUT", "secret/syncs", r.nodes[i].root, map[string]any{"v": fmt.Sprint(number)})
-		if err == nil && a.code == 204 {
-			acked = number
-		}
-		return acked == number
-	}
+	r := newSyncs(t)
 	old := r.leads()
-	await(t, "a first write", func() bool { return write(old) })
+	await(t, "a first write", func() bool { return r.write(old) })
 	r.befall(old, func(x *ills) { x.disk = "syncs-hang" })
 	r.nodes[old].says(`control="syncs-hang`)
-	if write(old) {
+	if r.write(old) {
 		t.Error("a write was acknowledged that is not on the disk of the active node")
 	}
-	await(t, "a write by another active node", func() bool { return write((old + 1) % 3) })
+	await(t, "a write by another active node", func() bool { return r.write((old + 1) % 3) })
 	r.nodes[old].says("the disk of the raft log does not answer")
 	r.befall(old, func(x *ills) { x.disk = "" })
 	r.await(3)
-	await(t, "a write through the node whose disk is there again", func() bool { return write(old) })
-	for _, n := range r.nodes {
-		if a := n.get("secret/syncs"); a.text("data", "v") != fmt.Sprint(acked) {
-			t.Errorf("%s has %d %v, and not %d", n.url, a.code, a.body, acked)
-		}
-	}
+	await(t, "a write through the node whose disk is there again", func() bool { return r.write(old) })
+	r.check()
 }
 
 // stands has all of a process stand still. Where a signal alone has been sent others of its threads may go on for a while.

@@ -7,8 +7,9 @@ import (
 
 // Removed reports whether this node was taken out of the cluster: the leader has said so, or nobody leads this node, and the last that it heard of
 // is a cluster without it. That it is still led says nothing: a leader that could not reach it when it was removed goes on for half a minute.
+// A server that shares nothing, for which n is nil, was not.
 func (n *Node) Removed() bool {
-	if n.running.Load() == nil || n.cfg.Store == nil {
+	if n == nil || n.running.Load() == nil || n.cfg.Store == nil {
 		return false
 	}
 	if n.expelled.Load() {

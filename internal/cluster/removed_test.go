@@ -52,6 +52,14 @@ func listening(t *testing.T, ring *barrier.Keyring, id string) (*Node, *running)
 	return n, r
 }
 
+// A server that shares nothing is asked, too: while it is sealed it looks like a standby for a moment.
+func TestNobodyIsRemoved(t *testing.T) {
+	t.Parallel()
+	if (*Node)(nil).Removed() {
+		t.Error("a server without a cluster was removed from it")
+	}
+}
+
 // TestRemovedIsTold removes a node that its leader goes on to send heartbeats to, as it does for a while to one that was away when it was removed.
 func TestRemovedIsTold(t *testing.T) {
 	t.Parallel()
